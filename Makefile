@@ -1,0 +1,31 @@
+# Two commands matter: `make demo` and `make test`. Both install what they need into environments of their own.
+PYTHON ?= python3
+DEMO_ENV := .venv-demo
+TEST_ENV := .venv
+
+.PHONY: demo test check clean
+
+demo: $(DEMO_ENV)/.installed
+	$(DEMO_ENV)/bin/python examples/demo.py --output demo_output
+
+test: check
+	$(TEST_ENV)/bin/python -m pytest -n 2 --dist loadfile
+
+check: $(TEST_ENV)/.installed
+	$(TEST_ENV)/bin/ruff check .
+	$(TEST_ENV)/bin/ruff format --check .
+	$(TEST_ENV)/bin/mypy
+	$(TEST_ENV)/bin/lint-imports
+
+$(DEMO_ENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DEMO_ENV)
+	$(DEMO_ENV)/bin/pip install --quiet --editable '.[demo]'
+	touch $@
+
+$(TEST_ENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(TEST_ENV)
+	$(TEST_ENV)/bin/pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(DEMO_ENV) $(TEST_ENV) demo_output

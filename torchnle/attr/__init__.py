@@ -1,0 +1,1 @@
+"""The Captum door: attribution classes that speak in words."""

@@ -1,0 +1,117 @@
+"""Description: what the user gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any, Literal, overload
+
+
+@dataclass(frozen=True)
+class Description:
+    """Words for one place of one layer of one image.
+
+    Args:
+        text: The words.
+        score: How well they fit, raw: see `score_kind`.
+        score_kind: "log_prob" = log-probability of the text in nats; "cosine" = a cosine similarity.
+        layer: The layer that was read; several names joined by "+" where they were read together.
+        image: The index of the image in the batch.
+        location: (row, column) on the layer's grid; None for the whole image or a mask.
+        phrases: Runner-up phrases with their scores, best first, where the translator ranks phrases.
+        unsure: True where the translator does not vouch for the text.
+
+    Example:
+        >>> print(Description("a tabby cat", -1.25, layer="layer4", location=(3, 4)))
+        layer4 (3, 4): a tabby cat  [log_prob -1.25]
+    """
+
+    text: str
+    score: float
+    score_kind: Literal["log_prob", "cosine"] = "log_prob"
+    layer: str = ""
+    image: int = 0
+    location: tuple[int, int] | None = None
+    phrases: tuple[tuple[str, float], ...] = ()
+    unsure: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values that `json.dumps` takes."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        place = "" if self.location is None else f" {self.location}"
+        doubt = " (unsure)" if self.unsure else ""
+        return f"{self.layer}{place}: {self.text}{doubt}  [{self.score_kind} {self.score:.2f}]"
+
+    def _repr_html_(self) -> str:
+        place = "whole image" if self.location is None else f"at {self.location}"
+        return (
+            f"<p><b>{escape(self.text)}</b> <small>{escape(self.layer)}, {place}, "
+            f"{self.score_kind} {self.score:.2f}</small></p>"
+        )
+
+
+class DescriptionGrid(Sequence[Description]):
+    """The descriptions of all places of one layer of one image, in row-major order.
+
+    Args:
+        descriptions: One a location, row by row.
+        grid: (rows, columns).
+
+    Raises:
+        ValueError: If their number is not rows * columns.
+
+    Example:
+        >>> cells = [Description(w, 0.0, layer="l", location=(0, i)) for i, w in enumerate(["sky", "sea"])]
+        >>> grid = DescriptionGrid(cells, (1, 2))
+        >>> grid[0, 1].text, len(grid)
+        ('sea', 2)
+        >>> print(grid)
+        sky | sea
+    """
+
+    def __init__(self, descriptions: Sequence[Description], grid: tuple[int, int]) -> None:
+        if len(descriptions) != grid[0] * grid[1]:
+            raise ValueError(f"{len(descriptions)} descriptions do not fill a {grid[0]}x{grid[1]} grid.")
+        self._descriptions = tuple(descriptions)
+        self.grid = grid
+
+    @overload
+    def __getitem__(self, index: int | tuple[int, int]) -> Description: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Description]: ...
+    def __getitem__(self, index: int | slice | tuple[int, int]) -> Description | Sequence[Description]:
+        if isinstance(index, tuple):
+            rows, columns = self.grid
+            row, column = index
+            if not (-rows <= row < rows and -columns <= column < columns):
+                raise IndexError(f"{index} lies outside the {rows}x{columns} grid.")
+            return self._descriptions[(row % rows) * columns + column % columns]
+        return self._descriptions[index]
+
+    def __len__(self) -> int:
+        return len(self._descriptions)
+
+    def __iter__(self) -> Iterator[Description]:
+        return iter(self._descriptions)
+
+    def __repr__(self) -> str:
+        return f"DescriptionGrid({self.grid[0]}x{self.grid[1]}, layer={self._descriptions[0].layer!r})"
+
+    def _table(self) -> list[tuple[Description, ...]]:
+        columns = self.grid[1]
+        return [self._descriptions[i : i + columns] for i in range(0, len(self), columns)]
+
+    def __str__(self) -> str:
+        widths = [max(len(row[c].text) for row in self._table()) for c in range(self.grid[1])]
+        lines = (
+            " | ".join(cell.text.ljust(w) for cell, w in zip(row, widths, strict=True))
+            for row in self._table()
+        )
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        rows = ("".join(f"<td>{escape(cell.text)}</td>" for cell in row) for row in self._table())
+        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"

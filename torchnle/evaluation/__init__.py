@@ -1,0 +1,1 @@
+"""Whole-benchmark runs that make the tables."""

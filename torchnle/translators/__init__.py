@@ -1,0 +1,1 @@
+"""Translators: features into words."""

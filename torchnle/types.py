@@ -1,0 +1,22 @@
+"""Names for the argument types that several modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor, nn
+
+#: One layer: the module itself, its dotted name, or a glob over dotted names.
+Layer: TypeAlias = nn.Module | str
+#: One layer or a list of them.
+Layers: TypeAlias = Layer | Sequence[Layer]
+#: Captum's inputs: one tensor or a tuple, batch first.
+Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
+#: Where to read a layer: None = the whole image (mean over locations), "all" = every location,
+#: (row, column) = one location, a mask = the weighted mean over locations.
+Where: TypeAlias = Literal["all"] | tuple[int, int] | Tensor | None
+#: Picks the tensor out of whatever a layer returned.
+Select: TypeAlias = Callable[[Any], Tensor]
+#: The order of the axes of an activation.
+Layout: TypeAlias = Literal["auto", "NCHW", "NHWC", "NLD", "ND"]
