@@ -1,3 +1,28 @@
 """Natural-language explanations for any PyTorch vision model, beside Captum."""
 
+from torchnle.attr import (
+    LanguageAttribution,
+    LayerLanguageAttribution,
+    NeuronLanguageAttribution,
+    Reading,
+    TextScore,
+)
+from torchnle.description import Description, DescriptionGrid
+from torchnle.features import Features
+from torchnle.taps import Tap
+from torchnle.translators.base import Translator
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Description",
+    "DescriptionGrid",
+    "Features",
+    "LanguageAttribution",
+    "LayerLanguageAttribution",
+    "NeuronLanguageAttribution",
+    "Reading",
+    "Tap",
+    "TextScore",
+    "Translator",
+]

@@ -1,1 +1,15 @@
 """The Captum door: attribution classes that speak in words."""
+
+from torchnle.attr.language_attribution import LanguageAttribution
+from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
+from torchnle.attr.neuron_language_attribution import NeuronLanguageAttribution
+from torchnle.attr.reader import Reading
+from torchnle.attr.text_score import TextScore
+
+__all__ = [
+    "LanguageAttribution",
+    "LayerLanguageAttribution",
+    "NeuronLanguageAttribution",
+    "Reading",
+    "TextScore",
+]

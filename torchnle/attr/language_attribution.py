@@ -1,0 +1,196 @@
+"""LanguageAttribution: what a vision model sees, in words, laid on its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from captum.attr import Attribution, LayerAttribution
+from captum.log import log_usage
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle import taps
+from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
+from torchnle.attr.reader import Reading, spatial_size
+from torchnle.translators.base import Translator
+from torchnle.types import Inputs, Layers, Where
+
+
+class LanguageAttribution(Attribution):  # type: ignore[misc]
+    """Describe what layers of a vision model see, and attribute a text to the input.
+
+    The door of the library. It attaches to any `nn.Module` through hooks that live only inside a call, and
+    obeys Captum's contract: attributions have the shape of the inputs, tuples give tuples, lists of layers
+    give lists.
+
+    Args:
+        forward_func: The model, unmodified; or any callable if the layers are given as modules.
+        layers: A module, a dotted name, a glob, a `Tap`, or a list of these.
+        translator: Turns features into words and scores words on features.
+        reading: How to read a layer whose layout is ambiguous.
+
+    Raises:
+        ValueError: If a layer is not found; the message names the nearest ones.
+
+    Example:
+        >>> lang = LanguageAttribution(model, "layer", translator)
+        >>> text = lang.describe(images)[0].text
+        >>> lang.attribute(images, target=text).shape == images.shape
+        True
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layers: Layers | taps.Tap,
+        translator: Translator,
+        *,
+        reading: Reading | None = None,
+    ) -> None:
+        super().__init__(forward_func)
+        self.by_layer = LayerLanguageAttribution(forward_func, layers, translator, reading=reading)
+
+    @property
+    def translator(self) -> Translator:
+        """The translator that speaks."""
+        return self.by_layer.translator
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: str | Sequence[str] | None = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        prior: bool = False,
+        interpolate_mode: str = "bilinear",
+        internal_batch_size: int | None = None,
+    ) -> Inputs | list[Inputs]:
+        """Score a text at every place and lay the map on the input.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of such tensors.
+            target: A text; or a list of one text an image; or None = the layer's own description of each
+                image (as Captum's LLMAttribution generates its target).
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
+            prior: Subtract the text's log-probability under the language model alone.
+            interpolate_mode: How `LayerAttribution.interpolate` enlarges the map.
+            internal_batch_size: The most rows (places) the language model sees at once.
+
+        Returns:
+            The shape of `inputs`, the map repeated over channels; raw scores. A tuple for a tuple, a list
+            for a list of layers.
+
+        Raises:
+            TypeError: If the target is a number; see `TextScore`.
+            ValueError: If an input is not (N, C, H, W), or the layer has no grid.
+        """
+        check_images(inputs)
+        maps = LayerLanguageAttribution.attribute.__wrapped__(
+            self.by_layer,
+            inputs,
+            target,
+            additional_forward_args,
+            attribute_to_layer_input,
+            prior=prior,
+            internal_batch_size=internal_batch_size,
+        )
+        laid = [lay_on(inputs, m, interpolate_mode) for m in (maps if self.by_layer.several else [maps])]
+        return laid if self.by_layer.several else laid[0]
+
+    @torch.no_grad()
+    def saliency(
+        self,
+        inputs: Inputs,
+        texts: str | Sequence[str],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        interpolate_mode: str = "bilinear",
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "N T H W"] | list[Float[Tensor, "N T H W"]]:
+        """Score many texts at every place in one pass, at the input's resolution.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple whose first tensor is.
+            texts: T texts; a single string is one text.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
+            joint: Read all layers together on the finest grid (DeViL, section 3.4): one result.
+            prior: Subtract each text's log-probability under the language model alone.
+            interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps.
+            internal_batch_size: The most rows (places) the language model sees at once.
+
+        Returns:
+            (N, T, H, W) raw scores on one scale; a list of these for a list of layers.
+        """
+        image = check_images(inputs)
+        maps = self.by_layer.saliency(
+            inputs,
+            texts,
+            additional_forward_args,
+            attribute_to_layer_input,
+            joint=joint,
+            prior=prior,
+            internal_batch_size=internal_batch_size,
+        )
+        size = spatial_size(image)
+        if isinstance(maps, list):
+            return [LayerAttribution.interpolate(m, size, interpolate_mode) for m in maps]
+        return LayerAttribution.interpolate(maps, size, interpolate_mode)
+
+    def describe(
+        self,
+        inputs: Inputs,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Where = None,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Descriptions | list[Descriptions]:
+        """Put layers into words; see `LayerLanguageAttribution.describe`.
+
+        Returns:
+            One `Description` an image, or one `DescriptionGrid` an image for ``where="all"``; a list of
+            these, one a layer, for a list of layers (unless `joint`).
+        """
+        return self.by_layer.describe(
+            inputs,
+            additional_forward_args,
+            attribute_to_layer_input,
+            where=where,
+            joint=joint,
+            internal_batch_size=internal_batch_size,
+        )
+
+
+def check_images(inputs: Inputs) -> Tensor:
+    """The first input, once all of them can carry a map.
+
+    Raises:
+        ValueError: If one is not (N, C, H, W).
+    """
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    for position, tensor in enumerate(tensors):
+        if tensor.ndim != 4:
+            raise ValueError(
+                f"inputs[{position}] has shape {tuple(tensor.shape)}; a map can only be laid on (N, C, H, W). "
+                "Pass what is not an image through additional_forward_args."
+            )
+    return tensors[0]
+
+
+def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode: str) -> Inputs:
+    """Enlarge a layer's map to every input's size and repeat it over channels."""
+    if isinstance(inputs, tuple):
+        return tuple(lay_on(tensor, layer_map, interpolate_mode) for tensor in inputs)  # type: ignore[misc]
+    enlarged = LayerAttribution.interpolate(layer_map, spatial_size(inputs), interpolate_mode)
+    return enlarged.to(inputs.dtype).expand_as(inputs).contiguous()

@@ -1,0 +1,133 @@
+"""NeuronLanguageAttribution: what makes one unit respond, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import NeuronAttribution
+from captum.log import log_usage
+from torch import Tensor
+
+from torchnle import taps
+from torchnle.attr.language_attribution import check_images, lay_on
+from torchnle.attr.reader import Reading, read
+from torchnle.description import Description
+from torchnle.features import Features
+from torchnle.translators.base import Translator
+from torchnle.types import Inputs, Layer
+
+#: Which unit: a channel, or a function from the layer's features (N, L, D) to activations (N, L).
+NeuronSelector = int | Callable[[Tensor], Tensor]
+
+
+class NeuronLanguageAttribution(NeuronAttribution):  # type: ignore[misc]
+    """Describe a unit by the features found where it responds, over a set of images.
+
+    The unit's positive activations, as fractions of their sum, weight the layer's local features in each
+    image; the images' vectors are averaged and translated (the masked pooling by which DeViL, section 4.2,
+    describes units on MILAN's data; images on which the unit is silent are left out).
+
+    Args:
+        forward_func: The model, or any callable if the layer is given as a module.
+        layer: The layer whose unit is described: a module, a dotted name or a `Tap`.
+        translator: Turns features into words.
+        device_ids: For Captum's sake; unused, since only one device is read.
+        reading: How to read a layer whose layout is ambiguous.
+
+    Example:
+        >>> unit = NeuronLanguageAttribution(model, "layer", translator)
+        >>> unit.attribute(images, neuron_selector=1).shape == images.shape
+        True
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: Layer | taps.Tap,
+        translator: Translator,
+        device_ids: list[int] | None = None,
+        *,
+        reading: Reading | None = None,
+    ) -> None:
+        (self.tap,) = taps.resolve(forward_func, layer)
+        super().__init__(forward_func, self.tap.module, device_ids)
+        self.translator = translator
+        self.reading = reading
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def attribute(
+        self,
+        inputs: Inputs,
+        neuron_selector: NeuronSelector,
+        additional_forward_args: Any = None,
+        attribute_to_neuron_input: bool = False,
+        *,
+        interpolate_mode: str = "bilinear",
+    ) -> Inputs:
+        """The unit's activation at every place, laid on the input: (N, C, H, W), raw.
+
+        Raises:
+            ValueError: If the layer has no such unit or no grid.
+        """
+        check_images(inputs)
+        features = self._read(inputs, additional_forward_args, attribute_to_neuron_input)
+        activation = features.fold(unit_activation(features, neuron_selector))
+        return lay_on(inputs, activation.unsqueeze(1).float(), interpolate_mode)
+
+    @torch.no_grad()
+    def describe(
+        self,
+        inputs: Inputs,
+        neuron_selector: NeuronSelector,
+        additional_forward_args: Any = None,
+        attribute_to_neuron_input: bool = False,
+        *,
+        internal_batch_size: int | None = None,
+    ) -> Description:
+        """One description of the unit from all the images together.
+
+        Raises:
+            ValueError: If the unit is silent on every image, or the layer has no such unit.
+        """
+        features = self._read(inputs, additional_forward_args, attribute_to_neuron_input)
+        weights = unit_activation(features, neuron_selector).clamp(min=0)
+        totals = weights.sum(dim=1)
+        active = totals > 0
+        if not active.any():
+            raise ValueError(
+                f"unit {neuron_selector} of layer '{features.layer}' is silent on all {features.batch_size} "
+                "images; pass images on which it responds."
+            )
+        share = weights[active] / totals[active, None]
+        vector = torch.einsum("nl,nld->d", share, features.tokens[active]) / share.shape[0]
+        pooled = Features(vector.view(1, 1, -1), features.layer)
+        return self.translator.describe(pooled, internal_batch_size=internal_batch_size)[0]
+
+    def _read(self, inputs: Inputs, additional_forward_args: Any, at_input: bool) -> Features:
+        tap = taps.at_input(self.tap) if at_input else self.tap
+        return read(self.forward_func, [tap], inputs, additional_forward_args, self.reading)[0]
+
+
+def unit_activation(features: Features, neuron_selector: NeuronSelector) -> Tensor:
+    """The activation (N, L) of one unit at every location.
+
+    Raises:
+        ValueError: If the channel does not exist, or the function gave another shape.
+    """
+    if callable(neuron_selector):
+        activation = neuron_selector(features.tokens)
+    elif -features.width <= neuron_selector < features.width:
+        activation = features.tokens[..., neuron_selector]
+    else:
+        raise ValueError(
+            f"layer '{features.layer}' has {features.width} units; neuron_selector={neuron_selector} is not one."
+        )
+    if activation.shape != features.tokens.shape[:2]:
+        raise ValueError(
+            f"neuron_selector gave shape {tuple(activation.shape)}; one activation a location was expected: "
+            f"{tuple(features.tokens.shape[:2])}."
+        )
+    return activation

@@ -1,0 +1,96 @@
+"""From inputs to the features of the chosen layers: the step that every attribution class shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchnle import taps
+from torchnle.features import Features
+from torchnle.types import Inputs, Layout, Select, Where
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read a layer whose output does not speak for itself; one argument settles one doubt.
+
+    Args:
+        select: Picks the tensor out of what the layer returned (default: the first tensor).
+        layout: The order of the axes, "NCHW", "NHWC", "NLD" or "ND" (default "auto": by evidence).
+        grid: (rows, columns) of the tokens.
+        num_prefix_tokens: How many class, distillation and register tokens stand before the grid's.
+
+    Example:
+        >>> Reading(layout="NHWC").layout
+        'NHWC'
+    """
+
+    select: Select | None = None
+    layout: Layout = "auto"
+    grid: tuple[int, int] | None = None
+    num_prefix_tokens: int | None = None
+
+
+def read(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    reading: Reading | None = None,
+) -> list[Features]:
+    """Run the model once and return the finite features of every tapped layer, in order.
+
+    Gradients flow where the caller's grad mode lets them.
+
+    Raises:
+        ValueError: On inputs a model cannot be read with, and on NaN or infinite features, by layer.
+    """
+    reading = reading or Reading()
+    image = inputs[0] if isinstance(inputs, tuple) else inputs
+    activations = taps.record(forward_func, layers, inputs, additional_forward_args, select=reading.select)
+    return [
+        Features.from_activation(
+            activation,
+            tap.name,
+            batch_size=image.shape[0],
+            input_size=spatial_size(image),
+            layout=reading.layout,
+            grid=reading.grid,
+            num_prefix_tokens=reading.num_prefix_tokens,
+        ).check_finite()
+        for tap, activation in zip(layers, activations, strict=True)
+    ]
+
+
+def spatial_size(image: Tensor) -> tuple[int, int] | None:
+    """(height, width) of a batch of images (N, C, H, W); None for other shapes."""
+    return (image.shape[-2], image.shape[-1]) if image.ndim == 4 else None
+
+
+def resize(features: Features, grid: tuple[int, int]) -> Features:
+    """Interpolate the local features bilinearly to another grid, as DeViL does to read layers together."""
+    if features.grid == grid:
+        return features
+    maps = features.fold(features.tokens).permute(0, 3, 1, 2)
+    resized = F.interpolate(maps, size=grid, mode="bilinear")
+    return Features(resized.flatten(2).transpose(1, 2), features.layer, grid, features.extra)
+
+
+def select_together(features: Sequence[Features], where: Where) -> list[Features]:
+    """Select the same places in several layers, on the finest of their grids (DeViL, section 3.4).
+
+    Raises:
+        ValueError: If places are asked for and a layer has none.
+    """
+    if where is None or isinstance(where, Tensor):
+        return [f.select(where) for f in features]
+    grids = [f.grid for f in features if f.grid is not None]
+    if len(grids) < len(features):
+        missing = [f.layer for f in features if f.grid is None]
+        raise ValueError(f"layers {missing} have no spatial grid; read them together with where=None.")
+    finest = max(grids, key=lambda grid: grid[0] * grid[1])
+    return [resize(f, finest).select(where) for f in features]

@@ -1,0 +1,74 @@
+"""TextScore: the score of texts as a module, so that every Captum method can explain a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchnle import taps
+from torchnle.attr.reader import Reading, read, select_together
+from torchnle.attr.texts import as_texts
+from torchnle.translators.base import Translator
+from torchnle.types import Layers, Where
+
+
+class TextScore(nn.Module):
+    """How well each text fits what a layer sees: inputs -> (images, texts), differentiable.
+
+    It is a `forward_func` for Captum whose `target` is the index of a text: ``IntegratedGradients(score)``,
+    ``LayerGradCam(score, layer)``, ``Occlusion(score)``, ``infidelity(score, ...)`` all explain a sentence.
+
+    Args:
+        forward_func: The model, or any callable if the layers are given as modules.
+        layer: The layer to read; several layers are read together.
+        translator: Scores texts on features.
+        texts: The texts; their order numbers the targets.
+        where: Where to read the layer: None = the whole image, (row, column), or a mask.
+        prior: Subtract the text's log-probability under the language model alone.
+        reading: How to read a layer whose layout is ambiguous.
+        internal_batch_size: The most rows the language model sees at once.
+
+    Shape:
+        inputs (N, ...) -> (N, len(texts)), float32; log-probabilities in nats or cosines.
+
+    Example:
+        >>> score = TextScore(model, "layer", translator, ["a cat", "a dog"])
+        >>> score(images).shape
+        torch.Size([2, 2])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: Layers,
+        translator: Translator,
+        texts: str | Sequence[str],
+        *,
+        where: Where = None,
+        prior: bool = False,
+        reading: Reading | None = None,
+        internal_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = forward_func
+        self.translator = translator
+        self.texts = as_texts(texts)
+        self.taps = taps.resolve(forward_func, layer)
+        self.where = where
+        self.prior = prior
+        self.reading = reading
+        self.internal_batch_size = internal_batch_size
+
+    def forward(self, inputs: Tensor, *additional_forward_args: Any) -> Float[Tensor, "N T"]:
+        """Score every text on every image."""
+        features = read(self.model, self.taps, inputs, additional_forward_args, self.reading)
+        return self.translator.score(
+            select_together(features, self.where),
+            self.texts,
+            joint=len(features) > 1,
+            prior=self.prior,
+            internal_batch_size=self.internal_batch_size,
+        )

@@ -1,0 +1,65 @@
+"""What counts as texts, and as a target, at the Captum door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+#: A query longer than this is a mistake (a file read by accident), not a phrase.
+LONGEST_TEXT = 2_000
+
+
+def as_texts(texts: str | Sequence[str]) -> list[str]:
+    """One text or several, as a checked list; duplicates are kept.
+
+    Raises:
+        TypeError: If something is not a string.
+        ValueError: If there is no text, or one is blank or absurdly long.
+
+    Example:
+        >>> as_texts("a cat")
+        ['a cat']
+    """
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    if not listed:
+        raise ValueError("no texts were given; pass at least one, such as ['a cat'].")
+    for position, text in enumerate(listed):
+        _check_text(text, position)
+    return listed
+
+
+def as_targets(target: Any, batch_size: int) -> list[str]:
+    """Captum's `target` for a language attribution: one text for all images, or one text an image.
+
+    Raises:
+        TypeError: If a target is a class index; `TextScore` is the door for those.
+        ValueError: If the list is not as long as the batch.
+
+    Example:
+        >>> as_targets("a cat", batch_size=2)
+        ['a cat', 'a cat']
+    """
+    if isinstance(target, str):
+        return as_texts(target) * batch_size
+    if not isinstance(target, (list, tuple)) or not all(isinstance(text, str) for text in target):
+        raise TypeError(
+            f"target={target!r} is not a text. Pass a text, a list of one text an image, or None to describe "
+            "first. For targets by number, wrap the model: TextScore(model, layer, translator, texts)."
+        )
+    if len(target) != batch_size:
+        raise ValueError(
+            f"{len(target)} target texts were given for {batch_size} images; pass one text, or one an image. "
+            "To score many texts on every image, use saliency(x, texts)."
+        )
+    return as_texts(target)
+
+
+def _check_text(text: Any, position: int) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"text {position} is {text!r} ({type(text).__name__}); texts are strings.")
+    if not text.strip():
+        raise ValueError(f"text {position} is empty or blank: {text!r}.")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(
+            f"text {position} has {len(text)} characters ({text[:40]!r}...); at most {LONGEST_TEXT} are allowed."
+        )
