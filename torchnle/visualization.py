@@ -1,0 +1,184 @@
+"""Pictures: descriptions on an image, and text saliency side by side on one scale.
+
+Plain matplotlib figures, made without pyplot and its global state, so that they work in notebooks, in
+scripts and on machines without a screen. Only drawing normalises; the scores stay raw.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
+from PIL import Image
+from torch import Tensor
+
+from torchnle.description import Description, DescriptionGrid
+
+INK = "#10182b"
+PAPER = "#ffffff"
+
+
+def plot_descriptions(
+    image: Image.Image, grid: DescriptionGrid, *, whole: Description | None = None, words: int = 3
+) -> Figure:
+    """The photo with every place of a layer marked and its words written in.
+
+    Args:
+        image: What the model saw, RGB, any size; the grid is laid over all of it.
+        grid: One description a place, as ``describe(x, where="all")`` gives for an image.
+        whole: The description of the whole image, for the title.
+        words: The most lines written into a place.
+
+    Returns:
+        A matplotlib figure; `save` writes it.
+
+    Example:
+        >>> cells = [Description(word, 0.5, "cosine", "layer") for word in ("sky", "sea")]
+        >>> figure = plot_descriptions(Image.new("RGB", (64, 32)), DescriptionGrid(cells, (1, 2)))
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['sky', 'sea']
+    """
+    rows, columns = grid.grid
+    figure, axes = _canvas(1.75 * columns + 0.4, 1.75 * rows * image.height / image.width * columns / rows + 0.9)
+    _show(axes, image)
+    for edge in range(1, columns):
+        axes.axvline(edge * image.width / columns, color=PAPER, linewidth=0.8, alpha=0.7)
+    for edge in range(1, rows):
+        axes.axhline(edge * image.height / rows, color=PAPER, linewidth=0.8, alpha=0.7)
+    for index, cell in enumerate(grid):
+        row, column = divmod(index, columns)
+        x, y = (column + 0.5) * image.width / columns, (row + 0.5) * image.height / rows
+        _write(axes, x, y, "\n".join(textwrap.wrap(cell.text, width=15)[:words]), strong=not cell.unsure)
+    if whole is not None:
+        axes.set_title("\n".join(textwrap.wrap(whole.text, 70)), color=INK, fontsize=13, pad=10)
+    return figure
+
+
+def plot_saliency(
+    image: Image.Image,
+    maps: Float[Tensor, "T H W"],
+    texts: Sequence[str],
+    *,
+    score_name: str = "raw score",
+    opacity: float = 0.55,
+    columns: int = 4,
+) -> Figure:
+    """One panel a text, all on one colour scale, each with its own raw range written below.
+
+    Args:
+        image: What the model saw, RGB, any size.
+        maps: Raw scores, (texts, rows, columns) at any resolution; enlarged bilinearly for display.
+        texts: T texts.
+        score_name: What the scores are, for the colour bar.
+        opacity: How much of the map covers the photo, 0 to 1.
+        columns: The most panels in a row.
+
+    Raises:
+        ValueError: If there are not as many texts as maps.
+
+    Example:
+        >>> import torch
+        >>> figure = plot_saliency(Image.new("RGB", (32, 32)), torch.rand(2, 4, 4), ["a cat", "a dog"])
+        >>> [axes.get_title() for axes in figure.axes[:2]]
+        ['a cat', 'a dog']
+    """
+    if len(texts) != maps.shape[0]:
+        raise ValueError(f"{maps.shape[0]} maps were given with {len(texts)} texts; pass one text a map.")
+    across = min(columns, len(texts))
+    down = -(-len(texts) // across)
+    figure = Figure(figsize=(3.4 * across + 1.0, 3.75 * down * image.height / image.width), layout="constrained")
+    FigureCanvasAgg(figure)
+    low, high = maps.min().item(), maps.max().item()
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for axes, text, values in zip(panels, texts, maps.float().cpu(), strict=False):
+        overlay = _overlay(axes, image, values, low, high, opacity)
+        axes.set_title("\n".join(textwrap.wrap(text, 32)), color=INK, fontsize=11)
+        axes.set_xlabel(f"{values.min():.3f} to {values.max():.3f}", color=INK, fontsize=8)
+    for axes in panels[len(texts) :]:
+        axes.set_visible(False)
+    bar = figure.colorbar(overlay, ax=panels.tolist(), shrink=0.8, pad=0.01)
+    bar.set_label(score_name, color=INK)
+    bar.solids.set_alpha(1)
+    return figure
+
+
+def save(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
+    """Write a figure as PNG, whole or not at all; folders on the way are made.
+
+    Raises:
+        ValueError: If the folder cannot be made or written.
+
+    Example:
+        >>> import tempfile
+        >>> save(Figure(), Path(tempfile.mkdtemp()) / "new" / "figure.png").name
+        'figure.png'
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(suffix=".png", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to '{target.parent}': {error.strerror}. Pass a folder that can be written."
+        ) from error
+    try:
+        figure.savefig(temporary, dpi=dpi, facecolor=PAPER)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return target
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _show(axes: Axes, image: Image.Image) -> None:
+    axes.imshow(image.convert("RGB"), extent=(0, image.width, image.height, 0))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _write(axes: Axes, x: float, y: float, text: str, *, strong: bool) -> None:
+    axes.text(
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        color=PAPER,
+        weight="bold" if strong else "normal",
+        style="normal" if strong else "italic",
+        path_effects=[withStroke(linewidth=2.4, foreground=INK)],
+    )
+
+
+def _overlay(
+    axes: Axes, image: Image.Image, values: Tensor, low: float, high: float, opacity: float
+) -> AxesImage:
+    _show(axes, image.convert("L").convert("RGB"))
+    return axes.imshow(
+        values.numpy(),
+        extent=(0, image.width, image.height, 0),
+        cmap="inferno",
+        vmin=low,
+        vmax=high if high > low else low + 1e-6,
+        alpha=opacity,
+        interpolation="bilinear",
+    )
