@@ -11,8 +11,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from torchnle import hub
 from torchnle.errors import MissingDependencyError
+from torchnle.hub import EFFICIENTNET_LITE0, load_state_dict, resolve
 
 Fit = Literal["crop", "squeeze"]
 
@@ -119,7 +119,7 @@ def _efficientnet_lite0(fit: Fit) -> Backbone:
         ) from error
     preprocess = Preprocess(size=224, mean=127.0, std=128.0, fit=fit)
     model = EfficientNet.from_name("efficientnet-lite0")
-    model.load_state_dict(hub.load_state_dict(hub.resolve(hub.EFFICIENTNET_LITE0)), strict=True)
+    model.load_state_dict(load_state_dict(resolve(EFFICIENTNET_LITE0)), strict=True)
     return Backbone(model.eval(), preprocess, imagenet_class_names(), "efficientnet-lite0")
 
 

@@ -59,6 +59,8 @@ def _decode(file: Path) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its floating-point pixels have no known white; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _eight_bits(image)
     if image.mode in _WITH_ALPHA or "transparency" in image.info:

@@ -76,6 +76,16 @@ def test_offline_uses_the_cache_and_asks_nobody(model, resolve, monkeypatch):
     assert model.requests == []
 
 
+def test_without_a_cache_folder_the_clients_own_cache_is_shared(model, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "shared"))
+    monkeypatch.setenv("TORCHNLE_HOME", str(tmp_path / "home"))
+    assert torchnle_hub.resolve("org/name").is_relative_to(tmp_path / "shared" / "models--org--name")
+    with pytest.raises(
+        FileNotFoundError, match=f"the Hub's cache {tmp_path / 'shared'}: has no complete copy"
+    ):
+        torchnle_hub.resolve("org/other", offline=True)
+
+
 def test_offline_without_a_copy_says_so(model, resolve):
     with pytest.raises(
         FileNotFoundError, match=r"(?s)3\. .*not asked .*4\. the Hub's cache .*no complete copy"

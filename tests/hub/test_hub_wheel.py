@@ -138,7 +138,7 @@ def archive_with(path, name, *, link=False):
 )
 def test_an_entry_that_leaves_the_folder_refuses_the_whole_wheel(tmp_path, name, link):
     archive = archive_with(tmp_path / "evil.whl", name, link=link)
-    with pytest.raises(ValueError, match="has a link|leaves the folder"):
+    with pytest.raises(ValueError, match="has a link" if link else "which leaves the folder"):
         wheel.extract(archive, tmp_path / "out" / "deep")
     assert files(tmp_path) == {"evil.whl"}
 

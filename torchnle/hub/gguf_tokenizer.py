@@ -31,6 +31,7 @@ def save(fields: dict[str, Any], folder: Path) -> None:
     config |= {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": fields["llama.context_length"],
+        "model_input_names": ["input_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
     }
     if "tokenizer.chat_template" in fields:

