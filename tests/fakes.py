@@ -45,9 +45,11 @@ class LetterTranslator(Translator):
 
     def score(self, features, texts, *, joint=False, prior=False, internal_batch_size=None):
         listed = [features] if isinstance(features, Features) else list(features)
-        stacked = torch.stack([f.rows for f in listed]).mean(0) if joint else torch.cat([f.rows for f in listed])
+        stacked = (
+            torch.stack([f.rows for f in listed]).mean(0) if joint else torch.cat([f.rows for f in listed])
+        )
         self.calls.append((stacked.shape[0], internal_batch_size))
-        return F.normalize(stacked.float(), dim=-1) @ self.embed(texts).T - float(prior)
+        return F.normalize(stacked, dim=-1) @ self.embed(texts).T.to(stacked) - float(prior)
 
     def describe(self, features, *, joint=False, internal_batch_size=None):
         listed = [features] if isinstance(features, Features) else list(features)

@@ -139,3 +139,5 @@ def imagenet_class_names() -> tuple[str, ...]:
 
 
 _LOADERS: dict[str, Callable[[Fit], Backbone]] = {"efficientnet-lite0": _efficientnet_lite0}
+#: What `load` takes.
+NAMES = tuple(_LOADERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -144,6 +145,12 @@ class Features:
         if isinstance(where, Tensor):
             return self._pooled(self._masked_mean(where))
         return self._at(where)
+
+    def images(self, indices: Sequence[int]) -> Features:
+        """Keep only some images, in the order given."""
+        chosen = list(indices)
+        extra = None if self.extra is None else self.extra[chosen]
+        return replace(self, tokens=self.tokens[chosen], extra=extra)
 
     def extras(self) -> Features:
         """The class, distillation and register tokens as features of their own, without places.
