@@ -1,3 +1,3 @@
 """Natural-language explanations for any PyTorch vision model, beside Captum."""
 
-__version__ = "0.1.0"
+from torchnle.version import __version__ as __version__
