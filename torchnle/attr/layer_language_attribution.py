@@ -21,7 +21,7 @@ from torchnle.features import Features
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Layers, Where
 
-#: One `Description` or `DescriptionGrid` an image; which of them, and whether a list of these a layer, depends
+#: One `Description` or `DescriptionGrid` an image; which one, and whether there is a list a layer, depends
 #: on the arguments, and a union would make every caller cast.
 Descriptions: TypeAlias = list[Any]
 

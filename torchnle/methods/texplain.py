@@ -24,7 +24,7 @@ def texplain_translator(
     max_new_tokens: int = 40,
     backbone: str = "",
 ) -> PrefixTranslator:
-    """Build TExplain's translator, untrained; the paper's sizes are ``width=768, tokens=577`` (ViT-B/16, 384).
+    """Build TExplain's translator, untrained; the paper: ``width=768, tokens=577`` (ViT-B/16 at 384).
 
     The paper's language model is the decoder of a BERT-base; here it is any causal one. Its explanations
     are 20 to 30 words long, hence 40 tokens.
