@@ -1,4 +1,4 @@
-"""Shapes are checked at run time in the tests; every doctest may assume a model, a translator and two images."""
+"""Shapes are checked at run time in the tests; doctests may assume a model, a translator, two images."""
 
 from __future__ import annotations
 
