@@ -187,12 +187,13 @@ def _read_image(path: Path, smallest: int, largest: int) -> Image.Image:
             image = opened.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _UnusableError("unreadable") from error
-    visible = np.asarray(image)[..., 3] >= 128
-    if visible.mean() > 0.99:
+    alpha = np.asarray(image)[..., 3]
+    share = (alpha >= 128).mean()
+    if share > 0.99:
         raise _UnusableError("without transparency")
-    if visible.mean() < 0.02:
+    if share < 0.02:
         raise _UnusableError("with next to nothing visible")
-    rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
+    rows, columns = np.flatnonzero((alpha >= 16).any(1)), np.flatnonzero((alpha >= 16).any(0))
     image = image.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
     if max(image.size) < smallest:
         raise _UnusableError(f"smaller than {smallest} pixels")
