@@ -8,7 +8,26 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from torchnle.language.model import LanguageModel
 
-WORDS = "a the cat dog bird red green small big on under grass sky runs sits and . end.".split()
+WORDS = [
+    "a",
+    "the",
+    "cat",
+    "dog",
+    "bird",
+    "red",
+    "green",
+    "small",
+    "big",
+    "on",
+    "under",
+    "grass",
+    "sky",
+    "runs",
+    "sits",
+    "and",
+    ".",
+    "end.",
+]
 VOCABULARY = ["<s>", "</s>", "<unk>", *WORDS]
 WIDTH = 16
 TEXTS = [
