@@ -8,10 +8,20 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from torchnle.language.model import LanguageModel
 
-WORDS = "a the cat dog bird red green small big on under grass sky runs sits and . end.".split()
+WORDS = ["a", "the", "cat", "dog", "bird", "red", "green", "small", "big", "on", "under", "grass", "sky"]
+WORDS += ["runs", "sits", "and", ".", "end."]
 VOCABULARY = ["<s>", "</s>", "<unk>", *WORDS]
 WIDTH = 16
-TEXTS = ["cat", "a cat", "a red cat sits", "a red bird", "the dog", "a cat", "the dog runs under the sky", "."]
+TEXTS = [
+    "cat",
+    "a cat",
+    "a red cat sits",
+    "a red bird",
+    "the dog",
+    "a cat",
+    "the dog runs under the sky",
+    ".",
+]
 
 _SIZES = {
     "vocab_size": len(VOCABULARY),
@@ -46,7 +56,9 @@ FAMILIES = ["gpt2", "opt", "opt_projected", "llama", "qwen2", "gemma", "gemma3",
 
 
 def make_tokenizer(*, bos=True, unknown=True):
-    words = models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>" if unknown else None)
+    words = models.WordLevel(
+        {word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>" if unknown else None
+    )
     tokenizer = Tokenizer(words)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
     special = {"bos_token": "<s>"} if bos else {}
