@@ -153,7 +153,7 @@ def _find_linear(run: Trace, model_name: str) -> Call:
     for call in reversed(linear):
         if run.close(call.gave, logits):
             return call
-    names = [call.name for call in linear if call.gave.shape == logits.shape]
+    names = [call.name for call in linear if call.gave.shape == logits.shape][-3:]
     raise ValueError(
         f"no linear layer of {model_name} gives its {logits.shape[1]} logits by itself (layers of that size: "
         f"{', '.join(names) or 'none'}): they may be averaged, scaled or computed by function. "
@@ -196,7 +196,8 @@ def _explain(head: Call, reading: Reading | None = None, neck: Neck | None = Non
     through = "" if neck is None else _NECK.format(", ".join(type(step).__name__ for step in neck.steps))
     return (
         f"{start} It receives the {what} {over.format(reading.places)} of the {reading.tap.at} of "
-        f"'{reading.tap.name}'{via}{through}. Checked on {len(reading.vector)} image(s): largest relative difference {error:.0e}."
+        f"'{reading.tap.name}'{via}{through}. Checked on {len(reading.vector)} image(s): "
+        f"largest relative difference {error:.0e}."
     )
 
 
@@ -204,4 +205,5 @@ def _through(neck: Neck | None, reading: Reading, head: Call) -> Tensor:
     """What the head receives if the reading is right."""
     if neck is None:
         return reading.vector
-    return neck(reading.vector.to(_weight_of(head.module)[0].dtype)).detach().float()
+    received: Tensor = neck(reading.vector.to(_weight_of(head.module)[0].dtype))
+    return received.detach().float()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from torchnle.running import forward, unwrap
+from torchnle.running import check_hookable, forward, unwrap
 from torchnle.taps import Tap, first_tensor
 
 #: What models apply by function, without a module, between their last map and its mean.
@@ -120,6 +120,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
     Raises:
         ValueError: If the model gives no logits of shape (N, classes).
+        RuntimeError: If hooks cannot work on the model.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
@@ -127,6 +128,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         ['2', '3']
     """
     root, found = unwrap(model) or model, Trace(example.shape[0])
+    check_hookable(root, root.modules())
     with ExitStack() as hooks, torch.no_grad():
         for name, module in root.named_modules():
             if name and not isinstance(module, _PASS_THROUGH):
