@@ -20,6 +20,13 @@ from torchnle.running import forward, unwrap
 from torchnle.taps import tensors_in
 from torchnle.types import Inputs
 
+#: Their grids are no resolution of the model's: they are on the way into a convolution.
+_PADDING = (
+    nn.modules.padding._ConstantPadNd,
+    nn.modules.padding._ReflectionPadNd,
+    nn.modules.padding._ReplicationPadNd,
+)
+
 
 @dataclass(frozen=True)
 class SuggestedLayer:
@@ -78,8 +85,9 @@ def suggest_layers(
     points = _with_places(root, _dry_run(root, example, additional_forward_args), size)
     if not points:
         raise ValueError(
-            f"no layer of {type(root).__name__} gives features with places for inputs of shape {tuple(shape)}. "
-            "Pass a larger example, or layers of your own choice and how to read them: layout=, grid=, select=."
+            f"no layer of {type(root).__name__} gives features with places for inputs of shape "
+            f"{tuple(shape)}. Pass a larger example, or layers of your own choice and how to read them: "
+            "layout=, grid=, select=."
         )
     stages = [list(stage) for _, stage in groupby(sorted(points, key=_by_grid), key=_by_grid)]
     ends = sorted((_end(stage) for stage in stages), key=_by_time)[-count:]
@@ -98,15 +106,16 @@ class _Point:
     output_nr: int
     plain: bool
     time: int
-    places: Arrangement = Arrangement("ND")
+    places: Arrangement | None = None
 
     @property
     def width(self) -> int:
-        return self.shape[1 if self.places.layout == "NCHW" else -1]
+        first = self.places is not None and self.places.layout == "NCHW"
+        return self.shape[1 if first else -1]
 
     @property
     def grid(self) -> tuple[int, int]:
-        return self.places.grid or (1, 1)
+        return (self.places and self.places.grid) or (1, 1)
 
 
 def _by_time(point: _Point) -> int:
@@ -135,17 +144,19 @@ def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> 
     return _distinct([p for p in once if p.node in trunk] or once)
 
 
-def _forget(_: Tensor) -> None:
+def _forget(_: Any) -> Any:
     """No backward will follow, so nothing needs to be kept for it."""
 
 
 def _keep(points: list[_Point], name: str) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, _: Any, output: Any) -> None:
         tensor = next(tensors_in(output), None)
-        if tensor is not None and tensor.is_floating_point():
+        if tensor is not None and tensor.is_floating_point() and not isinstance(module, _PADDING):
             plain = isinstance(output, Tensor)
             points.append(
-                _Point(name, module, tuple(tensor.shape), tensor.grad_fn, tensor.output_nr, plain, len(points))
+                _Point(
+                    name, module, tuple(tensor.shape), tensor.grad_fn, tensor.output_nr, plain, len(points)
+                )
             )
 
     return hook
@@ -162,16 +173,21 @@ def _distinct(points: Iterable[_Point]) -> list[_Point]:
 def _with_places(root: nn.Module, points: Iterable[_Point], size: tuple[int, int]) -> list[_Point]:
     stated = hints_for(root).num_prefix_tokens
     placed = [replace(point, places=_arrangement(point, size, stated)) for point in points]
-    return [point for point in placed if max(point.grid) > 1]
+    return [point for point in placed if max(point.grid) > 1 and _one_stride(point.grid, size)]
 
 
-def _arrangement(point: _Point, size: tuple[int, int], stated_prefix: int | None) -> Arrangement:
-    """How the tensor is read; without places if that is not clear."""
+def _one_stride(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid has the shape of the input: what is cut into windows or parts has not."""
+    return abs(grid[0] - size[0] * grid[1] / size[1]) <= 1
+
+
+def _arrangement(point: _Point, size: tuple[int, int], stated_prefix: int | None) -> Arrangement | None:
+    """How the tensor is read; None if that is not clear."""
     hints = replace(hints_for(None, point.module), num_prefix_tokens=stated_prefix)
     try:
         return arrange(point.shape, point.name, input_size=size, hints=hints)
     except ValueError:
-        return Arrangement("ND")
+        return None
 
 
 def _end(stage: Iterable[_Point]) -> _Point:
@@ -210,7 +226,7 @@ def _alike(points: Iterable[_Point]) -> list[_Point]:
 
 
 def _suggestion(point: _Point, height: int) -> SuggestedLayer:
-    places = point.places
+    places = point.places or Arrangement("ND")
     return SuggestedLayer(
         point.name,
         type(point.module).__name__,

@@ -47,8 +47,8 @@ def load(
         >>> load("resnet-9000")
         Traceback (most recent call last):
         ...
-        ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, timm:NAME, torchvision:NAME,
-        open_clip:NAME, transformers:NAME.
+        ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, timm:NAME,
+        torchvision:NAME, open_clip:NAME, transformers:NAME.
     """
     library, _, member = name.partition(":")
     if member and library in LIBRARIES:

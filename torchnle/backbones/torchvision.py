@@ -48,7 +48,7 @@ def _preprocess(transforms: Any, fit: Fit, image_size: int | None) -> Preprocess
     """Read the numbers off torchvision's own transform; detection has none, and segmentation no crop."""
     (shorter,) = getattr(transforms, "resize_size", None) or (224,)
     (size,) = getattr(transforms, "crop_size", None) or (shorter,)
-    method = getattr(getattr(transforms, "interpolation", None), "value", "bilinear")
+    method: Any = getattr(getattr(transforms, "interpolation", None), "value", "bilinear")
     return Preprocess(
         size=image_size or size,
         mean=tuple(255 * value for value in getattr(transforms, "mean", _MEAN)),

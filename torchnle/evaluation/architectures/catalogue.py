@@ -71,15 +71,24 @@ def cases(*, every_member: bool = False) -> Iterator[Case]:
 
 def sample() -> Iterator[Case]:
     """A handful of small models over all libraries, for the tests."""
-    tiny = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64)
-    small = (*tiny.items(), ("image_size", 64), ("patch_size", 8))
+    tiny = (
+        ("hidden_size", 32), ("num_hidden_layers", 4), ("num_attention_heads", 2), ("intermediate_size", 64),
+        ("image_size", 64), ("patch_size", 8),
+    )  # fmt: skip
     for name in ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5"):
         yield Case(f"torchvision:{name}", "torchvision classifiers", 96)
-    for name in ("test_vit", "test_efficientnet", "test_convnext", "test_nfnet", "levit_128s", "cait_xxs24_224"):
+    for name in (
+        "test_vit",
+        "test_efficientnet",
+        "test_convnext",
+        "test_nfnet",
+        "levit_128s",
+        "cait_xxs24_224",
+    ):
         yield Case(f"timm:{name}", "timm families")
     for kind in ("vit", "deit", "dinov2_with_registers", "clip_vision_model"):
-        yield Case(f"transformers:{kind}", "transformers", options=small)
-    yield Case("open_clip:ViT-S-32", "open_clip towers", build=lambda: _tower("ViT-S-32")()[0])
+        yield Case(f"transformers:{kind}", "transformers", options=tiny)
+    yield Case("open_clip:ViT-S-32", "open_clip towers", build=_tower_only("ViT-S-32"))
 
 
 def paper_models() -> Iterator[Case]:
@@ -87,18 +96,20 @@ def paper_models() -> Iterator[Case]:
     named: dict[tuple[str, int | None, tuple[tuple[str, Any], ...]], list[str]] = {}
     for name, (reference, size, options) in PAPER.items():
         named.setdefault((reference, size, tuple(options.items())), []).append(name)
-    for (reference, size, options), names in named.items():
-        yield Case(reference, "Zero-shot NLE", size, options, note=", ".join(names))
+    for (reference, size, changed), names in named.items():
+        yield Case(reference, "Zero-shot NLE", size, changed, note=", ".join(names))
 
 
 def transformers_models() -> Iterator[Case]:
     """Image models of transformers as their configuration classes have them, and towers of larger models."""
     kinds = """beit bit clip_vision_model convnext convnextv2 cvt data2vec-vision deit dinov2
-    dinov2_with_registers efficientnet focalnet hiera ijepa levit mobilenet_v1 mobilenet_v2 mobilevit
+    dinov2_with_registers focalnet hiera ijepa levit mobilenet_v1 mobilenet_v2 mobilevit
     mobilevitv2 poolformer pvt pvt_v2 regnet resnet segformer siglip_vision_model swiftformer swin swinv2
     vit vit_msn"""
     for kind in kinds.split():
         yield Case(f"transformers:{kind}", "transformers")
+    small = (("image_size", 224), ("width_coefficient", 1.0), ("depth_coefficient", 1.0))
+    yield Case("transformers:efficientnet", "transformers", options=small)  # B0; the default is B7 at 600
     for name in VISION_LANGUAGE:
         build, size = build_tower(name)
         yield Case(f"transformers:{name} (image tower)", "transformers", size, build=build)
@@ -113,9 +124,7 @@ def torchvision_models() -> Iterator[Case]:
         yield Case(f"torchvision:{name}", "torchvision classifiers", _torchvision_size(name))
     for module, size in ((detection, 256), (segmentation, 224)):
         for name in models.list_models(module=module):
-            yield Case(
-                f"torchvision:{name} (backbone)", "torchvision backbones", size, build=_inner(name)
-            )
+            yield Case(f"torchvision:{name} (backbone)", "torchvision backbones", size, build=_inner(name))
 
 
 def timm_models(*, every_member: bool = False) -> Iterator[Case]:
@@ -131,7 +140,7 @@ def timm_models(*, every_member: bool = False) -> Iterator[Case]:
 
 
 def open_clip_towers(*, every_member: bool = False) -> Iterator[Case]:
-    """The image tower of every configuration of open_clip; of towers made of the same modules the smallest."""
+    """The image tower of every configuration of open_clip; of towers of the same modules the smallest."""
     import open_clip
 
     alike: dict[str, list[tuple[int, str]]] = {}
@@ -143,7 +152,11 @@ def open_clip_towers(*, every_member: bool = False) -> Iterator[Case]:
         (size, name), *others = sorted(members, key=lambda member: member[0])
         note = f"the same modules: {', '.join(other for _, other in others)}" if others else ""
         yield Case(
-            f"open_clip:{name}", "open_clip towers", size, build=lambda name=name: _tower(name)()[0], note=note
+            f"open_clip:{name}",
+            "open_clip towers",
+            size,
+            build=lambda name=name: _tower(name)()[0],
+            note=note,
         )
     yield Case("open_clip:RN50 (whole model)", "open_clip towers", 224, build=_whole_clip)
 
@@ -166,7 +179,7 @@ def _smallest(members: list[str]) -> str:
     import timm
 
     def side(name: str) -> int:
-        return timm.get_pretrained_cfg(name).input_size[-1]
+        return int(timm.get_pretrained_cfg(name).input_size[-1])
 
     least = min(max(side(name), 224) for name in members)
     shortest = sorted((name for name in members if side(name) <= least), key=lambda name: (len(name), name))
@@ -188,6 +201,10 @@ def _tower(name: str) -> Callable[[], tuple[nn.Module, int]]:
         return model.visual, size if isinstance(size, int) else size[0]
 
     return build
+
+
+def _tower_only(name: str) -> Callable[[], nn.Module]:
+    return lambda: _tower(name)()[0]
 
 
 def _whole_clip() -> nn.Module:

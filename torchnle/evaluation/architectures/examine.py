@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from zlib import crc32
@@ -27,6 +28,8 @@ FAILURES = (
 UNUSUAL = ((192, 256), (384, 384), (225, 225))
 #: Models with more parameters are given the first unusual size only, for time.
 MANY = 60_000_000
+#: Places are in order if hardly more of a quarter's change lies in the best quarter than in the right one.
+SCATTER = 0.5
 TEXTS = ("a dog", "grass", "a red door")
 #: A batch and its images one by one may differ by this, relative to the largest feature.
 TOLERANCE = 1e-4
@@ -75,21 +78,41 @@ def examine(model: nn.Module, size: int, *, unusual: Sequence[tuple[int, int]] =
         >>> found.problems, found.sizes, [layer.name for layer in found.layers]
         ([], {'12x16': 'works'}, ['act', 'norm'])
     """
-    model.train()
+    calibrate(model, images((size, size)))
     before = fingerprint(model)
     found = Examination(sum(p.numel() for p in model.parameters()), size)
     pair = images((size, size))
     try:
-        found.layers = suggest_layers(model, pair)
+        found.layers = suggest_layers(model, pair[:1])
         found.problems += _read(model, found, pair)
         found.problems += _speak(model, found.layers, pair[:1])
         tried = unusual if found.parameters <= MANY else unusual[:1]
         found.problems += _other_sizes(model, found, tried)
     except FAILURES as error:
         found.problems.append(sentence(error))
-    found.head = _head(model, pair)
+    found.head = _head(model, pair if found.parameters <= MANY else pair[:1])
     found.problems += _changes(before, fingerprint(model))
     return found
+
+
+def calibrate(model: nn.Module, batch: Tensor) -> None:
+    """Put a model in training mode, with batch statistics in its norms: random weights fade out without.
+
+    Example:
+        >>> norm = nn.BatchNorm2d(1)
+        >>> calibrate(norm, torch.full((2, 1, 2, 2), 3.0))
+        >>> norm.running_mean
+        tensor([3.])
+    """
+    norms = [m for m in model.train().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with suppress(*FAILURES), torch.no_grad():
+        if norms:
+            model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def images(size: tuple[int, int]) -> Tensor:
@@ -129,7 +152,7 @@ def sentence(error: BaseException) -> str:
 
 def _bits(tensor: Tensor) -> int:
     flat = tensor.detach().reshape(-1).contiguous()
-    return crc32(memoryview(flat.view(torch.uint8).numpy())) if flat.numel() else 0
+    return crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0
 
 
 def _changes(before: dict[str, int], after: dict[str, int]) -> Iterator[str]:
@@ -150,7 +173,13 @@ def _read(model: nn.Module, found: Examination, pair: Tensor) -> Iterator[str]:
             yield f"'{layer.name}' was read as {given}, but suggested as {layer}."
         difference = _relative(features.tokens[:1], single.tokens)
         found.difference = max(found.difference, difference)
-        found.located.append(round(_located(features), 3))
+        located, concentrated = _located(features)
+        found.located.append(round(located, 3))
+        if concentrated - located > SCATTER:
+            yield (
+                f"'{layer.name}' has its places in another order: of what a quarter of the input changes, "
+                f"{concentrated:.0%} lies in a quarter of the places, but {located:.0%} in the right one."
+            )
         if difference > TOLERANCE:
             yield f"'{layer.name}' differs by {difference:.0e} between a batch and one image alone."
 
@@ -160,12 +189,14 @@ def _relative(given: Tensor, expected: Tensor) -> float:
     return float((given - expected).abs().max() / scale)
 
 
-def _located(features: Features) -> float:
-    """The part of the change between two images that lies in the grid's top right quarter."""
+def _located(features: Features) -> tuple[float, float]:
+    """The part of the change between two images in the grid's top right quarter, and in any quarter."""
     rows, columns = features.grid or (1, 1)
     energy = (features.tokens[1] - features.tokens[0]).square().sum(-1).view(rows, columns)
     weight = _overlap(rows)[:, None] * _overlap(columns).flip(0)[None]
-    return float((energy * weight).sum() / energy.sum().clamp(min=torch.finfo(energy.dtype).tiny))
+    total = energy.sum().clamp(min=torch.finfo(energy.dtype).tiny)
+    most = energy.flatten().sort(descending=True).values[: -(-energy.numel() // 4)]
+    return float((energy * weight).sum() / total), float(most.sum() / total)
 
 
 def _overlap(count: int) -> Tensor:
@@ -216,7 +247,8 @@ def _other_size(
     activation: Tensor, layer: SuggestedLayer, hints: Hints, given: tuple[int, int], size: int
 ) -> str:
     """Read one layer; where that is ambiguous, one argument must be enough."""
-    for layout in ("auto", layer.layout):
+    layouts: tuple[Any, ...] = ("auto", layer.layout)
+    for layout in layouts:
         try:
             features = Features.from_activation(
                 activation, layer.name, batch_size=1, input_size=given, layout=layout, hints=hints

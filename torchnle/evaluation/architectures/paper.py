@@ -49,7 +49,11 @@ PAPER: dict[str, tuple[str, int | None, dict[str, Any]]] = {
         None,
         {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
     ),
-    "DINOv2-S": ("transformers:dinov2", None, {"hidden_size": 384, "num_attention_heads": 6, "patch_size": 14}),
+    "DINOv2-S": (
+        "transformers:dinov2",
+        None,
+        {"hidden_size": 384, "num_attention_heads": 6, "patch_size": 14},
+    ),
     "DINOv2-B": ("transformers:dinov2", None, {"patch_size": 14}),
     "CvT-21": ("transformers:cvt", 224, {"depth": (1, 4, 16)}),
 }
