@@ -146,7 +146,7 @@ def open_clip_towers(*, every_member: bool = False) -> Iterator[Case]:
     alike: dict[str, list[tuple[int, str]]] = {}
     for name in open_clip.list_models():
         with torch.device("meta"):
-            tower, size = _tower(name)()
+            tower, size = _tower(name)
         alike.setdefault(name if every_member else repr(tower), []).append((size, name))
     for members in alike.values():
         (size, name), *others = sorted(members, key=lambda member: member[0])
@@ -155,7 +155,7 @@ def open_clip_towers(*, every_member: bool = False) -> Iterator[Case]:
             f"open_clip:{name}",
             "open_clip towers",
             size,
-            build=lambda name=name: _tower(name)()[0],
+            build=_tower_only(name),
             note=note,
         )
     yield Case("open_clip:RN50 (whole model)", "open_clip towers", 224, build=_whole_clip)
@@ -186,25 +186,24 @@ def _smallest(members: list[str]) -> str:
     return min(shortest[:6], key=lambda name: Case(f"timm:{name}", "").parameters)
 
 
-def _tower(name: str) -> Callable[[], tuple[nn.Module, int]]:
+def _tower(name: str) -> tuple[nn.Module, int]:
     """The image tower alone: the text tower, which may want files from the network, is the least possible."""
+    import open_clip
 
-    def build() -> tuple[nn.Module, int]:
-        import open_clip
-
-        config = open_clip.get_model_config(name)
-        text = {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 1, "layers": 1}
-        model = open_clip.CLIP(
-            config["embed_dim"], config["vision_cfg"], text, quick_gelu=config.get("quick_gelu", False)
-        )
-        size = config["vision_cfg"].get("image_size", 224)
-        return model.visual, size if isinstance(size, int) else size[0]
-
-    return build
+    config = open_clip.get_model_config(name)
+    text = {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 1, "layers": 1}
+    model = open_clip.CLIP(
+        config["embed_dim"], config["vision_cfg"], text, quick_gelu=config.get("quick_gelu", False)
+    )
+    size = config["vision_cfg"].get("image_size", 224)
+    return model.visual, size if isinstance(size, int) else size[0]
 
 
 def _tower_only(name: str) -> Callable[[], nn.Module]:
-    return lambda: _tower(name)()[0]
+    def build() -> nn.Module:
+        return _tower(name)[0]
+
+    return build
 
 
 def _whole_clip() -> nn.Module:

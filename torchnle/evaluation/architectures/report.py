@@ -12,7 +12,7 @@ from typing import Any
 
 from torchnle.evaluation.architectures.catalogue import Case
 from torchnle.evaluation.architectures.paper import PAPER
-from torchnle.evaluation.architectures.sweep import load
+from torchnle.evaluation.architectures.run import load
 
 #: Where the records are kept, under the output folder.
 FINISHED = Path("results") / "architectures.jsonl"
@@ -133,8 +133,9 @@ _PREFACE = """# Which architectures torchnle attaches to
 Every model is built with random weights and used as it is: suggested layers are found by one dry run
 (`suggest_layers`), described as a whole, at one place and at every place, a text is scored and attributed.
 Checked: shapes, grids, dropped tokens, finite values, a batch against one image alone (1e-4), the order of
-the places (what changes in a quarter of the input must change that quarter of the grid), that no hook stays and
-that every bit and flag of the model is as before. Words mean nothing on random weights; the way to them is tried.
+the places (what changes in a quarter of the input must change that quarter of the grid), that no hook stays
+and that every bit and flag of the model is as before. Words mean nothing on random weights; the way to them
+is what is tried.
 
 "Other sizes" are inputs that are not square, large or odd; "not taken" means that the bare model refuses
 them. "Head" is the class head found by numbers (`find_head`) and how its input is read: the mean over places,

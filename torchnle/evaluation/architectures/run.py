@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from torchnle.evaluation.architectures.catalogue import Case
-from torchnle.evaluation.architectures.examine import FAILURES, examine, sentence
+from torchnle.evaluation.architectures.examination import FAILURES, examine, sentence
 
 #: Bytes of weights up to which a model is built.
 MEMORY = 3_000_000_000

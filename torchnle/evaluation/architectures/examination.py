@@ -78,10 +78,10 @@ def examine(model: nn.Module, size: int, *, unusual: Sequence[tuple[int, int]] =
         >>> found.problems, found.sizes, [layer.name for layer in found.layers]
         ([], {'12x16': 'works'}, ['act', 'norm'])
     """
-    calibrate(model, images((size, size)))
+    calibrate(model, seeded_pair((size, size)))
     before = fingerprint(model)
     found = Examination(sum(p.numel() for p in model.parameters()), size)
-    pair = images((size, size))
+    pair = seeded_pair((size, size))
     try:
         found.layers = suggest_layers(model, pair[:1])
         found.problems += _read(model, found, pair)
@@ -115,11 +115,11 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
         norm.momentum = momentum
 
 
-def images(size: tuple[int, int]) -> Tensor:
+def seeded_pair(size: tuple[int, int]) -> Tensor:
     """Two seeded images that differ in their top right quarter only: (2, 3, height, width).
 
     Example:
-        >>> first, second = images((4, 4))
+        >>> first, second = seeded_pair((4, 4))
         >>> (first != second)[0].int().tolist()
         [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
     """
@@ -164,7 +164,8 @@ def _changes(before: dict[str, int], after: dict[str, int]) -> Iterator[str]:
 def _read(model: nn.Module, found: Examination, pair: Tensor) -> Iterator[str]:
     """Read a batch and one image alone, and compare with each other and with what was suggested."""
     lang = LanguageAttribution(model, [layer.name for layer in found.layers], SeededTexts(TEXTS))
-    both, alone = lang.by_layer.read(pair), lang.by_layer.read(pair[:1])
+    with torch.no_grad():
+        both, alone = lang.by_layer.read(pair), lang.by_layer.read(pair[:1])
     for layer, features, single in zip(found.layers, both, alone, strict=True):
         shape = (2, layer.grid[0] * layer.grid[1], layer.width)
         dropped = 0 if features.extra is None else features.extra.shape[1]
@@ -210,7 +211,8 @@ def _speak(model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor) ->
     lang = LanguageAttribution(model, names, SeededTexts(TEXTS))
     whole, place = lang.describe(image), lang.describe(image, where=(0, -1))
     cells, heat = lang.describe(image, where="all"), lang.attribute(image, target=TEXTS[0])
-    scores = TextScore(model, names[-1], lang.translator, TEXTS)(image).detach()
+    with torch.no_grad():
+        scores = TextScore(model, names[-1], lang.translator, TEXTS)(image)
     for layer, one, corner, grid, laid in zip(layers, whole, place, cells, heat, strict=True):
         if grid[0].grid != layer.grid or corner[0].location != (0, layer.grid[1] - 1):
             yield f"'{layer.name}' was described on {grid[0].grid} and at {corner[0].location}."
@@ -226,7 +228,7 @@ def _other_sizes(model: nn.Module, found: Examination, sizes: Iterable[tuple[int
     """Read the same layers with other sizes: the strides must be the same along both axes."""
     taps = resolve(model, [layer.name for layer in found.layers])
     for size in sizes:
-        label, image = f"{size[0]}x{size[1]}", images(size)[:1]
+        label, image = f"{size[0]}x{size[1]}", seeded_pair(size)[:1]
         try:
             with torch.no_grad():
                 given = record(model, taps, image)
@@ -256,6 +258,8 @@ def _other_size(
         except ValueError as error:
             reason = sentence(error)
             continue
+        if features.grid == layer.grid and given != (size, size):
+            return "works, resized by the model"
         if not _same_stride(features.grid, layer.grid, given, size):
             return f"'{layer.name}' gave the grid {features.grid}, at {size} pixels {layer.grid}"
         return "works" if layout == "auto" else f"works with layout='{layout}'"
