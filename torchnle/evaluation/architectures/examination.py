@@ -23,6 +23,7 @@ from torchnle.translators.classifier_head import find_head
 #: What other people's models raise.
 FAILURES = (
     RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ImportError, OSError,
+    MemoryError,
 )  # fmt: skip
 #: Sizes (height, width) that models are rarely given: not square, large, odd.
 UNUSUAL = ((192, 256), (384, 384), (225, 225))
