@@ -180,7 +180,8 @@ def _read(model: nn.Module, found: Examination, pair: Tensor) -> Iterator[str]:
         if concentrated - located > SCATTER:
             yield (
                 f"'{layer.name}' has its places in another order: of what a quarter of the input changes, "
-                f"{concentrated:.0%} lies in a quarter of the places, but {located:.0%} in the right one."
+                f"{concentrated:.0%} lies in a quarter of the places, but {located:.0%} in the right one. "
+                "Pass select=, a function that puts them in the order of the image."
             )
         if difference > TOLERANCE:
             yield f"'{layer.name}' differs by {difference:.0e} between a batch and one image alone."
