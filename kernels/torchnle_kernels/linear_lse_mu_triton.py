@@ -45,7 +45,13 @@ def forward(h: Tensor, weight: Tensor, bias: Tensor | None, *, chunk: int = _CHU
 
 
 def _exponentials(
-    h: Tensor, weight: Tensor, bias: Tensor | None, reference: Tensor, total: Tensor, mu: Tensor, weights: Tensor
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    reference: Tensor,
+    total: Tensor,
+    mu: Tensor,
+    weights: Tensor,
 ) -> None:
     """Fill `weights` with a chunk's exponentials; bring reference, total and mu up to date with them."""
     rows, outputs = weights.shape
@@ -67,7 +73,7 @@ def _exponentials(
 
 
 def _add_product(mu: Tensor, weights: Tensor, weight: Tensor) -> None:
-    """mu += weights @ weight with sums in float32."""
+    """Add weights @ weight to mu, with sums in float32."""
     if weights.dtype == torch.float32:
         mu.addmm_(weights, weight)
     elif mu.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):  # torch >= 2.8
@@ -80,7 +86,9 @@ def _add_product(mu: Tensor, weights: Tensor, weight: Tensor) -> None:
 def _moved(tops, reference, row, blocks, LAG: tl.constexpr, BLOCK_B: tl.constexpr):
     """The references of some rows before and after a chunk whose block maxima are `tops`."""
     place = tl.arange(0, BLOCK_B)
-    values = tl.load(tops + row[:, None] * blocks + place[None, :], mask=place[None, :] < blocks, other=float("-inf"))
+    values = tl.load(
+        tops + row[:, None] * blocks + place[None, :], mask=place[None, :] < blocks, other=float("-inf")
+    )
     top = tl.max(values, 1)
     before = tl.load(reference + row)
     return before, tl.where(top > before + LAG, top, before)
@@ -89,8 +97,8 @@ def _moved(tops, reference, row, blocks, LAG: tl.constexpr, BLOCK_B: tl.constexp
 @triton.jit
 def _exp_kernel(
     h, weight, bias, reference, out, tops, sums, rows, outputs, width, stride_h, stride_w, stride_o, blocks,
-    HAS_BIAS: tl.constexpr, AGAIN: tl.constexpr, LAG: tl.constexpr, BLOCK_B: tl.constexpr, EVEN_D: tl.constexpr,
-    UPCAST: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
+    HAS_BIAS: tl.constexpr, AGAIN: tl.constexpr, LAG: tl.constexpr, BLOCK_B: tl.constexpr,
+    EVEN_D: tl.constexpr, UPCAST: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Exponentials of a tile; with AGAIN only of the rows whose reference this chunk moves."""
     first_row = tl.program_id(0).to(tl.int64) * BLOCK_R

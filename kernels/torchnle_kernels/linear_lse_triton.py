@@ -44,7 +44,12 @@ _TILES_PER_SLICE = 3
 
 
 def forward(
-    h: Tensor, weight: Tensor, bias: Tensor | None, need_argmax: bool, *, tiles_per_slice: int = _TILES_PER_SLICE
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    need_argmax: bool = False,
+    *,
+    tiles_per_slice: int = _TILES_PER_SLICE,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Launch the kernels; see `reference.linear_lse` for what they compute."""
     rows, outputs = h.shape[0], weight.shape[0]

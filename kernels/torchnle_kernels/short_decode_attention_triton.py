@@ -13,9 +13,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-#: The longest cache whose keys and values one program can hold in registers.
-MAX_KEYS = 64
-
 
 def forward(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
     """Launch the kernel; see `reference.short_decode_attention` for what it computes."""
