@@ -30,8 +30,8 @@ def linear_lse(
     lse = h.new_empty(h.shape[0], dtype=accumulator(h.dtype))
     top, index = torch.empty_like(lse), torch.full_like(lse, -1, dtype=torch.int64)
     for rows in _slices(h.shape[0], _ROWS):
-        online = Online(h[rows], weight.shape[0], need_argmax)
-        for _ in online.blocks(weight, bias):
+        online = Online(h[rows], weight, need_argmax)
+        for _ in online.blocks(bias):
             pass
         lse[rows], top[rows] = online.lse, online.top
         if need_argmax:
@@ -44,8 +44,8 @@ def linear_lse_mu(h: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
     lse = h.new_empty(h.shape[0], dtype=accumulator(h.dtype))
     mu = h.new_zeros(h.shape, dtype=lse.dtype)
     for rows in _slices(h.shape[0], _ROWS):
-        online = Online(h[rows], weight.shape[0])
-        for block, weights, factor in online.blocks(weight, bias):
+        online = Online(h[rows], weight)
+        for block, weights, factor in online.blocks(bias):
             mu[rows].mul_(factor[:, None]).add_(weights.to(block.dtype) @ block)
         lse[rows] = online.lse
         mu[rows] /= online.total[:, None]
@@ -72,29 +72,30 @@ class Online:
 
     Args:
         h: The rows' hidden states, (rows, d).
-        outputs: How many outputs there are.
+        weight: The layer's weight, (outputs, d).
         need_argmax: Whether to keep the argmax.
     """
 
-    def __init__(self, h: Tensor, outputs: int, need_argmax: bool = False) -> None:
+    def __init__(self, h: Tensor, weight: Tensor, need_argmax: bool = False) -> None:
         self.dtype = accumulator(h.dtype)
-        self.narrow = h.dtype == torch.bfloat16 and multiplies_bfloat16(h.device)
+        self.narrow = h.dtype == weight.dtype == torch.bfloat16 and multiplies_bfloat16(h.device)
         self.h = h if self.narrow else h.to(self.dtype)
+        self.weight = weight
         self.need_argmax = need_argmax
         self.reference, self.total = (h.new_zeros(h.shape[0], dtype=self.dtype) for _ in range(2))
         self.top = torch.full_like(self.total, float("-inf"))
         self.index = torch.zeros_like(self.total, dtype=torch.int64)
-        self._room = self._buffers(h.shape[0] * min(_OUTPUTS, outputs))
+        self._room = self._buffers(h.shape[0] * min(_OUTPUTS, weight.shape[0]))
 
     @property
     def lse(self) -> Tensor:
         """Log-sum-exp of the outputs seen so far."""
         return self.reference + self.total.log()
 
-    def blocks(self, weight: Tensor, bias: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def blocks(self, bias: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield (weight block, exp(logits - reference), the factor that earlier sums were scaled by)."""
-        for outputs in _slices(weight.shape[0], _OUTPUTS):
-            block = weight[outputs].to(self.h.dtype)
+        for outputs in _slices(self.weight.shape[0], _OUTPUTS):
+            block = self.weight[outputs].to(self.h.dtype)
             part = None if bias is None else bias[outputs].to(self.dtype)
             logits = self._logits(slice(None), block, part, self._room)
             factor = self._follow(logits, block, part, outputs.start)
@@ -110,7 +111,7 @@ class Online:
     def _logits(
         self, rows: slice | Tensor, block: Tensor, bias: Tensor | None, room: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Logits of some rows, summed in float32; in bfloat16 less their reference before they are rounded."""
+        """Logits of some rows, summed in float32; bfloat16 ones less their reference, then rounded."""
         h = self.h[rows]
         shape = (h.shape[0], block.shape[0])
         products, logits = (buffer[: shape[0] * shape[1]].view(shape) for buffer in room)
@@ -149,7 +150,8 @@ class Online:
 
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the processor has instructions for bfloat16 products; emulated ones are slower than float32."""
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # on Linux x86, in recent versions
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:

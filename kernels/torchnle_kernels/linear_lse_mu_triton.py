@@ -98,7 +98,8 @@ def _moved(tops, reference, row, blocks, LAG: tl.constexpr, BLOCK_B: tl.constexp
 def _exp_kernel(
     h, weight, bias, reference, out, tops, sums, rows, outputs, width, stride_h, stride_w, stride_o, blocks,
     HAS_BIAS: tl.constexpr, AGAIN: tl.constexpr, LAG: tl.constexpr, BLOCK_B: tl.constexpr,
-    EVEN_D: tl.constexpr, UPCAST: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
+    EVEN_D: tl.constexpr, UPCAST: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Exponentials of a tile; with AGAIN only of the rows whose reference this chunk moves."""
     first_row = tl.program_id(0).to(tl.int64) * BLOCK_R

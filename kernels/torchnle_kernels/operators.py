@@ -61,8 +61,8 @@ def _check_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: Ten
         )
     if k.shape[2] > MAX_KEYS:
         raise ValueError(
-            f"the cache holds {k.shape[2]} keys a row; short_decode_attention takes at most {MAX_KEYS}. Pass a "
-            "shorter cache, or use torch.nn.functional.scaled_dot_product_attention."
+            f"the cache holds {k.shape[2]} keys a row; short_decode_attention takes at most {MAX_KEYS}. Pass "
+            "a shorter cache, or use torch.nn.functional.scaled_dot_product_attention."
         )
 
 
@@ -73,7 +73,8 @@ def _linear_lse(
     if takes_triton(impl, h, weight, bias):
         from torchnle_kernels import linear_lse_triton
 
-        return linear_lse_triton.forward(*_unit_strides(h, weight, bias), need_argmax=need_argmax)
+        with torch.cuda.device(h.device):
+            return linear_lse_triton.forward(_stepped(h), _stepped(weight), bias, need_argmax)
     return blocked.linear_lse(h, weight, bias, need_argmax)
 
 
@@ -82,7 +83,8 @@ def _linear_lse_mu(h: Tensor, weight: Tensor, bias: Tensor | None, impl: str) ->
     if takes_triton(impl, h, weight, bias):
         from torchnle_kernels import linear_lse_mu_triton
 
-        return linear_lse_mu_triton.forward(*_unit_strides(h, weight, bias))
+        with torch.cuda.device(h.device):
+            return linear_lse_mu_triton.forward(_stepped(h), _stepped(weight), bias)
     return blocked.linear_lse_mu(h, weight, bias)
 
 
@@ -93,13 +95,14 @@ def _short_decode_attention(
     if takes_triton(impl, q, k, v):
         from torchnle_kernels import short_decode_attention_triton
 
-        return short_decode_attention_triton.forward(*_unit_strides(q, k, v, lengths, rows))
+        with torch.cuda.device(q.device):
+            return short_decode_attention_triton.forward(_stepped(q), _stepped(k), _stepped(v), lengths, rows)
     return blocked.short_decode_attention(q, k, v, lengths, rows)
 
 
-def _unit_strides(*tensors: Any) -> list[Any]:
+def _stepped(tensor: Tensor) -> Tensor:
     """The kernels step through the last dimension one by one."""
-    return [t if t is None or t.stride(-1) == 1 else t.contiguous() for t in tensors]
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
 def _statistics(h: Tensor) -> Tensor:

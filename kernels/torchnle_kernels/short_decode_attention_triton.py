@@ -31,7 +31,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: Tensor | Non
     return out
 
 
-def warps(BLOCK_L: int, BLOCK_D: int) -> int:  # noqa: N803
+def warps(BLOCK_L: int, BLOCK_D: int) -> int:
     """So many that a thread holds at most 32 numbers of the keys and as many of the values."""
     return min(max(BLOCK_L * BLOCK_D // 1024, 1), 8)
 
