@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 _TOLERANCE = 0.03
 
 
+def body(model: PreTrainedModel) -> nn.Module:
+    """The model without its head, which never makes logits.
+
+    `base_model` is what transformers calls it, but some text-only classes name a prefix that they do not
+    have and get themselves back.
+    """
+    base: nn.Module = model.base_model
+    return model.model if base is model else base  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class Head:
     """The layer and the factor with which ``logits = layer(scale * hidden)``.
@@ -58,7 +68,7 @@ class Head:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.layer.weight.device)
         embedding = model.get_input_embeddings()(token)
         theirs = model(inputs_embeds=embedding, use_cache=False).logits.float()
-        hidden = model.base_model(inputs_embeds=embedding, use_cache=False).last_hidden_state
+        hidden = body(model)(inputs_embeds=embedding, use_cache=False).last_hidden_state
         ours = self.layer(hidden * self.scale).float()
         if theirs.shape != ours.shape or (theirs - ours).abs().max() > _TOLERANCE * theirs.abs().max():
             raise ValueError(
