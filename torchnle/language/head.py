@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -22,8 +22,8 @@ def body(model: PreTrainedModel) -> nn.Module:
     `base_model` is what transformers calls it, but some text-only classes name a prefix that they do not
     have and get themselves back.
     """
-    base: nn.Module = model.base_model
-    return model.model if base is model else base  # type: ignore[no-any-return]
+    base = model.base_model
+    return cast(nn.Module, model.model if base is model else base)
 
 
 @dataclass(frozen=True)
