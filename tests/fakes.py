@@ -39,6 +39,14 @@ class LetterTranslator(Translator):
         self.register_buffer("letters", torch.randn(128, width, generator=generator))
         self.calls: list[tuple[int, int | None]] = []
 
+    @property
+    def config(self):
+        return {"width": self.letters.shape[1]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
     def embed(self, texts: Sequence[str]) -> Tensor:
         sums = [self.letters[[ord(c) % 128 for c in text]].sum(0) for text in texts]
         return F.normalize(torch.stack(sums), dim=-1)
