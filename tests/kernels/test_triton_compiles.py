@@ -4,6 +4,7 @@ The machine code is taken apart: no register may be spilled to memory, shared me
 products must run on the matrix units, fed by asynchronous copies.
 """
 
+import inspect as introspection
 import re
 import subprocess
 from pathlib import Path
@@ -17,6 +18,11 @@ triton = pytest.importorskip(
 from torchnle_kernels import linear_lse_mu_triton, linear_lse_triton, short_decode_attention_triton  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    "constexprs" not in introspection.signature(ASTSource).parameters,
+    reason="compiling ahead of time needs triton 3.3 or later.",
+)
 
 TYPES = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32"}
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
@@ -77,16 +83,12 @@ def inspect(compiled, folder: Path):
 
 def head(dtype, **switches):
     tiles = linear_lse_triton.TILES[dtype]
-    constants = {"HAS_BIAS": True, "EVEN_D": True, "UPCAST": False, **tiles.constants, **switches}
+    constants = {"HAS_BIAS": True, "WIDTH": 768, "UPCAST": False, **tiles.constants, **switches}
     return constants, tiles.warps, tiles.stages
 
 
 CASES = [
-    *(
-        (linear_lse, dtype, {"NEED_ARGMAX": True, "EVEN_D": even})
-        for dtype in TYPES
-        for even in (True, False)
-    ),
+    *((linear_lse, dtype, {"NEED_ARGMAX": True, "WIDTH": width}) for dtype in TYPES for width in (576, 600)),
     *((exponentials, dtype, {"AGAIN": again}) for dtype in TYPES for again in (False, True)),
 ]
 
