@@ -1,9 +1,10 @@
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torchnle.language.trie import Trie, group
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEXTS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), min_size=1, max_size=8)
 
 
@@ -11,6 +12,7 @@ def beginnings(texts):
     return {tuple(ids[:length]) for ids in texts for length in range(1, len(ids))}
 
 
+@PATIENT
 @given(TEXTS)
 def test_paths_spell_the_texts(texts):
     trie = Trie.build(texts)
@@ -24,6 +26,7 @@ def test_paths_spell_the_texts(texts):
             node = following[0] if following else None
 
 
+@PATIENT
 @given(TEXTS)
 def test_nodes_are_the_beginnings_each_once_parents_first(texts):
     trie = Trie.build(texts)
@@ -32,6 +35,7 @@ def test_nodes_are_the_beginnings_each_once_parents_first(texts):
     assert all(trie.children[1:])  # every node that is read has something predicted after it
 
 
+@PATIENT
 @given(TEXTS)
 def test_ancestors_and_depths_are_those_of_the_beginnings(texts):
     trie = Trie.build(texts)
@@ -46,6 +50,7 @@ def test_ancestors_and_depths_are_those_of_the_beginnings(texts):
     )
 
 
+@PATIENT
 @given(TEXTS, st.integers(1, 6))
 def test_groups_hold_every_text_once_within_the_limit(texts, max_nodes):
     groups = group(texts, max_nodes)

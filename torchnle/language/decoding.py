@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -59,20 +59,25 @@ def greedy(
             the model has too few positions.
 
     Example:
-        >>> from torchnle.language import LanguageModel  # doctest: +SKIP
-        >>> lm = LanguageModel.from_pretrained()  # doctest: +SKIP
-        >>> prefix = lm.embed(torch.tensor([lm.tokenize(["The capital of France is"])[0]]))  # doctest: +SKIP
-        >>> greedy(lm, prefix, max_new_tokens=1).texts  # doctest: +SKIP
-        [' Paris']
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"cat": 0, "dog": 1, "<s>": 2}, unk_token="<s>"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>")
+        >>> config = GPT2Config(vocab_size=3, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+        >>> lm = LanguageModel(GPT2LMHeadModel(config), tokenizer)
+        >>> decoded = greedy(lm, torch.zeros(2, 1, 8), max_new_tokens=3)
+        >>> [len(ids) for ids in decoded.ids], bool((decoded.log_probs < 0).all())
+        ([3, 3], True)
     """
     if max_new_tokens < 1 or stop == "":
         raise ValueError(
             f"max_new_tokens={max_new_tokens}, stop={stop!r}; pass a positive number and some text."
         )
     rows: list[_Row] = []
+    ends = _Ends(lm, stop)
     for batch in batches(prefixes, internal_batch_size):
-        rows += _decode(lm, lm.context(batch, prompt), stop, max_new_tokens)
-    cut = [row.cut(lm, stop) for row in rows]
+        rows += _decode(lm, lm.context(batch, prompt), ends, max_new_tokens)
+    cut = [ends.cut(row.ids) for row in rows]
     log_probs = torch.tensor(
         [sum(row.log_probs[:kept]) for row, (kept, _) in zip(rows, cut, strict=True)], dtype=torch.float32
     )
@@ -83,37 +88,40 @@ def greedy(
     )
 
 
-class _Row:
-    """One text while it grows."""
+class _Ends:
+    """Where a text ends."""
 
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.log_probs: list[float] = []
-        self.finished = False
+    def __init__(self, lm: LanguageModel, stop: str | None) -> None:
+        self.eos = lm.eos_ids
+        self.stop = stop
+        self.spell = lm.detokenize
 
-    def take(self, lm: LanguageModel, token: int, log_prob: float, stop: str | None) -> None:
-        if self.finished:
-            return
-        if token in lm.eos_ids:
-            self.finished = True
-            return
-        self.ids.append(token)
-        self.log_probs.append(log_prob)
-        self.finished = stop is not None and stop in lm.detokenize(self.ids)
+    def reached(self, ids: list[int]) -> bool:
+        return ids[-1] in self.eos or (self.stop is not None and self.stop in self.spell(ids))
 
-    def cut(self, lm: LanguageModel, stop: str | None) -> tuple[int, str]:
-        """How many tokens the text before `stop` needs, and that text."""
-        text, kept = lm.detokenize(self.ids), len(self.ids)
-        if stop is None or stop not in text:
+    def cut(self, ids: list[int]) -> tuple[int, str]:
+        """How many of the tokens the text before its end needs, and that text."""
+        kept = len(ids) - 1 if ids[-1] in self.eos else len(ids)
+        text = self.spell(ids[:kept])
+        if self.stop is None or self.stop not in text:
             return kept, text
-        text = text[: text.index(stop)].rstrip()
-        while kept and lm.detokenize(self.ids[: kept - 1]).startswith(text):
+        text = text[: text.index(self.stop)].rstrip()
+        while kept and self.spell(ids[: kept - 1]).startswith(text):
             kept -= 1
         return kept, text
 
 
+@dataclass
+class _Row:
+    """One text while it grows."""
+
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    finished: bool = False
+
+
 def _decode(
-    lm: LanguageModel, context: Float[Tensor, "R C E"], stop: str | None, max_new_tokens: int
+    lm: LanguageModel, context: Float[Tensor, "R C E"], ends: _Ends, max_new_tokens: int
 ) -> list[_Row]:
     lm.require_positions(context.shape[1] + max_new_tokens - 1, f"max_new_tokens={max_new_tokens}")
     rows = [_Row() for _ in range(context.shape[0])]
@@ -123,7 +131,11 @@ def _decode(
     for step in range(max_new_tokens):
         tokens, log_probs = _most_probable(lm, hidden)
         for row, token, log_prob in zip(batch, tokens.tolist(), log_probs.tolist(), strict=True):
-            row.take(lm, token, log_prob, stop)
+            if row.finished:
+                continue
+            row.ids.append(token)
+            row.log_probs.append(log_prob)
+            row.finished = ends.reached(row.ids)
         live = [place for place, row in enumerate(batch) if not row.finished]
         if not live or step == max_new_tokens - 1:
             break
