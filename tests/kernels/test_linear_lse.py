@@ -2,19 +2,18 @@
 
 import pytest
 import torch
-from torchnle_kernels import linear_lse as blocked
-from torchnle_kernels import reference
+from torchnle_kernels import blocked, reference
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 BOUNDS = {torch.float64: 1e-12, torch.float32: 1e-4, torch.float16: 1e-3, torch.bfloat16: 1e-3}
 
 
 def linear_lse(h, weight, bias=None, need_argmax=True):
-    return torch.ops.torchnle.linear_lse(h, weight, bias, need_argmax)
+    return torch.ops.torchnle.linear_lse(h, weight, bias, need_argmax, "auto")
 
 
 def linear_lse_mu(h, weight, bias=None):
-    return torch.ops.torchnle.linear_lse_mu(h, weight, bias)
+    return torch.ops.torchnle.linear_lse_mu(h, weight, bias, "auto")
 
 
 def make(rows, width, outputs, dtype=torch.float32, scale=1.0, seed=0):
@@ -175,8 +174,8 @@ def test_never_has_all_logits_in_memory():
             return result
 
     with Watch():
-        blocked._forward(h, weight, None, True)
-        blocked._forward_mu(h, weight, None)
+        blocked.linear_lse(h, weight, None, True)
+        blocked.linear_lse_mu(h, weight, None)
     assert max(largest) <= max(512 * 2048, weight.numel())
 
 
@@ -192,8 +191,8 @@ def test_opcheck(bias):
     h, weight, b = make(5, 8, 17)
     b = b if bias else None
     h.requires_grad_()
-    torch.library.opcheck(torch.ops.torchnle.linear_lse.default, (h, weight, b, True))
-    torch.library.opcheck(torch.ops.torchnle.linear_lse_mu.default, (h, weight, b))
+    torch.library.opcheck(torch.ops.torchnle.linear_lse.default, (h, weight, b, True, "auto"))
+    torch.library.opcheck(torch.ops.torchnle.linear_lse_mu.default, (h, weight, b, "auto"))
 
 
 def test_is_one_operator_in_an_exported_program():
