@@ -1,13 +1,24 @@
-"""What every doctest may assume: a model, a translator that fits its layer, and two images."""
+"""Shapes are checked at run time in the tests; doctests may assume a model, a translator, two images."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
+from jaxtyping import install_import_hook
 
-sys.path.insert(0, str(Path(__file__).parent / "tests"))
+#: Modules whose annotations are checked on every call. Not the door and not the classes that return `Self`:
+#: what a user gives is checked there by hand, in sentences.
+CHECKED = [
+    "torchnle.features",
+    "torchnle.language",
+    "torchnle.ops",
+    "torchnle.translators.class_space_map",
+    "torchnle.translators.devil_network",
+    "torchnle.translators.prefix_network",
+    "torchnle.translators.rows",
+    "torchnle.translators.texplain_network",
+    "torchnle_kernels",
+]
+install_import_hook(CHECKED, "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from captum.attr import visualization as viz
 from captum.metrics import infidelity, sensitivity_max
 from matplotlib.figure import Figure
 
-from torchnle import LanguageAttribution, TextScore, backbones
+from torchnle import LanguageAttribution, TextScore, backbones, images
 from torchnle.visualization import save
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -21,7 +21,7 @@ output = parser.parse_args().output
 
 torch.manual_seed(0)
 backbone = backbones.load("efficientnet-lite0")
-photo = backbones.open_image(Path(skimage.data.__file__).parent / "chelsea.png")
+photo = images.open_image(Path(skimage.data.__file__).parent / "chelsea.png")
 x = backbone.preprocess(photo)[None]
 
 lang = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)

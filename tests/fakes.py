@@ -39,15 +39,25 @@ class LetterTranslator(Translator):
         self.register_buffer("letters", torch.randn(128, width, generator=generator))
         self.calls: list[tuple[int, int | None]] = []
 
+    @property
+    def config(self):
+        return {"width": self.letters.shape[1]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
     def embed(self, texts: Sequence[str]) -> Tensor:
         sums = [self.letters[[ord(c) % 128 for c in text]].sum(0) for text in texts]
         return F.normalize(torch.stack(sums), dim=-1)
 
     def score(self, features, texts, *, joint=False, prior=False, internal_batch_size=None):
         listed = [features] if isinstance(features, Features) else list(features)
-        stacked = torch.stack([f.rows for f in listed]).mean(0) if joint else torch.cat([f.rows for f in listed])
+        stacked = (
+            torch.stack([f.rows for f in listed]).mean(0) if joint else torch.cat([f.rows for f in listed])
+        )
         self.calls.append((stacked.shape[0], internal_batch_size))
-        return F.normalize(stacked.float(), dim=-1) @ self.embed(texts).T - float(prior)
+        return F.normalize(stacked, dim=-1) @ self.embed(texts).T.to(stacked) - float(prior)
 
     def describe(self, features, *, joint=False, internal_batch_size=None):
         listed = [features] if isinstance(features, Features) else list(features)

@@ -11,8 +11,7 @@ from torchnle.description import Description, DescriptionGrid
 from torchnle.features import Features
 from torchnle.taps import Tap
 from torchnle.translators.base import Translator
-
-__version__ = "0.1.0"
+from torchnle.version import __version__
 
 __all__ = [
     "Description",
@@ -25,4 +24,5 @@ __all__ = [
     "Tap",
     "TextScore",
     "Translator",
+    "__version__",
 ]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from torchnle import backbones, visualization
+from torchnle import backbones, images, visualization
 from torchnle.attr import LanguageAttribution
 from torchnle.description import Description, DescriptionGrid
 
@@ -59,17 +59,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default="efficientnet-lite0", choices=backbones.names(), help="default: %(default)s"
+        "--model", default="efficientnet-lite0", choices=backbones.NAMES, help="default: %(default)s"
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write pictures (PNG) here")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
 
 def _describe(options: argparse.Namespace) -> None:
-    backbone, images = _open(options)
+    backbone, photos = _open(options)
     lang = _explainer(backbone)
     results = []
-    for path, image in _progress(zip(options.photos, images, strict=True), options):
+    for path, image in _progress(zip(options.photos, photos, strict=True), options):
         x = backbone.preprocess(image)[None]
         (whole,) = lang.describe(x)
         (grid,) = lang.describe(x, where="all") if options.places or options.output else (None,)
@@ -86,10 +86,10 @@ def _describe(options: argparse.Namespace) -> None:
 
 
 def _saliency(options: argparse.Namespace) -> None:
-    backbone, images = _open(options)
+    backbone, photos = _open(options)
     lang = _explainer(backbone)
     results = []
-    for path, image in _progress(zip(options.photos, images, strict=True), options):
+    for path, image in _progress(zip(options.photos, photos, strict=True), options):
         (maps,) = lang.by_layer.saliency(backbone.preprocess(image)[None], options.text)
         results.append(_mapped(path, options.text, maps))
         if options.output:
@@ -107,8 +107,8 @@ def _saliency(options: argparse.Namespace) -> None:
 
 def _open(options: argparse.Namespace) -> tuple[backbones.Backbone, list[Any]]:
     """Look at every photo before any slow work, so that a bad path is told at once."""
-    images = [backbones.open_image(path) for path in options.photos]
-    return backbones.load(options.model), images
+    photos = [images.open_image(path) for path in options.photos]
+    return backbones.load(options.model), photos
 
 
 def _explainer(backbone: backbones.Backbone) -> LanguageAttribution:
@@ -118,7 +118,8 @@ def _explainer(backbone: backbones.Backbone) -> LanguageAttribution:
 
 def _progress(photos: Iterable[Any], options: argparse.Namespace) -> Iterable[Any]:
     shown = len(options.photos) > 1 and sys.stderr.isatty()
-    return tqdm(photos, total=len(options.photos), unit="photo", disable=not shown)
+    progress: Iterable[Any] = tqdm(photos, total=len(options.photos), unit="photo", disable=not shown)
+    return progress
 
 
 def _described(path: Path, whole: Description, grid: DescriptionGrid | None) -> dict[str, Any]:
@@ -156,9 +157,7 @@ def _print_maps(result: dict[str, Any]) -> None:
     print(result["photo"])
     for entry in result["texts"]:
         row, column = entry["peak"]
-        print(
-            f"  {entry['text']}: mean {entry['mean']:.3f}, highest {entry['max']:.3f} at ({row}, {column})"
-        )
+        print(f"  {entry['text']}: mean {entry['mean']:.3f}, highest {entry['max']:.3f} at ({row}, {column})")
     _print_picture(result)
 
 

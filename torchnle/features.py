@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.types import Where
+from torchnle.layouts import Hints, arrange
+from torchnle.types import Layout, Where
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,57 @@ class Features:
         elif not self.locations:
             object.__setattr__(self, "locations", (None,) * count)
 
+    @classmethod
+    def from_activation(
+        cls,
+        activation: Tensor,
+        layer: str,
+        *,
+        batch_size: int | None = None,
+        input_size: tuple[int, int] | None = None,
+        layout: Layout = "auto",
+        grid: tuple[int, int] | None = None,
+        num_prefix_tokens: int | None = None,
+        hints: Hints | None = None,
+    ) -> Features:
+        """Bring whatever a layer gave into (N, L, D) tokens.
+
+        Args:
+            activation: (N, C, H, W), channel-last (N, H, W, C), tokens (N, L, D) or vectors (N, D), floating.
+            layer: The layer's name.
+            batch_size: The number of images that were given to the model; None = do not check.
+            input_size: (height, width) of those images in pixels: the strongest evidence for the grid.
+            layout: The order of the axes; "auto" = find it.
+            grid: (rows, columns) of the places; None = find it.
+            num_prefix_tokens: How many class, distillation and register tokens stand in front;
+                None = find it.
+            hints: What the model itself states (`torchnle.layouts.hints_for`).
+
+        Raises:
+            TypeError: If the activation is not floating.
+            ValueError: If the batch differs, or the layout does not fit or stays ambiguous; the message names
+                the argument that settles it.
+
+        Example:
+            >>> tokens = torch.zeros(2, 1 + 12 * 16, 8)
+            >>> features = Features.from_activation(tokens, "norm", input_size=(192, 256))
+            >>> features.grid, features.tokens.shape, features.extra.shape
+            ((12, 16), torch.Size([2, 192, 8]), torch.Size([2, 1, 8]))
+        """
+        _check_activation(activation, layer, batch_size)
+        found = arrange(
+            activation.shape,
+            layer,
+            input_size=input_size,
+            layout=layout,
+            grid=grid,
+            num_prefix_tokens=num_prefix_tokens,
+            hints=hints,
+        )
+        tokens = _as_tokens(activation, found.layout)
+        split = found.num_prefix_tokens
+        return cls(tokens[:, split:], layer, found.grid, tokens[:, :split] if split else None)
+
     @property
     def batch_size(self) -> int:
         """The number of images N."""
@@ -93,6 +146,12 @@ class Features:
             return self._pooled(self._masked_mean(where))
         return self._at(where)
 
+    def images(self, indices: Sequence[int]) -> Features:
+        """Keep only some images, in the order given."""
+        chosen = list(indices)
+        extra = None if self.extra is None else self.extra[chosen]
+        return replace(self, tokens=self.tokens[chosen], extra=extra)
+
     def extras(self) -> Features:
         """The class, distillation and register tokens as features of their own, without places.
 
@@ -107,11 +166,19 @@ class Features:
         """Lay values (N * L, ...) or (N, L, ...) out on the grid: (N, rows, columns, ...).
 
         Raises:
-            ValueError: If the layer has no grid.
+            ValueError: If the layer has no grid, or there is not one value a row.
         """
         rows, columns = self._require_grid()
-        trailing = values.shape[1:] if values.shape[0] != self.batch_size else values.shape[2:]
-        return values.reshape(self.batch_size, rows, columns, *trailing)
+        images, places = self.tokens.shape[:2]
+        shape = tuple(values.shape)
+        if shape[:1] == (images * places,):
+            return values.reshape(images, rows, columns, *shape[1:])
+        if shape[:2] == (images, places):
+            return values.reshape(images, rows, columns, *shape[2:])
+        raise ValueError(
+            f"values of shape {shape} do not fill {images} grid(s) of {rows}x{columns}; "
+            f"pass ({images * places}, ...) or ({images}, {places}, ...)."
+        )
 
     def check_finite(self) -> Features:
         """Return self, or raise if any value is NaN or infinite.
@@ -171,3 +238,25 @@ class Features:
         if (totals <= 0).any():
             raise ValueError(f"the mask is empty on the {grid[0]}x{grid[1]} grid of layer '{self.layer}'.")
         return weights / totals
+
+
+def _check_activation(activation: Tensor, layer: str, batch_size: int | None) -> None:
+    shape = tuple(activation.shape)
+    if not activation.is_floating_point():
+        raise TypeError(
+            f"layer '{layer}' gave {activation.dtype}; features must be floating. Pass another layer."
+        )
+    if batch_size is None or shape[:1] == (batch_size,):
+        return
+    advice = "Pass a layer that keeps the batch first (windows, for one, are no images)."
+    if len(shape) == 3 and shape[1] == batch_size:
+        advice = "It seems to be sequence first: pass select=lambda output: output.transpose(0, 1)."
+    raise ValueError(f"layer '{layer}' gave shape {shape} for a batch of {batch_size}. {advice}")
+
+
+def _as_tokens(activation: Tensor, layout: str) -> Tensor:
+    if layout == "NCHW":
+        return activation.flatten(2).transpose(1, 2)
+    if layout == "NHWC":
+        return activation.flatten(1, 2)
+    return activation if layout == "NLD" else activation.unsqueeze(1)

@@ -48,7 +48,9 @@ def plot_descriptions(
         ['sky', 'sea']
     """
     rows, columns = grid.grid
-    figure, axes = _canvas(1.75 * columns + 0.4, 1.75 * rows * image.height / image.width * columns / rows + 0.9)
+    figure, axes = _canvas(
+        1.75 * columns + 0.4, 1.75 * rows * image.height / image.width * columns / rows + 0.9
+    )
     _show(axes, image)
     for edge in range(1, columns):
         axes.axvline(edge * image.width / columns, color=PAPER, linewidth=0.8, alpha=0.7)
@@ -95,7 +97,9 @@ def plot_saliency(
         raise ValueError(f"{maps.shape[0]} maps were given with {len(texts)} texts; pass one text a map.")
     across = min(columns, len(texts))
     down = -(-len(texts) // across)
-    figure = Figure(figsize=(3.4 * across + 1.0, 3.75 * down * image.height / image.width), layout="constrained")
+    figure = Figure(
+        figsize=(3.4 * across + 1.0, 3.75 * down * image.height / image.width), layout="constrained"
+    )
     FigureCanvasAgg(figure)
     low, high = maps.min().item(), maps.max().item()
     panels = figure.subplots(down, across, squeeze=False).flatten()
@@ -107,7 +111,8 @@ def plot_saliency(
         axes.set_visible(False)
     bar = figure.colorbar(overlay, ax=panels.tolist(), shrink=0.8, pad=0.01)
     bar.set_label(score_name, color=INK)
-    bar.solids.set_alpha(1)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
     return figure
 
 

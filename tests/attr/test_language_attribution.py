@@ -190,7 +190,7 @@ class TestNeuron:
         for image in layer_map(model, x):
             weight = image[2].clamp(min=0)
             if weight.sum() > 0:
-                vectors.append(sum(weight[r, c] * image[:, r, c] for r in range(4) for c in range(4)) / weight.sum())
+                vectors.append((weight * image).sum(dim=(1, 2)) / weight.sum())
         vector = torch.stack(vectors).mean(0)
         scores = F.normalize(vector, dim=0) @ translator.embed(translator.vocabulary).T
         assert word.text == translator.vocabulary[scores.argmax()]
@@ -208,7 +208,7 @@ class TestNeuron:
             NeuronLanguageAttribution(model, "layer", translator).describe(x, 1)
 
     def test_a_unit_that_does_not_exist(self, model, translator, x):
-        with pytest.raises(ValueError, match="has 6 units; neuron_selector=6"):
+        with pytest.raises(ValueError, match="has 6 units; 6 is not one"):
             NeuronLanguageAttribution(model, "layer", translator).attribute(x, 6)
 
 
@@ -223,15 +223,15 @@ class TestBadInput:
 
     @pytest.mark.parametrize("texts", ["", "  ", ["a cat", "\n"], []])
     def test_empty_and_blank_texts(self, lang, x, texts):
-        with pytest.raises(ValueError, match="empty or blank|no texts"):
+        with pytest.raises(ValueError, match=r"blank|at least one"):
             lang.saliency(x, texts)
 
     def test_an_absurdly_long_text(self, lang, x):
-        with pytest.raises(ValueError, match="2001 characters"):
-            lang.saliency(x, "a" * 2001)
+        with pytest.raises(ValueError, match="10001 characters"):
+            lang.saliency(x, "a" * 10_001)
 
     def test_a_text_that_is_none(self, lang, x):
-        with pytest.raises(TypeError, match="text 1 is None"):
+        with pytest.raises(TypeError, match=r"texts\[1\] is None"):
             lang.saliency(x, ["a cat", None])
 
     def test_duplicate_texts_get_equal_maps(self, lang, x):

@@ -14,11 +14,12 @@ from torch import Tensor
 from torchnle import taps
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
 from torchnle.attr.reader import Reading, spatial_size
+from torchnle.attr.synchronous import Synchronous
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Layers, Where
 
 
-class LanguageAttribution(Attribution):  # type: ignore[misc]
+class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
     """Describe what layers of a vision model see, and attribute a text to the input.
 
     The door of the library. It attaches to any `nn.Module` through hooks that live only inside a call, and
@@ -144,7 +145,8 @@ class LanguageAttribution(Attribution):  # type: ignore[misc]
         size = spatial_size(image)
         if isinstance(maps, list):
             return [LayerAttribution.interpolate(m, size, interpolate_mode) for m in maps]
-        return LayerAttribution.interpolate(maps, size, interpolate_mode)
+        laid: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode)
+        return laid
 
     def describe(
         self,
@@ -155,7 +157,7 @@ class LanguageAttribution(Attribution):  # type: ignore[misc]
         where: Where = None,
         joint: bool = False,
         internal_batch_size: int | None = None,
-    ) -> Descriptions | list[Descriptions]:
+    ) -> Descriptions:
         """Put layers into words; see `LayerLanguageAttribution.describe`.
 
         Returns:
@@ -182,8 +184,8 @@ def check_images(inputs: Inputs) -> Tensor:
     for position, tensor in enumerate(tensors):
         if tensor.ndim != 4:
             raise ValueError(
-                f"inputs[{position}] has shape {tuple(tensor.shape)}; a map can only be laid on (N, C, H, W). "
-                "Pass what is not an image through additional_forward_args."
+                f"inputs[{position}] has shape {tuple(tensor.shape)}; a map can only be laid on "
+                "(N, C, H, W). Pass what is not an image through additional_forward_args."
             )
     return tensors[0]
 
@@ -192,5 +194,5 @@ def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode
     """Enlarge a layer's map to every input's size and repeat it over channels."""
     if isinstance(inputs, tuple):
         return tuple(lay_on(tensor, layer_map, interpolate_mode) for tensor in inputs)  # type: ignore[misc]
-    enlarged = LayerAttribution.interpolate(layer_map, spatial_size(inputs), interpolate_mode)
+    enlarged: Tensor = LayerAttribution.interpolate(layer_map, spatial_size(inputs), interpolate_mode)
     return enlarged.to(inputs.dtype).expand_as(inputs).contiguous()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import torch
 from captum.attr import LayerAttribution
@@ -13,17 +14,19 @@ from torch import Tensor, nn
 
 from torchnle import taps
 from torchnle.attr.reader import Reading, read, select_together
+from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.texts import as_targets, as_texts
 from torchnle.description import Description, DescriptionGrid
 from torchnle.features import Features
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Layers, Where
 
-#: What `describe` gives for one layer: one entry an image.
-Descriptions = list[Description] | list[DescriptionGrid]
+#: One `Description` or `DescriptionGrid` an image; which one, and whether there is a list a layer, depends
+#: on the arguments, and a union would make every caller cast.
+Descriptions: TypeAlias = list[Any]
 
 
-class LayerLanguageAttribution(LayerAttribution):  # type: ignore[misc]
+class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[misc]
     """Describe layers in words, and map where a text fits what a layer sees.
 
     Attributions have the layer's own grid; `LanguageAttribution` lays them on the input.
@@ -60,7 +63,7 @@ class LayerLanguageAttribution(LayerAttribution):  # type: ignore[misc]
 
     @property
     def layer(self) -> nn.Module | list[nn.Module]:
-        """The module or modules read; assigning a layer in any form that the constructor takes re-resolves."""
+        """The module or modules read; assign a layer in any form that the constructor takes."""
         modules = [tap.module for tap in self.taps]
         return modules if self.several else modules[0]
 
@@ -118,17 +121,22 @@ class LayerLanguageAttribution(LayerAttribution):  # type: ignore[misc]
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "N T h w"] | list[Float[Tensor, "N T h w"]]:
-        """Score many texts at every location in one pass; arguments as for `attribute`.
+        """Score many texts at every location in one pass.
 
         Args:
+            inputs: (N, C, H, W), or a tuple of tensors.
             texts: T texts; a single string is one text.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
             joint: Read all layers together on the finest grid (DeViL, section 3.4): one result.
+            prior: Subtract each text's log-probability under the language model alone.
+            internal_batch_size: The most rows (places) the language model sees at once.
 
         Returns:
             (N, T, rows, columns) raw scores; a list of these for a list of layers.
         """
         listed = as_texts(texts)
-        options = {"prior": prior, "internal_batch_size": internal_batch_size}
+        options: dict[str, Any] = {"prior": prior, "internal_batch_size": internal_batch_size}
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
         if joint:
             return self._maps(select_together(features, "all"), listed, joint=True, **options)
@@ -145,7 +153,7 @@ class LayerLanguageAttribution(LayerAttribution):  # type: ignore[misc]
         where: Where = None,
         joint: bool = False,
         internal_batch_size: int | None = None,
-    ) -> Descriptions | list[Descriptions]:
+    ) -> Descriptions:
         """Put layers into words.
 
         Args:
@@ -175,7 +183,7 @@ class LayerLanguageAttribution(LayerAttribution):  # type: ignore[misc]
         self, inputs: Inputs, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
     ) -> list[Features]:
         """The features of every layer, in order, without hooks left behind."""
-        layers = [taps.at_input(tap) for tap in self.taps] if attribute_to_layer_input else self.taps
+        layers = [replace(tap, at="input") for tap in self.taps] if attribute_to_layer_input else self.taps
         return read(self.forward_func, layers, inputs, additional_forward_args, self.reading)
 
     def _target_map(
@@ -217,7 +225,7 @@ def by_layer(words: Sequence[Description], features: Sequence[Features]) -> list
 
 
 def by_image(words: Sequence[Description], features: Features) -> Descriptions:
-    """Part the rows of one layer: one `Description` an image, or one `DescriptionGrid` where it has a grid."""
+    """Part the rows of one layer: a `Description` an image, or a `DescriptionGrid` where it has a grid."""
     if features.grid is None:
         return list(words)
     size = len(features.locations)

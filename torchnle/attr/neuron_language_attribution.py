@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torchnle import taps
 from torchnle.attr.language_attribution import check_images, lay_on
 from torchnle.attr.reader import Reading, read
+from torchnle.attr.synchronous import Synchronous
 from torchnle.description import Description
 from torchnle.features import Features
 from torchnle.translators.base import Translator
@@ -22,7 +24,7 @@ from torchnle.types import Inputs, Layer
 NeuronSelector = int | Callable[[Tensor], Tensor]
 
 
-class NeuronLanguageAttribution(NeuronAttribution):  # type: ignore[misc]
+class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore[misc]
     """Describe a unit by the features found where it responds, over a set of images.
 
     The unit's positive activations, as fractions of their sum, weight the layer's local features in each
@@ -107,7 +109,7 @@ class NeuronLanguageAttribution(NeuronAttribution):  # type: ignore[misc]
         return self.translator.describe(pooled, internal_batch_size=internal_batch_size)[0]
 
     def _read(self, inputs: Inputs, additional_forward_args: Any, at_input: bool) -> Features:
-        tap = taps.at_input(self.tap) if at_input else self.tap
+        tap = replace(self.tap, at="input") if at_input else self.tap
         return read(self.forward_func, [tap], inputs, additional_forward_args, self.reading)[0]
 
 
@@ -123,7 +125,7 @@ def unit_activation(features: Features, neuron_selector: NeuronSelector) -> Tens
         activation = features.tokens[..., neuron_selector]
     else:
         raise ValueError(
-            f"layer '{features.layer}' has {features.width} units; neuron_selector={neuron_selector} is not one."
+            f"layer '{features.layer}' has {features.width} units; {neuron_selector} is not one."
         )
     if activation.shape != features.tokens.shape[:2]:
         raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchnle import taps
 from torchnle.features import Features
+from torchnle.layouts import hints_for
 from torchnle.types import Inputs, Layout, Select, Where
 
 
@@ -61,6 +62,7 @@ def read(
             layout=reading.layout,
             grid=reading.grid,
             num_prefix_tokens=reading.num_prefix_tokens,
+            hints=hints_for(forward_func, tap.module, tap.at),
         ).check_finite()
         for tap, activation in zip(layers, activations, strict=True)
     ]

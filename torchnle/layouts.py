@@ -1,0 +1,275 @@
+"""Layouts: which axis of an activation is channels, which are places, and which tokens have no place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any, Literal
+
+from torch import nn
+
+from torchnle.types import Layout
+
+#: None, a class token, distillation too, or a class token and four registers: the usual tokens without place.
+_USUAL_PREFIX = 5
+#: More than that is believed only where nothing else fits.
+_MOST_PREFIX = 16
+#: A grid longer than this is rather a channel axis taken for places.
+_MOST_ELONGATED = 4
+
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.GroupNorm,
+)
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the axes of an activation are read.
+
+    Args:
+        layout: The order of the axes.
+        grid: (rows, columns) of the places; None where there are none.
+        num_prefix_tokens: How many tokens without place stand in front.
+    """
+
+    layout: Literal["NCHW", "NHWC", "NLD", "ND"]
+    grid: tuple[int, int] | None = None
+    num_prefix_tokens: int = 0
+
+    def __str__(self) -> str:
+        prefix = f" after {self.num_prefix_tokens} prefix token(s)" if self.num_prefix_tokens else ""
+        return f"{self.layout} with grid {self.grid}{prefix}"
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the model itself says about a layer: evidence, dropped where it does not fit.
+
+    Args:
+        width: The number of channels that the module states.
+        layout: "NCHW" or "NHWC" for modules that fix the channel axis.
+        num_prefix_tokens: The number of tokens in front that the model states.
+    """
+
+    width: int | None = None
+    layout: Literal["NCHW", "NHWC"] | None = None
+    num_prefix_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class _Question:
+    layer: str
+    shape: tuple[int, ...]
+    input_size: tuple[int, int] | None
+    layout: Layout
+    grid: tuple[int, int] | None
+    num_prefix_tokens: int | None
+    hints: Hints
+
+    def error(self, problem: str, remedy: str, candidates: Sequence[Arrangement] = ()) -> ValueError:
+        size = "" if self.input_size is None else f" for inputs of {self.input_size[0]}x{self.input_size[1]}"
+        options = f" Candidates: {'; '.join(map(str, candidates))}." if candidates else ""
+        return ValueError(f"layer '{self.layer}' gave shape {self.shape}{size}: {problem}.{options} {remedy}")
+
+
+def hints_for(
+    model: Any, module: nn.Module | None = None, at: Literal["output", "input"] = "output"
+) -> Hints:
+    """Read the hints off a model and one of its modules.
+
+    Args:
+        model: The model; timm's `num_prefix_tokens` and transformers' `config.num_register_tokens` are read.
+        module: The tapped module; its stated width and kind are read.
+        at: Which side of it is read.
+
+    Example:
+        >>> hints_for(None, nn.Conv2d(3, 8, 1))
+        Hints(width=8, layout='NCHW', num_prefix_tokens=None)
+    """
+    if module is None:
+        return Hints(num_prefix_tokens=prefix_hint(model))
+    return Hints(width_hint(module, at), _layout_hint(module), prefix_hint(model))
+
+
+def width_hint(module: nn.Module, at: Literal["output", "input"] = "output") -> int | None:
+    """The number of channels that a module says it gives (or receives), or None.
+
+    Example:
+        >>> width_hint(nn.LayerNorm(8)), width_hint(nn.Linear(2, 4)), width_hint(nn.Linear(2, 4), at="input")
+        (8, 4, 2)
+    """
+    sides = ("out_channels", "out_features") if at == "output" else ("in_channels", "in_features")
+    for name in (*sides, "num_features", "num_channels", "normalized_shape"):
+        value = getattr(module, name, None)
+        width = value[-1] if isinstance(value, (tuple, list)) and value else value
+        if isinstance(width, int):
+            return width
+    return None
+
+
+def prefix_hint(model: Any) -> int | None:
+    """The number of tokens before the patches that a model states, or None.
+
+    Example:
+        >>> prefix_hint(nn.Linear(2, 2)) is None
+        True
+    """
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    stated = {count for module in modules for count in _stated_prefix(module)}
+    return stated.pop() if len(stated) == 1 else None
+
+
+def arrange(
+    shape: Sequence[int],
+    layer: str,
+    *,
+    input_size: tuple[int, int] | None = None,
+    layout: Layout = "auto",
+    grid: tuple[int, int] | None = None,
+    num_prefix_tokens: int | None = None,
+    hints: Hints | None = None,
+) -> Arrangement:
+    """Find the axes of an activation, from what the caller states, then the input, the model and plain sense.
+
+    Args:
+        shape: The activation's shape, batch first.
+        layer: The layer's name, for messages.
+        input_size: (height, width) of the model's input: a grid is the input divided by one stride.
+        layout: The order of the axes; "auto" = find it.
+        grid: (rows, columns) of the places; None = find it.
+        num_prefix_tokens: The number of tokens in front of the patches; None = find it.
+        hints: What the model states (`hints_for`).
+
+    Raises:
+        ValueError: If what is stated does not fit, or several readings remain: the message lists them and
+            names the argument that settles it.
+
+    Example:
+        >>> print(arrange((2, 197, 64), "norm", input_size=(224, 224)))
+        NLD with grid (14, 14) after 1 prefix token(s)
+        >>> print(arrange((2, 12, 16, 96), "stage", input_size=(192, 256)))
+        NHWC with grid (12, 16)
+    """
+    asked = _Question(
+        layer, tuple(shape), input_size, layout, grid, num_prefix_tokens, Hints() if hints is None else hints
+    )
+    axes = {"auto": len(shape), "NCHW": 4, "NHWC": 4, "NLD": 3, "ND": 2}.get(layout)
+    if axes is None:
+        raise ValueError(f"layout={layout!r}; pass 'auto', 'NCHW', 'NHWC', 'NLD' or 'ND'.")
+    if axes != len(shape) or axes not in (2, 3, 4):
+        raise asked.error(
+            f"it cannot be read with layout='{layout}'",
+            "Pass a layer of shape (N, C, H, W), (N, H, W, C), (N, L, D) or (N, D), or reshape by select=.",
+        )
+    return {2: _arrange_vector, 3: _arrange_tokens, 4: _arrange_map}[axes](asked)
+
+
+def _arrange_vector(asked: _Question) -> Arrangement:
+    if asked.grid not in (None, (1, 1)):
+        raise asked.error(f"a vector has no grid {asked.grid}", "Leave grid= out, or pass another layer.")
+    return Arrangement("ND")
+
+
+def _arrange_map(asked: _Question) -> Arrangement:
+    _, first, middle, last = asked.shape
+    options = [Arrangement("NCHW", (middle, last)), Arrangement("NHWC", (first, middle))]
+    widths = {"NCHW": first, "NHWC": last}
+    allowed = [o for o in options if asked.layout in ("auto", o.layout) and asked.grid in (None, o.grid)]
+    if not allowed:
+        wanted = f"layout='{asked.layout}', grid={asked.grid}"
+        raise asked.error(f"it does not fit {wanted}", "Pass what fits.", options)
+    for fits in (
+        lambda o: o.layout == asked.hints.layout,
+        lambda o: widths[o.layout] == asked.hints.width,
+        lambda o: asked.input_size is None or o.grid in _grids(asked.input_size),
+        lambda o: o.grid[0] == o.grid[1],
+        lambda o: max(o.grid) <= _MOST_ELONGATED * min(o.grid),
+    ):
+        allowed = _narrow(allowed, fits)
+    if len(allowed) > 1:
+        raise asked.error("the channel axis is ambiguous", "Pass layout='NCHW' or 'NHWC'.", allowed)
+    return allowed[0]
+
+
+def _arrange_tokens(asked: _Question) -> Arrangement:
+    count, stated = asked.shape[1], asked.num_prefix_tokens
+    if stated is not None and not 0 <= stated < count:
+        raise asked.error(f"num_prefix_tokens={stated} leaves no place", f"Pass 0 to {count - 1}.")
+    if asked.grid is not None:
+        return _arrange_on_grid(asked, asked.grid)
+    if count - (stated or 0) == 1:
+        return Arrangement("NLD", None, stated or 0)
+    options = [o for o in _token_options(asked) if stated in (None, o.num_prefix_tokens)]
+    if not options and asked.layout == "NLD":
+        return Arrangement("NLD", None, stated or 0)
+    return _choose(asked, options)
+
+
+def _arrange_on_grid(asked: _Question, grid: tuple[int, int]) -> Arrangement:
+    count, stated = asked.shape[1], asked.num_prefix_tokens
+    prefix = count - grid[0] * grid[1]
+    if min(grid) < 1 or prefix < 0 or stated not in (None, prefix):
+        raise asked.error(
+            f"grid {grid} and num_prefix_tokens={stated} do not make {count} tokens",
+            "Pass grid=(rows, columns) with rows * columns + num_prefix_tokens = the number of tokens.",
+        )
+    return Arrangement("NLD", grid, prefix)
+
+
+def _token_options(asked: _Question) -> list[Arrangement]:
+    count, size = asked.shape[1], asked.input_size
+    grids = {(side, side) for side in range(1, isqrt(count) + 1)} if size is None else _grids(size)
+    options = [Arrangement("NLD", g, count - g[0] * g[1]) for g in grids if g[0] * g[1] <= count]
+    options = _narrow(options, lambda o: o.grid != (1, 1))
+    return sorted(options, key=lambda o: o.num_prefix_tokens)
+
+
+def _choose(asked: _Question, options: list[Arrangement]) -> Arrangement:
+    remedy = "Pass num_prefix_tokens= or grid=(rows, columns)"
+    hinted = [o for o in options if o.num_prefix_tokens == asked.hints.num_prefix_tokens]
+    if len(hinted) == 1:
+        return hinted[0]
+    for most in (_USUAL_PREFIX, _MOST_PREFIX, asked.shape[1]):
+        believable = [o for o in options if o.num_prefix_tokens <= most]
+        if len(believable) == 1:
+            return believable[0]
+        if believable:
+            raise asked.error(
+                "how many tokens stand before the grid is ambiguous", f"{remedy}.", believable[:4]
+            )
+    raise asked.error(
+        f"no grid of the input's shape makes {asked.shape[1]} tokens",
+        f"{remedy}, or layout='NLD' to read the tokens without places.",
+    )
+
+
+def _grids(size: tuple[int, int]) -> set[tuple[int, int]]:
+    """The grids that one stride leaves of an input, rounded down (valid) or up (padded) in both axes."""
+    height, width = size
+    strides = range(1, max(size) + 1)
+    valid = {(height // stride, width // stride) for stride in strides}
+    padded = {(-(-height // stride), -(-width // stride)) for stride in strides}
+    return {grid for grid in valid | padded if min(grid) > 0}
+
+
+def _narrow(options: list[Arrangement], fits: Callable[[Arrangement], bool]) -> list[Arrangement]:
+    return [option for option in options if fits(option)] or options
+
+
+def _layout_hint(module: nn.Module) -> Literal["NCHW", "NHWC"] | None:
+    if isinstance(module, _CHANNELS_FIRST):
+        return "NCHW"
+    return "NHWC" if type(module) in (nn.Linear, nn.LayerNorm) else None
+
+
+def _stated_prefix(module: nn.Module) -> list[int]:
+    timm_count = getattr(module, "num_prefix_tokens", None)
+    registers = getattr(getattr(module, "config", None), "num_register_tokens", None)
+    return [n for n in (timm_count, None if registers is None else registers + 1) if isinstance(n, int)]

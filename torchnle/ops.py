@@ -1,0 +1,143 @@
+"""The one door to the kernels: every operator, whichever implementation runs it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, cast
+
+import torch
+import torchnle_kernels.linear_lse  # noqa: F401  (registers torch.ops.torchnle.linear_lse and linear_lse_mu)
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchnle_kernels import reference
+
+#: Which implementation runs an operator: "auto" = the best one there is for the inputs' device.
+Impl: TypeAlias = Literal["auto", "torch", "triton"]
+
+
+def linear_lse(
+    h: Float[Tensor, "R d"],
+    weight: Float[Tensor, "V d"],
+    bias: Float[Tensor, "V"] | None = None,
+    *,
+    need_argmax: bool = False,
+    impl: Impl = "auto",
+) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"], Int[Tensor, "R"]]:
+    """Log-sum-exp, maximum and argmax over a frozen linear layer's outputs, which are never all in memory.
+
+    `torchnle_kernels.reference.linear_lse` is the definition. Differentiable in `h` through lse (the
+    backward pass computes the logits again: see `linear_lse_mu`), not through the maximum.
+
+    Args:
+        h: Hidden states, (R, d), any floating dtype.
+        weight: The layer's weight, (V, d); it must not require a gradient.
+        bias: The layer's bias, (V,); -inf bans an output.
+        need_argmax: Whether to find the argmax too; it is -1 otherwise, and the lowest id among equals.
+        impl: Which implementation runs it.
+
+    Returns:
+        lse (R,) and max (R,) in float32 (float64 for float64 inputs), argmax (R,) int64.
+
+    Raises:
+        ValueError: If the shapes do not fit, the weight requires a gradient, or `impl` is not available.
+
+    Example:
+        >>> h, weight = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+        >>> lse, top, token = linear_lse(h, weight, need_argmax=True)
+        >>> round(lse.item(), 4), top.item(), token.item()
+        (2.1269, 2.0, 1)
+    """
+    _check("linear_lse", h, weight, bias, impl)
+    return cast("tuple[Tensor, Tensor, Tensor]", torch.ops.torchnle.linear_lse(h, weight, bias, need_argmax))
+
+
+def linear_lse_mu(
+    h: Float[Tensor, "R d"],
+    weight: Float[Tensor, "V d"],
+    bias: Float[Tensor, "V"] | None = None,
+    *,
+    impl: Impl = "auto",
+) -> tuple[Float[Tensor, "R"], Float[Tensor, "R d"]]:
+    """Log-sum-exp over a frozen linear layer's outputs together with its gradient, in one pass.
+
+    `torchnle_kernels.reference.linear_lse_mu` is the definition. Take this one where a backward pass
+    will follow: it keeps mu (R, d) and multiplies, where `linear_lse` would compute the logits again.
+
+    Args:
+        h: Hidden states, (R, d), any floating dtype.
+        weight: The layer's weight, (V, d); it must not require a gradient.
+        bias: The layer's bias, (V,).
+        impl: Which implementation runs it.
+
+    Returns:
+        lse (R,), differentiable in `h`, and mu (R, d), not differentiable; in float32 (float64 for
+        float64 inputs).
+
+    Raises:
+        ValueError: If the shapes do not fit, the weight requires a gradient, or `impl` is not available.
+
+    Example:
+        >>> h = torch.zeros(1, 2, requires_grad=True)
+        >>> lse, mu = linear_lse_mu(h, torch.tensor([[1.0, 0.0], [3.0, 4.0]]))
+        >>> lse.sum().backward()
+        >>> h.grad.tolist() == mu.tolist()
+        True
+    """
+    _check("linear_lse_mu", h, weight, bias, impl)
+    return cast("tuple[Tensor, Tensor]", torch.ops.torchnle.linear_lse_mu(h, weight, bias))
+
+
+def short_decode_attention(
+    q: Float[Tensor, "B Hq dh"],
+    k: Float[Tensor, "N Hkv Lmax dh"],
+    v: Float[Tensor, "N Hkv Lmax dh"],
+    lengths: Int[Tensor, "B"],
+    rows: Int[Tensor, "B"] | None = None,
+    *,
+    impl: Impl = "auto",
+) -> Float[Tensor, "B Hq dh"]:
+    """Attention of one new token a row over that row's first keys, with grouped heads.
+
+    `torchnle_kernels.reference.short_decode_attention` is the definition.
+
+    Args:
+        q: Queries of the new tokens, (B, Hq, dh).
+        k: Cached keys, (N, Hkv, Lmax, dh); Hkv divides Hq.
+        v: Cached values, of the same shape.
+        lengths: How many keys each row sees, (B,), from 1 to Lmax.
+        rows: The row of `k` and `v` that belongs to each query, (B,); None = 0, 1, ..., B - 1.
+        impl: Which implementation runs it.
+
+    Raises:
+        ValueError: If the heads do not group, or `impl` is not available.
+
+    Example:
+        >>> q, kv = torch.ones(1, 1, 2), torch.ones(1, 1, 3, 2)
+        >>> short_decode_attention(q, kv, kv, torch.tensor([3])).tolist()
+        [[[1.0, 1.0]]]
+    """
+    _check_impl("short_decode_attention", impl)
+    if q.shape[1] % k.shape[1]:
+        raise ValueError(
+            f"{q.shape[1]} query heads do not group over {k.shape[1]} key heads; the number of query heads "
+            "must be a multiple of the number of key heads."
+        )
+    return reference.short_decode_attention(q, k, v, lengths, rows)
+
+
+def _check(name: str, h: Tensor, weight: Tensor, bias: Tensor | None, impl: Impl) -> None:
+    _check_impl(name, impl)
+    if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+        raise ValueError(
+            f"{name} is for a frozen layer, but its weight or bias requires a gradient. Call "
+            "requires_grad_(False) on them, or use torch.nn.functional.cross_entropy to train the layer."
+        )
+
+
+def _check_impl(name: str, impl: Impl) -> None:
+    if impl == "triton":
+        raise ValueError(
+            f"impl='triton': {name} has no Triton kernel in this version of torchnle. Pass impl='auto' or "
+            "'torch'."
+        )
+    if impl not in ("auto", "torch"):
+        raise ValueError(f"impl={impl!r}; pass 'auto', 'torch' or 'triton'.")

@@ -1,0 +1,119 @@
+"""Running: one forward of somebody else's model, in evaluation mode, that leaves no trace."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchnle.inputs import as_tuple, check_inputs, explain_failure
+from torchnle.types import Inputs
+
+
+def forward(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    *,
+    modules: Sequence[nn.Module] = (),
+) -> Any:
+    """Run a model once on checked inputs, in evaluation mode and eagerly, and restore its training flags.
+
+    Args:
+        model: The model. Of a plain function only `modules` are known, and put in evaluation mode.
+        inputs: One tensor or a tuple of tensors, batch first.
+        additional_forward_args: Passed on after the inputs.
+        modules: The modules that a caller has put hooks on.
+
+    Raises:
+        ValueError: If the inputs are empty or not finite, or differ from the model in device or dtype.
+        RuntimeError: If hooks cannot work on the model.
+
+    Example:
+        >>> model = nn.Dropout(0.5)
+        >>> forward(model, torch.ones(1, 2)), model.training
+        (tensor([[1., 1.]]), True)
+    """
+    root = unwrap(model)
+    tensors = check_inputs(inputs)
+    _check_hookable(modules if root is None else (root, *modules))
+    scope = nn.ModuleList(modules) if root is None else root
+    call = root if isinstance(model, nn.Module) and root is not None else model
+    with evaluating(scope), _eager():
+        try:
+            return call(*tensors, *as_tuple(additional_forward_args))
+        except RuntimeError as error:
+            reason = explain_failure(scope, tensors)
+            if reason is None:
+                raise
+            raise ValueError(reason) from error
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a module and all within it in evaluation mode, and restore every flag at the end.
+
+    The flags are set directly: `train()` and `eval()` are overridden in the wild (to merge adapters, to keep
+    normalisation frozen) and would not restore what was there.
+
+    Example:
+        >>> model = nn.BatchNorm1d(2)
+        >>> with evaluating(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in flags:
+            module.training = False
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def unwrap(model: Callable[..., Any]) -> nn.Module | None:
+    """The module behind `torch.compile`, DataParallel or a bound method; None for a plain function.
+
+    Raises:
+        RuntimeError: If the model is a DataParallel over several devices.
+
+    Example:
+        >>> inner = nn.Linear(2, 2)
+        >>> unwrap(nn.DataParallel(inner)) is inner, unwrap(inner.forward) is inner, unwrap(len)
+        (True, True, None)
+    """
+    root = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
+    while isinstance(root, nn.Module):
+        if isinstance(root, nn.DataParallel) and len(root.device_ids) > 1:
+            raise RuntimeError(
+                f"the model is a DataParallel over {len(root.device_ids)} devices: each layer runs on all, "
+                "on a part of the batch. Pass model.module instead."
+            )
+        if isinstance(root, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            root = root.module
+        elif isinstance(getattr(root, "_orig_mod", None), nn.Module):
+            root = root._orig_mod
+        else:
+            return root
+    return None
+
+
+def _check_hookable(modules: Iterable[nn.Module]) -> None:
+    for module in modules:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise RuntimeError(
+                f"{module.original_name} is a TorchScript module (scripted or traced): it runs outside "
+                "Python, so hooks cannot read its layers. Pass the original nn.Module."
+            )
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Compiled code skips hooks that it was not compiled with; without dynamo loaded nothing is compiled."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

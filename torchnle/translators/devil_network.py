@@ -1,0 +1,144 @@
+"""DeViL's translation network (Dani et al., 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from torchnle.translators.prefix_network import PrefixNetwork
+
+
+class DeViLNetwork(PrefixNetwork):
+    """DeViL's translation network: a Transformer over layer tokens and learned prefix queries.
+
+    Section 3.1-3.2 and supplement A: every layer's feature vector is projected to one token and gets its
+    layer's position embedding; learned queries are appended; what the Transformer puts out at the queries
+    is the prefix. A layer that is not given is simply absent, which is the same as masking its token:
+    layer tokens are only ever keys for the queries and for one another.
+
+    Args:
+        layers: What it reads: layer name -> width D.
+        language_width: The width E of the language model's embeddings.
+        prefix_length: The number P of queries, and so of prefix vectors.
+        width: The width of the Transformer.
+        depth: The number of its layers.
+        heads: The number of attention heads.
+        feedforward: The width of its feed-forward layers.
+
+    Raises:
+        ValueError: If a size is not positive, or the width is no multiple of the heads.
+
+    Example:
+        >>> network = DeViLNetwork({"layer3": 4, "layer4": 8}, 6, prefix_length=3, width=8, depth=1, heads=2,
+        ...                        feedforward=16)
+        >>> network({"layer4": torch.randn(5, 1, 8)}).shape
+        torch.Size([5, 3, 6])
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, int],
+        language_width: int,
+        *,
+        prefix_length: int = 10,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        feedforward: int = 3072,
+    ) -> None:
+        super().__init__(layers, language_width, tokens_per_row=1)
+        self.prefix_length, self.width = prefix_length, width
+        self.heads, self.feedforward = heads, feedforward
+        _check_sizes(prefix_length, width, depth, heads, feedforward)
+        self.inputs = nn.ModuleDict({_key(layer): _LayerToken(d, width) for layer, d in layers.items()})
+        self.queries = nn.Parameter(torch.empty(prefix_length, width))
+        block = nn.TransformerEncoderLayer(
+            width, heads, feedforward, 0.0, "gelu", 1e-12, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(block, depth, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.output = nn.Linear(width, language_width)
+        self.reset_parameters()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that build the network again, as plain values."""
+        return {
+            "layers": self.layers,
+            "language_width": self.language_width,
+            "prefix_length": self.prefix_length,
+            "width": self.width,
+            "depth": len(self.encoder.layers),
+            "heads": self.heads,
+            "feedforward": self.feedforward,
+        }
+
+    def reset_parameters(self) -> None:
+        """Draw the initial weights: queries N(0, 0.1^2), linear N(0, 0.02^2), attention inputs Xavier."""
+        nn.init.normal_(self.queries, std=0.1)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.MultiheadAttention):
+                nn.init.xavier_uniform_(module.in_proj_weight)  # the encoder's layers start as copies
+
+    def forward(
+        self,
+        tokens: Mapping[str, Float[Tensor, "R _ _"]],
+        keep: Mapping[str, Bool[Tensor, "R _"]] | None = None,
+    ) -> Float[Tensor, "R P E"]:
+        """Map layer tokens to prefixes.
+
+        Args:
+            tokens: Each layer's tokens, (R, S, D) by layer name; S is 1 in the paper.
+            keep: Which tokens are read, (R, S) by layer name, a layer left out is read; at least one token
+                must remain in every row (the paper's token dropout, section 3.3).
+        """
+        read = [self.inputs[_key(layer)](x) for layer, x in tokens.items()]
+        count = sum(x.shape[1] for x in read)
+        queries = self.queries.expand(read[0].shape[0], -1, -1)
+        sequence = torch.cat([*read, queries], dim=1)
+        out = self.encoder(sequence, src_key_padding_mask=_padding(tokens, keep, self.prefix_length))
+        prefix: Tensor = self.output(self.norm(out[:, count:]))
+        return prefix
+
+
+def _check_sizes(prefix_length: int, width: int, depth: int, heads: int, feedforward: int) -> None:
+    if min(prefix_length, width, depth, heads, feedforward) < 1 or width % heads:
+        raise ValueError(
+            f"prefix_length={prefix_length}, width={width}, depth={depth}, heads={heads}, "
+            f"feedforward={feedforward}: all must be positive, and the width a multiple of the heads."
+        )
+
+
+class _LayerToken(nn.Module):
+    """One layer's way in: a projection, and the position embedding that says which layer it is."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width_in, width)
+        self.position = nn.Parameter(torch.empty(width).normal_(std=0.1))
+
+    def forward(self, x: Float[Tensor, "R S D"]) -> Float[Tensor, "R S W"]:
+        token: Tensor = self.projection(x) + self.position
+        return token
+
+
+def _key(layer: str) -> str:
+    """A layer's name as a module's name, which may hold no dots."""
+    return layer.replace(".", "/")
+
+
+def _padding(
+    tokens: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None, queries: int
+) -> Bool[Tensor, "R K"] | None:
+    """True where attention must not look: the layer tokens that are not kept, never the queries."""
+    if keep is None:
+        return None
+    kept = [keep.get(layer, torch.ones_like(x[..., 0], dtype=torch.bool)) for layer, x in tokens.items()]
+    return nn.functional.pad(~torch.cat(kept, dim=1), (0, queries), value=False)

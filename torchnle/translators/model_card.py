@@ -1,0 +1,82 @@
+"""The model card: README.md with front matter for the Hub, written from the configuration and given facts."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchnle.translators.base import Translator
+
+_FRONT_MATTER = ("license", "tags", "datasets", "language")
+_TAGS = ("torchnle", "interpretability", "explainability", "computer-vision")
+_LONGEST = 200
+
+_BODY = """\
+# {title}
+
+A `{cls}` of torchnle: it turns the features of a vision model into words and scores words on features
+({kind}).
+
+```python
+from torchnle import LanguageAttribution, Translator
+
+translator = Translator.from_pretrained("<this repository or folder>")
+LanguageAttribution(model, layers, translator).describe(images)
+```
+
+The frozen models that it works with are named here and not part of the weights: {models}.
+"""
+
+
+def model_card(translator: Translator) -> str:
+    """Write the card of a translator.
+
+    The front matter holds library, licence ("unknown" unless `translator.card` says), tags, data sets,
+    languages and the base models that are Hub repositories; the body shows the configuration and every
+    other fact of `translator.card`.
+    """
+    facts = {key: value for key, value in translator.card.items() if key not in _FRONT_MATTER}
+    body = _BODY.format(
+        title=facts.pop("title", translator.name),
+        cls=type(translator).__name__,
+        kind="log-probabilities in nats" if translator.score_kind == "log_prob" else "cosine similarities",
+        models=", ".join(f"`{model}`" for model in translator.base_models) or "none",
+    )
+    sections = [body, _table("Configuration", translator.config)]
+    if facts:
+        sections.append(_table("Facts", facts))
+    return f"---\n{_front_matter(translator)}\n---\n\n" + "\n".join(sections)
+
+
+def _front_matter(translator: Translator) -> str:
+    from huggingface_hub import ModelCardData
+
+    card = translator.card
+    repositories = [model.split("@")[0] for model in translator.base_models if _is_repository(model)]
+    data = ModelCardData(
+        library_name="torchnle",
+        license=card.get("license", "unknown"),
+        tags=list(dict.fromkeys([*_TAGS, *card.get("tags", [])])),
+        datasets=card.get("datasets"),
+        language=card.get("language"),
+        base_model=repositories or None,
+    )
+    text: str = data.to_yaml()
+    return text
+
+
+def _is_repository(reference: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+(@.+)?", reference) is not None
+
+
+def _table(title: str, values: dict[str, Any]) -> str:
+    rows = "".join(f"| {key} | {_cell(value)} |\n" for key, value in values.items())
+    return f"## {title}\n\n| | |\n|---|---|\n{rows}"
+
+
+def _cell(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    short = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return " ".join(short.split()).replace("|", "\\|")

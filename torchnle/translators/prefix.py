@@ -1,0 +1,262 @@
+"""A translator that writes: a network makes a prefix from features, a frozen language model reads on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from torchnle.description import Description
+from torchnle.errors import TranslatorMismatchError
+from torchnle.features import Features
+from torchnle.language import decoding, scoring
+from torchnle.language.model import LanguageModel
+from torchnle.language.texts import check_texts
+from torchnle.translators.base import Translator
+from torchnle.translators.configuration import check_keys, class_path, find_class
+from torchnle.translators.prefix_network import PrefixNetwork
+from torchnle.translators.rows import Rows, batches, gather
+
+
+class PrefixTranslator(Translator):
+    """Describes features with a frozen language model that is given a prefix made from them.
+
+    The language model sees BOS (where it has one), the prefix, and the prompt; it writes greedily, or scores
+    a text by its log-probability there (DeViL, equation 1 and section 3.4). It is held outside the module:
+    it has no part in `parameters`, `state_dict` or the saved weights, and moves along with `to`.
+
+    Args:
+        network: Makes prefixes from the tokens of the layers it was built for.
+        language_model: The frozen language model.
+        prompt: Text that stands between the prefix and what is written or scored.
+        stop: A text at which writing stops, besides the end-of-sequence token.
+        max_new_tokens: The most tokens that are written.
+        backbone: The reference of the vision model that the network was trained on, for the record.
+
+    Raises:
+        TranslatorMismatchError: If the network's prefixes are not as wide as the language model's embeddings.
+        ValueError: If `max_new_tokens` is not positive.
+    """
+
+    score_kind: ClassVar[Literal["log_prob", "cosine"]] = "log_prob"
+
+    def __init__(
+        self,
+        network: PrefixNetwork,
+        language_model: LanguageModel,
+        *,
+        prompt: str = "",
+        stop: str | None = None,
+        max_new_tokens: int = 20,
+        backbone: str = "",
+    ) -> None:
+        super().__init__()
+        if network.language_width != language_model.width:
+            raise TranslatorMismatchError(
+                f"the network makes prefixes of width {network.language_width}; the language model "
+                f"'{language_model.reference}' reads {language_model.width}. Build the network with "
+                f"language_width={language_model.width}."
+            )
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={max_new_tokens}; pass a positive number.")
+        self.network, self.language_model = network, language_model
+        self.prompt, self.stop, self.max_new_tokens, self.backbone = prompt, stop, max_new_tokens, backbone
+        self.to(language_model.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is; `to` keeps the language model there too."""
+        return next(self.network.parameters()).device
+
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        """The references of the language model and of the vision model."""
+        return tuple(filter(None, (self.language_model.reference, self.backbone)))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The network's class and arguments, the language model's reference, and how it is asked.
+
+        Raises:
+            ValueError: If the language model was built in code and has no reference to save.
+        """
+        if not self.language_model.reference:
+            raise ValueError(
+                "the language model has no reference, so a saved translator could not name it. Load it with "
+                "LanguageModel.from_pretrained, or build it with reference=..."
+            )
+        return {
+            "network": class_path(type(self.network)),
+            "network_config": self.network.config,
+            "language_model": _absolute(self.language_model.reference),
+            "prompt": self.prompt,
+            "stop": self.stop,
+            "max_new_tokens": self.max_new_tokens,
+            "backbone": self.backbone,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the network with fresh weights and load the language model that the configuration names."""
+        check_keys(config, cls._build, f"the configuration of {cls.__name__}")
+        return cls._build(**config)
+
+    @classmethod
+    def _build(
+        cls,
+        *,
+        network: str,
+        network_config: Mapping[str, Any],
+        language_model: str,
+        prompt: str = "",
+        stop: str | None = None,
+        max_new_tokens: int = 20,
+        backbone: str = "",
+    ) -> Self:
+        if ".." in PurePath(language_model).parts:
+            raise ValueError(f"the language model {language_model!r} is a path that leaves its folder.")
+        network_class = find_class(network, PrefixNetwork)  # type: ignore[type-abstract]
+        check_keys(network_config, network_class, f"the configuration of {network_class.__name__}")
+        return cls(
+            network_class(**network_config),
+            LanguageModel.from_pretrained(language_model),
+            prompt=prompt,
+            stop=stop,
+            max_new_tokens=max_new_tokens,
+            backbone=backbone,
+        )
+
+    def describe(
+        self,
+        features: Features | Sequence[Features],
+        *,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Description]:
+        """Write a text for every row.
+
+        Args:
+            features: The features of one layer or of several.
+            joint: Read the layers of a location together, as DeViL trains.
+            internal_batch_size: The most rows that are in work at once.
+
+        Returns:
+            One `Description` a row, in row order; `score` is the log-probability of what was written, in
+            nats.
+
+        Raises:
+            TranslatorMismatchError: If a layer fits no input of the network.
+            ValueError: If there are no rows, a feature is NaN or infinite, features and translator are on
+                different devices, or layers read together disagree.
+        """
+        found: list[Description] = []
+        with torch.no_grad(), _evaluating(self):
+            for batch in batches(self._rows(features, joint), internal_batch_size):
+                decoded = decoding.greedy(
+                    self.language_model,
+                    self._prefixes(batch),
+                    prompt=self.prompt,
+                    stop=self.stop,
+                    max_new_tokens=self.max_new_tokens,
+                    internal_batch_size=internal_batch_size,
+                )
+                found += _describe(batch, decoded.texts, decoded.log_probs.tolist())
+        return found
+
+    def score(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "rows texts"]:
+        """The log-probability of every text on every row, in nats, summed over its tokens (no end token).
+
+        Args:
+            features: The features of one layer or of several.
+            texts: The texts.
+            joint: Read the layers of a location together, as DeViL trains.
+            prior: Subtract each text's log-probability without a prefix, given BOS and the prompt alone:
+                the pointwise mutual information of text and features.
+            internal_batch_size: The most rows that are in work at once.
+
+        Raises:
+            TranslatorMismatchError: If a layer fits no input of the network.
+            TypeError: If `texts` is a single string.
+            ValueError: As `describe`, or if there are no texts or one is blank.
+        """
+        texts = check_texts(texts)
+        language_model, prompt = self.language_model, self.prompt
+        with _evaluating(self):
+            parts = [
+                scoring.log_prob(
+                    language_model,
+                    self._prefixes(batch),
+                    texts,
+                    prompt=prompt,
+                    internal_batch_size=internal_batch_size,
+                )
+                for batch in batches(self._rows(features, joint), internal_batch_size)
+            ]
+        scores = torch.cat(parts)
+        return scores - scoring.prior(language_model, texts, prompt=prompt) if prior else scores
+
+    def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
+        groups = gather(
+            features,
+            self.network.layers,
+            joint=joint,
+            tokens_per_row=self.network.tokens_per_row,
+            translator=self.name,
+        )
+        devices = {group.device for group in groups} | {self.language_model.device}
+        if devices != {self.device}:
+            raise ValueError(
+                f"translator '{self.name}' is on {self.device}, its language model on "
+                f"{self.language_model.device}, the features on {[str(g.device) for g in groups]}. Bring "
+                "them to one device: translator.to(device) moves the language model too."
+            )
+        return groups
+
+    def _prefixes(self, batch: Sequence[Rows]) -> Float[Tensor, "R P E"]:
+        dtype = next(self.network.parameters()).dtype
+        return torch.cat([self.network({k: x.to(dtype) for k, x in rows.tokens.items()}) for rows in batch])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to`, `cuda` and `cpu` come down to: the language model follows to the network's device."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.language_model.device != self.device:
+            self.language_model.to(self.device)
+        return self
+
+
+def _absolute(reference: str) -> str:
+    """A local folder by its full path, which does not depend on where the program was started."""
+    path = Path(reference).expanduser()
+    return str(path.resolve()) if path.exists() else reference
+
+
+def _describe(batch: Sequence[Rows], texts: Sequence[str], scores: Sequence[float]) -> Iterator[Description]:
+    places = ((rows.layer, image, location) for rows in batch for image, location in rows.places)
+    for text, score, (layer, image, location) in zip(texts, scores, places, strict=True):
+        yield Description(text.strip(), score, layer=layer, image=image, location=location)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while, so that a row's result never depends on the rows beside it."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

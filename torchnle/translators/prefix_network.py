@@ -1,0 +1,41 @@
+"""What every network has in common that turns features into prefixes for a frozen language model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class PrefixNetwork(nn.Module, ABC):
+    """Turns the tokens of some layers into a prefix: vectors that a language model reads like words.
+
+    Args:
+        layers: What it reads: layer name -> width D.
+        language_width: The width E of the language model's embeddings.
+        tokens_per_row: 1 = a row is one location's token of each layer; more = a row is a whole image.
+
+    Raises:
+        ValueError: If there is no layer or a size is not positive.
+    """
+
+    def __init__(self, layers: Mapping[str, int], language_width: int, tokens_per_row: int) -> None:
+        super().__init__()
+        sizes = {**layers, "language_width": language_width, "tokens": tokens_per_row}
+        if not layers or min(sizes.values()) < 1:
+            raise ValueError(f"a prefix network needs at least one layer and positive sizes, not {sizes}.")
+        self.layers = dict(layers)
+        self.language_width = language_width
+        self.tokens_per_row = tokens_per_row
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments that build the network again, as plain values."""
+
+    @abstractmethod
+    def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
+        """Map each layer's tokens, (R, S, D) by layer name, to prefixes (R, P, E)."""

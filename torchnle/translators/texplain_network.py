@@ -1,0 +1,120 @@
+"""TExplain's translator network (Taghanaki et al., 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchnle.translators.prefix_network import PrefixNetwork
+
+
+class TExplainNetwork(PrefixNetwork):
+    """TExplain's translator: a three-layer linear perceptron with batch normalisation.
+
+    Sections 2.2 and 3: an image's P + 1 tokens of width D (577 x 768 for ViT-B/16 at 384) are flattened,
+    pass "a three-layered linear MLP with batch normalization" whose output has the same size, and are
+    reshaped into the language model's input. Read to the letter, one layer alone would be a matrix of
+    443,136 x 443,136 numbers (785 GB in float32). So ``mode="per_token"``, the default, reads 577 x 768 as
+    577 inputs of 768: the same perceptron for every token, one prefix vector a token, the batch statistics
+    taken over images and tokens. ``mode="flat"`` is the letter, made possible by narrow hidden layers: all
+    tokens together become `prefix_length` vectors; with ``tokens=1`` it explains one vector (a class token,
+    a pooled feature, one location). The text calls the perceptron linear and names no non-linearity, so
+    there is none unless asked for. Where it is silent, batch normalisation follows the first two layers and
+    not the output.
+
+    Args:
+        layers: What it reads, one entry: layer name -> width D.
+        language_width: The width E of the language model's embeddings.
+        tokens: The number of tokens that make one row: an image's, or 1.
+        mode: "per_token" or "flat".
+        prefix_length: The number of prefix vectors with "flat"; with "per_token" it is `tokens`.
+        hidden: The width of the two hidden layers; by default D.
+        activation: What follows each batch normalisation: "none", "relu" or "gelu".
+
+    Raises:
+        ValueError: If there is not exactly one layer, or `mode` and `prefix_length` do not fit together.
+
+    Example:
+        >>> import torch
+        >>> network = TExplainNetwork({"encoder": 8}, 6, tokens=5).eval()
+        >>> network({"encoder": torch.randn(2, 5, 8)}).shape
+        torch.Size([2, 5, 6])
+        >>> network = TExplainNetwork({"encoder": 8}, 6, tokens=1, mode="flat", prefix_length=4).eval()
+        >>> network({"encoder": torch.randn(2, 1, 8)}).shape
+        torch.Size([2, 4, 6])
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, int],
+        language_width: int,
+        *,
+        tokens: int = 577,
+        mode: Literal["per_token", "flat"] = "per_token",
+        prefix_length: int | None = None,
+        hidden: int | None = None,
+        activation: Literal["none", "relu", "gelu"] = "none",
+    ) -> None:
+        super().__init__(layers, language_width, tokens_per_row=tokens)
+        self.mode, self.activation = mode, activation
+        self.prefix_length = _texplain_prefix_length(len(layers), mode, tokens, prefix_length)
+        width = next(iter(layers.values()))
+        self.hidden = hidden or width
+        together = 1 if mode == "per_token" else tokens
+        out = 1 if mode == "per_token" else self.prefix_length
+        self.mlp = nn.Sequential(
+            *_normalised_linear(together * width, self.hidden, activation),
+            *_normalised_linear(self.hidden, self.hidden, activation),
+            nn.Linear(self.hidden, out * language_width),
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that build the network again, as plain values."""
+        return {
+            "layers": self.layers,
+            "language_width": self.language_width,
+            "tokens": self.tokens_per_row,
+            "mode": self.mode,
+            "prefix_length": self.prefix_length,
+            "hidden": self.hidden,
+            "activation": self.activation,
+        }
+
+    def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
+        """Map the layer's tokens, (R, tokens, D), to prefixes."""
+        (x,) = tokens.values()
+        flat = x.flatten(0, 1) if self.mode == "per_token" else x.flatten(1)
+        prefix: Tensor = self.mlp(flat)
+        return prefix.view(x.shape[0], self.prefix_length, self.language_width)
+
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+def _normalised_linear(width_in: int, width_out: int, activation: str) -> list[nn.Module]:
+    if activation not in ("none", *_ACTIVATIONS):
+        raise ValueError(f"activation={activation!r}; pass 'none', 'relu' or 'gelu'.")
+    linear = [nn.Linear(width_in, width_out), nn.BatchNorm1d(width_out)]
+    return linear if activation == "none" else [*linear, _ACTIVATIONS[activation]()]
+
+
+def _texplain_prefix_length(layers: int, mode: str, tokens: int, prefix_length: int | None) -> int:
+    if layers != 1:
+        raise ValueError(f"TExplain reads one layer, not {layers}.")
+    if mode == "per_token":
+        if prefix_length not in (None, tokens):
+            raise ValueError(
+                f"mode='per_token' gives one prefix vector a token, {tokens} here, not "
+                f"prefix_length={prefix_length}. Leave prefix_length out, or pass mode='flat'."
+            )
+        return tokens
+    if mode != "flat" or prefix_length is None or prefix_length < 1:
+        raise ValueError(
+            f"mode={mode!r} with prefix_length={prefix_length}; pass 'per_token', or 'flat' with a positive "
+            "prefix_length."
+        )
+    return prefix_length
