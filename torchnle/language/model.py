@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import Head
-from torchnle.language.texts import check_texts
+from torchnle.language.texts import check_texts, shorten
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -165,8 +165,12 @@ class LanguageModel:
             TypeError: If `texts` is one string, or holds something else than strings.
             ValueError: If a text is blank or absurdly long.
         """
-        ids = self.tokenizer(check_texts(texts), add_special_tokens=False)["input_ids"]
-        return [list(row) for row in ids]
+        checked = check_texts(texts)
+        rows = [list(ids) for ids in self.tokenizer(checked, add_special_tokens=False)["input_ids"]]
+        for text, ids in zip(checked, rows, strict=True):
+            if not ids:
+                raise ValueError(f"{self._name} has no token for the text {shorten(text)!r}.")
+        return rows
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Turn token ids into a text, without special tokens."""
@@ -191,14 +195,21 @@ class LanguageModel:
         self._check_prefixes(prefixes)
         rows = prefixes.shape[0]
         start = [] if self.bos_id is None else [self.bos_id]
-        end = self.tokenize([prompt])[0] if prompt else []
+        end = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
         parts = [self._embed_rows(start, rows), prefixes.to(self.dtype), self._embed_rows(end, rows)]
         context = torch.cat(parts, dim=1)
         if context.shape[1] == 0:
-            raise ValueError(
-                "the model has no BOS token, so that it needs a prefix or a prompt to start from."
-            )
+            raise ValueError(f"{self._name} has no BOS token; give it a prefix or a prompt to start from.")
         return context
+
+    def require_positions(self, count: int, what: str) -> None:
+        """Raise if the model cannot look back on so many positions.
+
+        Raises:
+            ValueError: With `what` needs them.
+        """
+        if self.max_positions is not None and count > self.max_positions:
+            raise ValueError(f"{what} needs {count} positions; {self._name} has {self.max_positions}.")
 
     def new_cache(self) -> DynamicCache:
         """Return an empty cache of keys and values, to be filled by `hidden`."""
@@ -236,6 +247,10 @@ class LanguageModel:
         return (hidden if self._head.scale == 1 else hidden * self._head.scale).contiguous()
 
     @property
+    def _name(self) -> str:
+        return f"the language model '{self.reference or type(self.model).__name__}'"
+
+    @property
     def _embedding(self) -> Tensor:
         weight: Tensor = self.model.get_input_embeddings().weight
         return weight
@@ -247,13 +262,13 @@ class LanguageModel:
     def _check_prefixes(self, prefixes: Tensor) -> None:
         if prefixes.shape[2] != self.width:
             raise ValueError(
-                f"the prefixes have width {prefixes.shape[2]}; the language model "
-                f"'{self.reference or type(self.model).__name__}' reads embeddings of width {self.width}."
+                f"the prefixes have width {prefixes.shape[2]}; {self._name} reads embeddings of width "
+                f"{self.width}. Use the language model that they were made for."
             )
         if prefixes.device != self.device:
             raise ValueError(
-                f"the prefixes are on {prefixes.device}, the language model is on {self.device}; move one of "
-                "them with .to(device)."
+                f"the prefixes are on {prefixes.device}, {self._name} is on {self.device}; move one of them "
+                "with .to(device)."
             )
 
 

@@ -1,0 +1,37 @@
+"""Pictures with words: composed scenes whose every object and place is known, and the grammar of captions."""
+
+from torchnle.data.backgrounds import (
+    Background,
+    Gradient,
+    Picture,
+    gradient_backgrounds,
+    photo_backgrounds,
+    plain_backgrounds,
+    texture_backgrounds,
+)
+from torchnle.data.cutouts import Cutout, Cutouts, load_cutouts
+from torchnle.data.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article
+from torchnle.data.scenes import Scene, SceneObject, Scenes
+from torchnle.data.shapes import shapes
+
+__all__ = [
+    "Background",
+    "Cutout",
+    "Cutouts",
+    "Gradient",
+    "Picture",
+    "Scene",
+    "SceneObject",
+    "Scenes",
+    "corpus",
+    "gradient_backgrounds",
+    "head_noun",
+    "load_cutouts",
+    "noun_phrase",
+    "photo_backgrounds",
+    "plain_backgrounds",
+    "scene_caption",
+    "shapes",
+    "texture_backgrounds",
+    "with_article",
+]

@@ -1,0 +1,160 @@
+"""Backgrounds for composed scenes, each with the words that place things on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, sin
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from torchnle.data.palette import COLOURS, Colour
+from torchnle.data.phrases import with_article
+from torchnle.errors import MissingDependencyError
+
+#: scikit-image's textures are gray: the words for each, its file's name, its darkest and lightest colour.
+_TEXTURES = (
+    ("on grass", "grass", (15, 45, 10), (170, 215, 110)),
+    ("on dry grass", "grass", (70, 50, 20), (235, 215, 150)),
+    ("on gravel", "gravel", (35, 33, 30), (225, 220, 212)),
+    ("in front of a brick wall", "brick", (70, 25, 18), (235, 150, 115)),
+    ("in front of a gray brick wall", "brick", (45, 45, 48), (225, 225, 228)),
+)
+_PAIRS = ("blue white", "yellow orange", "green yellow", "pink purple", "black gray", "brown orange")
+
+
+@dataclass(frozen=True)
+class Background(ABC):
+    """What stands behind the objects of a scene.
+
+    Args:
+        place: The words for it after a list of things ("on grass"), or "" to say nothing.
+    """
+
+    place: str
+
+    @property
+    @abstractmethod
+    def colours(self) -> tuple[Colour, ...]:
+        """Its main colours: a thing of the same colour would not be seen on it."""
+
+    @abstractmethod
+    def draw(self, draws: np.random.Generator, size: int) -> Image.Image:
+        """One RGB picture of it, `size` pixels wide and high; every draw is a little different."""
+
+
+@dataclass(frozen=True)
+class Gradient(Background):
+    """From one colour to another in a direction drawn anew; twice the same colour is a plain background.
+
+    Example:
+        >>> plain = Gradient("on a white background", (248, 248, 248), (248, 248, 248))
+        >>> plain.draw(np.random.default_rng(0), 4).size
+        (4, 4)
+    """
+
+    start: Colour
+    stop: Colour
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """Both ends."""
+        return (self.start, self.stop)
+
+    def draw(self, draws: np.random.Generator, size: int) -> Image.Image:
+        """Colours vary by up to 12 of 255."""
+        change = draws.integers(-12, 13, 3)
+        ends = np.clip(np.array([self.start, self.stop]) + change, 0, 255).astype(np.float32)
+        turn = draws.uniform(0, 2 * np.pi)
+        ramp = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+        way = np.clip(0.5 + cos(turn) * ramp[None, :] + sin(turn) * ramp[:, None], 0, 1)[..., None]
+        return Image.fromarray((ends[0] + way * (ends[1] - ends[0])).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Picture(Background):
+    """A square out of a larger picture, at a place, size, brightness and side drawn anew.
+
+    Example:
+        >>> photo = Picture("in front of a house", Image.new("RGB", (32, 16), "gray"))
+        >>> photo.draw(np.random.default_rng(0), 8).size
+        (8, 8)
+    """
+
+    image: Image.Image
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """The mean colour."""
+        red, green, blue = np.asarray(self.image.convert("RGB")).reshape(-1, 3).mean(0).astype(int).tolist()
+        return ((red, green, blue),)
+
+    def draw(self, draws: np.random.Generator, size: int) -> Image.Image:
+        """Half to all of the shorter side, brightness 75 to 115 %."""
+        width, height = self.image.size
+        side = draws.uniform(0.5, 1) * min(width, height)
+        left, top = draws.uniform(0, width - side), draws.uniform(0, height - side)
+        box = (left, top, left + side, top + side)
+        square = self.image.convert("RGB").resize(
+            (size, size), Image.Resampling.BILINEAR, box, reducing_gap=2.0
+        )
+        if draws.random() < 0.5:
+            square = ImageOps.mirror(square)
+        brightness = draws.uniform(0.75, 1.15)
+        return square.point([min(255, int(level * brightness)) for level in range(256)] * 3)
+
+
+def plain_backgrounds() -> tuple[Gradient, ...]:
+    """One colour each: "on a blue background".
+
+    Example:
+        >>> plain_backgrounds()[1].place
+        'on an orange background'
+    """
+    return tuple(Gradient(f"on {with_article(name)} background", rgb, rgb) for name, rgb in COLOURS.items())
+
+
+def gradient_backgrounds() -> tuple[Gradient, ...]:
+    """Two colours each: "on a blue and white background"."""
+    pairs = [pair.split() for pair in _PAIRS]
+    return tuple(
+        Gradient(f"on {with_article(start)} and {stop} background", COLOURS[start], COLOURS[stop])
+        for start, stop in pairs
+    )
+
+
+def texture_backgrounds() -> tuple[Picture, ...]:
+    """Grass, gravel and bricks, from the photographs that scikit-image ships, coloured.
+
+    Raises:
+        MissingDependencyError: If scikit-image is not installed.
+
+    Example:
+        >>> texture_backgrounds()[0].place
+        'on grass'
+    """
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise MissingDependencyError("scikit-image", extra="data", purpose="for its textures") from error
+    grays = {name: Image.fromarray(getattr(data, name)()) for _, name, _, _ in _TEXTURES}
+    return tuple(
+        Picture(place, ImageOps.colorize(ImageOps.autocontrast(grays[name], cutoff=1), dark, light))
+        for place, name, dark, light in _TEXTURES
+    )
+
+
+def photo_backgrounds(images: Sequence[Image.Image], place: str = "") -> tuple[Picture, ...]:
+    """Photographs of the caller's as backgrounds.
+
+    Args:
+        images: Any mode and size; turned to RGB.
+        place: The words for all of them, or "" where captions shall not speak of the background.
+
+    Example:
+        >>> photo_backgrounds([Image.new("L", (9, 9))], "on the moon")[0].place
+        'on the moon'
+    """
+    return tuple(Picture(place, image.convert("RGB")) for image in images)

@@ -1,0 +1,232 @@
+"""The grammar of scenes: from captions to noun phrases, and from noun phrases to sentences.
+
+The captions of composed scenes and the corpora of a text decoder come from the same functions, so that what
+a decoder learns to say is what a scene's caption says.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_DETERMINERS = _words("a an another the some two three four five six seven eight nine ten several many")
+_NOT_FIRST = _words(
+    "this that these those it it's we you they i my your our his her their no not if when with what there "
+    "down up eat see enter remember divided"
+)
+_INSIDE_A_CLAUSE = _words("the your our at to for of is are and or")
+_CLAUSE = re.compile(
+    r"\s(?:is|are|was|were|means|lets|resembles|stands|carries|carry|gets|has|have|had"
+    r"|called|named|used|known|made|eaten)\b.*"
+)
+_OTHER_THING = re.compile(r"\s(?:is|are) the\b")  # "An important part of ... is the menorah"
+_ASIDE = re.compile(r",\s+(?:also|and|or|from|that|which|who|with|a|an|the|one)\b.*")
+_MASS = _words(
+    "balsam bread broccoli butter cheese cloth clothing confetti corn fabric fire food fruit fur furniture "
+    "garlic glass gold grass gravel hay honey ice jewelry lace lavender leather meat metal milk money mud "
+    "paper pasta plastic rain rice salt sand silk silver smoke snow soap soil soup steel sugar thyme tinsel "
+    "water wheat wood wool"
+)
+_PLURALS = _words("children feet firemen geese men mice oxen people policemen teeth women")
+_SINGULAR_S = _words("atlas canvas gas lens")
+_PARTITIVES = _words(
+    "bunch cluster couple group handful head heap pair pile piece plant quarter slice string"
+)
+_HEAD_ENDS = _words(
+    "of with in inside on at by for from to under over near without like covered playing dancing wearing "
+    "sitting standing holding making eating hatched"
+)
+_SILENT_H = ("heir", "honest", "honor", "honour", "hour")
+_YOO = re.compile(r"uni(?!n|m)|use|usu|uti|ura|uro|uku|eu|ewe|one\b|once\b|ubi")
+_QUOTES_AND_ASIDES = re.compile(r"[\u201c\u201d\"]|(?<!\w)'|'(?![\w-])|\([^)]*\)")
+_SENTENCE_END = re.compile(r"[.!?:;](?:\s|$)|\s*[\u2013\u2014]\s*|\s-\s")
+
+
+def noun_phrase(caption: str, *, most_words: int = 8) -> str | None:
+    """The noun phrase that a caption names its picture with, or None where it is no noun phrase.
+
+    Keeps the first sentence up to its verb, without quotation marks and asides, and puts its article right.
+
+    Args:
+        caption: One line, such as Tux Paint writes beside its stamps.
+        most_words: Longer phrases are refused: they are sentences more often than names.
+
+    Example:
+        >>> noun_phrase("A hen."), noun_phrase("An hippopotamus."), noun_phrase("Measuring tape.")
+        ('a hen', 'a hippopotamus', 'a measuring tape')
+        >>> noun_phrase("A mince pie is a traditional Christmas food in the UK. It contains fruit.")
+        'a mince pie'
+        >>> print(noun_phrase("Eat your broccoli!"), noun_phrase("Excited!"), noun_phrase("Zero or more"))
+        None None None
+    """
+    text = _QUOTES_AND_ASIDES.sub("", caption.replace("\u2019", "'"))
+    words = text.split()
+    if not words:
+        return None
+    named = words[0].lower() in _DETERMINERS
+    text = " ".join(words)
+    first = _SENTENCE_END.split(text)[0]
+    if _OTHER_THING.search(first) or (not named and not _is_bare_name(first, whole=text)):
+        return None
+    phrase = _CLAUSE.sub("", _ASIDE.sub("", first)).replace(",", "").strip(" .!?")
+    if not 1 < len(phrase.split()) + (not named) <= most_words:
+        return None
+    return with_article(_small_first(phrase))
+
+
+def _is_bare_name(first: str, *, whole: str) -> bool:
+    """Whether a caption without an article names a thing: short, common, nothing after ("Teddy bear.")."""
+    words = first.split()
+    if not 0 < len(words) <= 3 or whole.strip(" .") != first.strip(" .") or "!" in whole or "?" in whole:
+        return False
+    if words[0].lower() in _NOT_FIRST or words[0].endswith("'s") or _INSIDE_A_CLAUSE & set(words):
+        return False
+    return all(word.isalpha() for word in words) and not any(word[0].isupper() for word in words[1:])
+
+
+def _small_first(phrase: str) -> str:
+    """Lower the first letter, unless the first word is an acronym or a capital by itself."""
+    first = phrase.split()[0]
+    acronym = len(first) > 1 and first[1:2].isupper()
+    return phrase if acronym else phrase[0].lower() + phrase[1:]
+
+
+def with_article(noun: str) -> str:
+    """The noun with the right article in front: "a", "an", or none for plurals and masses.
+
+    Args:
+        noun: A common noun with its adjectives, with or without an article; a wrong "a" or "an" is mended,
+            "the", "some" and numbers are left alone.
+
+    Raises:
+        ValueError: If the noun is blank.
+
+    Example:
+        >>> [with_article(noun) for noun in ("owl", "university", "an red hour", "scissors", "grass")]
+        ['an owl', 'a university', 'a red hour', 'scissors', 'grass']
+    """
+    words = noun.split()
+    if not words:
+        raise ValueError(f"with_article({noun!r}): the noun is blank. Pass at least one word.")
+    if words[0].lower() in ("a", "an", "another") and len(words) > 1:
+        words = words[1:]
+    elif words[0].lower() in _DETERMINERS or is_plural(noun) or head_noun(noun) in _MASS:
+        return " ".join(words)
+    return " ".join([_article(words[0]), *words])
+
+
+def _article(word: str) -> str:
+    """Choose "a" or "an" by the sound of the next word."""
+    low = word.lower()
+    if (word.isupper() and len(word) < 4) or not word[
+        1:2
+    ].isalpha():  # read by letters: an F-22, a UK post box
+        vowel = low[0] in "aefhilmnorsx8"
+    else:
+        vowel = low.startswith(_SILENT_H) or (low[0] in "aeiou" and not _YOO.match(low))
+    return "an" if vowel else "a"
+
+
+def is_plural(noun: str) -> bool:
+    """Whether a noun phrase stands for several things ("two flowers", "scissors").
+
+    Example:
+        >>> is_plural("big fireworks"), is_plural("a bus"), is_plural("a glass")
+        (True, False, False)
+    """
+    words = noun.lower().split()
+    if words[0] in ("a", "an", "another"):
+        return False
+    head = head_noun(noun).lower()
+    return head in _PLURALS or (
+        head.endswith("s") and not head.endswith(("ss", "us", "is")) and head not in _SINGULAR_S
+    )
+
+
+def head_noun(phrase: str) -> str:
+    """The word that names the thing: the last one before a preposition or a participle.
+
+    "a pair of pants" counts pants, not pairs.
+
+    Example:
+        >>> [head_noun(p) for p in ("a red apple", "a tower with a red flag", "a pair of closed scissors")]
+        ['apple', 'tower', 'scissors']
+    """
+    words = phrase.split()
+    end = next((i for i, word in enumerate(words) if i and word.lower() in _HEAD_ENDS), len(words))
+    if words[end : end + 1] == ["of"] and words[end - 1].lower() in _PARTITIVES and words[end + 1 :]:
+        return head_noun(" ".join(words[end + 1 :]))
+    return words[end - 1]
+
+
+def listing(phrases: Sequence[str]) -> str:
+    """The phrases as one list.
+
+    Raises:
+        ValueError: If there is none.
+
+    Example:
+        >>> listing(["a hen", "an owl", "a fox"])
+        'a hen, an owl and a fox'
+    """
+    if not phrases:
+        raise ValueError("listing() got no phrases. Pass at least one.")
+    *head, last = phrases
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def scene_caption(phrases: Sequence[str], place: str = "") -> str:
+    """What a scene shows: the list of its objects and, where it has a name, the place.
+
+    Args:
+        phrases: Noun phrases with their articles, at least one.
+        place: "on grass", "on a blue background" or "" for nothing.
+
+    Example:
+        >>> scene_caption(["a hen", "a compost bin"], "on grass")
+        'a hen and a compost bin on grass'
+    """
+    return f"{listing(phrases)} {place}".strip()
+
+
+def corpus(
+    phrases: Sequence[str], places: Sequence[str] = (), *, lists: int = 0, most: int = 3, seed: int = 0
+) -> list[str]:
+    """The texts that scenes of these phrases can have as captions, for a decoder that learns from text alone.
+
+    Args:
+        phrases: Noun phrases with their articles; repeated ones count once.
+        places: "on grass", ...; every phrase is set at every place.
+        lists: How many lists of two to `most` different phrases to draw, every second one at a place.
+        most: The longest list, in phrases.
+        seed: The same seed gives the same lists.
+
+    Returns:
+        Every phrase, every phrase at every place, and the lists, each text once.
+
+    Raises:
+        ValueError: If there are fewer phrases than the longest list needs.
+
+    Example:
+        >>> corpus(["a hen", "an owl"], ["on grass"])
+        ['a hen', 'an owl', 'a hen on grass', 'an owl on grass']
+        >>> corpus(["a hen", "an owl"], lists=1, most=2)[2:]
+        ['an owl and a hen']
+    """
+    single = list(dict.fromkeys(phrases))
+    if lists and not 2 <= most <= len(single):
+        raise ValueError(
+            f"lists of up to {most} phrases cannot be drawn from {len(single)}; pass most=2 or more."
+        )
+    draw = random.Random(seed)
+    texts = [*single, *(scene_caption([phrase], place) for place in places for phrase in single)]
+    for index in range(lists):
+        chosen = draw.sample(single, draw.randint(2, most))
+        texts.append(scene_caption(chosen, draw.choice(places) if places and index % 2 else ""))
+    return list(dict.fromkeys(texts))

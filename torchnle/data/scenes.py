@@ -1,0 +1,286 @@
+"""Composed scenes: captioned cut-outs on backgrounds, where the place of every word is known."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, overload
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from torchnle.data.backgrounds import Background, gradient_backgrounds, plain_backgrounds
+from torchnle.data.cutouts import Cutout
+from torchnle.data.layout import Box, place_boxes
+from torchnle.data.phrases import scene_caption
+
+_SHRINK = 0.9  # where there is no room, the largest things are made smaller by this
+_CONTRAST = 60.0  # least distance of a thing's mean colour from a background's, of 442
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One thing in a scene.
+
+    Args:
+        phrase: Its noun phrase, as it stands in the caption.
+        box: (left, top, right, bottom) of its visible pixels, the last two exclusive.
+        mask: Its visible pixels, (H, W).
+        source: Which cut-out it is.
+    """
+
+    phrase: str
+    box: Box
+    mask: Bool[np.ndarray, "H W"]
+    source: str = ""
+
+    def location(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """The (row, column) of a layer's grid that holds the middle of the box: its central location.
+
+        Args:
+            grid: (rows, columns) laid over the whole image.
+
+        Example:
+            >>> SceneObject("a hen", (0, 32, 32, 64), np.ones((64, 64), bool)).location((2, 2))
+            (1, 0)
+        """
+        height, width = self.mask.shape
+        left, top, right, bottom = self.box
+        return (top + bottom) * grid[0] // (2 * height), (left + right) * grid[1] // (2 * width)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture whose every object is known.
+
+    Args:
+        image: RGB, square.
+        caption: "a hen and a compost bin on grass".
+        objects: In the order in which the caption lists them.
+        place: The words of the caption for the background; "" where it says nothing.
+    """
+
+    image: Image.Image
+    caption: str
+    objects: tuple[SceneObject, ...]
+    place: str = ""
+
+    @property
+    def pixels(self) -> UInt8[Tensor, "3 H W"]:
+        """The image as a tensor, 0 to 255."""
+        return torch.from_numpy(np.array(self.image)).permute(2, 0, 1).contiguous()
+
+
+class Scenes(Sequence[Scene]):
+    """A data set of composed scenes, made when asked for.
+
+    Scene i of a seed is the same whatever was asked before it and in whatever process, so workers of a
+    `DataLoader` (`collate_fn=list`) need no care, and another seed is a held-out set. The phrases of a scene
+    differ, and each phrase is as frequent as any other, however many cut-outs share it.
+
+    Args:
+        cutouts: What to place; see `load_cutouts`, `shapes` and `Cutouts.split`.
+        backgrounds: What to place it on, all equally often; by default plain colours and gradients.
+        length: How many scenes.
+        size: Width and height of the image, in pixels, 32 or more.
+        objects: How many objects, from the least to the most (9), all equally often.
+        scale: Range of an object's longer side as a part of `size`. Where the objects of a scene do not find
+            room, the largest are made smaller until they do.
+        max_overlap: The most of a box that another object's box may cover (of the smaller one of the two).
+        order: How the caption lists the objects: "shuffled" so that the order says nothing about places, or
+            "left-to-right" by the middles of their boxes.
+        flip: Mirror half of the objects.
+        seed: 0 or more.
+
+    Raises:
+        ValueError: If a range is empty or out of bounds, a cut-out has nothing visible, or there are fewer
+            phrases than objects.
+
+    Example:
+        >>> from torchnle.data import shapes
+        >>> scene = Scenes(shapes(), objects=(2, 2), seed=7)[0]
+        >>> scene.caption
+        'a green arrow and a gray heart on a pink and purple background'
+        >>> scene.objects[0].phrase, scene.objects[0].box
+        ('a green arrow', (23, 16, 145, 112))
+    """
+
+    def __init__(
+        self,
+        cutouts: Sequence[Cutout],
+        backgrounds: Sequence[Background] | None = None,
+        *,
+        length: int = 1000,
+        size: int = 224,
+        objects: tuple[int, int] = (1, 4),
+        scale: tuple[float, float] = (0.3, 0.6),
+        max_overlap: float = 0.1,
+        order: Literal["shuffled", "left-to-right"] = "shuffled",
+        flip: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if backgrounds is None:
+            backgrounds = (*plain_backgrounds(), *gradient_backgrounds())
+        self.backgrounds = tuple(backgrounds)
+        self.size, self.objects, self.scale = size, objects, scale
+        self.max_overlap, self.order, self.flip, self.seed = max_overlap, order, flip, seed
+        self._length = length
+        self._check()
+        self._things: dict[str, list[_Thing]] = defaultdict(list)
+        for cutout in cutouts:
+            self._things[cutout.phrase].append(_Thing.of(cutout, round(scale[1] * size)))
+        self.phrases = tuple(self._things)
+        if len(self.phrases) < objects[1]:
+            raise ValueError(
+                f"{objects[1]} objects with different phrases were asked for, but there are "
+                f"{len(self.phrases)} phrases in {len(cutouts)} cut-outs. Pass more cut-outs "
+                "or fewer objects."
+            )
+        self._grounds = np.array(
+            [[ground.colours[0], ground.colours[-1]] for ground in self.backgrounds], float
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Scene]: ...
+    def __getitem__(self, index: int | slice) -> Scene | list[Scene]:
+        """One scene, or a list of them."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"scene {index} of {len(self)}; pass {-len(self)} to {len(self) - 1}.")
+        return self._compose(np.random.default_rng([self.seed, index % len(self)]))
+
+    def _compose(self, draws: np.random.Generator) -> Scene:
+        things = self._choose(draws)
+        background = self._background(draws, things)
+        image = background.draw(draws, self.size)
+        boxes, patches = self._lay_out(draws, things)
+        for box, patch in zip(boxes, patches, strict=True):
+            image.paste(patch, box, patch)
+        found = [
+            SceneObject(thing.phrase, _bounds(mask), mask, thing.source)
+            for thing, mask in zip(things, self._visible(boxes, patches), strict=True)
+        ]
+        listed = tuple(self._ordered(draws, found))
+        caption = scene_caption([thing.phrase for thing in listed], background.place)
+        return Scene(image, caption, listed, background.place)
+
+    def _choose(self, draws: np.random.Generator) -> list[_Thing]:
+        count = int(draws.integers(self.objects[0], self.objects[1], endpoint=True))
+        phrases = draws.choice(len(self.phrases), count, replace=False)
+        pools = [self._things[self.phrases[index]] for index in phrases]
+        return [pool[int(draws.integers(len(pool)))] for pool in pools]
+
+    def _background(self, draws: np.random.Generator, things: Sequence[_Thing]) -> Background:
+        """Any background that each thing stands out from, or any at all where there is none."""
+        colours = np.array([thing.colour for thing in things])
+        distance = np.linalg.norm(self._grounds[:, :, None] - colours, axis=-1).min(axis=(1, 2))
+        fit = np.flatnonzero(distance >= _CONTRAST)
+        pool = fit if len(fit) else np.arange(len(self.backgrounds))
+        return self.backgrounds[int(draws.choice(pool))]
+
+    def _lay_out(
+        self, draws: np.random.Generator, things: Sequence[_Thing]
+    ) -> tuple[list[Box], list[Image.Image]]:
+        """Boxes and the pictures that fill them; at least half of each thing stays visible."""
+        flips = draws.random(len(things)) < 0.5 * self.flip
+        sides = draws.uniform(*self.scale, len(things)) * self.size
+        while True:
+            sizes = [_fitted(thing.image, side) for thing, side in zip(things, sides, strict=True)]
+            boxes = place_boxes(draws, sizes, self.size, self.max_overlap)
+            if boxes is not None:
+                patches = [_patch(*each) for each in zip(things, sizes, flips, strict=True)]
+                visible = self._visible(boxes, patches)
+                if all(
+                    mask.sum() >= _solid(patch).sum() / 2
+                    for mask, patch in zip(visible, patches, strict=True)
+                ):
+                    return boxes, patches
+            sides = np.minimum(sides, sides.max() * _SHRINK)
+
+    def _visible(self, boxes: Sequence[Box], patches: Sequence[Image.Image]) -> list[Bool[np.ndarray, "H W"]]:
+        """The pixels of each patch that no later one hides."""
+        hidden = np.zeros((self.size, self.size), bool)
+        masks = []
+        for (left, top, right, bottom), patch in zip(reversed(boxes), reversed(patches), strict=True):
+            mask = np.zeros_like(hidden)
+            mask[top:bottom, left:right] = _solid(patch)
+            masks.append(mask & ~hidden)
+            hidden |= mask
+        return masks[::-1]
+
+    def _ordered(self, draws: np.random.Generator, found: list[SceneObject]) -> list[SceneObject]:
+        if self.order == "left-to-right":
+            return sorted(found, key=lambda thing: thing.box[0] + thing.box[2])
+        return [found[index] for index in draws.permutation(len(found))]
+
+    def _check(self) -> None:
+        least, most = self.objects
+        small, large = self.scale
+        wrong = {
+            "backgrounds=(); pass at least one, or None for colours and gradients": not self.backgrounds,
+            f"length={self._length}; pass 0 or more": self._length < 0,
+            f"size={self.size}; pass 32 pixels or more": self.size < 32,
+            f"objects={self.objects}; pass (least, most) from 1 to 9": not 1 <= least <= most <= 9,
+            f"scale={self.scale}; pass (smallest, largest), above 0 and up to 1": not 0 < small <= large <= 1,
+            f"max_overlap={self.max_overlap}; pass 0 to 0.5": not 0 <= self.max_overlap <= 0.5,
+            f"order={self.order!r}; pass 'shuffled' or 'left-to-right'": self.order
+            not in ("shuffled", "left-to-right"),
+            f"seed={self.seed}; pass 0 or more": self.seed < 0,
+        }
+        for message, is_wrong in wrong.items():
+            if is_wrong:
+                raise ValueError(f"Scenes({message}).")
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """A cut-out ready to be placed: no larger than a scene needs, with its mean colour."""
+
+    phrase: str
+    image: Image.Image
+    source: str
+    colour: tuple[float, ...]
+
+    @classmethod
+    def of(cls, cutout: Cutout, largest: int) -> _Thing:
+        """Reduce a cut-out to the largest side a scene can need."""
+        image = cutout.image.convert("RGBA")
+        image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+        pixels = np.asarray(image)
+        if not pixels[..., 3].any():
+            raise ValueError(f"the cut-out {cutout.phrase!r} {cutout.source!r} has no visible pixel.")
+        colour = pixels[_solid(image)][:, :3].mean(axis=0)
+        return cls(cutout.phrase, image, cutout.source, tuple(colour.tolist()))
+
+
+def _solid(image: Image.Image) -> Bool[np.ndarray, "h w"]:
+    """The pixels that count as the thing's: at least half as opaque as its most opaque one."""
+    alpha = np.asarray(image)[..., 3]
+    solid: Bool[np.ndarray, "h w"] = alpha >= max(1, alpha.max() / 2)
+    return solid
+
+
+def _fitted(image: Image.Image, side: float) -> tuple[int, int]:
+    """The image's (width, height) when its longer side is `side`."""
+    factor = side / max(image.size)
+    return max(1, round(image.width * factor)), max(1, round(image.height * factor))
+
+
+def _patch(thing: _Thing, size: tuple[int, int], mirrored: bool) -> Image.Image:
+    patch = thing.image.resize(size, Image.Resampling.BILINEAR)
+    return ImageOps.mirror(patch) if mirrored else patch
+
+
+def _bounds(mask: Bool[np.ndarray, "H W"]) -> Box:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
