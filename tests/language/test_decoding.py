@@ -52,7 +52,7 @@ def test_rows_leave_the_batch_and_nothing_changes(monkeypatch, family):
     )
     compact = greedy(lm, prefixes, max_new_tokens=12)
     lengths = {len(ids) for ids in compact.ids}
-    assert len(lengths) > 3
+    assert len(lengths) > 2
     assert read[0] == 40
     assert 0 < min(read) < 20
     monkeypatch.setattr(decoding, "_COMPACT_BELOW", 0.0)
@@ -88,7 +88,7 @@ def test_batches_permutations_and_single_rows_agree(size):
 @pytest.mark.parametrize(
     ("said", "stop", "text", "words"),
     [
-        ("a cat . a dog", ".", "a cat ", 2),
+        ("a cat . a dog", ".", "a cat", 2),
         ("a cat end. a dog", ".", "a cat end", 3),
         ("a cat . a dog", " a dog", "a cat .", 3),
         ("a cat . a dog", "bird", "a cat . a dog", 5),

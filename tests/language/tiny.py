@@ -8,26 +8,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from torchnle.language.model import LanguageModel
 
-WORDS = [
-    "a",
-    "the",
-    "cat",
-    "dog",
-    "bird",
-    "red",
-    "green",
-    "small",
-    "big",
-    "on",
-    "under",
-    "grass",
-    "sky",
-    "runs",
-    "sits",
-    "and",
-    ".",
-    "end.",
-]
+WORDS = ["a", "the", "cat", "dog", "bird", "red", "green", "small", "big", "on", "under", "grass", "sky"]
+WORDS += ["runs", "sits", "and", ".", "end."]
 VOCABULARY = ["<s>", "</s>", "<unk>", *WORDS]
 WIDTH = 16
 TEXTS = [

@@ -50,7 +50,7 @@ def greedy(
         lm: The language model.
         prefixes: One soft prompt a row, (R, P, E), on the model's device.
         prompt: Words between the prefix and the answer, the same for all rows.
-        stop: A string that ends a text; it and what follows it are left out.
+        stop: A string that ends a text; it, what follows it and blanks before it are left out.
         max_new_tokens: The most tokens to generate.
         internal_batch_size: The most rows in the model at a time; None = all.
 
@@ -73,7 +73,9 @@ def greedy(
     for batch in batches(prefixes, internal_batch_size):
         rows += _decode(lm, lm.context(batch, prompt), stop, max_new_tokens)
     cut = [row.cut(lm, stop) for row in rows]
-    log_probs = torch.tensor([sum(row.log_probs[:kept]) for row, (kept, _) in zip(rows, cut, strict=True)])
+    log_probs = torch.tensor(
+        [sum(row.log_probs[:kept]) for row, (kept, _) in zip(rows, cut, strict=True)], dtype=torch.float32
+    )
     return Decoded(
         texts=[text for _, text in cut],
         ids=[row.ids[:kept] for row, (kept, _) in zip(rows, cut, strict=True)],
@@ -104,7 +106,7 @@ class _Row:
         text, kept = lm.detokenize(self.ids), len(self.ids)
         if stop is None or stop not in text:
             return kept, text
-        text = text[: text.index(stop)]
+        text = text[: text.index(stop)].rstrip()
         while kept and lm.detokenize(self.ids[: kept - 1]).startswith(text):
             kept -= 1
         return kept, text

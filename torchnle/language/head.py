@@ -46,7 +46,7 @@ class Head:
         if cap is not None:
             raise ValueError(
                 f"{name} squashes its logits with a tanh (final_logit_softcapping={cap}), which torchnle "
-                "does not compute. Use a model without it, such as GPT-2, OPT, Llama, Qwen or Gemma 3."
+                "does not compute. Use a language model without it: GPT-2, OPT, Llama, Qwen, Gemma 3."
             )
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         head = cls(layer, float(scale))

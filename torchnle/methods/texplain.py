@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torchnle.language.model import LanguageModel
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.texplain_network import TExplainNetwork
@@ -15,19 +13,19 @@ def texplain_translator(
     language_model: LanguageModel | str,
     *,
     tokens: int = 577,
-    mode: Literal["per_token", "flat"] = "per_token",
+    mode: str = "per_token",
     prefix_length: int | None = None,
     hidden: int | None = None,
-    activation: Literal["none", "relu", "gelu"] = "none",
+    activation: str = "none",
     prompt: str = "",
     stop: str | None = None,
     max_new_tokens: int = 40,
     backbone: str = "",
 ) -> PrefixTranslator:
-    """Build TExplain's translator, untrained; the paper: ``width=768, tokens=577`` (ViT-B/16 at 384).
+    """Build TExplain's translator, untrained (section 3).
 
-    The paper's language model is the decoder of a BERT-base; here it is any causal one. Its explanations
-    are 20 to 30 words long, hence 40 tokens.
+    The paper's ViT-B/16 at 384 x 384 has ``width=768, tokens=577``. Its language model is the decoder of a
+    BERT-base; here it is any causal one. Its explanations are 20 to 30 words long, hence 40 tokens.
 
     Args:
         layer: The layer of the vision model, by its dotted name.

@@ -6,18 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from torchnle import hub
 from torchnle.description import Description
 from torchnle.features import Features
 from torchnle.translators import configuration, serialization
 from torchnle.translators.model_card import model_card
+
+# A type variable and not Self, which beartype cannot check in a method.
+AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 
 
 class Translator(nn.Module, ABC):
@@ -73,7 +75,7 @@ class Translator(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls: type[AnyTranslator], config: Mapping[str, Any]) -> AnyTranslator:
         """Build a translator whose tensors are then loaded.
 
         Raises:
@@ -87,12 +89,12 @@ class Translator(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[AnyTranslator],
         reference: str | Path,
         *,
         revision: str | None = None,
         device: torch.device | str | None = None,
-    ) -> Self:
+    ) -> AnyTranslator:
         """Load a translator, in evaluation mode.
 
         ``Translator.from_pretrained`` finds the class in the configuration, among torchnle's own; called on a

@@ -53,20 +53,7 @@ def find_class(path: str, base: type[_Class]) -> type[_Class]:
     Raises:
         ValueError: If it lies elsewhere, does not exist, or is no (concrete) subclass of `base`.
     """
-    if path == class_path(base):
-        return base
-    if not re.fullmatch(r"torchnle(\.[A-Za-z]\w*)+", path):
-        raise ValueError(
-            f"the configuration names the class {path!r}, which is not one of torchnle's; nothing else is "
-            f"imported. Call from_pretrained on that class itself (here it was {base.__name__})."
-        )
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError:
-        found = None
-    if not isinstance(found, type):
-        raise ValueError(f"torchnle {__version__} has no class {path!r}. Is a newer version needed?")
+    found = base if path == class_path(base) else _import(path, base.__name__)
     if not issubclass(found, base) or inspect.isabstract(found):
         raise ValueError(f"the configuration names {path!r}, which is no {base.__name__} that can be built.")
     return found
@@ -90,3 +77,19 @@ def pinned(reference: str, revision: str | None) -> str:
             "a revision."
         )
     return f"{reference}@{revision}"
+
+
+def _import(path: str, asked: str) -> type:
+    if not re.fullmatch(r"torchnle(\.[A-Za-z]\w*)+", path):
+        raise ValueError(
+            f"the configuration names the class {path!r}, which is not one of torchnle's; nothing else is "
+            f"imported. Call from_pretrained on that class itself (here it was {asked})."
+        )
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError:
+        found = None
+    if not isinstance(found, type):
+        raise ValueError(f"torchnle {__version__} has no class {path!r}. Is a newer version needed?")
+    return found

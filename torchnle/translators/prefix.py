@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from torchnle.description import Description
 from torchnle.errors import TranslatorMismatchError
@@ -22,6 +21,8 @@ from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys, class_path, find_class
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, batches, gather
+
+AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 
 
 class PrefixTranslator(Translator):
@@ -102,14 +103,14 @@ class PrefixTranslator(Translator):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls: type[AnyPrefixTranslator], config: Mapping[str, Any]) -> AnyPrefixTranslator:
         """Build the network with fresh weights and load the language model that the configuration names."""
         check_keys(config, cls._build, f"the configuration of {cls.__name__}")
         return cls._build(**config)
 
     @classmethod
     def _build(
-        cls,
+        cls: type[AnyPrefixTranslator],
         *,
         network: str,
         network_config: Mapping[str, Any],
@@ -118,7 +119,7 @@ class PrefixTranslator(Translator):
         stop: str | None = None,
         max_new_tokens: int = 20,
         backbone: str = "",
-    ) -> Self:
+    ) -> AnyPrefixTranslator:
         if ".." in PurePath(language_model).parts:
             raise ValueError(f"the language model {language_model!r} is a path that leaves its folder.")
         network_class = find_class(network, PrefixNetwork)  # type: ignore[type-abstract]
@@ -210,27 +211,32 @@ class PrefixTranslator(Translator):
         return scores - scoring.prior(language_model, texts, prompt=prompt) if prior else scores
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        groups = gather(
-            features,
+        given = [features] if isinstance(features, Features) else list(features)
+        self._check_devices(given)
+        return gather(
+            given,
             self.network.layers,
             joint=joint,
             tokens_per_row=self.network.tokens_per_row,
             translator=self.name,
         )
-        devices = {group.device for group in groups} | {self.language_model.device}
-        if devices != {self.device}:
+
+    def _check_devices(self, features: Sequence[Features]) -> None:
+        devices = sorted({str(each.tokens.device) for each in features})
+        if devices not in ([], [str(self.device)]) or self.language_model.device != self.device:
             raise ValueError(
                 f"translator '{self.name}' is on {self.device}, its language model on "
-                f"{self.language_model.device}, the features on {[str(g.device) for g in groups]}. Bring "
-                "them to one device: translator.to(device) moves the language model too."
+                f"{self.language_model.device}, the features on {', '.join(devices)}. Bring them to one "
+                "device: translator.to(device) moves the language model too."
             )
-        return groups
 
     def _prefixes(self, batch: Sequence[Rows]) -> Float[Tensor, "R P E"]:
         dtype = next(self.network.parameters()).dtype
         return torch.cat([self.network({k: x.to(dtype) for k, x in rows.tokens.items()}) for rows in batch])
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(
+        self: AnyPrefixTranslator, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> AnyPrefixTranslator:
         """What `to`, `cuda` and `cpu` come down to: the language model follows to the network's device."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.language_model.device != self.device:

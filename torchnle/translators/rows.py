@@ -32,11 +32,6 @@ class Rows:
     layer: str
     places: tuple[tuple[int, tuple[int, int] | None], ...]
 
-    @property
-    def device(self) -> torch.device:
-        """Where the tokens are."""
-        return next(iter(self.tokens.values())).device
-
     def __len__(self) -> int:
         return len(self.places)
 
@@ -86,7 +81,7 @@ def _mismatch(features: Features, widths: Mapping[str, int], translator: str, fi
 
 
 def gather(
-    features: Features | Sequence[Features],
+    features: Sequence[Features],
     widths: Mapping[str, int],
     *,
     joint: bool,
@@ -96,7 +91,7 @@ def gather(
     """Turn features into rows, one group a layer, or one group in all when they are read together.
 
     Args:
-        features: The features of one layer or of several.
+        features: The features of each layer.
         widths: The translator's inputs: layer name -> width D.
         joint: Whether one row holds every layer's token of one location.
         tokens_per_row: 1 = every token is a row; more = every image is one row of that many tokens, its
@@ -108,11 +103,10 @@ def gather(
         ValueError: If there are no rows, a feature is NaN or infinite, or layers read together disagree
             in batch size or locations or fill the same input.
     """
-    given = [features] if isinstance(features, Features) else list(features)
-    if not given or any(f.tokens.shape[0] * f.tokens.shape[1] == 0 for f in given):
+    if not features or any(each.tokens.shape[:2].numel() == 0 for each in features):
         raise ValueError("there are no features to read: pass at least one image and one location.")
     groups = []
-    for each in given:
+    for each in features:
         slot = find_slot(each.check_finite(), widths, translator)
         groups.append(_rows_of(each, slot, tokens_per_row, translator))
     return [_joined(groups)] if joint and len(groups) > 1 else groups

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -53,16 +53,18 @@ class TExplainNetwork(PrefixNetwork):
         language_width: int,
         *,
         tokens: int = 577,
-        mode: Literal["per_token", "flat"] = "per_token",
+        mode: str = "per_token",
         prefix_length: int | None = None,
         hidden: int | None = None,
-        activation: Literal["none", "relu", "gelu"] = "none",
+        activation: str = "none",
     ) -> None:
         super().__init__(layers, language_width, tokens_per_row=tokens)
         self.mode, self.activation = mode, activation
         self.prefix_length = _texplain_prefix_length(len(layers), mode, tokens, prefix_length)
         width = next(iter(layers.values()))
-        self.hidden = hidden or width
+        self.hidden = width if hidden is None else hidden
+        if self.hidden < 1:
+            raise ValueError(f"hidden={hidden}; pass a positive width.")
         together = 1 if mode == "per_token" else tokens
         out = 1 if mode == "per_token" else self.prefix_length
         self.mlp = nn.Sequential(

@@ -1,0 +1,214 @@
+import copy
+
+import pytest
+import torch
+from oracles import devil_prefix, greedy_text, text_log_prob
+from tiny_translators import WIDTH, WORDS, features, tiny_language_model, tiny_network, tiny_translator
+
+from torchnle.errors import TranslatorMismatchError
+from torchnle.features import Features
+from torchnle.translators.prefix import PrefixTranslator
+from torchnle.translators.texplain_network import TExplainNetwork
+
+TEXTS = ["a cat", "a red door", "grass", "a cat"]
+PROMPT = "the door of"
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return tiny_translator()
+
+
+def slow_prefixes(translator, *layers):
+    """One prefix a row for layers read together, from the formulas."""
+    state = translator.network.state_dict()
+    tokens = {each.layer: each.rows.unsqueeze(1) for each in layers}
+    return devil_prefix(state, tokens, depth=2, heads=2).float()
+
+
+def slow_scores(translator, prefixes, texts=TEXTS, prompt=""):
+    lm = translator.language_model
+    return torch.tensor([[text_log_prob(lm, prefix, text, prompt) for text in texts] for prefix in prefixes])
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT])
+def test_score_is_the_log_probability_of_the_text(prompt):
+    translator, layer = tiny_translator(prompt=prompt), features("layer4")
+    expected = slow_scores(translator, slow_prefixes(translator, layer), prompt=prompt)
+    assert expected.std(dim=0).min() > 0.01  # the features matter
+    torch.testing.assert_close(translator.score(layer, TEXTS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_apart_and_together(translator):
+    three, four = features("layer3"), features("layer4")
+    apart = torch.cat([slow_prefixes(translator, three), slow_prefixes(translator, four)])
+    found = translator.score([three, four], TEXTS)
+    torch.testing.assert_close(found, slow_scores(translator, apart), atol=1e-4, rtol=1e-4)
+    together = slow_scores(translator, slow_prefixes(translator, three, four))
+    found = translator.score([three, four], TEXTS, joint=True)
+    torch.testing.assert_close(found, together, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT])
+def test_prior_is_the_text_after_bos_and_prompt_alone(prompt):
+    translator, layer = tiny_translator(prompt=prompt), features("layer4")
+    prior = slow_scores(translator, torch.zeros(1, 0, WIDTH), prompt=prompt)
+    found = translator.score(layer, TEXTS) - translator.score(layer, TEXTS, prior=True)
+    torch.testing.assert_close(found, prior.expand_as(found), atol=1e-4, rtol=1e-4)
+
+
+def test_probabilities_of_all_words_sum_to_one(translator):
+    scores = translator.score(features("layer4"), WORDS)
+    torch.testing.assert_close(scores.logsumexp(dim=1), torch.zeros(8), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT])
+def test_describe_writes_the_most_probable_words(prompt):
+    translator, layer = tiny_translator(prompt=prompt), features("layer4")
+    found, lm = translator.describe(layer), translator.language_model
+    assert len({d.text for d in found}) > 1  # the features matter
+    for description, prefix in zip(found, slow_prefixes(translator, layer), strict=True):
+        ids, log_prob = greedy_text(lm, prefix, prompt, 5)
+        assert description.text == lm.detokenize(ids).strip()
+        assert description.score == pytest.approx(log_prob, abs=1e-3)
+
+
+def test_descriptions_know_their_place(translator):
+    found = translator.describe([features("layer3"), features("layer4", grid=None)])
+    assert [(d.layer, d.image, d.location) for d in found] == [
+        *(("layer3", i, (r, c)) for i in range(2) for r in range(2) for c in range(2)),
+        *(("layer4", i, None) for i in range(2)),
+    ]
+    assert {d.score_kind for d in found} == {"log_prob"}
+    (joint,) = translator.describe([features("layer3", 1, None), features("layer4", 1, None)], joint=True)
+    assert joint.layer == "layer3+layer4"
+
+
+def test_a_batch_is_its_rows_one_by_one(translator):
+    layer = features("layer4", images=3)
+    whole, words = translator.score(layer, TEXTS), translator.describe(layer)
+    for image in range(3):
+        one = Features(layer.tokens[image : image + 1], "layer4", (2, 2))
+        torch.testing.assert_close(
+            translator.score(one, TEXTS), whole[4 * image : 4 * image + 4], atol=1e-5, rtol=1e-5
+        )
+        assert [d.text for d in translator.describe(one)] == [
+            d.text for d in words[4 * image : 4 * image + 4]
+        ]
+
+
+def test_permuted_images_permute(translator):
+    layer, order = features("layer4", images=3, grid=None), [2, 0, 1]
+    permuted = Features(layer.tokens[order], "layer4")
+    torch.testing.assert_close(translator.score(permuted, TEXTS), translator.score(layer, TEXTS)[order])
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 100])
+def test_internal_batch_size_changes_nothing(translator, size):
+    layers = [features("layer3"), features("layer4")]
+    whole, parts = translator.score(layers, TEXTS), translator.score(layers, TEXTS, internal_batch_size=size)
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
+    words = [(d.text, d.layer, d.image, d.location) for d in translator.describe(layers)]
+    parted = translator.describe(layers, internal_batch_size=size)
+    assert [(d.text, d.layer, d.image, d.location) for d in parted] == words
+
+
+def test_internal_batch_size_bounds_the_network(translator, monkeypatch):
+    seen = []
+    forward = translator.network.forward
+    monkeypatch.setattr(
+        translator.network, "forward", lambda tokens: seen.append(len(tokens["layer4"])) or forward(tokens)
+    )
+    translator.score(features("layer4"), TEXTS, internal_batch_size=3)
+    assert seen == [3, 3, 2]
+
+
+def test_score_is_differentiable_in_the_features():
+    translator = PrefixTranslator(tiny_network().double(), tiny_language_model(dtype=torch.float64))
+    tokens = features("layer4", images=1, grid=(1, 2)).tokens.double().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda t: translator.score(Features(t, "layer4", (1, 2)), TEXTS, internal_batch_size=1), [tokens]
+    )
+
+
+def test_half_precision_features_are_read(translator):
+    layer = features("layer4")
+    half = Features(layer.tokens.half(), "layer4", (2, 2))
+    same = Features(layer.tokens.half().float(), "layer4", (2, 2))
+    torch.testing.assert_close(translator.score(half, TEXTS), translator.score(same, TEXTS))
+
+
+def test_training_mode_neither_mixes_rows_nor_is_lost():
+    network = TExplainNetwork({"layer4": 8}, WIDTH, tokens=1, mode="flat", prefix_length=2)
+    translator, layer = PrefixTranslator(network, tiny_language_model()), features("layer4")
+    translator.train()
+    network.mlp[0].eval()
+    statistics = copy.deepcopy(network.state_dict())
+    whole = translator.score(layer, TEXTS)
+    translator.describe(layer)
+    assert [part.training for part in (translator, network.mlp[1], network.mlp[0])] == [True, True, False]
+    assert all(torch.equal(value, statistics[name]) for name, value in network.state_dict().items())
+    torch.testing.assert_close(translator.eval().score(layer, TEXTS), whole)
+
+
+def test_a_translator_of_whole_images():
+    network = TExplainNetwork({"layer4": 8}, WIDTH, tokens=4)
+    translator = PrefixTranslator(network, tiny_language_model()).eval()
+    layer = features("layer4")
+    prefixes = network({"layer4": layer.tokens})
+    assert prefixes.shape == (2, 4, WIDTH)
+    torch.testing.assert_close(
+        translator.score(layer, TEXTS), slow_scores(translator, prefixes.detach()), atol=1e-4, rtol=1e-4
+    )
+    assert [(d.image, d.location) for d in translator.describe(layer)] == [(0, None), (1, None)]
+
+
+def test_the_language_model_is_no_part_of_the_module(translator):
+    assert all(name.startswith("network.") for name in translator.state_dict())
+    assert all(name.startswith("network") for name, _ in translator.named_modules() if name)
+    assert {id(p) for p in translator.parameters()} == {id(p) for p in translator.network.parameters()}
+
+
+def test_the_language_model_moves_along_and_keeps_its_dtype():
+    translator = tiny_translator()
+    assert translator.half().language_model.dtype == torch.float32
+    translator.to("meta")
+    assert translator.device == translator.language_model.device == torch.device("meta")
+
+
+def test_devices_must_agree():
+    translator, elsewhere = tiny_translator(), Features(torch.empty(1, 1, 8, device="meta"), "layer4")
+    for call in (lambda: translator.describe(elsewhere), lambda: translator.score(elsewhere, TEXTS)):
+        with pytest.raises(ValueError, match=r"is on cpu, .* model on cpu, .* on meta\. Bring them"):
+            call()
+    translator.language_model.to("meta")
+    with pytest.raises(ValueError, match=r"is on cpu, its language model on meta, the features on cpu"):
+        translator.describe(features("layer4"))
+
+
+def test_a_language_model_of_another_width_is_refused():
+    network = TExplainNetwork({"layer4": 8}, WIDTH + 1, tokens=1)
+    with pytest.raises(TranslatorMismatchError, match=r"width 13; .* reads 12\. Build .*language_width=12"):
+        PrefixTranslator(network, tiny_language_model(reference="tiny"))
+
+
+def test_no_new_tokens_are_refused():
+    with pytest.raises(ValueError, match="max_new_tokens=0"):
+        PrefixTranslator(tiny_network(), tiny_language_model(), max_new_tokens=0)
+
+
+@pytest.mark.parametrize("texts", ["a cat", [], ["a cat", " "], [3]])
+def test_bad_texts_are_refused(translator, texts):
+    with pytest.raises((TypeError, ValueError)):
+        translator.score(features("layer4"), texts)
+
+
+def test_mismatch_names_the_translator(translator):
+    with pytest.raises(TranslatorMismatchError, match="'PrefixTranslator' expects widths 6, 8 from 2 layers"):
+        translator.describe(Features(torch.zeros(1, 1, 5), "layer2"))
+
+
+def test_no_features_are_refused(translator):
+    for call in (lambda: translator.describe([]), lambda: translator.score([], TEXTS)):
+        with pytest.raises(ValueError, match="no features to read"):
+            call()
