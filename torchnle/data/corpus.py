@@ -14,7 +14,15 @@ from hashlib import sha256
 from pathlib import Path
 
 #: WordNet's lexicographer files of visible things (wninput(5WN)): number -> name.
-VISIBLE = {5: "animal", 6: "artifact", 13: "food", 17: "object", 19: "phenomenon", 20: "plant", 27: "substance"}
+VISIBLE = {
+    5: "animal",
+    6: "artifact",
+    13: "food",
+    17: "object",
+    19: "phenomenon",
+    20: "plant",
+    27: "substance",
+}
 #: Nouns of these files are named without an article.
 MASS = {"substance"}
 
@@ -71,7 +79,9 @@ def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]
         ValueError: If the folder does not hold the database.
     """
     if not (folder / "data.noun").is_file() or not (folder / "index.noun").is_file():
-        raise ValueError(f"'{folder}' holds no WordNet database; it needs the files data.noun and index.noun.")
+        raise ValueError(
+            f"'{folder}' holds no WordNet database; it needs the files data.noun and index.noun."
+        )
     wanted = None if keep is None else set(keep)
     synsets = dict(_synsets(folder / "data.noun"))
     nouns = []

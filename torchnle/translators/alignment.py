@@ -60,7 +60,9 @@ class AlignedTranslator(Translator):
     ) -> None:
         super().__init__()
         if decoder is None and not phrases:
-            raise ValueError("pass a text decoder, or phrases to choose from; without either nothing can be said.")
+            raise ValueError(
+                "pass a text decoder, or phrases to choose from; without either nothing can be said."
+            )
         self.layers = tuple(maps)
         self.maps = nn.ModuleList(maps.values())
         self._frozen = (encoder, decoder)
@@ -150,7 +152,9 @@ class AlignedTranslator(Translator):
         scores = self._faithfulness(texts, vectors).tolist()
         return [
             Description(text, score, "cosine", layer, image, location, phrases, score < self.sure_above)
-            for text, score, phrases, (layer, image, location) in zip(texts, scores, near, places, strict=True)
+            for text, score, phrases, (layer, image, location) in zip(
+                texts, scores, near, places, strict=True
+            )
         ]
 
     def _say(self, vectors: Float[Tensor, "R k"]) -> list[str]:

@@ -116,9 +116,7 @@ class TextDecoder(nn.Module):
         return self.network.mean.shape[0]
 
     @torch.no_grad()
-    def decode(
-        self, embeddings: Float[Tensor, "R k"], *, internal_batch_size: int | None = None
-    ) -> Decoded:
+    def decode(self, embeddings: Float[Tensor, "R k"], *, internal_batch_size: int | None = None) -> Decoded:
         """Say every embedding, greedily.
 
         Args:
