@@ -55,10 +55,8 @@ _CONFIGS = {
 FAMILIES = ["gpt2", "opt", "opt_projected", "llama", "qwen2", "gemma", "gemma3", "granite", "cohere", "phi"]
 
 
-def make_tokenizer(*, bos=True, unknown=True):
-    words = models.WordLevel(
-        {word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>" if unknown else None
-    )
+def make_tokenizer(*, bos=True):
+    words = models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>")
     tokenizer = Tokenizer(words)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
     special = {"bos_token": "<s>"} if bos else {}

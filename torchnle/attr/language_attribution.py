@@ -124,7 +124,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             texts: T texts; a single string is one text.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            joint: Read all layers together on the finest grid (DeViL, section 3.4): one result.
+            joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps.
             internal_batch_size: The most rows (places) the language model sees at once.

@@ -59,7 +59,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
     ) -> None:
         super().__init__(forward_func, layer, device_ids)
         self.translator = translator
-        self.reading = reading
+        self.reading = reading or Reading()
 
     @property
     def layer(self) -> nn.Module | list[nn.Module]:
@@ -128,7 +128,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
             texts: T texts; a single string is one text.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            joint: Read all layers together on the finest grid (DeViL, section 3.4): one result.
+            joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
             internal_batch_size: The most rows (places) the language model sees at once.
 
@@ -139,8 +139,8 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         options: dict[str, Any] = {"prior": prior, "internal_batch_size": internal_batch_size}
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
         if joint:
-            return self._maps(select_together(features, "all"), listed, joint=True, **options)
-        maps = [self._maps([f], listed, **options) for f in features]
+            return self._maps(select_together(features, "all", self.reading), listed, joint=True, **options)
+        maps = [self._maps([self.reading.pool(f, "all")], listed, **options) for f in features]
         return maps if self.several else maps[0]
 
     @torch.no_grad()
@@ -171,10 +171,10 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         """
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
         if joint:
-            together = select_together(features, where)
+            together = select_together(features, where, self.reading)
             words = self.translator.describe(together, joint=True, internal_batch_size=internal_batch_size)
             return by_image(words, together[0])
-        chosen = [f.select(where) for f in features]
+        chosen = [self.reading.pool(f, where) for f in features]
         words = self.translator.describe(chosen, internal_batch_size=internal_batch_size)
         parted = [by_image(part, f) for part, f in zip(by_layer(words, chosen), chosen, strict=True)]
         return parted if self.several else parted[0]
@@ -190,15 +190,15 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         self, features: Features, target: str | Sequence[str] | None, **options: Any
     ) -> Float[Tensor, "N 1 h w"]:
         if target is None:
-            words = self.translator.describe(
-                features.select(None), internal_batch_size=options["internal_batch_size"]
-            )
+            whole = self.reading.pool(features, None)
+            words = self.translator.describe(whole, internal_batch_size=options["internal_batch_size"])
             target = [word.text for word in words]
         targets = as_targets(target, features.batch_size)
+        places = self.reading.pool(features, "all")
         maps: dict[int, Tensor] = {}
         for text in dict.fromkeys(targets):
             images = [i for i, other in enumerate(targets) if other == text]
-            scores = self._maps([features.images(images)], [text], **options)
+            scores = self._maps([places.images(images)], [text], **options)
             maps.update(zip(images, scores, strict=True))
         return torch.stack([maps[i] for i in range(len(targets))])
 

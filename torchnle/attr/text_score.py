@@ -66,7 +66,7 @@ class TextScore(nn.Module):
         """Score every text on every image."""
         features = read(self.model, self.taps, inputs, additional_forward_args, self.reading)
         return self.translator.score(
-            select_together(features, self.where),
+            select_together(features, self.where, self.reading),
             self.texts,
             joint=len(features) > 1,
             prior=self.prior,
