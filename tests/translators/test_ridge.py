@@ -89,7 +89,7 @@ def test_noise_alone_explains_nothing():
 def test_fewer_samples_than_channels_and_constant_channels_are_told():
     x, y = data(n=4, d=6)
     x[:, 2] = 1.0
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="channels") as told:
         fitted, _ = fit(x, y, parts=1).solve()
     assert [str(w.message).split(";")[0].split(":")[0] for w in told] == [
         "1 of 6 channels are constant",

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from torchnle import ops
-from torchnle.language import LanguageModel, TextEncoder
+from torchnle.language.model import LanguageModel
+from torchnle.language.text_encoder import TextEncoder
 from torchnle.training import checkpoint
 from torchnle.translators.text_decoder import PROMPT, STOP, PrefixFromSentence, TextDecoder
 
@@ -40,6 +41,8 @@ class Recipe:
             the text's token at its place.
         word_batch_size: Texts a step there.
         word_learning_rate: Peak learning rate there.
+        prompt: What follows the prefix.
+        stop: What ends a text; a text is trained to be followed by it.
         prefix_length: The number of prefix vectors.
         hidden: The network's hidden width.
         seed: Seeds weights, order and noise.
@@ -55,6 +58,8 @@ class Recipe:
     word_steps: int = 1500
     word_batch_size: int = 512
     word_learning_rate: float = 2e-3
+    prompt: str = PROMPT
+    stop: str = STOP
     prefix_length: int = 6
     hidden: int = 1024
     seed: int = 0
@@ -90,14 +95,20 @@ def train(
             f"{len(texts)} texts are too few; at least {recipe.batch_size * _BUCKET} are needed."
         )
     embeddings = encoder.encode(texts, batch_size=256).cpu()
-    tokens = [_target(language_model, text) for text in texts]
+    tokens = targets(language_model, texts, recipe.stop)
     run = _Run(language_model, recipe, embeddings, tokens, folder / "checkpoint.pt")
     for step in run.steps():
         loss = run.step(step)
         report({"step": step, "loss": loss})
         if (step + 1) % checkpoint_every == 0 or step + 1 == run.total:
             run.save(step + 1)
-    return TextDecoder(run.network.eval(), language_model, encoder=encoder.reference)
+    return TextDecoder(
+        run.network.eval(),
+        language_model,
+        encoder=encoder.reference,
+        prompt=recipe.prompt,
+        stop=recipe.stop,
+    )
 
 
 def text_loss(
@@ -105,18 +116,28 @@ def text_loss(
     language_model: LanguageModel,
     embeddings: Float[Tensor, "B k"],
     tokens: Sequence[Sequence[int]],
+    *,
+    prompt: str = PROMPT,
     noise: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Mean negative log-probability of the texts' tokens (and the line break that ends them), in nats."""
     ids, real = _pad(tokens, language_model.device)
-    context = language_model.context(network(embeddings, noise), PROMPT)
+    context = language_model.context(network(embeddings, noise), prompt)
     embeds = torch.cat([context, language_model.embed(ids[:, :-1])], dim=1)
     hidden = language_model.hidden(embeds)[:, context.shape[1] - 1 :][real]
     weight, bias = language_model.head
     chosen = (hidden.float() * weight[ids[real]].float()).sum(dim=1)
     if bias is not None:
         chosen = chosen + bias[ids[real]].float()
-    return (ops.linear_lse(hidden, weight, bias)[0] - chosen).mean()
+    loss: Tensor = (ops.linear_lse(hidden, weight, bias)[0] - chosen).mean()
+    return loss
+
+
+def targets(language_model: LanguageModel, texts: Sequence[str], stop: str = STOP) -> list[list[int]]:
+    """The tokens that follow the prompt: a text after a space, and what ends it."""
+    word = language_model.tokenize([" a"])[0]
+    end = language_model.tokenize([f" a{stop}"])[0][len(word) :]
+    return [[*ids, *end] for ids in language_model.tokenize([f" {text}" for text in texts])]
 
 
 class _Run:
@@ -150,12 +171,12 @@ class _Run:
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss of step {step} is {loss.item()}; kept: {self.path}")
         self.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate(step)
         self.optimiser.step()
-        return float(loss)
+        return loss.item()
 
     def save(self, done: int) -> None:
         state = {
@@ -195,7 +216,8 @@ class _Run:
         words = self.language_model.embed(self._first_tokens(chosen)).float()
         prefixes = self.network(self.embeddings[chosen], self.recipe.noise)
         table = self.language_model.embed(torch.arange(self.language_model.vocab_size))
-        return ((prefixes - words) / table.float().std()).square().mean()
+        loss: Tensor = ((prefixes - words) / table.float().std()).square().mean()
+        return loss
 
     def _first_tokens(self, chosen: Sequence[int]) -> Int[Tensor, "B P"]:
         length = self.recipe.prefix_length
@@ -206,7 +228,12 @@ class _Run:
         chosen = self._batch(step)
         tokens = [self.tokens[i] for i in chosen]
         return text_loss(
-            self.network, self.language_model, self.embeddings[chosen], tokens, self.recipe.noise
+            self.network,
+            self.language_model,
+            self.embeddings[chosen],
+            tokens,
+            prompt=self.recipe.prompt,
+            noise=self.recipe.noise,
         )
 
     def _batch(self, step: int) -> list[int]:
@@ -233,15 +260,6 @@ def _fresh_network(
     words = (first * recipe.prefix_length)[: recipe.prefix_length]
     network.begin_at(language_model.embed(torch.tensor(words)).float(), embeddings)
     return network
-
-
-def _target(language_model: LanguageModel, text: str) -> list[int]:
-    return [*language_model.tokenize([f" {text}"])[0], *_stop_tokens(language_model)]
-
-
-def _stop_tokens(language_model: LanguageModel) -> list[int]:
-    """The tokens of a line break behind a word (a blank text is refused by the tokenizer's own check)."""
-    return language_model.tokenize([f" a{STOP}"])[0][len(language_model.tokenize([" a"])[0]) :]
 
 
 def _pad(tokens: Sequence[Sequence[int]], device: torch.device) -> tuple[Int[Tensor, "B T"], Tensor]:

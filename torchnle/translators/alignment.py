@@ -16,12 +16,12 @@ from typing_extensions import Self
 
 from torchnle.description import Description
 from torchnle.features import Features
-from torchnle.language import TextEncoder
+from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.ridge import RidgeMap
-from torchnle.translators.rows import Rows, batches, gather
+from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
 
 
@@ -196,7 +196,7 @@ class AlignedTranslator(Translator):
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
         widths = {layer: len(fitted.mean) for layer, fitted in self._maps().items()}
-        return gather(features, widths, joint=joint, tokens_per_row=1, translator=self.name)
+        return gather(as_list(features), widths, joint=joint, tokens_per_row=1, translator=self.name)
 
     def _check_widths(self) -> None:
         widths = {f"the map of '{layer}'": len(fitted.bias) for layer, fitted in self._maps().items()}

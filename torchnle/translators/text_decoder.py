@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle import hub
-from torchnle.language import LanguageModel, decoding, scoring
+from torchnle.language import decoding, scoring
 from torchnle.language.decoding import Decoded
+from torchnle.language.model import LanguageModel
 from torchnle.translators import configuration, serialization
 
-#: What follows the prefix; the text comes after it and a line break ends the text.
+#: What follows the prefix by default; the text comes after it, and a line break ends the text.
 PROMPT, STOP = "\nThis is", "\n"
 
 
@@ -65,14 +66,15 @@ class PrefixFromSentence(nn.Module):
             self.leave.bias.zero_()
 
     def forward(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R P E"]:
-        """Map to prefixes; `noise` adds Gaussian noise of a size uniform in [0, noise] standard deviations."""
+        """Map to prefixes; `noise` adds Gaussian noise of up to so many standard deviations."""
         standardised = (embeddings.to(self.mean.dtype) - self.mean) / self.std
         if noise:
             size = noise * torch.rand(len(standardised), 1, device=standardised.device)
             standardised = standardised + size * torch.randn_like(standardised)
         hidden = F.gelu(self.enter(standardised))
         hidden = hidden + self.deepen(hidden)
-        return self.start + self.leave(self.norm(hidden)).unflatten(-1, tuple(self.start.shape))
+        change: Tensor = self.leave(self.norm(hidden)).unflatten(-1, tuple(self.start.shape))
+        return self.start + change
 
 
 class TextDecoder(nn.Module):
@@ -82,6 +84,8 @@ class TextDecoder(nn.Module):
         network: From embeddings to prefixes.
         language_model: Frozen, and never saved: the configuration names it.
         encoder: The reference of the sentence encoder whose embeddings are read.
+        prompt: What follows the prefix.
+        stop: What ends a text.
         max_new_tokens: The most tokens of a text.
 
     Example:
@@ -96,12 +100,15 @@ class TextDecoder(nn.Module):
         language_model: LanguageModel,
         *,
         encoder: str,
+        prompt: str = PROMPT,
+        stop: str = STOP,
         max_new_tokens: int = 24,
     ) -> None:
         super().__init__()
         self.network = network
         self._frozen = (language_model,)
         self.encoder = encoder
+        self.prompt, self.stop = prompt, stop
         self.max_new_tokens = max_new_tokens
         self.card: dict[str, Any] = {}
 
@@ -129,8 +136,8 @@ class TextDecoder(nn.Module):
         decoded = decoding.greedy(
             self.language_model,
             self.prefixes(embeddings),
-            prompt=PROMPT,
-            stop=STOP,
+            prompt=self.prompt,
+            stop=self.stop,
             max_new_tokens=self.max_new_tokens,
             internal_batch_size=internal_batch_size,
         )
@@ -145,16 +152,16 @@ class TextDecoder(nn.Module):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "R T"]:
-        """The log-probability of every text after every embedding, in nats; `prior` takes off the LM's own."""
+        """The log-probability of every text after every embedding; `prior` takes off the LM's own."""
         spaced = [f" {text.strip()}" for text in texts]
         scores = scoring.log_prob(
             self.language_model,
             self.prefixes(embeddings),
             spaced,
-            prompt=PROMPT,
+            prompt=self.prompt,
             internal_batch_size=internal_batch_size,
         )
-        return scores - scoring.prior(self.language_model, spaced, prompt=PROMPT) if prior else scores
+        return scores - scoring.prior(self.language_model, spaced, prompt=self.prompt) if prior else scores
 
     def prefixes(self, embeddings: Float[Tensor, "R k"]) -> Float[Tensor, "R P E"]:
         """The prefixes of embeddings brought to unit length.
@@ -167,7 +174,8 @@ class TextDecoder(nn.Module):
                 f"the decoder reads embeddings of width {self.width} (of {self.encoder}); these have width "
                 f"{embeddings.shape[-1]}. Use the encoder that the decoder was trained for."
             )
-        return self.network(F.normalize(embeddings, dim=-1))
+        prefixes: Tensor = self.network(F.normalize(embeddings, dim=-1))
+        return prefixes
 
     @property
     def config(self) -> dict[str, Any]:
@@ -180,6 +188,8 @@ class TextDecoder(nn.Module):
             "hidden": self.network.enter.out_features,
             "language_model": self.language_model.reference,
             "encoder": self.encoder,
+            "prompt": self.prompt,
+            "stop": self.stop,
             "max_new_tokens": self.max_new_tokens,
         }
 
@@ -199,11 +209,13 @@ class TextDecoder(nn.Module):
         hidden: int,
         language_model: str,
         encoder: str,
+        prompt: str,
+        stop: str,
         max_new_tokens: int,
     ) -> Self:
         network = PrefixFromSentence(width, lm_width, prefix_length=prefix_length, hidden=hidden)
         model = LanguageModel.from_pretrained(language_model)
-        return cls(network, model, encoder=encoder, max_new_tokens=max_new_tokens)
+        return cls(network, model, encoder=encoder, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.bfloat16) -> Path:
         """Write config.json, model.safetensors and README.md, all of them or none."""
