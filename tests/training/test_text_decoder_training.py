@@ -58,7 +58,7 @@ def test_training_teaches_to_say_the_texts(tmp_path):
     losses = []
     decoder = run(tmp_path, report=lambda entry: losses.append(entry["loss"]))
     spoken = losses[RECIPE.word_steps :]
-    assert sum(spoken[-8:]) < 0.6 * sum(spoken[:8])
+    assert sum(spoken[-8:]) < 0.75 * sum(spoken[:8])
     assert decoder.encoder == "tiny-encoder"
     assert not decoder.training
 
