@@ -113,7 +113,8 @@ def _open(options: argparse.Namespace) -> tuple[backbones.Backbone, list[Any]]:
 
 def _explainer(backbone: backbones.Backbone) -> LanguageAttribution:
     torch.manual_seed(0)
-    return LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
+    lang: LanguageAttribution = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
+    return lang
 
 
 def _progress(photos: Iterable[Any], options: argparse.Namespace) -> Iterable[Any]:

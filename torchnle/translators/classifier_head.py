@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -97,6 +98,25 @@ class Neck(nn.Module):
             for module, shape in zip(self.steps, self.shapes, strict=True):
                 rows = module(rows.reshape(-1, *shape)).flatten(1)
         return rows
+
+
+def example_for(model: nn.Module) -> Tensor:
+    """Two images of noise of the size that a model's own configuration states, else 224 x 224.
+
+    Example:
+        >>> example_for(nn.Identity()).shape
+        torch.Size([2, 3, 224, 224])
+    """
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "config", None)
+    get = config.get if isinstance(config, Mapping) else lambda name: getattr(config, name, None)
+    channels, height, width = get("input_size") or (get("num_channels") or 3, *_pair(get("image_size") or 224))
+    weight = next(model.parameters(), torch.zeros(1))
+    noise = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
+    return noise.to(weight)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None) -> ClassifierHead:
