@@ -254,7 +254,7 @@ def _choose(asked: _Question, options: list[Arrangement]) -> Arrangement:
 
 
 def _rivals(asked: _Question, best: Arrangement, options: list[Arrangement], most: int) -> list[Arrangement]:
-    """What else could be meant: beside a grid of whole patches only another one; else any as believable, too."""
+    """What else could be meant: beside a grid of whole patches only another one, else any as believable."""
     others = [o for o in options if o != best]
     if _divides(asked, best):
         return [o for o in others if o.num_prefix_tokens <= most and _divides(asked, o)]
