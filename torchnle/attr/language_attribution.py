@@ -12,16 +12,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from torchnle import taps
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
 from torchnle.attr.reader import Reading, spatial_size
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.translators.class_space import ClassSpaceTranslator
 from torchnle.translators.classifier_head import example_for, find_head
-from torchnle.types import Inputs, Layers, Where
+from torchnle.types import Inputs, Where
 
 
 class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
@@ -53,7 +53,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layers: Layers | taps.Tap,
+        layers: LayerChoice,
         translator: Translator,
         *,
         reading: Reading | None = None,
@@ -98,7 +98,9 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         attribution.summary = head.summary
         return attribution
 
-    def text_score(self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False) -> TextScore:
+    def text_score(
+        self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False
+    ) -> TextScore:
         """The score of texts as a module that any Captum method explains; it reads as this object does."""
         layer = self.by_layer
         return TextScore(

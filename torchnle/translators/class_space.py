@@ -23,7 +23,7 @@ from torchnle.translators.class_weights import check_classifier, class_vectors
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.kernel_ridge import KernelRidge
 from torchnle.translators.phrase_ranking import Phrases
-from torchnle.translators.rows import Rows, batches, gather
+from torchnle.translators.rows import Rows, as_list, batches, gather
 
 Regression: TypeAlias = KernelRidge | ClassEmbeddingMLP
 _REGRESSIONS: dict[str, type[KernelRidge] | type[ClassEmbeddingMLP]] = {
@@ -65,7 +65,7 @@ class ClassSpaceTranslator(Translator):
         ...         counts = [[text.count(chr(97 + i)) for i in range(26)] for text in texts]
         ...         return F.normalize(torch.tensor(counts).float(), dim=1)
         >>> weight = torch.tensor([[3.0, 0.0], [0.0, 3.0], [1.0, 1.0]])
-        >>> translator = ClassSpaceTranslator.fit(weight, ["cat", "mug", "bee"], Letters(), bank=["cats", "gum"])
+        >>> translator = ClassSpaceTranslator.fit(weight, ["cat", "mug", "bee"], Letters(), bank=["cats"])
         >>> translator.describe(Features(torch.tensor([[[2.0, 0.1]]]), "layer4"))[0].text
         'cats'
     """
@@ -148,7 +148,8 @@ class ClassSpaceTranslator(Translator):
     @property
     def device(self) -> torch.device:
         """Where the regression is."""
-        return next(iter(self.regression.state_dict().values())).device
+        device: torch.device = next(iter(self.regression.state_dict().values())).device
+        return device
 
     @property
     def base_models(self) -> tuple[str, ...]:
@@ -311,7 +312,7 @@ class ClassSpaceTranslator(Translator):
             return F.normalize(self.regression(meanings.to(self.device)), dim=1)
 
     def _gather(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        given = [features] if isinstance(features, Features) else list(features)
+        given = as_list(features)
         if joint and len(given) > 1:
             raise ValueError(
                 f"translator '{self.name}' reads the one layer in front of the classifier's head; "

@@ -39,7 +39,7 @@ def check_classifier(weight: Tensor, class_names: Sequence[str]) -> tuple[str, .
         >>> check_classifier(torch.eye(2), ["cat", " "])
         Traceback (most recent call last):
         ...
-        ValueError: class_names[1] is ' ', which is blank; every class needs a name in words.
+        ValueError: class_names[1] is ' ', which is blank; name every class.
     """
     _check_weight(weight)
     if isinstance(class_names, str):
@@ -49,7 +49,7 @@ def check_classifier(weight: Tensor, class_names: Sequence[str]) -> tuple[str, .
         if not isinstance(name, str):
             raise TypeError(f"class_names[{index}] is {name!r}; every class name must be a string.")
         if not name.strip():
-            raise ValueError(f"class_names[{index}] is {name!r}, which is blank; every class needs a name in words.")
+            raise ValueError(f"class_names[{index}] is {name!r}, which is blank; name every class.")
     if len(names) != len(weight):
         raise ValueError(
             f"{len(names)} class names were given for a head of {len(weight)} rows. Pass one name a row, in "

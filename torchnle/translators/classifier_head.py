@@ -107,16 +107,13 @@ def example_for(model: nn.Module) -> Tensor:
         >>> example_for(nn.Identity()).shape
         torch.Size([2, 3, 224, 224])
     """
-    config = getattr(model, "pretrained_cfg", None) or getattr(model, "config", None)
-    get = config.get if isinstance(config, Mapping) else lambda name: getattr(config, name, None)
-    channels, height, width = get("input_size") or (get("num_channels") or 3, *_pair(get("image_size") or 224))
-    weight = next(model.parameters(), torch.zeros(1))
-    noise = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
-    return noise.to(weight)
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    stated = getattr(model, "pretrained_cfg", None) or getattr(model, "config", None) or {}
+    config: Mapping[str, Any] = stated if isinstance(stated, Mapping) else vars(stated)
+    side = config.get("image_size") or 224
+    height, width = (side, side) if isinstance(side, int) else side
+    size = config.get("input_size") or (config.get("num_channels") or 3, height, width)
+    noise = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    return noise.to(next(model.parameters(), noise))
 
 
 def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None) -> ClassifierHead:
