@@ -35,7 +35,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_triton_says_why_not(name):
-    with pytest.raises(ValueError, match=r"impl='triton' cannot run here: the inputs are on cpu.*impl='torch'"):
+    with pytest.raises(ValueError, match=r"impl='triton' cannot run here: .* on cpu.*impl='torch'"):
         CALLS[name]("triton")
 
 

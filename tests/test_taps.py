@@ -337,7 +337,7 @@ class TestBesideCaptum:
     def test_what_captum_puts_in_the_layers_place_is_seen(self, model):
         score = Score(model, "layer1")
         ablated = LayerFeatureAblation(score, model.layer1).attribute(
-            IMAGES, target=0, feature_mask=torch.zeros(1, 1, 1, 1, dtype=torch.long).expand(1, 4, 8, 8)
+            IMAGES, target=0, layer_mask=torch.zeros(1, 1, 1, 1, dtype=torch.long).expand(1, 4, 8, 8)
         )
         expected = score(IMAGES)[:, :1, None, None].expand(2, 4, 8, 8)
         torch.testing.assert_close(ablated, expected)

@@ -18,8 +18,9 @@ from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.texts import as_targets, as_texts
 from torchnle.description import Description, DescriptionGrid
 from torchnle.features import Features
+from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
-from torchnle.types import Inputs, Layers, Where
+from torchnle.types import Inputs, Where
 
 #: One `Description` or `DescriptionGrid` an image; which one, and whether there is a list a layer, depends
 #: on the arguments, and a union would make every caller cast.
@@ -51,7 +52,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: Layers | taps.Tap,
+        layer: LayerChoice,
         translator: Translator,
         device_ids: list[int] | None = None,
         *,
@@ -68,7 +69,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         return modules if self.several else modules[0]
 
     @layer.setter
-    def layer(self, layer: Layers | taps.Tap) -> None:
+    def layer(self, layer: LayerChoice) -> None:
         self.taps = taps.resolve(self.forward_func, layer)
         self.several = is_several(layer)
 
@@ -209,7 +210,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         return features[0].fold(scores).permute(0, 3, 1, 2)
 
 
-def is_several(layer: Layers | taps.Tap) -> bool:
+def is_several(layer: LayerChoice) -> bool:
     """Whether a layer argument asks for a list of results: a list, or a glob."""
     return isinstance(layer, (list, tuple)) or (isinstance(layer, str) and any(c in layer for c in "*?["))
 
