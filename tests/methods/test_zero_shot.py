@@ -31,7 +31,7 @@ def test_the_head_is_found_and_its_weights_are_learned_from():
 
 
 def test_places_average_to_the_whole_image():
-    """The head reads a mean over places linearly: without lengths, the image's score is the mean of theirs."""
+    """The head reads a mean over places: without lengths, the score of an image is the mean of theirs."""
     model, fitted = fit()
     features = read(model, fitted, torch.rand(2, 3, 8, 8))
     places = fitted.head.read(features, "all")

@@ -158,6 +158,15 @@ def test_bank_and_repeated_texts_are_encoded_once():
     assert not torch.equal(translator.embed(["dog", "cat"]), translator.embed(["cat", "dog"]))
 
 
+def test_texts_first_mapped_in_inference_mode_serve_gradients_later():
+    translator, texts = fit(), ["cat", "dune"]
+    with torch.inference_mode():
+        translator.score(some_features(), texts)
+    tokens = torch.randn(1, 1, WIDTH, requires_grad=True)
+    translator.score(Features(tokens, "last"), texts).sum().backward()
+    assert tokens.grad.abs().sum() > 0
+
+
 def test_texts_given_twice_score_the_same_twice():
     scores = fit().score(some_features(), ["cat", "dog", "cat"])
     assert torch.equal(scores[:, 0], scores[:, 2])

@@ -196,7 +196,8 @@ class ClassSpaceTranslator(Translator):
         """
         checked = tuple(check_texts(texts))
         if self._latest is None or self._latest[0] != checked or self._latest[1].device != self.device:
-            self._latest = checked, self._map(self.text_encoder.encode(checked))
+            with torch.inference_mode(False):  # what is kept must serve calls with gradients, too
+                self._latest = checked, self._map(self.text_encoder.encode(checked))
         return self._latest[1]
 
     def score(
