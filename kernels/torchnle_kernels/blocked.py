@@ -20,7 +20,7 @@ from torchnle_kernels.reference import accumulator
 _ROWS, _OUTPUTS = 512, 2048
 
 #: How far, in nats, bfloat16 logits may lie above their reference: rounding moves them by 2^-9 of that.
-_MARGIN = 0.5
+_MARGIN = 0.125
 
 
 def linear_lse(
@@ -116,8 +116,10 @@ class Online:
         shape = (h.shape[0], block.shape[0])
         products, logits = (buffer[: shape[0] * shape[1]].view(shape) for buffer in room)
         if self.narrow:
-            products.copy_(self.reference[rows].neg()[:, None].expand(shape)).addmm_(h, block.T)
-            logits.copy_(products)
+            reference = self.reference[rows, None]
+            coarse = reference.to(h.dtype)
+            products.copy_(-coarse.expand(shape)).addmm_(h, block.T)
+            torch.sub(products, reference - coarse, out=logits)
         else:
             torch.mm(h, block.T, out=logits)
         return logits if bias is None else logits.add_(bias)
@@ -129,13 +131,14 @@ class Online:
         if self.narrow:
             peak += before
         moves = peak.isfinite() & (first | (peak > before + (_MARGIN if self.narrow else 0.0)))
-        self.reference = torch.where(moves, peak.to(self.h.dtype).to(self.dtype), before)
-        if self.narrow:
+        self.reference = torch.where(moves, peak, before)
+        if self.narrow:  # once more where the distance was long: now it is short
             rows = moves.nonzero().flatten()
             again = self._logits(rows, block, bias, self._buffers(rows.numel() * block.shape[0]))
-            logits[rows] = again
             rise, place[rows] = self._highest(again)
-            peak[rows] = self.reference[rows] + rise
+            logits[rows] = again.sub_(rise[:, None])
+            peak[rows] += rise
+            self.reference[rows] += rise
         else:
             logits.sub_(self.reference[:, None])
         self.index = torch.where(peak > self.top, place + start, self.index)

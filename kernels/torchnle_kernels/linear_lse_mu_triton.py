@@ -61,7 +61,7 @@ def _exponentials(
     constants = {"LAG": _LAG[h.dtype], "BLOCK_B": triton.next_power_of_2(blocks)}
     for again in (False, True):
         _exp_kernel[(triton.cdiv(rows, tiles.rows), blocks)](
-            h, weight, bias, reference, weights, tops, sums, rows, outputs, h.shape[1],
+            h, weight, bias, reference, weights, tops, sums, rows, outputs,
             h.stride(0), weight.stride(0), weights.stride(0), blocks,
             HAS_BIAS=bias is not None, AGAIN=again, **constants, **tiles.constants, **flags(h),
             num_warps=tiles.warps, num_stages=tiles.stages,
@@ -96,9 +96,9 @@ def _moved(tops, reference, row, blocks, LAG: tl.constexpr, BLOCK_B: tl.constexp
 
 @triton.jit
 def _exp_kernel(
-    h, weight, bias, reference, out, tops, sums, rows, outputs, width, stride_h, stride_w, stride_o, blocks,
+    h, weight, bias, reference, out, tops, sums, rows, outputs, stride_h, stride_w, stride_o, blocks,
     HAS_BIAS: tl.constexpr, AGAIN: tl.constexpr, LAG: tl.constexpr, BLOCK_B: tl.constexpr,
-    EVEN_D: tl.constexpr, UPCAST: tl.constexpr,
+    WIDTH: tl.constexpr, UPCAST: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Exponentials of a tile; with AGAIN only of the rows whose reference this chunk moves."""
@@ -117,8 +117,8 @@ def _exp_kernel(
         shift = tl.load(reference + row)
     column = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
     logits = tile_logits(
-        h + first_row * stride_h, weight, bias, row, column, outputs, width, stride_h, stride_w,
-        HAS_BIAS, EVEN_D, UPCAST, BLOCK_D,
+        h + first_row * stride_h, weight, bias, row, column, outputs, stride_h, stride_w,
+        HAS_BIAS, WIDTH, UPCAST, BLOCK_D,
     )  # fmt: skip
     values = tl.exp(logits - finite(shift)[:, None])
     where = (first_row + row)[:, None] * stride_o + column[None, :]

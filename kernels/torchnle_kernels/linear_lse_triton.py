@@ -62,7 +62,7 @@ def forward(
     if rows == 0:
         return *result, token
     _slice_kernel[(triton.cdiv(rows, tiles.rows), slices)](
-        h, weight, bias, top, total, index, rows, outputs, h.shape[1], h.stride(0), weight.stride(0), slices,
+        h, weight, bias, top, total, index, rows, outputs, h.stride(0), weight.stride(0), slices,
         HAS_BIAS=bias is not None, NEED_ARGMAX=need_argmax, TILES_PER_SLICE=tiles_per_slice,
         **tiles.constants, **flags(h), num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
@@ -73,20 +73,15 @@ def forward(
     return *result, token
 
 
-def flags(h: Tensor) -> dict[str, bool]:
-    """The compile-time switches that follow from the width and the device."""
-    return {"EVEN_D": h.shape[1] % TILES[h.dtype].width == 0, "UPCAST": upcast(h)}
-
-
-def upcast(h: Tensor) -> bool:
-    """Whether to widen tiles before the product: the interpreter gets bfloat16 arithmetic wrong."""
-    return h.dtype == torch.bfloat16 and not h.is_cuda
+def flags(h: Tensor) -> dict[str, int]:
+    """The width, and whether to widen tiles first: the interpreter gets bfloat16 arithmetic wrong."""
+    return {"WIDTH": h.shape[1], "UPCAST": h.dtype == torch.bfloat16 and not h.is_cuda}
 
 
 @triton.jit
 def tile_logits(
-    h, weight, bias, row, column, outputs, width, stride_h, stride_w,
-    HAS_BIAS: tl.constexpr, EVEN_D: tl.constexpr, UPCAST: tl.constexpr, BLOCK_D: tl.constexpr,
+    h, weight, bias, row, column, outputs, stride_h, stride_w,
+    HAS_BIAS: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """The logits of rows x columns in float32; -inf beyond the last output."""
     step = tl.arange(0, BLOCK_D)
@@ -94,13 +89,13 @@ def tile_logits(
     h_tile = h + row[:, None] * stride_h + step[None, :]
     w_tile = weight + inside[None, :] * stride_w + step[:, None]
     logits = tl.zeros((row.shape[0], column.shape[0]), dtype=tl.float32)
-    for start in range(0, width, BLOCK_D):
-        if EVEN_D:
+    for start in range(0, WIDTH, BLOCK_D):
+        if WIDTH % BLOCK_D == 0:
             a = tl.load(h_tile)
             b = tl.load(w_tile)
         else:
-            a = tl.load(h_tile, mask=step[None, :] < width - start, other=0.0)
-            b = tl.load(w_tile, mask=step[:, None] < width - start, other=0.0)
+            a = tl.load(h_tile, mask=step[None, :] < WIDTH - start, other=0.0)
+            b = tl.load(w_tile, mask=step[:, None] < WIDTH - start, other=0.0)
         if UPCAST:
             a = a.to(tl.float32)
             b = b.to(tl.float32)
@@ -120,8 +115,8 @@ def finite(top):
 
 @triton.jit
 def _slice_kernel(
-    h, weight, bias, top_out, total_out, index_out, rows, outputs, width, stride_h, stride_w, slices,
-    HAS_BIAS: tl.constexpr, NEED_ARGMAX: tl.constexpr, TILES_PER_SLICE: tl.constexpr, EVEN_D: tl.constexpr,
+    h, weight, bias, top_out, total_out, index_out, rows, outputs, stride_h, stride_w, slices,
+    HAS_BIAS: tl.constexpr, NEED_ARGMAX: tl.constexpr, TILES_PER_SLICE: tl.constexpr, WIDTH: tl.constexpr,
     UPCAST: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     first_row = tl.program_id(0).to(tl.int64) * BLOCK_R
@@ -139,8 +134,8 @@ def _slice_kernel(
     for tile in range(TILES_PER_SLICE):
         column = tile * BLOCK_V + tl.arange(0, BLOCK_V)
         logits = tile_logits(
-            h, weight, bias, row, column, outputs - first, width, stride_h, stride_w,
-            HAS_BIAS, EVEN_D, UPCAST, BLOCK_D,
+            h, weight, bias, row, column, outputs - first, stride_h, stride_w,
+            HAS_BIAS, WIDTH, UPCAST, BLOCK_D,
         )  # fmt: skip
         tile_top = tl.max(logits, 1)
         if NEED_ARGMAX:

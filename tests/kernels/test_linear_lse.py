@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torchnle_kernels import blocked, reference
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -25,6 +26,7 @@ def make(rows, width, outputs, dtype=torch.float32, scale=1.0, seed=0):
 @pytest.fixture(params=[(512, 2048), (4, 7)], ids=["shipped", "tiny"])
 def blocks(request, monkeypatch):
     """Blocks as shipped, and so small that all that happens between blocks happens often."""
+    monkeypatch.setattr(blocked, "multiplies_bfloat16", lambda device: False)
     monkeypatch.setattr(blocked, "_ROWS", request.param[0])
     monkeypatch.setattr(blocked, "_OUTPUTS", request.param[1])
 
@@ -70,6 +72,47 @@ def test_gradcheck(blocks, call):
     h, weight, bias = make(5, 6, 17, torch.float64)
     assert torch.autograd.gradcheck(lambda h: call(h, weight, bias)[0], h.requires_grad_())
     assert not any(output.requires_grad for output in call(h, weight, bias)[1:])
+
+
+@pytest.mark.parametrize("size", [(512, 2048), (4, 7)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_bfloat16_products_lose_only_the_distance_from_the_maximum(monkeypatch, size, with_bias):
+    """A logit is rounded to 2^-9 of its distance from the reference, which is the maximum, itself rounded."""
+    monkeypatch.setattr(blocked, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(blocked, "_ROWS", size[0])
+    monkeypatch.setattr(blocked, "_OUTPUTS", size[1])
+    h, weight, bias = make(67, 24, 333, torch.bfloat16, scale=2.0)
+    bias = bias if with_bias else None
+    logits = h.double() @ weight.double().T + (bias.double() if with_bias else 0)
+    exact, (top, best) = logits.logsumexp(1), logits.max(dim=1)
+    distance = (logits.softmax(1) * (logits - top[:, None]).abs()).sum(1)
+    reach = (bias.double().abs().max() if with_bias else 0) + top.abs() * 2**-8 + 0.125
+    lse, highest, index = linear_lse(h, weight, bias)
+    assert ((lse - exact).abs() <= (distance + reach) * 2**-9 + 1e-5).all()
+    plain = F.linear(h, weight, bias)
+    assert (lse - exact).abs().max() < 0.25 * (plain.float().logsumexp(1) - exact).abs().max()
+    assert (highest - top).abs().max() <= reach.max() * 2**-9
+    assert (index == best).sum() >= (plain.argmax(1) == best).sum()
+    torch.testing.assert_close(linear_lse_mu(h, weight, bias)[0], lse)
+    mu, exact_mu = linear_lse_mu(h, weight, bias)[1], logits.softmax(1) @ weight.double()
+    assert (mu - exact_mu).norm() <= 5e-3 * exact_mu.norm()
+
+
+@pytest.mark.parametrize("call", [linear_lse, linear_lse_mu])
+def test_bfloat16_products_keep_the_laws(monkeypatch, call):
+    monkeypatch.setattr(blocked, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(blocked, "_OUTPUTS", 7)
+    h, weight, bias = make(9, 24, 40, torch.bfloat16)
+    bias[:16] = float("-inf")
+    clean = call(h, weight, bias)[:2]
+    h[4, 2] = float("nan")
+    rest = torch.arange(9) != 4
+    dirty = call(h, weight, bias)[:2]
+    assert all(torch.equal(a[rest], b[rest]) for a, b in zip(dirty, clean, strict=True))
+    assert dirty[0][4].isnan()
+    lse, _ = call(-1e4 * h.abs(), weight.abs(), None)[:2]
+    exact = reference.linear_lse(-1e4 * h.abs(), weight.abs())[0]
+    torch.testing.assert_close(lse[rest], exact[rest], rtol=1e-5, atol=0)
 
 
 def test_definition_agrees_with_log_softmax():
@@ -131,8 +174,10 @@ def test_banned_outputs_and_whole_banned_blocks(blocks):
     )
 
 
-def test_huge_logits(blocks):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_huge_logits(blocks, sign):
     h, weight, _ = make(6, 8, 30, scale=1e4)
+    h, weight = (h, weight) if sign > 0 else (-h.abs(), weight.abs())
     lse, mu = linear_lse_mu(h, weight)
     exact = reference.linear_lse_mu(h.double(), weight.double())
     torch.testing.assert_close(lse.double(), exact[0], rtol=1e-6, atol=0)
