@@ -13,7 +13,6 @@ CHECKED = [
     "torchnle.ops",
     "torchnle.translators.classifier_head",
     "torchnle.translators.head_trace",
-    "torchnle.translators.ridge",
     "torchnle.translators.devil_network",
     "torchnle.translators.prefix_network",
     "torchnle.translators.rows",
