@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
-from torchnle.attr.reader import Reading, spatial_size
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.reading import Reading, spatial_size
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.translators.class_space import ClassSpaceTranslator
