@@ -23,7 +23,7 @@ from torchnle.translators.class_weights import check_classifier, class_vectors
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.kernel_ridge import KernelRidge
 from torchnle.translators.phrase_ranking import Phrases
-from torchnle.translators.rows import Rows, batches, gather
+from torchnle.translators.rows import Rows, as_list, batches, gather
 
 Regression: TypeAlias = KernelRidge | ClassEmbeddingMLP
 _REGRESSIONS: dict[str, type[KernelRidge] | type[ClassEmbeddingMLP]] = {
@@ -286,7 +286,7 @@ class ClassSpaceTranslator(Translator):
             return F.normalize(self.regression(meanings.to(self.device)), dim=1)
 
     def _gather(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        given = [features] if isinstance(features, Features) else list(features)
+        given = as_list(features)
         if joint and len(given) > 1:
             raise ValueError(
                 f"translator '{self.name}' reads the one layer in front of the classifier's head; "
