@@ -43,7 +43,7 @@ def log_prob(
         prefixes: One soft prompt a row, (R, P, E), on the model's device; gradients flow to them.
         texts: What to score, at least one, none blank; duplicates are fine.
         prompt: Words between the prefix and the texts, the same for all rows.
-        internal_batch_size: The most rows in the model at a time; None = all.
+        internal_batch_size: The most rows in the model at a time; None = what suits the device.
 
     Returns:
         Log-probabilities in nats, (R, T), float32 (float64 for a float64 model).
