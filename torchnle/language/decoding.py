@@ -204,7 +204,9 @@ def _draw(
     lm: LanguageModel, hidden: Float[Tensor, "R W"], uniform: Float[Tensor, "R"], **how: float
 ) -> tuple[Int[Tensor, "R"], Float[Tensor, "R"]]:
     tokens, log_probs = [], []
-    for states, numbers in zip(hidden.split(_DISTRIBUTIONS), uniform.split(_DISTRIBUTIONS), strict=True):
+    for states, numbers in zip(
+        batches(hidden, _DISTRIBUTIONS), batches(uniform, _DISTRIBUTIONS), strict=True
+    ):
         logits = F.linear(states.contiguous(), *lm.head).float()
         chosen = nucleus.draw(logits, numbers, top_p=how["top_p"], temperature=how["temperature"])
         tokens.append(chosen)
