@@ -184,17 +184,21 @@ def save(name: str, records: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def same_ids(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> str:
-    """The agreement of token ids; `theirs` may be a sample of the first rows.
+def same_ids(least: float) -> Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], str]:
+    """A comparison of token ids; `theirs` may be a sample of the first rows.
 
-    Raises:
-        DisagreementError: If more than one row in fifty differs (in float32 a near tie may fall either way
-            when rows are computed together instead of alone).
+    Args:
+        least: The share of rows that must be equal: near 1 in float32, where a near tie may still fall
+            either way when rows are computed together instead of alone.
     """
-    equal = sum(list(a) == list(b) for a, b in zip(ours, theirs, strict=False))
-    if equal < 0.98 * len(theirs):
-        raise DisagreementError(f"only {equal} of {len(theirs)} rows have the same tokens")
-    return f"{equal} of {len(theirs)} rows have the same tokens"
+
+    def compare(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> str:
+        equal = sum(list(a) == list(b) for a, b in zip(ours, theirs, strict=False))
+        if equal < least * len(theirs):
+            raise DisagreementError(f"only {equal} of {len(theirs)} rows have the same tokens")
+        return f"{equal} of {len(theirs)} rows have the same tokens"
+
+    return compare
 
 
 def close(tolerance: float) -> Callable[[torch.Tensor, torch.Tensor], str]:
