@@ -59,7 +59,13 @@ def test_one_token_texts_cost_the_prefix_alone(lm, tokens):
 def test_texts_cost_the_nodes_of_their_tree(lm, tokens):
     texts = ["a cat sits", "a cat runs", "a cat", "a dog sits", "sky"]  # nodes: a, a cat, a dog
     scoring.log_prob(lm, make_prefixes(ROWS), texts)
-    assert tokens == [ROWS * CONTEXT, ROWS * 3]
+    assert tokens == [ROWS * (CONTEXT + 3)]
+
+
+def test_many_texts_read_the_prefix_once_too(lm, tokens, monkeypatch):
+    monkeypatch.setattr(scoring, "_MAX_NODES", 2)
+    scoring.log_prob(lm, make_prefixes(ROWS), ["a cat sits", "a cat runs", "the dog sits", "sky"])
+    assert tokens == [ROWS * CONTEXT, ROWS * 2, ROWS * 2]
 
 
 def test_greedy_reads_one_token_a_step_and_not_the_last(lm, tokens):
@@ -83,6 +89,11 @@ def test_a_thousand_samples_read_their_prefix_once(lm, tokens):
 def test_the_loss_reads_no_last_token(lm, tokens):
     caption_log_probs(lm, make_prefixes(2), ["a cat sits", "sky"])
     assert tokens == [2 * (CONTEXT + 2)]
+
+
+def test_the_loss_reads_texts_of_like_length_together(lm, tokens):
+    caption_log_probs(lm, make_prefixes(16), ["the dog runs under the sky", "sky"] * 8)
+    assert tokens == [8 * CONTEXT, 8 * (CONTEXT + 5)]
 
 
 @torch.no_grad()

@@ -19,6 +19,13 @@ def test_equals_the_slow_oracle_on_every_family(lm, prompt, end):
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=0)
 
 
+def test_buckets_change_nothing():
+    lm, texts = tiny_lm("llama"), TEXTS * 5
+    prefixes = make_prefixes(len(texts))
+    alone = [caption_log_probs(lm, row[None], [text]) for row, text in zip(prefixes, texts, strict=True)]
+    torch.testing.assert_close(caption_log_probs(lm, prefixes, texts), torch.cat(alone), atol=1e-5, rtol=0)
+
+
 def test_gradient_is_that_of_the_transformers_loss(lm):
     prefixes, texts = make_prefixes(3).requires_grad_(), ["a red cat", "sky", "the dog runs"]
     context, ids = lm.context(prefixes), lm.tokenize(texts)

@@ -11,6 +11,9 @@ from torch import Tensor
 from torchnle import ops
 from torchnle.language.model import LanguageModel
 
+#: A bucket of at least so many rows is closed before a text that is so many tokens longer than its shortest.
+_BUCKET_ROWS, _BUCKET_TOKENS = 8, 4
+
 
 def caption_log_probs(
     lm: LanguageModel,
@@ -23,8 +26,8 @@ def caption_log_probs(
     """Score each row's own text, all rows in one pass: ``log p(text_r | prefix_r, prompt)``.
 
     Minus their sum is the loss of DeViL's equation 1. The head is computed at the texts' tokens only, and
-    its gradient in the forward pass (`ops.linear_lse_mu`). Rows are padded to the longest text, so batches of
-    texts of like length are fastest.
+    its gradient in the forward pass (`ops.linear_lse_mu`). Texts of like length are read together, so that
+    little padding is.
 
     Args:
         lm: The language model.
@@ -51,21 +54,35 @@ def caption_log_probs(
     context = lm.context(prefixes, prompt)
     longest = max(map(len, ids))
     lm.require_positions(context.shape[1] + longest - 1, f"the longest text, of {longest} tokens,")
-    hidden = _read(lm, context, ids, longest)
-    rows = torch.tensor([row for row, text in enumerate(ids) for _ in text], device=lm.device)
-    steps = torch.tensor([step for text in ids for step in range(len(text))], device=lm.device)
-    targets = torch.tensor([token for text in ids for token in text], device=lm.device)
-    tokens = _log_probs(lm, hidden[rows, steps], targets)
-    return tokens.new_zeros(len(ids)).index_add(0, rows, tokens)
+    buckets = _buckets([len(text) for text in ids])
+    order = torch.tensor([row for bucket in buckets for row in bucket], device=lm.device)
+    hidden = torch.cat([_read(lm, context[bucket], [ids[row] for row in bucket]) for bucket in buckets])
+    owners = torch.tensor([row for row in order.tolist() for _ in ids[row]], device=lm.device)
+    targets = torch.tensor([token for row in order.tolist() for token in ids[row]], device=lm.device)
+    tokens = _log_probs(lm, hidden, targets)
+    return tokens.new_zeros(len(ids)).index_add(0, owners, tokens)
 
 
-def _read(
-    lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[list[int]], longest: int
-) -> Float[Tensor, "R L W"]:
-    """Hidden states at which the tokens of the texts are predicted; what stands after a text is not seen."""
+def _buckets(lengths: list[int]) -> list[list[int]]:
+    """Rows whose texts are of like length together, shortest first: little is read that is no text."""
+    buckets: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if not buckets or (
+            len(buckets[-1]) >= _BUCKET_ROWS and lengths[row] - lengths[buckets[-1][0]] >= _BUCKET_TOKENS
+        ):
+            buckets.append([])
+        buckets[-1].append(row)
+    return buckets
+
+
+def _read(lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[list[int]]) -> Float[Tensor, "K W"]:
+    """Hidden states that predict the K tokens of the texts; the padding after a text is not seen."""
+    longest = max(map(len, ids))
     words = torch.tensor([row[:-1] + [0] * (longest - len(row)) for row in ids], dtype=torch.long)
     embeds = torch.cat([context, lm.embed(words.to(lm.device))], dim=1)
-    return lm.hidden(embeds)[:, context.shape[1] - 1 :]
+    rows = torch.tensor([row for row, text in enumerate(ids) for _ in text], device=lm.device)
+    steps = torch.tensor([step for text in ids for step in range(len(text))], device=lm.device)
+    return lm.hidden(embeds)[rows, context.shape[1] - 1 + steps]
 
 
 def _log_probs(lm: LanguageModel, hidden: Float[Tensor, "K W"], targets: Tensor) -> Float[Tensor, "K"]:
