@@ -22,12 +22,12 @@ bench: $(TEST_ENV)/.installed
 
 $(DEMO_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO_ENV)
-	$(DEMO_ENV)/bin/pip install --quiet --editable '.[demo]'
+	$(DEMO_ENV)/bin/pip install --quiet --no-compile --editable '.[demo]'
 	touch $@
 
 $(TEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
-	$(TEST_ENV)/bin/pip install --quiet --editable '.[test]'
+	$(TEST_ENV)/bin/pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
 clean:

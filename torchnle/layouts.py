@@ -238,16 +238,35 @@ def _choose(asked: _Question, options: list[Arrangement]) -> Arrangement:
         return hinted[0]
     for most in (_USUAL_PREFIX, _MOST_PREFIX, asked.shape[1]):
         believable = [o for o in options if o.num_prefix_tokens <= most]
-        if len(believable) == 1:
-            return believable[0]
         if believable:
-            raise asked.error(
-                "how many tokens stand before the grid is ambiguous", f"{remedy}.", believable[:4]
-            )
-    raise asked.error(
-        f"no grid of the input's shape makes {asked.shape[1]} tokens",
-        f"{remedy}, or layout='NLD' to read the tokens without places.",
-    )
+            break
+    else:
+        raise asked.error(
+            f"no grid of the input's shape makes {asked.shape[1]} tokens",
+            f"{remedy}, or layout='NLD' to read the tokens without places.",
+        )
+    best = believable[0]
+    rivals = _rivals(asked, best, options, most)
+    if rivals:
+        problem = "how many tokens stand before the grid is ambiguous"
+        raise asked.error(problem, f"{remedy}.", [best, *rivals[:3]])
+    return best
+
+
+def _rivals(asked: _Question, best: Arrangement, options: list[Arrangement], most: int) -> list[Arrangement]:
+    """What else could be meant: beside a grid of whole patches only another one, else any as believable."""
+    others = [o for o in options if o != best]
+    if _divides(asked, best):
+        return [o for o in others if o.num_prefix_tokens <= most and _divides(asked, o)]
+    return [o for o in others if o.num_prefix_tokens <= (_MOST_PREFIX if _divides(asked, o) else most)]
+
+
+def _divides(asked: _Question, option: Arrangement) -> bool:
+    """Whether the grid cuts the input into whole square patches, as most transformers do."""
+    if asked.input_size is None or option.grid is None:
+        return True
+    (height, width), (rows, columns) = asked.input_size, option.grid
+    return height % rows == width % columns == 0 and height * columns == width * rows
 
 
 def _grids(size: tuple[int, int]) -> set[tuple[int, int]]:

@@ -31,7 +31,7 @@ def forward(
 
     Raises:
         ValueError: If the inputs are empty or not finite, or differ from the model in device or dtype.
-        RuntimeError: If hooks cannot work on the model.
+        RuntimeError: If the model is a DataParallel over several devices.
 
     Example:
         >>> model = nn.Dropout(0.5)
@@ -40,7 +40,6 @@ def forward(
     """
     root = unwrap(model)
     tensors = check_inputs(inputs)
-    _check_hookable(modules if root is None else (root, *modules))
     scope = nn.ModuleList(modules) if root is None else root
     call = root if isinstance(model, nn.Module) and root is not None else model
     with evaluating(scope), _eager():
@@ -105,8 +104,16 @@ def unwrap(model: Callable[..., Any]) -> nn.Module | None:
     return None
 
 
-def _check_hookable(modules: Iterable[nn.Module]) -> None:
-    for module in modules:
+def check_hookable(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
+    """Raise where no hook can work: on a scripted or traced model, or such a part.
+
+    Raises:
+        RuntimeError: If the model or one of the modules is a TorchScript module.
+
+    Example:
+        >>> check_hookable(nn.Linear(2, 2), [])
+    """
+    for module in (unwrap(model), *modules):
         if isinstance(module, torch.jit.ScriptModule):
             raise RuntimeError(
                 f"{module.original_name} is a TorchScript module (scripted or traced): it runs outside "
@@ -115,5 +122,8 @@ def _check_hookable(modules: Iterable[nn.Module]) -> None:
 
 
 def _eager() -> AbstractContextManager[Any]:
-    """Compiled code skips hooks that it was not compiled with; without dynamo loaded nothing is compiled."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    """Compiled code skips hooks that came after it; where dynamo is not loaded, nothing is compiled."""
+    if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from torchnle.running import forward, unwrap
+from torchnle.running import check_hookable, forward, unwrap
 from torchnle.types import Inputs, Layer, Layers, Select
 
 
@@ -36,9 +36,13 @@ class Tap:
     at: Literal["output", "input"] = "output"
 
 
+#: All the ways to name layers: one of them, or a list.
+LayerChoice: TypeAlias = Layers | Tap | Sequence[Layer | Tap]
+
+
 def resolve(
     model: Callable[..., Any],
-    layers: Layers | Tap | Sequence[Layer | Tap],
+    layers: LayerChoice,
     *,
     at: Literal["output", "input"] = "output",
 ) -> list[Tap]:
@@ -124,11 +128,12 @@ def record_with_output(
         >>> record_with_output(model, resolve(model, "0"), Tensor([[-1.0, 2.0]]))
         ([tensor([[-1., 2.]])], tensor([[0., 2.]]))
     """
-    runs: list[list[Tensor]] = [[] for _ in taps]
+    modules, runs = [tap.module for tap in taps], [list[Tensor]() for _ in taps]
+    check_hookable(model, modules)
     with ExitStack() as hooks:
         for tap, kept in zip(taps, runs, strict=True):
             hooks.callback(_hook(tap, kept, select).remove)
-        output = forward(model, inputs, additional_forward_args, modules=[tap.module for tap in taps])
+        output = forward(model, inputs, additional_forward_args, modules=modules)
     return [_only_run(tap, kept) for tap, kept in zip(taps, runs, strict=True)], output
 
 

@@ -42,7 +42,7 @@ def _kept(lm: LanguageModel) -> list[list[int]]:
 def _full(lm: LanguageModel) -> list[list[int]]:
     with _never_compact():
         said = decoding.greedy(lm, prefixes(lm, _ROWS), max_new_tokens=_TOKENS)
-    return [ids[: growth.cut(lm, ids, _STOP)[0]] for ids in said.ids]
+    return [ids[: growth.Ends(lm, _STOP).cut(ids)[0]] for ids in said.ids]
 
 
 @contextmanager

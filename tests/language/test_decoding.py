@@ -31,7 +31,7 @@ def test_equals_the_slow_oracle_on_every_family(lm, prompt):
         for row, ids in zip(prefixes, decoded.ids, strict=True)
     ]
     torch.testing.assert_close(decoded.log_probs, torch.tensor(expected), atol=1e-4, rtol=0)
-    assert len(set(decoded.texts)) > 1
+    assert decoded.log_probs.std() > 0.1  # the prefixes matter
 
 
 def test_scoring_the_text_gives_the_log_prob_of_decoding(lm):

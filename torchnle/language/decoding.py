@@ -15,7 +15,7 @@ from torchnle import ops
 from torchnle.language import nucleus
 from torchnle.language.batching import batches, row_limit
 from torchnle.language.duplicates import Disagreement, draw_to_check, near_rows, unique_rows
-from torchnle.language.growth import Row, cut, grow
+from torchnle.language.growth import Ends, Row, grow
 from torchnle.language.model import LanguageModel
 
 #: Rows whose whole distributions are in memory at a time while sampling.
@@ -76,19 +76,25 @@ def greedy(
             the model has too few positions.
 
     Example:
-        >>> from torchnle.language import LanguageModel  # doctest: +SKIP
-        >>> lm = LanguageModel.from_pretrained()  # doctest: +SKIP
-        >>> prefix = lm.embed(torch.tensor([lm.tokenize(["The capital of France is"])[0]]))  # doctest: +SKIP
-        >>> greedy(lm, prefix, max_new_tokens=1).texts  # doctest: +SKIP
-        [' Paris']
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"cat": 0, "dog": 1, "<s>": 2}, unk_token="<s>"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>")
+        >>> config = GPT2Config(vocab_size=3, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+        >>> lm = LanguageModel(GPT2LMHeadModel(config), tokenizer)
+        >>> decoded = greedy(lm, torch.zeros(2, 1, 8), max_new_tokens=3)
+        >>> [len(ids) for ids in decoded.ids], bool((decoded.log_probs < 0).all())
+        ([3, 3], True)
     """
     _check(stop, max_new_tokens)
+
+    ends = Ends(lm, stop)
 
     def decode(chosen: Tensor) -> Decoded:
         rows: list[Row] = []
         for batch in batches(chosen, internal_batch_size):
-            rows += _greedy(lm, lm.context(batch, prompt), stop, max_new_tokens)
-        return _collect(lm, rows, stop, prefixes.device)
+            rows += _greedy(lm, lm.context(batch, prompt), ends, max_new_tokens)
+        return _collect(ends, rows, prefixes.device)
 
     first, place = unique_rows(prefixes) if dedupe is None else near_rows(prefixes, dedupe)
     spoken = decode(prefixes[first])
@@ -140,6 +146,7 @@ def sample(
         raise ValueError(
             f"n={n}, temperature={temperature}, top_p={top_p}; pass n >= 1, temperature > 0, top_p in (0, 1]."
         )
+    ends = Ends(lm, stop)
     uniform = torch.rand(len(prefixes), n, max_new_tokens, generator=generator).to(prefixes.device)
     limit = row_limit(internal_batch_size, prefixes)
     rows: list[Row] = []
@@ -147,13 +154,11 @@ def sample(
         batches(prefixes, max(1, limit // n)), batches(uniform, max(1, limit // n)), strict=True
     ):
         context = lm.context(batch, prompt)
-        rows += _sample(lm, context, draws, limit, stop, top_p=top_p, temperature=temperature)
-    return _collect(lm, rows, stop, prefixes.device)
+        rows += _sample(lm, context, draws, limit, ends, top_p=top_p, temperature=temperature)
+    return _collect(ends, rows, prefixes.device)
 
 
-def _greedy(
-    lm: LanguageModel, context: Float[Tensor, "R C E"], stop: str | None, max_new_tokens: int
-) -> list[Row]:
+def _greedy(lm: LanguageModel, context: Float[Tensor, "R C E"], ends: Ends, max_new_tokens: int) -> list[Row]:
     lm.require_positions(context.shape[1] + max_new_tokens - 1, f"max_new_tokens={max_new_tokens}")
     cache = lm.new_cache()
     hidden = lm.hidden(context, cache=cache)[:, -1]
@@ -162,7 +167,7 @@ def _greedy(
         hidden,
         cache,
         lambda states, _rows, _step: _most_probable(lm, states),
-        stop=stop,
+        ends=ends,
         max_new_tokens=max_new_tokens,
     )
 
@@ -172,7 +177,7 @@ def _sample(
     context: Float[Tensor, "R C E"],
     uniform: Float[Tensor, "R n T"],
     limit: int,
-    stop: str | None,
+    ends: Ends,
     **how: float,
 ) -> list[Row]:
     tokens = uniform.shape[2]
@@ -188,7 +193,7 @@ def _sample(
         def choose(states: Tensor, rows: Tensor, step: int, draws: Tensor = draws) -> tuple[Tensor, Tensor]:
             return _draw(lm, states, draws[rows, step], **how)
 
-        grown += grow(lm, hidden[owners], copied, choose, stop=stop, max_new_tokens=tokens)
+        grown += grow(lm, hidden[owners], copied, choose, ends=ends, max_new_tokens=tokens)
     return grown
 
 
@@ -214,8 +219,8 @@ def _draw(
     return torch.cat(tokens), torch.cat(log_probs)
 
 
-def _collect(lm: LanguageModel, rows: Sequence[Row], stop: str | None, device: torch.device) -> Decoded:
-    kept = [cut(lm, row.ids, stop) for row in rows]
+def _collect(ends: Ends, rows: Sequence[Row], device: torch.device) -> Decoded:
+    kept = [ends.cut(row.ids) for row in rows]
     sums = [sum(row.log_probs[:count]) for row, (count, _) in zip(rows, kept, strict=True)]
     return Decoded(
         texts=[text for _, text in kept],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -23,35 +24,42 @@ COMPACT_BELOW = 0.5
 Choose: TypeAlias = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
+class Ends:
+    """Where a text ends.
+
+    Args:
+        lm: The language model, whose end-of-text tokens end a text.
+        stop: A string that ends a text; None for none.
+    """
+
+    def __init__(self, lm: LanguageModel, stop: str | None) -> None:
+        self.eos = lm.eos_ids
+        self.stop = stop
+        self.spell = lm.detokenize
+
+    def reached(self, ids: list[int]) -> bool:
+        """Whether the last token ended the text."""
+        return ids[-1] in self.eos or (self.stop is not None and self.stop in self.spell(ids))
+
+    def cut(self, ids: list[int]) -> tuple[int, str]:
+        """How many of the tokens the text before its end needs, and that text without blanks at its end."""
+        kept = len(ids) - 1 if ids[-1] in self.eos else len(ids)
+        text = self.spell(ids[:kept])
+        if self.stop is None or self.stop not in text:
+            return kept, text
+        text = text[: text.index(self.stop)].rstrip()
+        while kept and self.spell(ids[: kept - 1]).startswith(text):
+            kept -= 1
+        return kept, text
+
+
+@dataclass
 class Row:
     """One text while it grows."""
 
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.log_probs: list[float] = []
-        self.finished = False
-
-    def take(self, lm: LanguageModel, token: int, log_prob: float, stop: str | None) -> None:
-        """Add a token, or finish."""
-        if self.finished:
-            return
-        if token in lm.eos_ids:
-            self.finished = True
-            return
-        self.ids.append(token)
-        self.log_probs.append(log_prob)
-        self.finished = stop is not None and stop in lm.detokenize(self.ids)
-
-
-def cut(lm: LanguageModel, ids: list[int], stop: str | None) -> tuple[int, str]:
-    """How many tokens the text before `stop` needs, and that text without blanks at its end."""
-    text, kept = lm.detokenize(ids), len(ids)
-    if stop is None or stop not in text:
-        return kept, text
-    text = text[: text.index(stop)].rstrip()
-    while kept and lm.detokenize(ids[: kept - 1]).startswith(text):
-        kept -= 1
-    return kept, text
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    finished: bool = False
 
 
 def grow(
@@ -60,7 +68,7 @@ def grow(
     cache: DynamicCache,
     choose: Choose,
     *,
-    stop: str | None,
+    ends: Ends,
     max_new_tokens: int,
 ) -> list[Row]:
     """Continue every row until it ends.
@@ -70,7 +78,7 @@ def grow(
         hidden: What the head sees after each row's context.
         cache: The keys and values of the contexts; used up.
         choose: Picks the tokens.
-        stop: A string that ends a text.
+        ends: Where a text ends.
         max_new_tokens: The most tokens of a text.
     """
     rows = [Row() for _ in range(hidden.shape[0])]
@@ -79,7 +87,11 @@ def grow(
         tokens, log_probs = choose(hidden, places, step)
         batch = [rows[place] for place in places.tolist()]
         for row, token, log_prob in zip(batch, tokens.tolist(), log_probs.tolist(), strict=True):
-            row.take(lm, token, log_prob, stop)
+            if row.finished:
+                continue
+            row.ids.append(token)
+            row.log_probs.append(log_prob)
+            row.finished = ends.reached(row.ids)
         live = [place for place, row in enumerate(batch) if not row.finished]
         if not live or step == max_new_tokens - 1:
             break

@@ -51,6 +51,17 @@ def log_prob(
     Raises:
         TypeError: If `texts` is one string, or holds something else than strings.
         ValueError: If a text is blank or too long for the model, or the prefixes do not fit the model.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"cat": 0, "dog": 1, "<s>": 2}, unk_token="<s>"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>")
+        >>> config = GPT2Config(vocab_size=3, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+        >>> lm = LanguageModel(GPT2LMHeadModel(config), tokenizer)
+        >>> scores = log_prob(lm, torch.zeros(1, 2, 8), ["cat", "dog", "<s>"])
+        >>> round(scores.exp().sum().item(), 4)
+        1.0
     """
     ids = lm.tokenize(texts)
     groups = group(ids, _MAX_NODES)

@@ -22,7 +22,7 @@ from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys, class_path, find_class
 from torchnle.translators.prefix_network import PrefixNetwork
-from torchnle.translators.rows import Rows, batches, gather
+from torchnle.translators.rows import Rows, as_list, batches, gather
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 
@@ -280,7 +280,7 @@ class PrefixTranslator(Translator):
             return torch.cat([self._prefixes(batch) for batch in groups])
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        given = [features] if isinstance(features, Features) else list(features)
+        given = as_list(features)
         self._check_devices(given)
         return gather(
             given,
