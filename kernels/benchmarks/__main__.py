@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import common
 
-NAMES = ("captions", "compaction", "scoring", "head", "training", "memory")
+NAMES = ("captions", "compaction", "scoring", "head", "training", "top", "memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
