@@ -81,7 +81,7 @@ def test_texts_are_read_as_a_tree_and_one_token_texts_not_at_all():
     assert read == [1 + 3]  # BOS and prefix
     read.clear()
     log_prob(lm, make_prefixes(2), ["a cat", "a cat sits", "a cat runs", "a dog", "cat"])
-    assert read == [4, 2]  # "a", "a cat": the last words are predicted, never read
+    assert read == [4 + 2]  # BOS, the prefix, "a", "a cat": the last words are predicted, never read
 
 
 def test_never_makes_logits_for_a_position_where_nothing_is_predicted(monkeypatch):
@@ -89,7 +89,7 @@ def test_never_makes_logits_for_a_position_where_nothing_is_predicted(monkeypatc
     real = scoring.ops.linear_lse
     monkeypatch.setattr(scoring.ops, "linear_lse", lambda h, *args: rows.append(len(h)) or real(h, *args))
     log_prob(lm, make_prefixes(5), ["a red cat", "the dog"])
-    assert rows == [5, 5 * 3]  # the end of the prefix; "a", "a red", "the"
+    assert rows == [5 * 4]  # the end of the prefix; "a", "a red", "the"
 
 
 def test_no_rows_give_no_scores():

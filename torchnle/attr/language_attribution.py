@@ -15,6 +15,7 @@ from typing_extensions import Self
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
+from torchnle.attr.top import Top
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.zero_shot import fit_zero_shot
 from torchnle.reading import Reading, spatial_size
@@ -228,6 +229,56 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             attribute_to_layer_input,
             where=where,
             joint=joint,
+            internal_batch_size=internal_batch_size,
+        )
+
+    def top_texts(
+        self,
+        inputs: Inputs,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Where = "all",
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top:
+        """Find the texts of highest score at every place; see `LayerLanguageAttribution.top_texts`."""
+        return self.by_layer.top_texts(
+            inputs,
+            texts,
+            k,
+            additional_forward_args,
+            attribute_to_layer_input,
+            where=where,
+            joint=joint,
+            prior=prior,
+            internal_batch_size=internal_batch_size,
+        )
+
+    def top_locations(
+        self,
+        inputs: Inputs,
+        text: str,
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top:
+        """Find the places of highest score for a text; see `LayerLanguageAttribution.top_locations`."""
+        return self.by_layer.top_locations(
+            inputs,
+            text,
+            k,
+            additional_forward_args,
+            attribute_to_layer_input,
+            joint=joint,
+            prior=prior,
             internal_batch_size=internal_batch_size,
         )
 
