@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torchnle.translators.class_embedding_mlp import ClassEmbeddingMLP
 from torchnle.translators.class_space import PROMPT
 from torchnle.translators.class_weights import class_vectors
-from torchnle.translators.kernel_ridge import KernelRidge
+from torchnle.translators.kernel_ridge import PENALTIES, KernelRidge
 from torchnle.version import __version__
 
 #: Fits a map from unit text vectors (C, k) to class vectors (C, D).
@@ -33,7 +34,6 @@ Fit: TypeAlias = Callable[[Tensor, Tensor], nn.Module]
 OFFSETS = tuple(step / 100 for step in range(61))
 _PROMPTS = ("{}", "a {}", "a photo of a {}", PROMPT)
 _SCALES = (1.5, 3.0, 5.0, 8.0)
-_PENALTIES = (0.02, 0.2, 2.0)
 _TINY = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)  # on this scale all but one eigenvalue of the kernel are tiny, too
 
 
@@ -130,7 +130,7 @@ def ablate(
     rows: list[tuple[str, Tensor, Fit]] = [
         *((f"prompt {prompt!r}", texts[prompt], KernelRidge.fit) for prompt in _PROMPTS),
         *((f"scale {s}", texts[PROMPT], partial(KernelRidge.fit, scale=s)) for s in _SCALES),
-        *((f"penalty {p}", texts[PROMPT], partial(KernelRidge.fit, penalties=[p])) for p in _PENALTIES),
+        *((f"penalty {p}", texts[PROMPT], partial(KernelRidge.fit, penalties=[p])) for p in PENALTIES),
         ("nearly linear", texts[PROMPT], partial(KernelRidge.fit, scale=1e-3, penalties=_TINY)),
     ]
     table = []
@@ -234,6 +234,7 @@ def _machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
