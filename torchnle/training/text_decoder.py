@@ -103,12 +103,12 @@ def train(
         if (step + 1) % checkpoint_every == 0 or step + 1 == run.total:
             run.save(step + 1)
     return TextDecoder(
-        run.network.eval(),
+        run.network,
         language_model,
         encoder=encoder.reference,
         prompt=recipe.prompt,
         stop=recipe.stop,
-    )
+    ).eval()
 
 
 def text_loss(
