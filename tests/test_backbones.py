@@ -1,3 +1,4 @@
+import json
 import sys
 
 import numpy as np
@@ -107,3 +108,92 @@ def test_efficientnet_lite0_recognises_photographs(fit, capsys):
     assert named["motorcycle"] == "moped"
     assert not backbone.model.training
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "size", "share"),
+    [
+        ("torchvision:resnet18", 1000, 224, 224 / 256),
+        ("timm:resnet10t", 1000, 176, 0.875),
+        ("open_clip:ViT-S-32", 0, 224, 1.0),
+        ("transformers:segformer", 0, 224, 1.0),
+    ],
+)
+def test_models_of_libraries_with_random_weights(name, classes, size, share):
+    backbone = backbones.load(name, pretrained=False)
+    assert backbone.name == name
+    assert len(backbone.class_names) == classes
+    assert backbone.preprocess.size == size
+    assert backbone.preprocess.share == pytest.approx(share)
+    assert not backbone.model.training
+    assert backbone.preprocess(picture(300, 250)).shape == (3, size, size)
+
+
+def test_torchvisions_own_preprocessing():
+    from torchvision.models import ResNet50_Weights
+
+    rows, columns = np.mgrid[0:312, 0:360] / 20
+    waves = np.stack([np.sin(rows), np.cos(columns), np.sin(rows + columns)], axis=-1)
+    image = Image.fromarray((127 + 120 * waves).astype(np.uint8))
+    own = ResNet50_Weights.DEFAULT.transforms()(image)
+    ours = backbones.load("torchvision:resnet50", pretrained=False).preprocess(image)
+    assert ours.shape == own.shape
+    assert (ours - own).abs().mean() < 0.05 * own.abs().mean()
+
+
+def test_options_reach_the_builder():
+    backbone = backbones.load("torchvision:vit_b_32", pretrained=False, image_size=64)
+    assert backbone.preprocess.size == backbone.model.image_size == 64
+
+
+def test_a_folder_of_transformers_with_its_processor(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=16,
+        patch_size=8,
+        id2label={0: "cat", 1: "dog"},
+        label2id={"cat": 0, "dog": 1},
+    )
+    saved = ViTForImageClassification(config).eval()
+    saved.save_pretrained(tmp_path)
+    processor = {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}}
+    processor |= {"do_center_crop": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 2}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    backbone = backbones.load(f"transformers:{tmp_path}")
+    assert backbone.class_names == ("cat", "dog")
+    assert backbone.preprocess == Preprocess(16, (127.5,) * 3, (63.75,) * 3, "crop", 0.8, "bilinear")
+    x = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(backbone.model(x).logits, saved(x).logits)
+
+
+def test_the_image_tower_of_a_vision_language_model():
+    from torchnle.evaluation.architectures.vision_language import build_tower
+
+    tower = build_tower("smolvlm")[0]()
+    assert "Vision" in type(tower).__name__
+
+
+@pytest.mark.parametrize("name", ["timm:resnet5", "torchvision:resnet5", "open_clip:RN5"])
+def test_an_unknown_name_of_a_library_lists_the_nearest(name):
+    with pytest.raises(ValueError, match=r"has no model .* Nearest: (resnet|RN50)"):
+        backbones.load(name)
+
+
+@pytest.mark.parametrize(("library", "package"), [("timm", "timm"), ("torchvision", "torchvision")])
+def test_a_missing_library_names_the_extra(monkeypatch, library, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'torchnle\[timm\]'"):
+        backbones.load(f"{library}:resnet18", pretrained=False)
+
+
+def test_a_margin_is_cut_off():
+    preprocess = Preprocess(size=8, mean=0.0, std=1.0, share=0.5)
+    assert preprocess.view(picture(40, 20)).size == (10, 10)
+    with pytest.raises(ValueError, match=r"share=1\.5"):
+        Preprocess(size=8, mean=0.0, std=1.0, share=1.5)

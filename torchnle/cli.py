@@ -1,7 +1,8 @@
 """The command line, and the only place that prints.
 
 ``torchnle describe PHOTO...`` puts an image classifier into words; ``torchnle saliency PHOTO --text ...``
-maps where texts fit what it sees; ``torchnle evaluate ...`` measures.
+maps where texts fit what it sees; ``torchnle layers MODEL`` lists the layers worth reading; ``torchnle
+evaluate architectures`` tries every kind of model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +21,9 @@ from tqdm import tqdm
 
 from torchnle import backbones, images, visualization
 from torchnle.attr import LanguageAttribution
+from torchnle.suggest import suggest_layers
+
+_MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
 
 #: What is printed, or dumped as JSON, for one photo.
 Result: TypeAlias = dict[str, Any]
@@ -57,13 +62,35 @@ def _parser() -> argparse.ArgumentParser:
     saliency.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size")
     saliency.add_argument("--text", action="append", required=True, help="a query; repeat for more")
     saliency.set_defaults(run=_saliency)
+    layers = commands.add_parser("layers", help="list the layers of a model that are worth describing")
+    layers.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    layers.add_argument("--count", type=int, default=4, help="how many at most (default: %(default)s)")
+    layers.add_argument("--size", type=int, help="side of the input in pixels (default: the model's own)")
+    layers.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    layers.set_defaults(run=_layers)
+    _add_evaluate(commands.add_parser("evaluate", help="measure"))
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", default="efficientnet-lite0", choices=backbones.NAMES, help="default: %(default)s"
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    benchmarks = evaluate.add_subparsers(required=True, metavar="BENCHMARK")
+    sweep = benchmarks.add_parser("architectures", help="attach to every kind of model, with random weights")
+    sweep.add_argument("--all", action="store_true", help="every model of timm and open_clip")
+    sweep.add_argument("--sample", action="store_true", help="a handful of small models only")
+    sweep.add_argument(
+        "--overhead", action="store_true", help="time taps and features on five families instead"
     )
+    sweep.add_argument(
+        "--memory", type=float, default=3.0, help="gigabytes of weights (default: %(default)s)"
+    )
+    sweep.add_argument(
+        "--output", type=Path, default=Path("docs"), metavar="FOLDER", help="default: %(default)s"
+    )
+    sweep.set_defaults(run=_evaluate_architectures)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="efficientnet-lite0", help=f"{_MODEL_HELP} (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write pictures (PNG) here")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
@@ -131,6 +158,39 @@ def _mapped(text: str, values: torch.Tensor) -> Result:
     peak = divmod(int(values.argmax()), values.shape[1])
     mean, most = values.mean().item(), values.max().item()
     return {"text": text, "mean": mean, "max": most, "peak": list(peak), "map": values.tolist()}
+
+
+def _layers(options: argparse.Namespace) -> None:
+    """Layers do not depend on weights, so none are downloaded."""
+    backbone = backbones.load(options.model, pretrained=False)
+    size = options.size or backbone.preprocess.size
+    found = suggest_layers(backbone.model, torch.zeros(1, 3, size, size), count=options.count)
+    if options.json:
+        print(json.dumps([asdict(layer) for layer in found], indent=2))
+        return
+    rows = [("layer", "kind", "width", "grid", "stride", "prefix")]
+    rows += [
+        (f.name, f.kind, str(f.width), "x".join(map(str, f.grid)), str(f.stride), str(f.num_prefix_tokens))
+        for f in found
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _evaluate_architectures(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import architectures
+
+    torch.set_num_threads(1)
+    if options.overhead:
+        print(json.dumps(architectures.measure_overhead(options.output), indent=2))
+        return
+    chosen = architectures.sample() if options.sample else architectures.cases(every_member=options.all)
+    for record in architectures.sweep(
+        chosen, options.output / architectures.FINISHED, memory=int(options.memory * 1e9)
+    ):
+        print(f"{record['status']:9} {record['key']}  {' '.join(record['problems'])}", flush=True)
+    print(architectures.write_report(options.output, architectures.cases(every_member=options.all)))
 
 
 def _print_description(result: Result) -> None:

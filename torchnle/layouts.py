@@ -56,11 +56,13 @@ class Hints:
         width: The number of channels that the module states.
         layout: "NCHW" or "NHWC" for modules that fix the channel axis.
         num_prefix_tokens: The number of tokens in front that the model states.
+        contents: The layout on which all modules within agree that fix the channel axis: asked last.
     """
 
     width: int | None = None
     layout: Literal["NCHW", "NHWC"] | None = None
     num_prefix_tokens: int | None = None
+    contents: Literal["NCHW", "NHWC"] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,11 @@ def hints_for(
 
     Example:
         >>> hints_for(None, nn.Conv2d(3, 8, 1))
-        Hints(width=8, layout='NCHW', num_prefix_tokens=None)
+        Hints(width=8, layout='NCHW', num_prefix_tokens=None, contents='NCHW')
     """
     if module is None:
         return Hints(num_prefix_tokens=prefix_hint(model))
-    return Hints(width_hint(module, at), _layout_hint(module), prefix_hint(model))
+    return Hints(width_hint(module, at), _layout_hint(module), prefix_hint(model), _contents_hint(module))
 
 
 def width_hint(module: nn.Module, at: Literal["output", "input"] = "output") -> int | None:
@@ -191,6 +193,7 @@ def _arrange_map(asked: _Question) -> Arrangement:
         lambda o: asked.input_size is None or o.grid in _grids(asked.input_size),
         lambda o: o.grid[0] == o.grid[1],
         lambda o: max(o.grid) <= _MOST_ELONGATED * min(o.grid),
+        lambda o: o.layout == asked.hints.contents,
     ):
         allowed = _narrow(allowed, fits)
     if len(allowed) > 1:
@@ -286,6 +289,11 @@ def _layout_hint(module: nn.Module) -> Literal["NCHW", "NHWC"] | None:
     if isinstance(module, _CHANNELS_FIRST):
         return "NCHW"
     return "NHWC" if type(module) in (nn.Linear, nn.LayerNorm) else None
+
+
+def _contents_hint(module: nn.Module) -> Literal["NCHW", "NHWC"] | None:
+    stated = {hint for part in module.modules() if (hint := _layout_hint(part)) is not None}
+    return stated.pop() if len(stated) == 1 else None
 
 
 def _stated_prefix(module: nn.Module) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
@@ -144,10 +144,21 @@ def first_tensor(value: Any) -> Tensor | None:
         >>> first_tensor({"loss": None, "maps": (Tensor([1]), Tensor([2]))})
         tensor([1.])
     """
+    return next(tensors_in(value), None)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in a tensor, tuple, list, dict, dataclass or ModelOutput, depth first.
+
+    Example:
+        >>> list(tensors_in({"loss": None, "maps": (Tensor([1]), Tensor([2]))}))
+        [tensor([1.]), tensor([2.])]
+    """
     if isinstance(value, Tensor):
-        return value
-    found = (first_tensor(part) for part in _parts(value))
-    return next((tensor for tensor in found if tensor is not None), None)
+        yield value
+    else:
+        for part in _parts(value):
+            yield from tensors_in(part)
 
 
 def _parts(value: Any) -> Iterable[Any]:

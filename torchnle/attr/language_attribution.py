@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
-from torchnle.attr.reader import Reading, spatial_size
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.zero_shot import fit_zero_shot
+from torchnle.reading import Reading, spatial_size
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
-from torchnle.translators.class_space import ClassSpaceTranslator
-from torchnle.translators.classifier_head import example_for, find_head
+from torchnle.translators.classifier_head import example_for
 from torchnle.types import Inputs, Where
 
 
@@ -90,12 +90,10 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             ValueError: If no linear head gives the model's output, or the names do not fit its rows.
         """
         shown = example_for(model) if example is None else example
-        head = find_head(model, shown, len(class_names))
-        translator = ClassSpaceTranslator.fit(
-            head.weight, class_names, text_encoder, layer=head.tap.name, **options
-        )
+        fitted = fit_zero_shot(model, class_names, shown, text_encoder, **options)
+        head = fitted.head
         reading = Reading(layout=head.layout, num_prefix_tokens=head.num_prefix_tokens, pool=head.read)
-        attribution = cls(model, head.tap, translator, reading=reading)
+        attribution = cls(model, head.tap, fitted.translator, reading=reading)
         attribution.summary = head.summary
         return attribution
 

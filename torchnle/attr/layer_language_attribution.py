@@ -13,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle import taps
-from torchnle.attr.reader import Reading, read, select_together
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.texts import as_targets, as_texts
 from torchnle.attr.top import Top, describe_places, describe_texts
 from torchnle.description import Description, DescriptionGrid
 from torchnle.features import Features
 from torchnle.language.texts import check_texts
+from torchnle.reading import Reading, read, select_together
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Where

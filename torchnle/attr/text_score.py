@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle import taps
-from torchnle.attr.reader import Reading, read, select_together
 from torchnle.attr.texts import as_texts
+from torchnle.reading import Reading, read, select_together
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.types import Where

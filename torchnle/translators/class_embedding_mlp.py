@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import Self
 
 _DROP_CHANCE = 0.3
 _DROP_RATE = 0.5
@@ -60,7 +59,7 @@ class ClassEmbeddingMLP(nn.Module):
         epochs: int = 2500,
         learning_rate: float = 5e-3,
         seed: int = 0,
-    ) -> Self:
+    ) -> ClassEmbeddingMLP:
         """Train by full-batch Adam with a cosine schedule on the cosine loss (equation 1).
 
         Minutes on a CPU, seconds on a GPU. The global random state is left as it was.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self
 
 from torchnle.description import Description
@@ -51,11 +51,9 @@ class ClassSpaceTranslator(Translator):
         regression: Maps unit text vectors into the classifier's space.
         class_names: The names of the classes.
         text_encoder: The frozen sentence encoder; it is held outside the module and never saved.
-        width: The width D of the features.
         bank: The phrases that `describe` chooses from; None = the class names, and the shipped concept bank
             as far as it is near to them.
         layer: The name of the layer that the head reads, for messages.
-        neck: What the classifier does to a feature vector before its head, (rows, D) -> (rows, D').
 
     Example:
         >>> class Letters(TextEncoder):  # a toy: texts are alike that share letters
@@ -65,7 +63,8 @@ class ClassSpaceTranslator(Translator):
         ...         counts = [[text.count(chr(97 + i)) for i in range(26)] for text in texts]
         ...         return F.normalize(torch.tensor(counts).float(), dim=1)
         >>> weight = torch.tensor([[3.0, 0.0], [0.0, 3.0], [1.0, 1.0]])
-        >>> translator = ClassSpaceTranslator.fit(weight, ["cat", "mug", "bee"], Letters(), bank=["cats"])
+        >>> names, bank = ["cat", "mug", "bee"], ["cats", "gum"]
+        >>> translator = ClassSpaceTranslator.fit(weight, names, Letters(), bank=bank)
         >>> translator.describe(Features(torch.tensor([[[2.0, 0.1]]]), "layer4"))[0].text
         'cats'
     """
@@ -78,14 +77,12 @@ class ClassSpaceTranslator(Translator):
         class_names: Sequence[str],
         text_encoder: TextEncoder,
         *,
-        width: int,
         bank: Sequence[str] | None = None,
         layer: str = "",
-        neck: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.regression, self.neck = regression, neck
-        self.class_names, self.width, self.layer = tuple(class_names), width, layer
+        self.regression = regression
+        self.class_names, self.layer = tuple(class_names), layer
         self.bank = None if bank is None else tuple(dict.fromkeys(check_texts(bank)))
         self.text_encoder = text_encoder
         self._phrases: Phrases | None = None
@@ -100,10 +97,8 @@ class ClassSpaceTranslator(Translator):
         *,
         method: Literal["ridge", "mlp"] = "ridge",
         prompt: str = PROMPT,
-        width: int | None = None,
         bank: Sequence[str] | None = None,
         layer: str = "",
-        neck: nn.Module | None = None,
         **options: Any,
     ) -> Self:
         """Learn the map from the classifier's own weights.
@@ -114,10 +109,8 @@ class ClassSpaceTranslator(Translator):
             text_encoder: The sentence encoder; None = the embedded default.
             method: "ridge" = kernel ridge regression, in closed form; "mlp" = the paper's network, trained.
             prompt: What is made of a class name, with "{}" for the name.
-            width: The width D of the features, where a neck changes it.
             bank: As for the class.
             layer: As for the class.
-            neck: As for the class.
             options: For the regression's own `fit`: `scale` and `penalties`, or `soft_dropout`, `epochs`,
                 `learning_rate` and `seed`.
 
@@ -134,16 +127,7 @@ class ClassSpaceTranslator(Translator):
         encoder = TextEncoder.from_pretrained() if text_encoder is None else text_encoder
         texts = encoder.encode([prompt.replace("{}", name) for name in names]).to(weight.device)
         regression = _REGRESSIONS[method].fit(texts, class_vectors(weight), **options)
-        fitted = cls(
-            regression,
-            names,
-            encoder,
-            width=weight.shape[1] if width is None else width,
-            bank=bank,
-            layer=layer,
-            neck=neck,
-        )
-        return fitted.eval()
+        return cls(regression, names, encoder, bank=bank, layer=layer).eval()
 
     @property
     def device(self) -> torch.device:
@@ -161,7 +145,7 @@ class ClassSpaceTranslator(Translator):
         """The regression's sizes, the names, the bank and the sentence encoder's reference.
 
         Raises:
-            ValueError: If the sentence encoder has no reference, or the neck is no plain LayerNorm.
+            ValueError: If the sentence encoder has no reference.
         """
         if not self.text_encoder.reference:
             raise ValueError(
@@ -173,10 +157,8 @@ class ClassSpaceTranslator(Translator):
             "regression": self.regression.config,
             "class_names": list(self.class_names),
             "text_encoder": self.text_encoder.reference,
-            "width": self.width,
             "bank": None if self.bank is None else list(self.bank),
             "layer": self.layer,
-            "neck": _neck_config(self.neck),
         }
 
     @classmethod
@@ -193,24 +175,15 @@ class ClassSpaceTranslator(Translator):
         regression: Mapping[str, Any],
         class_names: Sequence[str],
         text_encoder: str,
-        width: int,
         bank: Sequence[str] | None = None,
         layer: str = "",
-        neck: Mapping[str, Any] | None = None,
     ) -> Self:
         if method not in _REGRESSIONS:
             raise ValueError(f"the configuration names the method {method!r}; known: {list(_REGRESSIONS)}.")
         kind = _REGRESSIONS[method]
         check_keys(regression, kind, f"the configuration of {kind.__name__}")
-        return cls(
-            kind(**regression),
-            class_names,
-            TextEncoder.from_pretrained(text_encoder),
-            width=width,
-            bank=bank,
-            layer=layer,
-            neck=None if neck is None else nn.LayerNorm(**neck),
-        )
+        encoder = TextEncoder.from_pretrained(text_encoder)
+        return cls(kind(**regression), class_names, encoder, bank=bank, layer=layer)
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "T D"]:
         """Map texts into the classifier's space, as unit vectors.
@@ -223,7 +196,8 @@ class ClassSpaceTranslator(Translator):
         """
         checked = tuple(check_texts(texts))
         if self._latest is None or self._latest[0] != checked or self._latest[1].device != self.device:
-            self._latest = checked, self._map(self.text_encoder.encode(checked))
+            with torch.inference_mode(False):  # what is kept must serve calls with gradients, too
+                self._latest = checked, self._map(self.text_encoder.encode(checked))
         return self._latest[1]
 
     def score(
@@ -257,7 +231,7 @@ class ClassSpaceTranslator(Translator):
             )
         vectors = self.embed(texts)
         groups = self._gather(features, joint)
-        return torch.cat([self._unit(rows) @ vectors.T for rows in _parts(groups, internal_batch_size)])
+        return torch.cat([_unit(rows) @ vectors.T for rows in _parts(groups, internal_batch_size)])
 
     def describe(
         self,
@@ -284,7 +258,7 @@ class ClassSpaceTranslator(Translator):
         found: list[Description] = []
         with torch.no_grad():
             for rows in _parts(self._gather(features, joint), internal_batch_size):
-                best = phrases.best(self._unit(rows), _LISTED)
+                best = phrases.best(_unit(rows), _LISTED)
                 places = zip(rows.places, best, strict=True)
                 found += [_description(rows.layer, place, listed) for place, listed in places]
         return found
@@ -324,16 +298,8 @@ class ClassSpaceTranslator(Translator):
                     f"translator '{self.name}' is on {self.device}, the features of '{each.layer}' on "
                     f"{each.tokens.device}. Bring them to one device: translator.to(device)."
                 )
-        widths = {self.layer or "head": self.width}
+        widths = {self.layer or "head": self.regression.config["width"]}
         return gather(given, widths, joint=False, tokens_per_row=1, translator=self.name)
-
-    def _unit(self, rows: Rows) -> Float[Tensor, "R D"]:
-        """The rows as the head receives them, at unit length."""
-        tokens = next(iter(rows.tokens.values())).flatten(0, 1).float()
-        if self.neck is None:
-            return F.normalize(tokens, dim=1)
-        with evaluating(self.neck):
-            return F.normalize(self.neck(tokens), dim=1)
 
 
 def _parts(groups: Sequence[Rows], size: int | None) -> Iterator[Rows]:
@@ -357,14 +323,6 @@ def _description(
     )
 
 
-def _neck_config(neck: nn.Module | None) -> dict[str, Any] | None:
-    if neck is None:
-        return None
-    if type(neck) is not nn.LayerNorm or neck.elementwise_affine != (neck.bias is not None):
-        raise ValueError(
-            f"the neck is a {type(neck).__name__}, which cannot be saved: only a plain nn.LayerNorm with "
-            "weight and bias, or with neither, can. Fit the translator again where it is needed; that takes "
-            "a second."
-        )
-    shape = list(neck.normalized_shape)
-    return {"normalized_shape": shape, "eps": neck.eps, "elementwise_affine": neck.elementwise_affine}
+def _unit(rows: Rows) -> Float[Tensor, "R D"]:
+    (tokens,) = rows.tokens.values()
+    return F.normalize(tokens.flatten(0, 1).float(), dim=1)

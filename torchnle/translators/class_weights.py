@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -12,20 +12,26 @@ from torch import Tensor
 from torchnle.language.texts import shorten
 
 
-def class_vectors(weight: Float[Tensor, "C D"]) -> Float[Tensor, "C D"]:
+def class_vectors(
+    weight: Float[Tensor, "C D"], origin: Float[Tensor, "D"] | None = None
+) -> Float[Tensor, "C D"]:
     """Centre the class weights and bring each to unit length, in float32.
 
     A vector added to all weights changes no softmax and no ranking of classes, so the mean holds no meaning.
+
+    Args:
+        weight: The class weights.
+        origin: What to take off instead of their own mean.
 
     Example:
         >>> class_vectors(torch.tensor([[5.0, 1.0], [5.0, 7.0]])).tolist()
         [[0.0, -1.0], [0.0, 1.0]]
     """
     weight = weight.detach().float()
-    return F.normalize(weight - weight.mean(dim=0), dim=1)
+    return F.normalize(weight - (weight.mean(dim=0) if origin is None else origin.float()), dim=1)
 
 
-def check_classifier(weight: Tensor, class_names: Sequence[str]) -> tuple[str, ...]:
+def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str, ...]:
     """Return the names as a tuple, or raise where weights and names are not a classifier's.
 
     Two classes may have the same name (ImageNet has two cranes): its text is then mapped between them.
@@ -39,17 +45,12 @@ def check_classifier(weight: Tensor, class_names: Sequence[str]) -> tuple[str, .
         >>> check_classifier(torch.eye(2), ["cat", " "])
         Traceback (most recent call last):
         ...
-        ValueError: class_names[1] is ' ', which is blank; name every class.
+        ValueError: class_names[1] is ' ', which is blank; every class needs a name in words.
     """
     _check_weight(weight)
     if isinstance(class_names, str):
         raise TypeError(f"class_names is one string, {shorten(class_names)!r}; pass a list, a name a class.")
-    names = tuple(class_names)
-    for index, name in enumerate(names):
-        if not isinstance(name, str):
-            raise TypeError(f"class_names[{index}] is {name!r}; every class name must be a string.")
-        if not name.strip():
-            raise ValueError(f"class_names[{index}] is {name!r}, which is blank; name every class.")
+    names = tuple(_check_name(index, name) for index, name in enumerate(class_names))
     if len(names) != len(weight):
         raise ValueError(
             f"{len(names)} class names were given for a head of {len(weight)} rows. Pass one name a row, in "
@@ -68,3 +69,13 @@ def _check_weight(weight: Tensor) -> None:
         raise ValueError("weight holds NaN or infinite values; check the model's weights.")
     if torch.equal(weight, weight[:1].expand_as(weight)):
         raise ValueError("weight has the same row for all classes, so that they cannot be told apart.")
+
+
+def _check_name(index: int, name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"class_names[{index}] is {name!r}; every class name must be a string.")
+    if not name.strip():
+        raise ValueError(
+            f"class_names[{index}] is {name!r}, which is blank; every class needs a name in words."
+        )
+    return name

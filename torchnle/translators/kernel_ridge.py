@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import Self
 
 #: How many times the kernel's exponent counts the median squared distance between the texts.
 SCALE = 5.0
@@ -54,7 +53,7 @@ class KernelRidge(nn.Module):
         *,
         scale: float = SCALE,
         penalties: Sequence[float] = PENALTIES,
-    ) -> Self:
+    ) -> KernelRidge:
         """Solve for the coefficients in float64, on the device of `texts`.
 
         Args:

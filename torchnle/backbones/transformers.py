@@ -1,0 +1,112 @@
+"""Image models of transformers by model id, folder or model type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from torchnle import hub
+from torchnle.backbones.backbone import Backbone
+from torchnle.backbones.default import names_for
+from torchnle.backbones.preprocess import Fit, Preprocess
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: The numbers by which transformers writes Pillow's methods.
+_METHODS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+
+
+def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: Any) -> Backbone:
+    """An image classifier or encoder of transformers, with the preprocessing in its folder.
+
+    Args:
+        name: A model id, a local folder, or, with ``pretrained=False``, also a model type ("dinov2"), which
+            is then built as its configuration class has it.
+        fit: See `Preprocess`.
+        pretrained: False = random weights.
+        options: Entries of the configuration to change.
+
+    Raises:
+        ValueError: If there is no such folder or type.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if not pretrained and name in CONFIG_MAPPING_NAMES:
+        folder, config = None, AutoConfig.for_model(name, **options)
+    else:
+        folder = hub.resolve(name)
+        config = AutoConfig.from_pretrained(folder, **options)
+    model = image_tower(_build(config, folder if pretrained else None)).eval()
+    preprocess = _preprocess(_saved_processor(folder), _image_size(model), fit)
+    return Backbone(model, preprocess, _class_names(model), f"transformers:{name}")
+
+
+def image_tower(model: nn.Module) -> nn.Module:
+    """The part of a vision-language model that sees: the module whose configuration is its `vision_config`.
+
+    Example:
+        >>> plain = nn.Linear(2, 2)
+        >>> image_tower(plain) is plain
+        True
+    """
+    stated = getattr(getattr(model, "config", None), "vision_config", None)
+    if stated is None:
+        return model
+    return next((part for part in model.modules() if getattr(part, "config", None) is stated), model)
+
+
+def _build(config: Any, folder: Path | None) -> nn.Module:
+    from transformers import AutoModel, AutoModelForImageClassification
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+
+    classifies = type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING and not hasattr(
+        config, "vision_config"
+    )
+    kind = AutoModelForImageClassification if classifies else AutoModel
+    config.architectures = config.architectures or []  # transformers loops over it, but defaults it to None
+    model: nn.Module = (
+        kind.from_config(config) if folder is None else kind.from_pretrained(folder, config=config)
+    )
+    return model
+
+
+def _image_size(model: nn.Module) -> int:
+    size = getattr(getattr(model, "config", None), "image_size", 224)
+    return size if isinstance(size, int) else size[0]
+
+
+def _class_names(model: nn.Module) -> tuple[str, ...]:
+    """The configuration's own names, where they are names; ImageNet's for a head of its size."""
+    labels = getattr(getattr(model, "config", None), "id2label", None) or {}
+    names = tuple(labels[index] for index in sorted(labels))
+    if any(name == f"LABEL_{index}" for index, name in enumerate(names)) or len(set(names)) < len(names):
+        return names_for(len(names))
+    return names_for(len(names)) or names
+
+
+def _saved_processor(folder: Path | None) -> dict[str, Any]:
+    path = None if folder is None else folder / "preprocessor_config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+
+
+def _preprocess(saved: dict[str, Any], image_size: int, fit: Fit) -> Preprocess:
+    shorter = _side(saved.get("size")) or image_size
+    size = (_side(saved.get("crop_size")) if saved.get("do_center_crop") else None) or shorter
+    scale = 1 / saved.get("rescale_factor", 1 / 255)
+    return Preprocess(
+        size=size,
+        mean=tuple(scale * value for value in saved.get("image_mean", _MEAN)),
+        std=tuple(scale * value for value in saved.get("image_std", _STD)),
+        fit=fit,
+        share=min(size / shorter, 1.0) * saved.get("crop_pct", 1.0),
+        interpolation=_METHODS[saved.get("resample", 3)],  # type: ignore[arg-type]
+    )
+
+
+def _side(size: Any) -> int | None:
+    if isinstance(size, dict):
+        return next((size[key] for key in ("shortest_edge", "height") if key in size), None)
+    return size if isinstance(size, int) else None

@@ -1,0 +1,61 @@
+"""The autograd graph as evidence: which tensors does everything that a model says pass through."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from torch import Tensor
+
+#: A node of the autograd graph; PyTorch has no public type that C++ nodes satisfy.
+Node = Any
+
+
+def bottlenecks(output: Tensor, source: Node) -> set[Node]:
+    """The nodes that every path from an output back to one node passes through, both ends included.
+
+    A skip connection leads around what it skips, so the inside of a residual block is no bottleneck and its
+    end is.
+
+    Args:
+        output: A tensor that was computed with gradients on.
+        source: The `grad_fn` of the tensor that it was computed from.
+
+    Returns:
+        The nodes; none if the output was not computed from the source.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(1, requires_grad=True).clone()
+        >>> inside = x.tanh()
+        >>> end = inside + x
+        >>> found = bottlenecks(end.exp(), x.grad_fn)
+        >>> end.grad_fn in found, inside.grad_fn in found
+        (True, False)
+    """
+    order = _backwards(output.grad_fn, source)
+    incoming = Counter(parent for node in order for parent in order[node])
+    found, open_edges = set(), 0
+    for node, parents in order.items():
+        if open_edges == incoming[node]:
+            found.add(node)
+        open_edges += len(parents) - incoming[node]
+    return found
+
+
+def _backwards(root: Node | None, source: Node) -> dict[Node, list[Node]]:
+    """Every node between root and source with its parents among these, a node before its parents."""
+    leading: dict[Node, list[Node]] = {}
+    pending: list[tuple[Node, bool]] = [] if root is None else [(root, False)]
+    seen: set[Node] = set()
+    while pending:
+        node, expanded = pending.pop()
+        parents = [] if node is source else [parent for parent, _ in node.next_functions if parent]
+        if not expanded and node not in seen:
+            seen.add(node)
+            pending += [(node, True), *((parent, False) for parent in parents)]
+        elif expanded:
+            kept = [parent for parent in parents if parent in leading]
+            if kept or node is source:
+                leading[node] = kept
+    return dict(reversed(leading.items()))
