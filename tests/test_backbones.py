@@ -132,7 +132,7 @@ def test_models_of_libraries_with_random_weights(name, classes, size, share):
 def test_torchvisions_own_preprocessing():
     from torchvision.models import ResNet50_Weights
 
-    rows, columns = np.mgrid[0:312, 0:360] / 20
+    rows, columns = np.mgrid[0:312, 0:360] / 60  # so smooth that a pixel more or less to a side hardly shows
     waves = np.stack([np.sin(rows), np.cos(columns), np.sin(rows + columns)], axis=-1)
     image = Image.fromarray((127 + 120 * waves).astype(np.uint8))
     own = ResNet50_Weights.DEFAULT.transforms()(image)

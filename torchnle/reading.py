@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchnle import taps
 from torchnle.features import Features
-from torchnle.layouts import hints_for
+from torchnle.layouts import hints_for, prefix_hint
 from torchnle.types import Inputs, Layout, Select, Where
 
 
@@ -55,6 +55,7 @@ def read(
     """
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
+    stated = prefix_hint(forward_func)
     activations = taps.record(forward_func, layers, inputs, additional_forward_args, select=reading.select)
     return [
         Features.from_activation(
@@ -65,7 +66,7 @@ def read(
             layout=reading.layout,
             grid=reading.grid,
             num_prefix_tokens=reading.num_prefix_tokens,
-            hints=hints_for(forward_func, tap.module, tap.at),
+            hints=replace(hints_for(None, tap.module, tap.at), num_prefix_tokens=stated),
         ).check_finite()
         for tap, activation in zip(layers, activations, strict=True)
     ]

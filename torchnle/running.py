@@ -69,11 +69,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """
     flags = [(module, module.training) for module in model.modules()]
     try:
-        for module, _ in flags:
-            module.training = False
+        _set_training((module, False) for module, _ in flags)
         yield
     finally:
-        for module, training in flags:
+        _set_training(flags)
+
+
+def _set_training(flags: Iterable[tuple[nn.Module, bool]]) -> None:
+    for module, training in flags:
+        if module.training != training:  # setting an attribute of a module is slow
             module.training = training
 
 

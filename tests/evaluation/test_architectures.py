@@ -115,7 +115,7 @@ def test_a_sweep_writes_resumes_and_survives_a_crash(tmp_path):
     assert "`crash at 16` (fails)" in page
     assert "`norm` 6 on 8x8" in page
     saved = json.loads((tmp_path / "results" / "architectures.json").read_text())
-    assert saved["setting"]["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(saved["setting"]["versions"]["torch"])
 
 
 def test_weights_beyond_the_memory_are_not_built(tmp_path):

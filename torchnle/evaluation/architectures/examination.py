@@ -23,6 +23,7 @@ from torchnle.translators.classifier_head import find_head
 #: What other people's models raise.
 FAILURES = (
     RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ImportError, OSError,
+    MemoryError,
 )  # fmt: skip
 #: Sizes (height, width) that models are rarely given: not square, large, odd.
 UNUSUAL = ((192, 256), (384, 384), (225, 225))
@@ -86,11 +87,11 @@ def examine(model: nn.Module, size: int, *, unusual: Sequence[tuple[int, int]] =
         found.layers = suggest_layers(model, pair[:1])
         found.problems += _read(model, found, pair)
         found.problems += _speak(model, found.layers, pair[:1])
+        found.head = _head(model, pair if found.parameters <= MANY else pair[:1])
         tried = unusual if found.parameters <= MANY else unusual[:1]
         found.problems += _other_sizes(model, found, tried)
     except FAILURES as error:
         found.problems.append(sentence(error))
-    found.head = _head(model, pair if found.parameters <= MANY else pair[:1])
     found.problems += _changes(before, fingerprint(model))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import resource
 import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
@@ -17,6 +18,8 @@ from torchnle.evaluation.architectures.examination import FAILURES, examine, sen
 
 #: Bytes of weights up to which a model is built.
 MEMORY = 3_000_000_000
+#: Bytes of address space beside the weights: for the libraries (about 4e9) and for activations.
+_HEADROOM = 9_000_000_000
 
 
 def sweep(cases: Iterable[Case], finished: Path, *, memory: int = MEMORY) -> Iterator[dict[str, Any]]:
@@ -88,5 +91,7 @@ def _apart(case: Case, memory: int) -> dict[str, Any]:
 
 
 def _send(sender: Connection, case: Case, memory: int) -> None:
+    limit = memory + _HEADROOM
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))  # a model that takes more fails; the machine lives
     torch.set_flush_denormal(True)  # deep models with small random weights live there, a hundred times slower
     sender.send(try_case(case, memory))
