@@ -2,7 +2,7 @@
 
 ``torchnle describe PHOTO...`` puts an image classifier into words; ``torchnle saliency PHOTO --text ...``
 maps where texts fit what it sees; ``torchnle layers MODEL`` lists the layers worth reading; ``torchnle
-evaluate architectures`` tries every kind of model.
+evaluate`` runs the measurements whose results are kept in docs/.
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
         "--output", type=Path, default=Path("docs"), metavar="FOLDER", help="default: %(default)s"
     )
     sweep.set_defaults(run=_evaluate_architectures)
+    naming = benchmarks.add_parser("class-space", help="name held-out classes from the others' weights")
+    naming.add_argument("--mlp", action="store_true", help="train the paper's network too: minutes a split")
+    naming.add_argument("--splits", type=int, default=10, help="random splits (default: %(default)s)")
+    naming.add_argument("--epochs", type=int, default=2500, help="of the network (default: %(default)s)")
+    naming.set_defaults(run=_evaluate_class_space)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +181,13 @@ def _layers(options: argparse.Namespace) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _evaluate_class_space(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import class_space
+
+    found = class_space.measure(mlp=options.mlp, splits=options.splits, epochs=options.epochs)
+    print(json.dumps(found, indent=1))
 
 
 def _evaluate_architectures(options: argparse.Namespace) -> None:

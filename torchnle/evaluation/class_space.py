@@ -1,19 +1,16 @@
 """Held-out naming in weight space: how well a map from text finds classes that it was not fitted on.
 
 No images are needed: the true weight vector of a class is the query, the mapped names are the candidates.
-``python -m torchnle.evaluation.class_space RESULT.json`` measures the embedded default.
+``torchnle evaluate class-space`` measures the embedded default.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any, TypeAlias
 
@@ -173,18 +170,6 @@ def measure(
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--without-mlp", action="store_true", help="leave out the paper's network")
-    parser.add_argument("--splits", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=2500)
-    given = parser.parse_args(arguments)
-    result = measure(mlp=not given.without_mlp, splits=given.splits, epochs=given.epochs)
-    given.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
 @torch.no_grad()
 def _cosines(
     regression: nn.Module,
@@ -240,7 +225,3 @@ def _machine() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "torchnle": __version__,
     }
-
-
-if __name__ == "__main__":
-    main()
