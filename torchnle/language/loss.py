@@ -51,12 +51,23 @@ def caption_log_probs(
         if lm.eos_id is None:
             raise ValueError("the language model has no token that ends a text; pass end=False.")
         ids = [[*row, lm.eos_id] for row in ids]
+    return ids_log_probs(lm, prefixes, ids, prompt=prompt)
+
+
+def ids_log_probs(
+    lm: LanguageModel,
+    prefixes: Float[Tensor, "R P E"],
+    ids: Sequence[Sequence[int]],
+    *,
+    prompt: str = "",
+) -> Float[Tensor, "R"]:
+    """As `caption_log_probs`, for token ids: one list a row, none empty."""
     context = lm.context(prefixes, prompt)
     longest = max(map(len, ids))
     lm.require_positions(context.shape[1] + longest - 1, f"the longest text, of {longest} tokens,")
     buckets = _buckets([len(text) for text in ids])
     order = torch.tensor([row for bucket in buckets for row in bucket], device=lm.device)
-    hidden = torch.cat([_read(lm, context[bucket], [ids[row] for row in bucket]) for bucket in buckets])
+    hidden = torch.cat([_read(lm, context[bucket], [list(ids[row]) for row in bucket]) for bucket in buckets])
     owners = torch.tensor([row for row in order.tolist() for _ in ids[row]], device=lm.device)
     targets = torch.tensor([token for row in order.tolist() for token in ids[row]], device=lm.device)
     tokens = _log_probs(lm, hidden, targets)
@@ -75,7 +86,9 @@ def _buckets(lengths: list[int]) -> list[list[int]]:
     return buckets
 
 
-def _read(lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[list[int]]) -> Float[Tensor, "K W"]:
+def _read(
+    lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[Sequence[int]]
+) -> Float[Tensor, "K W"]:
     """Hidden states that predict the K tokens of the texts; the padding after a text is not seen."""
     longest = max(map(len, ids))
     words = torch.tensor([row[:-1] + [0] * (longest - len(row)) for row in ids], dtype=torch.long)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from torchnle import ops
+from torchnle.language.loss import ids_log_probs
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.training import checkpoint
@@ -121,16 +121,8 @@ def text_loss(
     noise: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Mean negative log-probability of the texts' tokens (and the line break that ends them), in nats."""
-    ids, real = _pad(tokens, language_model.device)
-    context = language_model.context(network(embeddings, noise), prompt)
-    embeds = torch.cat([context, language_model.embed(ids[:, :-1])], dim=1)
-    hidden = language_model.hidden(embeds)[:, context.shape[1] - 1 :][real]
-    weight, bias = language_model.head
-    chosen = (hidden.float() * weight[ids[real]].float()).sum(dim=1)
-    if bias is not None:
-        chosen = chosen + bias[ids[real]].float()
-    loss: Tensor = (ops.linear_lse(hidden, weight, bias)[0] - chosen).mean()
-    return loss
+    log_probs = ids_log_probs(language_model, network(embeddings, noise), tokens, prompt=prompt)
+    return -log_probs.sum() / sum(map(len, tokens))
 
 
 def targets(language_model: LanguageModel, texts: Sequence[str], stop: str = STOP) -> list[list[int]]:
@@ -260,13 +252,3 @@ def _fresh_network(
     words = (first * recipe.prefix_length)[: recipe.prefix_length]
     network.begin_at(language_model.embed(torch.tensor(words)).float(), embeddings)
     return network
-
-
-def _pad(tokens: Sequence[Sequence[int]], device: torch.device) -> tuple[Int[Tensor, "B T"], Tensor]:
-    longest = max(map(len, tokens))
-    ids = torch.zeros(len(tokens), longest, dtype=torch.long, device=device)
-    real = torch.zeros(len(tokens), longest, dtype=torch.bool, device=device)
-    for row, text in enumerate(tokens):
-        ids[row, : len(text)] = torch.tensor(text)
-        real[row, : len(text)] = True
-    return ids, real
