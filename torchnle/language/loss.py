@@ -86,9 +86,7 @@ def _buckets(lengths: list[int]) -> list[list[int]]:
     return buckets
 
 
-def _read(
-    lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[Sequence[int]]
-) -> Float[Tensor, "K W"]:
+def _read(lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[list[int]]) -> Float[Tensor, "K W"]:
     """Hidden states that predict the K tokens of the texts; the padding after a text is not seen."""
     longest = max(map(len, ids))
     words = torch.tensor([row[:-1] + [0] * (longest - len(row)) for row in ids], dtype=torch.long)
