@@ -297,6 +297,12 @@ def _contents_hint(module: nn.Module) -> Literal["NCHW", "NHWC"] | None:
 
 
 def _stated_prefix(module: nn.Module) -> list[int]:
-    timm_count = getattr(module, "num_prefix_tokens", None)
-    registers = getattr(getattr(module, "config", None), "num_register_tokens", None)
+    timm_count = _attribute(module, "num_prefix_tokens")
+    registers = getattr(_attribute(module, "config"), "num_register_tokens", None)
     return [n for n in (timm_count, None if registers is None else registers + 1) if isinstance(n, int)]
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    """An attribute or None; asking a module itself for what it does not have is slow."""
+    known = name in vars(module) or hasattr(type(module), name)
+    return getattr(module, name, None) if known else None

@@ -14,6 +14,9 @@ from torchnle import backbones
 from torchnle.evaluation.architectures.paper import PAPER
 from torchnle.evaluation.architectures.vision_language import VISION_LANGUAGE, build_tower
 
+#: Inputs of more pixels a side than that take minutes on one thread.
+_LARGE = 320
+
 
 @dataclass(frozen=True)
 class Case:
@@ -129,14 +132,20 @@ def torchvision_models() -> Iterator[Case]:
 
 
 def timm_models(*, every_member: bool = False) -> Iterator[Case]:
-    """A small member of every family of timm, or every member."""
+    """A small member of every family of timm, or every member; those of the largest inputs last."""
     import timm
 
-    for family in timm.list_modules():
-        members = [name for name in timm.list_models(module=family) if not name.startswith("test_")]
-        if not members:
-            continue
-        for name in members if every_member else [_smallest(members)]:
+    families = {
+        family: [name for name in timm.list_models(module=family) if not name.startswith("test_")]
+        for family in timm.list_modules()
+    }
+    chosen = {
+        family: members if every_member else [_smallest(members)]
+        for family, members in families.items()
+        if members
+    }
+    for family, members in sorted(chosen.items(), key=lambda item: _side(item[1][0]) > _LARGE):
+        for name in members:
             yield Case(f"timm:{name}", "timm families", note=family)
 
 
@@ -177,14 +186,15 @@ def _inner(name: str) -> Callable[[], nn.Module]:
 
 def _smallest(members: list[str]) -> str:
     """The member with the fewest parameters among the six shortest names of the smallest input size."""
+    least = min(max(_side(name), 224) for name in members)
+    shortest = sorted((name for name in members if _side(name) <= least), key=lambda name: (len(name), name))
+    return min(shortest[:6], key=lambda name: Case(f"timm:{name}", "").parameters)
+
+
+def _side(name: str) -> int:
     import timm
 
-    def side(name: str) -> int:
-        return int(timm.get_pretrained_cfg(name).input_size[-1])
-
-    least = min(max(side(name), 224) for name in members)
-    shortest = sorted((name for name in members if side(name) <= least), key=lambda name: (len(name), name))
-    return min(shortest[:6], key=lambda name: Case(f"timm:{name}", "").parameters)
+    return int(timm.get_pretrained_cfg(name).input_size[-1])
 
 
 def _tower(name: str) -> tuple[nn.Module, int]:
