@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(DEMO_ENV)/.installed
 	$(DEMO_ENV)/bin/python examples/demo.py --output demo_output
@@ -17,14 +17,17 @@ check: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/lint-imports
 
+bench: $(TEST_ENV)/.installed
+	cd kernels && ../$(TEST_ENV)/bin/python -m benchmarks
+
 $(DEMO_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO_ENV)
-	$(DEMO_ENV)/bin/pip install --quiet --editable '.[demo]'
+	$(DEMO_ENV)/bin/pip install --quiet --no-compile --editable '.[demo]'
 	touch $@
 
 $(TEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
-	$(TEST_ENV)/bin/pip install --quiet --editable '.[test]'
+	$(TEST_ENV)/bin/pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
 clean:

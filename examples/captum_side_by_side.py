@@ -12,7 +12,7 @@ from captum.attr import visualization as viz
 from captum.metrics import infidelity, sensitivity_max
 from matplotlib.figure import Figure
 
-from torchnle import LanguageAttribution, TextScore, backbones, images
+from torchnle import LanguageAttribution, backbones, images
 from torchnle.visualization import save
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -28,7 +28,7 @@ lang = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
 text = lang.describe(x)[0].phrases[0][0]
 print(f"the classifier sees: {text}")
 
-score = TextScore(backbone.model, lang.by_layer.taps[0], lang.translator, [text])
+score = lang.text_score(text)
 maps = {
     "torchnle": lang.attribute(x, target=text),
     "NoiseTunnel(torchnle)": NoiseTunnel(lang).attribute(x, target=text, stdevs=0.2, nt_samples=4),

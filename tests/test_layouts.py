@@ -97,6 +97,9 @@ class TestTokens:
             arrange((2, 24 * 8 + 9, 64), "layer", input_size=(384, 128))
         assert found((2, 24 * 8 + 1, 64), input_size=(384, 128)) == ("NLD", (24, 8), 1)
 
+    def test_whole_patches_and_few_tokens_agree(self):
+        assert found((2, 25, 32), input_size=(64, 96)) == ("NLD", (4, 6), 1)  # not (4, 5) after 5
+
     def test_a_hint_that_does_not_fit_is_dropped(self):
         """The patch embedding of a ViT comes before its class token."""
         assert found((2, 196, 64), input_size=(224, 224), hints=Hints(num_prefix_tokens=1))[2] == 0

@@ -2,7 +2,7 @@
 
 ``torchnle describe PHOTO...`` puts an image classifier into words; ``torchnle saliency PHOTO --text ...``
 maps where texts fit what it sees; ``torchnle layers MODEL`` lists the layers worth reading; ``torchnle
-evaluate architectures`` tries every kind of model.
+evaluate`` runs the measurements whose results are kept in docs/.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from PIL.Image import Image
 from tqdm import tqdm
 
 from torchnle import backbones, images, visualization
 from torchnle.attr import LanguageAttribution
-from torchnle.description import Description, DescriptionGrid
 from torchnle.suggest import suggest_layers
 
 _MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
+
+#: What is printed, or dumped as JSON, for one photo.
+Result: TypeAlias = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(describe)
     describe.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size")
     describe.add_argument(
-        "--places", action="store_true", help="describe every place of the layer too, and draw them"
+        "--places", action="store_true", help="describe every place too, and with --output draw them"
     )
     describe.set_defaults(run=_describe)
     saliency = commands.add_parser("saliency", help="map where texts fit what a model sees")
@@ -84,6 +87,11 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
         "--output", type=Path, default=Path("docs"), metavar="FOLDER", help="default: %(default)s"
     )
     sweep.set_defaults(run=_evaluate_architectures)
+    naming = benchmarks.add_parser("class-space", help="name held-out classes from the others' weights")
+    naming.add_argument("--mlp", action="store_true", help="train the paper's network too: minutes a split")
+    naming.add_argument("--splits", type=int, default=10, help="random splits (default: %(default)s)")
+    naming.add_argument("--epochs", type=int, default=2500, help="of the network (default: %(default)s)")
+    naming.set_defaults(run=_evaluate_class_space)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -93,54 +101,68 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _describe(options: argparse.Namespace) -> None:
-    backbone, photos = _open(options)
-    lang = _explainer(backbone)
-    results = []
-    for path, image in _progress(zip(options.photos, photos, strict=True), options):
+    def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         x = backbone.preprocess(image)[None]
         (whole,) = lang.describe(x)
-        (grid,) = lang.describe(x, where="all") if options.places or options.output else (None,)
-        results.append(_described(path, whole, grid if options.places else None))
-        if options.output:
-            figure = visualization.plot_descriptions(backbone.view(image), grid, whole=whole)
-            results[-1]["picture"] = str(
-                visualization.save(figure, options.output / f"{path.stem}_words.png")
-            )
-        if not options.json:
-            _print_description(results[-1], grid if options.places else None)
-    if options.json:
-        print(json.dumps(results, indent=2))
+        result: Result = {"photo": str(path), "whole": whole.to_dict()}
+        if options.places:
+            (grid,) = lang.describe(x, where="all")
+            places = [cell.to_dict() for cell in grid]
+            result |= {"grid": list(grid.grid), "places": places, "table": str(grid)}
+            if options.output:
+                figure = visualization.plot_descriptions(backbone.view(image), grid, whole=whole)
+                picture = visualization.save(figure, options.output / f"{path.stem}_words.png")
+                result["picture"] = str(picture)
+        return result
+
+    _for_each_photo(options, work, _print_description)
 
 
 def _saliency(options: argparse.Namespace) -> None:
-    backbone, photos = _open(options)
-    lang = _explainer(backbone)
-    results = []
-    for path, image in _progress(zip(options.photos, photos, strict=True), options):
+    def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         (maps,) = lang.by_layer.saliency(backbone.preprocess(image)[None], options.text)
-        results.append(_mapped(path, options.text, maps))
+        texts = [_mapped(text, values) for text, values in zip(options.text, maps, strict=True)]
+        result: Result = {"photo": str(path), "texts": texts}
         if options.output:
-            figure = visualization.plot_saliency(
-                backbone.view(image), maps, options.text, score_name=f"raw {lang.translator.score_kind}"
-            )
-            results[-1]["picture"] = str(
-                visualization.save(figure, options.output / f"{path.stem}_saliency.png")
-            )
+            kind = f"raw {lang.translator.score_kind}"
+            figure = visualization.plot_saliency(backbone.view(image), maps, options.text, score_name=kind)
+            picture = visualization.save(figure, options.output / f"{path.stem}_saliency.png")
+            result["picture"] = str(picture)
+        return result
+
+    _for_each_photo(options, work, _print_maps)
+
+
+def _for_each_photo(
+    options: argparse.Namespace, work: Callable[..., Result], show: Callable[[Result], None]
+) -> None:
+    """Look at every photo before any slow work, so that a bad path is told at once; then do the work."""
+    photos = [images.open_image(path) for path in options.photos]
+    if options.output:
+        visualization.check_folder(options.output)
+    backbone = backbones.load(options.model)
+    lang: LanguageAttribution = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
+    if not options.json:
+        print(lang.summary)
+    progress = tqdm(
+        zip(options.photos, photos, strict=True),
+        total=len(photos),
+        unit="photo",
+        disable=len(photos) == 1 or not sys.stderr.isatty(),
+    )
+    results = []
+    for path, image in progress:
+        results.append(work(lang, backbone, path, image))
         if not options.json:
-            _print_maps(results[-1])
+            show(results[-1])
     if options.json:
         print(json.dumps(results, indent=2))
 
 
-def _open(options: argparse.Namespace) -> tuple[backbones.Backbone, list[Any]]:
-    """Look at every photo before any slow work, so that a bad path is told at once."""
-    photos = [images.open_image(path) for path in options.photos]
-    return backbones.load(options.model), photos
-
-
-def _explainer(backbone: backbones.Backbone) -> LanguageAttribution:
-    torch.manual_seed(0)
-    return LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
+def _mapped(text: str, values: torch.Tensor) -> Result:
+    peak = divmod(int(values.argmax()), values.shape[1])
+    mean, most = values.mean().item(), values.max().item()
+    return {"text": text, "mean": mean, "max": most, "peak": list(peak), "map": values.tolist()}
 
 
 def _layers(options: argparse.Namespace) -> None:
@@ -161,6 +183,13 @@ def _layers(options: argparse.Namespace) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def _evaluate_class_space(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import class_space
+
+    found = class_space.measure(mlp=options.mlp, splits=options.splits, epochs=options.epochs)
+    print(json.dumps(found, indent=1))
+
+
 def _evaluate_architectures(options: argparse.Namespace) -> None:
     from torchnle.evaluation import architectures
 
@@ -176,51 +205,23 @@ def _evaluate_architectures(options: argparse.Namespace) -> None:
     print(architectures.write_report(options.output, architectures.cases(every_member=options.all)))
 
 
-def _progress(photos: Iterable[Any], options: argparse.Namespace) -> Iterable[Any]:
-    shown = len(options.photos) > 1 and sys.stderr.isatty()
-    progress: Iterable[Any] = tqdm(photos, total=len(options.photos), unit="photo", disable=not shown)
-    return progress
-
-
-def _described(path: Path, whole: Description, grid: DescriptionGrid | None) -> dict[str, Any]:
-    result: dict[str, Any] = {"photo": str(path), "whole": whole.to_dict()}
-    if grid is not None:
-        result |= {"grid": list(grid.grid), "places": [cell.to_dict() for cell in grid]}
-    return result
-
-
-def _mapped(path: Path, texts: Sequence[str], maps: torch.Tensor) -> dict[str, Any]:
-    entries = []
-    for text, values in zip(texts, maps, strict=True):
-        peak = divmod(int(values.argmax()), values.shape[1])
-        entries.append(
-            {
-                "text": text,
-                "mean": values.mean().item(),
-                "max": values.max().item(),
-                "peak": list(peak),
-                "map": values.tolist(),
-            }
-        )
-    return {"photo": str(path), "texts": entries}
-
-
-def _print_description(result: dict[str, Any], grid: DescriptionGrid | None) -> None:
+def _print_description(result: Result) -> None:
     whole = result["whole"]
     print(f"{result['photo']}: {whole['text']}  [{whole['score_kind']} {whole['score']:.3f}]")
-    if grid is not None:
-        print("\n".join(f"  {line}" for line in str(grid).splitlines()))
+    if "table" in result:
+        print("\n".join(f"  {line}" for line in result["table"].splitlines()))
     _print_picture(result)
 
 
-def _print_maps(result: dict[str, Any]) -> None:
+def _print_maps(result: Result) -> None:
     print(result["photo"])
     for entry in result["texts"]:
         row, column = entry["peak"]
-        print(f"  {entry['text']}: mean {entry['mean']:.3f}, highest {entry['max']:.3f} at ({row}, {column})")
+        highest = f"highest {entry['max']:.3f} at ({row}, {column})"
+        print(f"  {entry['text']}: mean {entry['mean']:.3f}, {highest}")
     _print_picture(result)
 
 
-def _print_picture(result: dict[str, Any]) -> None:
+def _print_picture(result: Result) -> None:
     if "picture" in result:
         print(f"  picture: {result['picture']}")

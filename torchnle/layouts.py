@@ -248,12 +248,20 @@ def _choose(asked: _Question, options: list[Arrangement]) -> Arrangement:
             f"no grid of the input's shape makes {asked.shape[1]} tokens",
             f"{remedy}, or layout='NLD' to read the tokens without places.",
         )
-    if not any(_divides(asked, o) for o in believable):
-        believable += [o for o in options if o.num_prefix_tokens <= _MOST_PREFIX and _divides(asked, o)]
-    if len(believable) > 1:
+    best = believable[0]
+    rivals = _rivals(asked, best, options, most)
+    if rivals:
         problem = "how many tokens stand before the grid is ambiguous"
-        raise asked.error(problem, f"{remedy}.", believable[:4])
-    return believable[0]
+        raise asked.error(problem, f"{remedy}.", [best, *rivals[:3]])
+    return best
+
+
+def _rivals(asked: _Question, best: Arrangement, options: list[Arrangement], most: int) -> list[Arrangement]:
+    """What else could be meant: beside a grid of whole patches only another one, else any as believable."""
+    others = [o for o in options if o != best]
+    if _divides(asked, best):
+        return [o for o in others if o.num_prefix_tokens <= most and _divides(asked, o)]
+    return [o for o in others if o.num_prefix_tokens <= (_MOST_PREFIX if _divides(asked, o) else most)]
 
 
 def _divides(asked: _Question, option: Arrangement) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, cast
 
 import torch
-import torchnle_kernels.linear_lse  # noqa: F401  (registers torch.ops.torchnle.linear_lse and linear_lse_mu)
+import torchnle_kernels.operators  # noqa: F401  (registers torch.ops.torchnle.*)
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchnle_kernels import reference
 
 #: Which implementation runs an operator: "auto" = the best one there is for the inputs' device.
 Impl: TypeAlias = Literal["auto", "torch", "triton"]
@@ -46,8 +45,10 @@ def linear_lse(
         >>> round(lse.item(), 4), top.item(), token.item()
         (2.1269, 2.0, 1)
     """
-    _check("linear_lse", h, weight, bias, impl)
-    return cast("tuple[Tensor, Tensor, Tensor]", torch.ops.torchnle.linear_lse(h, weight, bias, need_argmax))
+    _check("linear_lse", h, weight, bias)
+    return cast(
+        "tuple[Tensor, Tensor, Tensor]", torch.ops.torchnle.linear_lse(h, weight, bias, need_argmax, impl)
+    )
 
 
 def linear_lse_mu(
@@ -82,8 +83,8 @@ def linear_lse_mu(
         >>> h.grad.tolist() == mu.tolist()
         True
     """
-    _check("linear_lse_mu", h, weight, bias, impl)
-    return cast("tuple[Tensor, Tensor]", torch.ops.torchnle.linear_lse_mu(h, weight, bias))
+    _check("linear_lse_mu", h, weight, bias)
+    return cast("tuple[Tensor, Tensor]", torch.ops.torchnle.linear_lse_mu(h, weight, bias, impl))
 
 
 def short_decode_attention(
@@ -97,47 +98,31 @@ def short_decode_attention(
 ) -> Float[Tensor, "B Hq dh"]:
     """Attention of one new token a row over that row's first keys, with grouped heads.
 
-    `torchnle_kernels.reference.short_decode_attention` is the definition.
+    `torchnle_kernels.reference.short_decode_attention` is the definition. Forward only: train through
+    torch.nn.functional.scaled_dot_product_attention.
 
     Args:
         q: Queries of the new tokens, (B, Hq, dh).
         k: Cached keys, (N, Hkv, Lmax, dh); Hkv divides Hq.
         v: Cached values, of the same shape.
-        lengths: How many keys each row sees, (B,), from 1 to Lmax.
+        lengths: How many keys each row sees, (B,), from 1 to Lmax <= 64.
         rows: The row of `k` and `v` that belongs to each query, (B,); None = 0, 1, ..., B - 1.
         impl: Which implementation runs it.
 
     Raises:
-        ValueError: If the heads do not group, or `impl` is not available.
+        ValueError: If the heads do not group, Lmax exceeds 64, or `impl` is not available.
 
     Example:
         >>> q, kv = torch.ones(1, 1, 2), torch.ones(1, 1, 3, 2)
         >>> short_decode_attention(q, kv, kv, torch.tensor([3])).tolist()
         [[[1.0, 1.0]]]
     """
-    _check_impl("short_decode_attention", impl)
-    if q.shape[1] % k.shape[1]:
-        raise ValueError(
-            f"{q.shape[1]} query heads do not group over {k.shape[1]} key heads; the number of query heads "
-            "must be a multiple of the number of key heads."
-        )
-    return reference.short_decode_attention(q, k, v, lengths, rows)
+    return cast("Tensor", torch.ops.torchnle.short_decode_attention(q, k, v, lengths, rows, impl))
 
 
-def _check(name: str, h: Tensor, weight: Tensor, bias: Tensor | None, impl: Impl) -> None:
-    _check_impl(name, impl)
+def _check(name: str, h: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
         raise ValueError(
             f"{name} is for a frozen layer, but its weight or bias requires a gradient. Call "
             "requires_grad_(False) on them, or use torch.nn.functional.cross_entropy to train the layer."
         )
-
-
-def _check_impl(name: str, impl: Impl) -> None:
-    if impl == "triton":
-        raise ValueError(
-            f"impl='triton': {name} has no Triton kernel in this version of torchnle. Pass impl='auto' or "
-            "'torch'."
-        )
-    if impl not in ("auto", "torch"):
-        raise ValueError(f"impl={impl!r}; pass 'auto', 'torch' or 'triton'.")

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -36,9 +36,13 @@ class Tap:
     at: Literal["output", "input"] = "output"
 
 
+#: All the ways to name layers: one of them, or a list.
+LayerChoice: TypeAlias = Layers | Tap | Sequence[Layer | Tap]
+
+
 def resolve(
     model: Callable[..., Any],
-    layers: Layers | Tap | Sequence[Layer | Tap],
+    layers: LayerChoice,
     *,
     at: Literal["output", "input"] = "output",
 ) -> list[Tap]:

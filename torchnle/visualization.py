@@ -25,6 +25,8 @@ from torchnle.description import Description, DescriptionGrid
 
 INK = "#10182b"
 PAPER = "#ffffff"
+#: How far a photo is darkened under words, so that they can be read.
+VEIL = 0.28
 
 
 def plot_descriptions(
@@ -51,7 +53,7 @@ def plot_descriptions(
     figure, axes = _canvas(
         1.75 * columns + 0.4, 1.75 * rows * image.height / image.width * columns / rows + 0.9
     )
-    _show(axes, image)
+    _show(axes, Image.blend(image.convert("RGB"), Image.new("RGB", image.size, INK), VEIL))
     for edge in range(1, columns):
         axes.axvline(edge * image.width / columns, color=PAPER, linewidth=0.8, alpha=0.7)
     for edge in range(1, rows):
@@ -59,7 +61,7 @@ def plot_descriptions(
     for index, cell in enumerate(grid):
         row, column = divmod(index, columns)
         x, y = (column + 0.5) * image.width / columns, (row + 0.5) * image.height / rows
-        _write(axes, x, y, "\n".join(textwrap.wrap(cell.text, width=15)[:words]), strong=not cell.unsure)
+        _write(axes, x, y, _lines(cell.text, width=16, most=words), strong=not cell.unsure)
     if whole is not None:
         axes.set_title("\n".join(textwrap.wrap(whole.text, 70)), color=INK, fontsize=13, pad=10)
     return figure
@@ -128,14 +130,9 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
         'figure.png'
     """
     target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(suffix=".png", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to '{target.parent}': {error.strerror}. Pass a folder that can be written."
-        ) from error
+    check_folder(target.parent)
+    handle, temporary = tempfile.mkstemp(suffix=".png", dir=target.parent)
+    os.close(handle)
     try:
         figure.savefig(temporary, dpi=dpi, facecolor=PAPER)
         os.chmod(temporary, 0o644)
@@ -143,6 +140,22 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
     finally:
         Path(temporary).unlink(missing_ok=True)
     return target
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder, and make sure that files can be written into it.
+
+    Raises:
+        ValueError: If not, with the system's reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to '{folder}': {error.strerror}. Pass a folder that can be written."
+        ) from error
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -157,6 +170,12 @@ def _show(axes: Axes, image: Image.Image) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _lines(text: str, *, width: int, most: int) -> str:
+    """Break a text into at most so many lines, each of its phrases on a line of its own."""
+    lines = [line for phrase in text.split("; ") for line in textwrap.wrap(phrase, width)]
+    return "\n".join(lines[:most])
 
 
 def _write(axes: Axes, x: float, y: float, text: str, *, strong: bool) -> None:

@@ -22,33 +22,13 @@ from captum.attr import (
 from captum.attr import visualization as viz
 from captum.concept import TCAV, Concept
 from captum.metrics import infidelity, sensitivity_max
-from fakes import LetterTranslator, conv_net
+from fakes import conv_net
 from torch import nn
 
 from torchnle import LanguageAttribution, LayerLanguageAttribution, NeuronLanguageAttribution, TextScore
 
 matplotlib.use("Agg")
 TEXTS = ["a cat", "a dog", "grass"]
-
-
-@pytest.fixture
-def x():
-    return torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-
-
-@pytest.fixture
-def model():
-    return conv_net()
-
-
-@pytest.fixture
-def translator():
-    return LetterTranslator()
-
-
-@pytest.fixture
-def lang(model, translator):
-    return LanguageAttribution(model, "layer", translator)
 
 
 @pytest.fixture

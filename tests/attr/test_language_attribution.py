@@ -5,29 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from fakes import LetterTranslator, conv_net
 
 from torchnle import DescriptionGrid, LanguageAttribution, NeuronLanguageAttribution, TextScore
-
-
-@pytest.fixture
-def x():
-    return torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(5))
-
-
-@pytest.fixture
-def model():
-    return conv_net()
-
-
-@pytest.fixture
-def translator():
-    return LetterTranslator()
-
-
-@pytest.fixture
-def lang(model, translator):
-    return LanguageAttribution(model, "layer", translator)
 
 
 def layer_map(model, x):

@@ -29,7 +29,6 @@ _SIZES = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "max_position_embeddings": 48,
-    "initializer_range": 0.4,
     "bos_token_id": 0,
     "eos_token_id": 1,
     "pad_token_id": None,
@@ -55,10 +54,8 @@ _CONFIGS = {
 FAMILIES = ["gpt2", "opt", "opt_projected", "llama", "qwen2", "gemma", "gemma3", "granite", "cohere", "phi"]
 
 
-def make_tokenizer(*, bos=True, unknown=True):
-    words = models.WordLevel(
-        {word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>" if unknown else None
-    )
+def make_tokenizer(*, bos=True):
+    words = models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="<unk>")
     tokenizer = Tokenizer(words)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
     special = {"bos_token": "<s>"} if bos else {}
@@ -66,11 +63,12 @@ def make_tokenizer(*, bos=True, unknown=True):
 
 
 def make_model(family, seed=0):
-    torch.manual_seed(seed)
+    """Weights of our own drawing, so that they are the same under every version of transformers."""
     model = transformers.AutoModelForCausalLM.from_config(_CONFIGS[family]())
+    generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.3)
+        if parameter.ndim > 1 or name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.4, generator=generator)
     return model
 
 

@@ -9,14 +9,20 @@ import torch
 from captum.attr import Attribution, LayerAttribution
 from captum.log import log_usage
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import Self
 
-from torchnle import taps
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
-from torchnle.attr.reader import Reading, spatial_size
 from torchnle.attr.synchronous import Synchronous
+from torchnle.attr.text_score import TextScore
+from torchnle.attr.top import Top
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.zero_shot import fit_zero_shot
+from torchnle.reading import Reading, spatial_size
+from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
-from torchnle.types import Inputs, Layers, Where
+from torchnle.translators.classifier_head import example_for
+from torchnle.types import Inputs, Where
 
 
 class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
@@ -32,6 +38,9 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         translator: Turns features into words and scores words on features.
         reading: How to read a layer whose layout is ambiguous.
 
+    Attributes:
+        summary: A sentence on what `from_classifier` chose and how it was checked; "" otherwise.
+
     Raises:
         ValueError: If a layer is not found; the message names the nearest ones.
 
@@ -45,13 +54,63 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layers: Layers | taps.Tap,
+        layers: LayerChoice,
         translator: Translator,
         *,
         reading: Reading | None = None,
     ) -> None:
         super().__init__(forward_func)
         self.by_layer = LayerLanguageAttribution(forward_func, layers, translator, reading=reading)
+        self.summary = ""
+
+    @classmethod
+    def from_classifier(
+        cls,
+        model: nn.Module,
+        class_names: Sequence[str],
+        *,
+        example: Tensor | None = None,
+        text_encoder: TextEncoder | None = None,
+        **options: Any,
+    ) -> Self:
+        """Explain a classifier from its own weights and class names, with no training data.
+
+        The linear head and the features before pooling are found by one dry run, and verified by numbers
+        (`summary` says what was chosen); the class-space translator is fitted to the head's weights.
+
+        Args:
+            model: The classifier, from torchvision, timm, transformers or your own.
+            class_names: One a row of the head's weights, in order.
+            example: A few inputs (N, C, H, W) for the dry run; None = noise of the size that the model's own
+                configuration states, else 224 x 224.
+            text_encoder: The sentence encoder; None = the embedded default.
+            options: For `ClassSpaceTranslator.fit`: `method`, `bank`, `prompt`, ...
+
+        Raises:
+            ValueError: If no linear head gives the model's output, or the names do not fit its rows.
+        """
+        shown = example_for(model) if example is None else example
+        fitted = fit_zero_shot(model, class_names, shown, text_encoder, **options)
+        head = fitted.head
+        reading = Reading(layout=head.layout, num_prefix_tokens=head.num_prefix_tokens, pool=head.read)
+        attribution = cls(model, head.tap, fitted.translator, reading=reading)
+        attribution.summary = head.summary
+        return attribution
+
+    def text_score(
+        self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False
+    ) -> TextScore:
+        """The score of texts as a module that any Captum method explains; it reads as this object does."""
+        layer = self.by_layer
+        return TextScore(
+            self.forward_func,
+            layer.taps if layer.several else layer.taps[0],
+            self.translator,
+            texts,
+            where=where,
+            prior=prior,
+            reading=layer.reading,
+        )
 
     @property
     def translator(self) -> Translator:
@@ -124,7 +183,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             texts: T texts; a single string is one text.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            joint: Read all layers together on the finest grid (DeViL, section 3.4): one result.
+            joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps.
             internal_batch_size: The most rows (places) the language model sees at once.
@@ -170,6 +229,56 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             attribute_to_layer_input,
             where=where,
             joint=joint,
+            internal_batch_size=internal_batch_size,
+        )
+
+    def top_texts(
+        self,
+        inputs: Inputs,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Where = "all",
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top:
+        """Find the texts of highest score at every place; see `LayerLanguageAttribution.top_texts`."""
+        return self.by_layer.top_texts(
+            inputs,
+            texts,
+            k,
+            additional_forward_args,
+            attribute_to_layer_input,
+            where=where,
+            joint=joint,
+            prior=prior,
+            internal_batch_size=internal_batch_size,
+        )
+
+    def top_locations(
+        self,
+        inputs: Inputs,
+        text: str,
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top:
+        """Find the places of highest score for a text; see `LayerLanguageAttribution.top_locations`."""
+        return self.by_layer.top_locations(
+            inputs,
+            text,
+            k,
+            additional_forward_args,
+            attribute_to_layer_input,
+            joint=joint,
+            prior=prior,
             internal_batch_size=internal_batch_size,
         )
 

@@ -13,13 +13,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle import taps
-from torchnle.attr.reader import Reading, read, select_together
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.texts import as_targets, as_texts
+from torchnle.attr.top import Top, describe_places, describe_texts
 from torchnle.description import Description, DescriptionGrid
 from torchnle.features import Features
+from torchnle.language.texts import check_texts
+from torchnle.reading import Reading, read, select_together
+from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
-from torchnle.types import Inputs, Layers, Where
+from torchnle.types import Inputs, Where
 
 #: One `Description` or `DescriptionGrid` an image; which one, and whether there is a list a layer, depends
 #: on the arguments, and a union would make every caller cast.
@@ -51,7 +54,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: Layers | taps.Tap,
+        layer: LayerChoice,
         translator: Translator,
         device_ids: list[int] | None = None,
         *,
@@ -59,7 +62,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
     ) -> None:
         super().__init__(forward_func, layer, device_ids)
         self.translator = translator
-        self.reading = reading
+        self.reading = reading or Reading()
 
     @property
     def layer(self) -> nn.Module | list[nn.Module]:
@@ -68,7 +71,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         return modules if self.several else modules[0]
 
     @layer.setter
-    def layer(self, layer: Layers | taps.Tap) -> None:
+    def layer(self, layer: LayerChoice) -> None:
         self.taps = taps.resolve(self.forward_func, layer)
         self.several = is_several(layer)
 
@@ -128,7 +131,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
             texts: T texts; a single string is one text.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            joint: Read all layers together on the finest grid (DeViL, section 3.4): one result.
+            joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
             internal_batch_size: The most rows (places) the language model sees at once.
 
@@ -139,8 +142,8 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         options: dict[str, Any] = {"prior": prior, "internal_batch_size": internal_batch_size}
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
         if joint:
-            return self._maps(select_together(features, "all"), listed, joint=True, **options)
-        maps = [self._maps([f], listed, **options) for f in features]
+            return self._maps(select_together(features, "all", self.reading), listed, joint=True, **options)
+        maps = [self._maps([self.reading.pool(f, "all")], listed, **options) for f in features]
         return maps if self.several else maps[0]
 
     @torch.no_grad()
@@ -170,14 +173,103 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
             these, one a layer, for a list of layers (unless `joint`).
         """
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
-        if joint:
-            together = select_together(features, where)
-            words = self.translator.describe(together, joint=True, internal_batch_size=internal_batch_size)
-            return by_image(words, together[0])
-        chosen = [f.select(where) for f in features]
-        words = self.translator.describe(chosen, internal_batch_size=internal_batch_size)
-        parted = [by_image(part, f) for part, f in zip(by_layer(words, chosen), chosen, strict=True)]
-        return parted if self.several else parted[0]
+        chosen = self._select(features, where, joint)
+        words = self.translator.describe(chosen, joint=joint, internal_batch_size=internal_batch_size)
+        return self._parted(words, chosen, joint)
+
+    @torch.no_grad()
+    def top_texts(
+        self,
+        inputs: Inputs,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Where = "all",
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top:
+        """Find the texts of highest score at every place: the answer of `saliency`, without scoring all.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of tensors.
+            texts: The texts to choose from.
+            k: How many to find.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
+            where: As `describe`.
+            joint: As `describe`.
+            prior: Subtract each text's log-probability under the language model alone.
+            internal_batch_size: The most rows (places) the language model sees at once.
+
+        Returns:
+            `Top`, with descriptions as `describe` returns them: the best text, and k - 1 phrases.
+
+        Raises:
+            ValueError: If `k` is not positive, or on bad inputs or texts.
+
+        Example:
+            >>> top = LayerLanguageAttribution(model, "layer", translator).top_texts(images, ["a cat", "sky"])
+            >>> len(top.found), top.found[0].grid, len(top.found[0][0, 0].phrases)
+            (2, (4, 4), 1)
+        """
+        listed = as_texts(texts)
+        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        chosen = self._select(features, where, joint)
+        ranking = self.translator.top_texts(
+            chosen, listed, k, joint=joint, prior=prior, internal_batch_size=internal_batch_size
+        )
+        words = describe_texts(ranking, listed, chosen, self.translator.score_kind, joint=joint)
+        parted = self._parted(words, chosen, joint)
+        return Top(parted, ranking.extensions, ranking.exhaustive)
+
+    @torch.no_grad()
+    def top_locations(
+        self,
+        inputs: Inputs,
+        text: str,
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top:
+        """Find the places of highest score for a text, over all images and layers together.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of tensors.
+            text: The text.
+            k: How many places to find.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
+            joint: As `describe`.
+            prior: Subtract the text's log-probability under the language model alone.
+            internal_batch_size: The most rows (places) the language model sees at once.
+
+        Returns:
+            `Top`, with one `Description` a place, best first.
+
+        Raises:
+            TypeError: If `text` is not one string.
+            ValueError: If `k` is not positive, or on bad inputs or a blank text.
+
+        Example:
+            >>> top = LayerLanguageAttribution(model, "layer", translator).top_locations(images, "sky", k=3)
+            >>> [place.location for place in top.found] == [None] * 3
+            False
+        """
+        (checked,) = check_texts([text])
+        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        chosen = self._select(features, "all", joint)
+        ranking = self.translator.top_rows(
+            chosen, checked, k, joint=joint, prior=prior, internal_batch_size=internal_batch_size
+        )
+        places = describe_places(ranking, checked, chosen, self.translator.score_kind, joint=joint)
+        return Top(places, ranking.extensions, ranking.exhaustive)
 
     def read(
         self, inputs: Inputs, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
@@ -190,17 +282,30 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         self, features: Features, target: str | Sequence[str] | None, **options: Any
     ) -> Float[Tensor, "N 1 h w"]:
         if target is None:
-            words = self.translator.describe(
-                features.select(None), internal_batch_size=options["internal_batch_size"]
-            )
+            whole = self.reading.pool(features, None)
+            words = self.translator.describe(whole, internal_batch_size=options["internal_batch_size"])
             target = [word.text for word in words]
         targets = as_targets(target, features.batch_size)
+        places = self.reading.pool(features, "all")
         maps: dict[int, Tensor] = {}
         for text in dict.fromkeys(targets):
             images = [i for i, other in enumerate(targets) if other == text]
-            scores = self._maps([features.images(images)], [text], **options)
+            scores = self._maps([places.images(images)], [text], **options)
             maps.update(zip(images, scores, strict=True))
         return torch.stack([maps[i] for i in range(len(targets))])
+
+    def _select(self, features: list[Features], where: Where, joint: bool) -> list[Features]:
+        if joint:
+            return select_together(features, where, self.reading)
+        return [self.reading.pool(f, where) for f in features]
+
+    def _parted(
+        self, words: Sequence[Description], features: Sequence[Features], joint: bool
+    ) -> Descriptions:
+        if joint:
+            return by_image(words, features[0])
+        parted = [by_image(part, f) for part, f in zip(by_layer(words, features), features, strict=True)]
+        return parted if self.several else parted[0]
 
     def _maps(
         self, features: Sequence[Features], texts: list[str], *, joint: bool = False, **options: Any
@@ -209,7 +314,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         return features[0].fold(scores).permute(0, 3, 1, 2)
 
 
-def is_several(layer: Layers | taps.Tap) -> bool:
+def is_several(layer: LayerChoice) -> bool:
     """Whether a layer argument asks for a list of results: a list, or a glob."""
     return isinstance(layer, (list, tuple)) or (isinstance(layer, str) and any(c in layer for c in "*?["))
 

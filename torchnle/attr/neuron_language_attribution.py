@@ -13,10 +13,10 @@ from torch import Tensor
 
 from torchnle import taps
 from torchnle.attr.language_attribution import check_images, lay_on
-from torchnle.attr.reader import Reading, read
 from torchnle.attr.synchronous import Synchronous
 from torchnle.description import Description
 from torchnle.features import Features
+from torchnle.reading import Reading, read
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Layer
 

@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle import taps
-from torchnle.attr.reader import Reading, read, select_together
 from torchnle.attr.texts import as_texts
+from torchnle.reading import Reading, read, select_together
+from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
-from torchnle.types import Layers, Where
+from torchnle.types import Where
 
 
 class TextScore(nn.Module):
@@ -43,7 +44,7 @@ class TextScore(nn.Module):
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: Layers,
+        layer: LayerChoice,
         translator: Translator,
         texts: str | Sequence[str],
         *,
@@ -66,7 +67,7 @@ class TextScore(nn.Module):
         """Score every text on every image."""
         features = read(self.model, self.taps, inputs, additional_forward_args, self.reading)
         return self.translator.score(
-            select_together(features, self.where),
+            select_together(features, self.where, self.reading),
             self.texts,
             joint=len(features) > 1,
             prior=self.prior,

@@ -6,9 +6,17 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+#: Rows at a time on a CPU where nobody says how many: enough that the matrix products run at full speed, few
+#: enough that keys, values and activations stay small. A GPU takes all.
+_CPU_ROWS = 128
+
 
 def batches(rows: Tensor, size: int | None) -> Iterator[Tensor]:
-    """Split rows into groups of at most `size`; None = one group. No rows, no groups.
+    """Split rows into groups of at most `size`. No rows, no groups.
+
+    Args:
+        rows: Anything with rows first.
+        size: The most rows of a group; None = 128 on a CPU, all on other devices.
 
     Raises:
         ValueError: If `size` is not positive.
@@ -18,7 +26,20 @@ def batches(rows: Tensor, size: int | None) -> Iterator[Tensor]:
         >>> [len(group) for group in batches(torch.zeros(5, 2), 2)]
         [2, 2, 1]
     """
-    if size is not None and size < 1:
-        raise ValueError(f"internal_batch_size={size}; pass a positive number, or None for all rows at once.")
-    step = size or max(1, len(rows))
+    step = row_limit(size, rows)
     return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
+def row_limit(size: int | None, rows: Tensor) -> int:
+    """The most rows at a time: `size`, or what suits the device of `rows`.
+
+    Raises:
+        ValueError: If `size` is not positive.
+    """
+    if size is None:
+        return _CPU_ROWS if rows.device.type == "cpu" else max(1, len(rows))
+    if size < 1:
+        raise ValueError(
+            f"internal_batch_size={size}; pass a positive number, or None for what suits the device."
+        )
+    return size

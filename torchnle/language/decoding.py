@@ -1,20 +1,25 @@
-"""Words from prefixes: all rows are decoded together, and leave the batch when they are finished."""
+"""Words from prefixes: all rows are decoded together, equal rows once, and leave the batch when they end."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnle import ops
-from torchnle.language.batching import batches
+from torchnle.language import nucleus
+from torchnle.language.batching import batches, row_limit
+from torchnle.language.duplicates import Disagreement, draw_to_check, near_rows, unique_rows
+from torchnle.language.growth import Ends, Row, grow
 from torchnle.language.model import LanguageModel
 
-#: Rows are taken out of the batch when fewer than this share of it is unfinished. Moving the keys and
-#: values costs about as much as the steps it saves when this is near one.
-_COMPACT_BELOW = 0.5
+#: Rows whose whole distributions are in memory at a time while sampling.
+_DISTRIBUTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,19 @@ class Decoded:
         texts: The words, as the tokenizer spells them (a leading space is kept).
         ids: The tokens of each text, without the one that ended it.
         log_probs: log p(ids | prefix) in nats, summed over the tokens of `ids`, (R,) float32.
+        disagreement: What `dedupe` changed, measured; None where every row was decoded as it is.
     """
 
     texts: list[str]
     ids: list[list[int]]
     log_probs: Float[Tensor, "R"]
+    disagreement: Disagreement | None = None
+
+    def __getitem__(self, rows: Int[Tensor, "S"]) -> Decoded:
+        numbers = rows.tolist()
+        return Decoded(
+            [self.texts[i] for i in numbers], [list(self.ids[i]) for i in numbers], self.log_probs[rows]
+        )
 
 
 @torch.no_grad()
@@ -41,10 +54,12 @@ def greedy(
     stop: str | None = None,
     max_new_tokens: int = 20,
     internal_batch_size: int | None = None,
+    dedupe: float | None = None,
 ) -> Decoded:
     """Continue every prefix with the most probable token, again and again.
 
-    A row ends at an end-of-text token, where its text contains `stop`, or after `max_new_tokens`.
+    A row ends at an end-of-text token, where its text contains `stop`, or after `max_new_tokens`. Equal
+    prefixes are decoded once.
 
     Args:
         lm: The language model.
@@ -52,87 +67,134 @@ def greedy(
         prompt: Words between the prefix and the answer, the same for all rows.
         stop: A string that ends a text; it, what follows it and blanks before it are left out.
         max_new_tokens: The most tokens to generate.
-        internal_batch_size: The most rows in the model at a time; None = all.
+        internal_batch_size: The most rows in the model at a time; None = what suits the device.
+        dedupe: Let a prefix speak for others within this distance, relative to its norm: no longer exact.
+            `Decoded.disagreement` says how many texts that changed, on a sample decoded after all.
 
     Raises:
         ValueError: If the prefixes do not fit the model, a number is not positive, `stop` is empty, or
             the model has too few positions.
 
     Example:
-        >>> from torchnle.language import LanguageModel  # doctest: +SKIP
-        >>> lm = LanguageModel.from_pretrained()  # doctest: +SKIP
-        >>> prefix = lm.embed(torch.tensor([lm.tokenize(["The capital of France is"])[0]]))  # doctest: +SKIP
-        >>> greedy(lm, prefix, max_new_tokens=1).texts  # doctest: +SKIP
-        [' Paris']
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"cat": 0, "dog": 1, "<s>": 2}, unk_token="<s>"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>")
+        >>> config = GPT2Config(vocab_size=3, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+        >>> lm = LanguageModel(GPT2LMHeadModel(config), tokenizer)
+        >>> decoded = greedy(lm, torch.zeros(2, 1, 8), max_new_tokens=3)
+        >>> [len(ids) for ids in decoded.ids], bool((decoded.log_probs < 0).all())
+        ([3, 3], True)
     """
-    if max_new_tokens < 1 or stop == "":
+    _check(stop, max_new_tokens)
+
+    ends = Ends(lm, stop)
+
+    def decode(chosen: Tensor) -> Decoded:
+        rows: list[Row] = []
+        for batch in batches(chosen, internal_batch_size):
+            rows += _greedy(lm, lm.context(batch, prompt), ends, max_new_tokens)
+        return _collect(ends, rows, prefixes.device)
+
+    first, place = unique_rows(prefixes) if dedupe is None else near_rows(prefixes, dedupe)
+    spoken = decode(prefixes[first])
+    decoded = spoken[place]
+    if dedupe is None:
+        return decoded
+    members = draw_to_check(first, len(prefixes))
+    found = _compare(decoded[members], decode(prefixes[members]), len(first))
+    return Decoded(decoded.texts, decoded.ids, decoded.log_probs, found)
+
+
+@torch.no_grad()
+def sample(
+    lm: LanguageModel,
+    prefixes: Float[Tensor, "R P E"],
+    n: int,
+    *,
+    top_p: float = 0.95,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    prompt: str = "",
+    stop: str | None = None,
+    max_new_tokens: int = 20,
+    internal_batch_size: int | None = None,
+) -> Decoded:
+    """Draw `n` continuations of every prefix by nucleus sampling; each prefix is read once for all of them.
+
+    Args:
+        lm: The language model.
+        prefixes: One soft prompt a row, (R, P, E), on the model's device.
+        n: How many texts a row.
+        top_p: Draw from the smallest set of tokens that holds this share of the probability.
+        temperature: What the logits are divided by before.
+        generator: Makes the draws repeatable; a text does not depend on `internal_batch_size`. On the CPU.
+        prompt: As `greedy`.
+        stop: As `greedy`.
+        max_new_tokens: As `greedy`.
+        internal_batch_size: The most texts in the model at a time; None = what suits the device.
+
+    Returns:
+        R * n texts, those of a row together. `log_probs` are the model's own, at temperature 1 over all
+        tokens, whatever they were drawn with.
+
+    Raises:
+        ValueError: As `greedy`; if `n` or `temperature` is not positive or `top_p` not in (0, 1].
+    """
+    _check(stop, max_new_tokens)
+    if n < 1 or not temperature > 0 or not 0 < top_p <= 1:
         raise ValueError(
-            f"max_new_tokens={max_new_tokens}, stop={stop!r}; pass a positive number and some text."
+            f"n={n}, temperature={temperature}, top_p={top_p}; pass n >= 1, temperature > 0, top_p in (0, 1]."
         )
-    rows: list[_Row] = []
-    for batch in batches(prefixes, internal_batch_size):
-        rows += _decode(lm, lm.context(batch, prompt), stop, max_new_tokens)
-    cut = [row.cut(lm, stop) for row in rows]
-    log_probs = torch.tensor(
-        [sum(row.log_probs[:kept]) for row, (kept, _) in zip(rows, cut, strict=True)], dtype=torch.float32
-    )
-    return Decoded(
-        texts=[text for _, text in cut],
-        ids=[row.ids[:kept] for row, (kept, _) in zip(rows, cut, strict=True)],
-        log_probs=log_probs.to(prefixes.device),
-    )
+    ends = Ends(lm, stop)
+    uniform = torch.rand(len(prefixes), n, max_new_tokens, generator=generator).to(prefixes.device)
+    limit = row_limit(internal_batch_size, prefixes)
+    rows: list[Row] = []
+    for batch, draws in zip(
+        batches(prefixes, max(1, limit // n)), batches(uniform, max(1, limit // n)), strict=True
+    ):
+        context = lm.context(batch, prompt)
+        rows += _sample(lm, context, draws, limit, ends, top_p=top_p, temperature=temperature)
+    return _collect(ends, rows, prefixes.device)
 
 
-class _Row:
-    """One text while it grows."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.log_probs: list[float] = []
-        self.finished = False
-
-    def take(self, lm: LanguageModel, token: int, log_prob: float, stop: str | None) -> None:
-        if self.finished:
-            return
-        if token in lm.eos_ids:
-            self.finished = True
-            return
-        self.ids.append(token)
-        self.log_probs.append(log_prob)
-        self.finished = stop is not None and stop in lm.detokenize(self.ids)
-
-    def cut(self, lm: LanguageModel, stop: str | None) -> tuple[int, str]:
-        """How many tokens the text before `stop` needs, and that text."""
-        text, kept = lm.detokenize(self.ids), len(self.ids)
-        if stop is None or stop not in text:
-            return kept, text
-        text = text[: text.index(stop)].rstrip()
-        while kept and lm.detokenize(self.ids[: kept - 1]).startswith(text):
-            kept -= 1
-        return kept, text
-
-
-def _decode(
-    lm: LanguageModel, context: Float[Tensor, "R C E"], stop: str | None, max_new_tokens: int
-) -> list[_Row]:
+def _greedy(lm: LanguageModel, context: Float[Tensor, "R C E"], ends: Ends, max_new_tokens: int) -> list[Row]:
     lm.require_positions(context.shape[1] + max_new_tokens - 1, f"max_new_tokens={max_new_tokens}")
-    rows = [_Row() for _ in range(context.shape[0])]
-    batch = rows  # the rows that are in the cache, finished or not
     cache = lm.new_cache()
     hidden = lm.hidden(context, cache=cache)[:, -1]
-    for step in range(max_new_tokens):
-        tokens, log_probs = _most_probable(lm, hidden)
-        for row, token, log_prob in zip(batch, tokens.tolist(), log_probs.tolist(), strict=True):
-            row.take(lm, token, log_prob, stop)
-        live = [place for place, row in enumerate(batch) if not row.finished]
-        if not live or step == max_new_tokens - 1:
-            break
-        if len(live) < _COMPACT_BELOW * len(batch):
-            keep = torch.tensor(live, device=tokens.device)
-            cache.batch_select_indices(keep)
-            batch, tokens = [batch[place] for place in live], tokens[keep]
-        hidden = lm.hidden(lm.embed(tokens[:, None]), cache=cache)[:, 0]
-    return rows
+    return grow(
+        lm,
+        hidden,
+        cache,
+        lambda states, _rows, _step: _most_probable(lm, states),
+        ends=ends,
+        max_new_tokens=max_new_tokens,
+    )
+
+
+def _sample(
+    lm: LanguageModel,
+    context: Float[Tensor, "R C E"],
+    uniform: Float[Tensor, "R n T"],
+    limit: int,
+    ends: Ends,
+    **how: float,
+) -> list[Row]:
+    tokens = uniform.shape[2]
+    lm.require_positions(context.shape[1] + tokens - 1, f"max_new_tokens={tokens}")
+    cache = lm.new_cache()
+    hidden = lm.hidden(context, cache=cache)[:, -1]
+    owner = torch.arange(len(context), device=context.device).repeat_interleave(uniform.shape[1])
+    grown: list[Row] = []
+    for owners, draws in zip(batches(owner, limit), batches(uniform.flatten(0, 1), limit), strict=True):
+        copied = copy.deepcopy(cache)
+        copied.batch_select_indices(owners)
+
+        def choose(states: Tensor, rows: Tensor, step: int, draws: Tensor = draws) -> tuple[Tensor, Tensor]:
+            return _draw(lm, states, draws[rows, step], **how)
+
+        grown += grow(lm, hidden[owners], copied, choose, ends=ends, max_new_tokens=tokens)
+    return grown
 
 
 def _most_probable(
@@ -141,3 +203,44 @@ def _most_probable(
     weight, bias = lm.head
     lse, top, token = ops.linear_lse(hidden.contiguous(), weight, bias, need_argmax=True)
     return token, top - lse
+
+
+def _draw(
+    lm: LanguageModel, hidden: Float[Tensor, "R W"], uniform: Float[Tensor, "R"], **how: float
+) -> tuple[Int[Tensor, "R"], Float[Tensor, "R"]]:
+    tokens, log_probs = [], []
+    for states, numbers in zip(
+        batches(hidden, _DISTRIBUTIONS), batches(uniform, _DISTRIBUTIONS), strict=True
+    ):
+        logits = F.linear(states.contiguous(), *lm.head).float()
+        chosen = nucleus.draw(logits, numbers, top_p=how["top_p"], temperature=how["temperature"])
+        tokens.append(chosen)
+        log_probs.append(logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=1))
+    return torch.cat(tokens), torch.cat(log_probs)
+
+
+def _collect(ends: Ends, rows: Sequence[Row], device: torch.device) -> Decoded:
+    kept = [ends.cut(row.ids) for row in rows]
+    sums = [sum(row.log_probs[:count]) for row, (count, _) in zip(rows, kept, strict=True)]
+    return Decoded(
+        texts=[text for _, text in kept],
+        ids=[row.ids[:count] for row, (count, _) in zip(rows, kept, strict=True)],
+        log_probs=torch.tensor(sums, dtype=torch.float32, device=device),
+    )
+
+
+def _compare(spoken: Decoded, own: Decoded, decoded: int) -> Disagreement:
+    difference = (spoken.log_probs - own.log_probs).abs()
+    return Disagreement(
+        decoded=decoded,
+        checked=len(own.texts),
+        different=sum(a != b for a, b in zip(spoken.texts, own.texts, strict=True)),
+        log_prob_difference=float(difference.max()) if len(difference) else 0.0,
+    )
+
+
+def _check(stop: str | None, max_new_tokens: int) -> None:
+    if max_new_tokens < 1 or stop == "":
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens}, stop={stop!r}; pass a positive number and some text."
+        )

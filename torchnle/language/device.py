@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 
@@ -26,7 +24,7 @@ def best_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def resolve_dtype(dtype: torch.dtype | Literal["auto"], device: torch.device) -> torch.dtype:
+def resolve_dtype(dtype: object, device: torch.device) -> torch.dtype:
     """Return a floating dtype as it is, and the best one for "auto".
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 #: How far the model's own logits may lie from the linear layer's, as a share of the largest: bfloat16
 #: rounding reaches about 0.01, a missed scale or a different head is far beyond.
 _TOLERANCE = 0.03
+
+
+def body(model: PreTrainedModel) -> nn.Module:
+    """The model without its head, which never makes logits.
+
+    `base_model` is what transformers calls it, but some text-only classes name a prefix that they do not
+    have and get themselves back.
+    """
+    base = model.base_model
+    return cast(nn.Module, model.model if base is model else base)
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Head:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.layer.weight.device)
         embedding = model.get_input_embeddings()(token)
         theirs = model(inputs_embeds=embedding, use_cache=False).logits.float()
-        hidden = model.base_model(inputs_embeds=embedding, use_cache=False).last_hidden_state
+        hidden = body(model)(inputs_embeds=embedding, use_cache=False).last_hidden_state
         ours = self.layer(hidden * self.scale).float()
         if theirs.shape != ours.shape or (theirs - ours).abs().max() > _TOLERANCE * theirs.abs().max():
             raise ValueError(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchnle import hub
 from torchnle.language.device import resolve_dtype
-from torchnle.language.head import Head
+from torchnle.language.head import Head, body
 from torchnle.language.texts import check_texts, shorten
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class LanguageModel:
             banned = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device)
             banned.masked_fill_(~mask, torch.finfo(self.dtype).min)
             extra["attention_mask"] = banned.expand(embeds.shape[0], 1, -1, -1)
-        output = self.model.base_model(
+        output = body(self.model)(
             inputs_embeds=embeds, past_key_values=cache, use_cache=cache is not None, **extra
         )
         hidden: Tensor = output.last_hidden_state

@@ -43,7 +43,7 @@ def log_prob(
         prefixes: One soft prompt a row, (R, P, E), on the model's device; gradients flow to them.
         texts: What to score, at least one, none blank; duplicates are fine.
         prompt: Words between the prefix and the texts, the same for all rows.
-        internal_batch_size: The most rows in the model at a time; None = all.
+        internal_batch_size: The most rows in the model at a time; None = what suits the device.
 
     Returns:
         Log-probabilities in nats, (R, T), float32 (float64 for a float64 model).
@@ -51,6 +51,17 @@ def log_prob(
     Raises:
         TypeError: If `texts` is one string, or holds something else than strings.
         ValueError: If a text is blank or too long for the model, or the prefixes do not fit the model.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"cat": 0, "dog": 1, "<s>": 2}, unk_token="<s>"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>")
+        >>> config = GPT2Config(vocab_size=3, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+        >>> lm = LanguageModel(GPT2LMHeadModel(config), tokenizer)
+        >>> scores = log_prob(lm, torch.zeros(1, 2, 8), ["cat", "dog", "<s>"])
+        >>> round(scores.exp().sum().item(), 4)
+        1.0
     """
     ids = lm.tokenize(texts)
     groups = group(ids, _MAX_NODES)
@@ -91,30 +102,54 @@ def prior(lm: LanguageModel, texts: Sequence[str], *, prompt: str = "") -> Float
 
 
 def _score(lm: LanguageModel, context: Float[Tensor, "R C E"], tries: list[Trie]) -> Float[Tensor, "R T"]:
-    cache = lm.new_cache() if any(trie.tokens for trie in tries) else None
+    if len(tries) == 1:
+        hidden = _read_at_once(lm, tries[0], context)
+        return _score_tree(lm, tries[0], hidden, _lse(lm, hidden))
+    cache = lm.new_cache()
     root = lm.hidden(context, cache=cache)[:, -1:]
-    root_lse = _lse(lm, root)
-    scores = []
+    root_lse, scores = _lse(lm, root), []
     for trie in tries:
         hidden, lse = root, root_lse
         if trie.tokens:
-            nodes = _read(lm, trie, context.shape[1], context.shape[0], cache)
+            nodes = _read_on(lm, trie, len(context), cache)
             hidden, lse = torch.cat([root, nodes], dim=1), torch.cat([root_lse, _lse(lm, nodes)], dim=1)
-        scores.append(_sum_paths(trie, _edge_log_probs(lm, trie, hidden, lse)))
+        scores.append(_score_tree(lm, trie, hidden, lse))
     return torch.cat(scores, dim=1)
 
 
-def _read(
-    lm: LanguageModel, trie: Trie, context: int, rows: int, cache: DynamicCache
-) -> Float[Tensor, "R nodes W"]:
-    """Hidden states of the tree's nodes, read after the cached context, which is left as it was."""
-    tokens = torch.tensor(trie.tokens, device=lm.device)
-    positions = context + torch.tensor(trie.depths(), device=lm.device)
-    mask = F.pad(trie.ancestors(), (context, 0), value=True).to(lm.device)
+def _score_tree(
+    lm: LanguageModel, trie: Trie, hidden: Float[Tensor, "R n W"], lse: Float[Tensor, "R n"]
+) -> Float[Tensor, "R T"]:
+    """Score the texts of a tree from the hidden states of its root and nodes."""
+    return _sum_paths(trie, _edge_log_probs(lm, trie, hidden, lse))
+
+
+def _read_at_once(lm: LanguageModel, trie: Trie, context: Float[Tensor, "R C E"]) -> Float[Tensor, "R n W"]:
+    """Read the context and the tree's nodes in one pass, which keeps no keys and values."""
+    length = context.shape[1]
+    if not trie.tokens:
+        return lm.hidden(context)[:, -1:]
+    tokens, positions, seen = _suffix(trie, length, lm.device)
+    embeds = torch.cat([context, lm.embed(tokens).expand(len(context), -1, -1)], dim=1)
+    causal = F.pad(torch.ones(length, length, dtype=torch.bool, device=lm.device).tril(), (0, len(tokens)))
+    order = torch.cat([torch.arange(length, device=lm.device), positions])
+    return lm.hidden(embeds, positions=order, mask=torch.cat([causal, seen]))[:, length - 1 :]
+
+
+def _read_on(lm: LanguageModel, trie: Trie, rows: int, cache: DynamicCache) -> Float[Tensor, "R nodes W"]:
+    """Read the tree's nodes after the cached context, which is left as it was."""
+    tokens, positions, seen = _suffix(trie, cache.get_seq_length(), lm.device)
     embeds = lm.embed(tokens).expand(rows, -1, -1)
-    hidden = lm.hidden(embeds, cache=cache, positions=positions, mask=mask)
-    cache.crop(-len(trie.tokens))
+    hidden = lm.hidden(embeds, cache=cache, positions=positions, mask=seen)
+    cache.crop(-len(tokens))
     return hidden
+
+
+def _suffix(trie: Trie, context: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens of the tree's nodes, their positions, and what each of them sees."""
+    tokens = torch.tensor(trie.tokens, device=device)
+    positions = context + torch.tensor(trie.depths(), device=device)
+    return tokens, positions, F.pad(trie.ancestors(), (context, 0), value=True).to(device)
 
 
 def _lse(lm: LanguageModel, hidden: Float[Tensor, "R n W"]) -> Float[Tensor, "R n"]:

@@ -34,10 +34,15 @@ class TextEncoder:
         reference: The string that `from_pretrained` would find it by.
 
     Example:
-        >>> encoder = TextEncoder.from_pretrained()  # doctest: +SKIP
-        >>> a_cat, kitten, rocket = encoder.encode(["a cat", "a kitten", "a rocket"])  # doctest: +SKIP
-        >>> bool(a_cat @ kitten > a_cat @ rocket)  # doctest: +SKIP
-        True
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"cat": 0, "dog": 1, "<s>": 2}, unk_token="<s>"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<s>")
+        >>> config = BertConfig(vocab_size=3, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+        >>> encoder = TextEncoder(BertModel(config), tokenizer, max_length=8)
+        >>> vectors = encoder.encode(["cat", "dog"])
+        >>> vectors.shape, bool(vectors.norm(dim=1).allclose(torch.ones(2)))
+        (torch.Size([2, 8]), True)
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchnle import hub
 from torchnle.description import Description
 from torchnle.features import Features
+from torchnle.language.ranking import Ranking, check_k
 from torchnle.translators import configuration, serialization
 from torchnle.translators.model_card import model_card
 
@@ -67,6 +68,42 @@ class Translator(nn.Module, ABC):
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
         """Score every text on every row, raw, in float32; differentiable in the features."""
+
+    @torch.no_grad()
+    def top_texts(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        k: int,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Ranking:
+        """Find the `k` texts of highest score on every row; see `score`."""
+        check_k(k)
+        scores = self.score(
+            features, texts, joint=joint, prior=prior, internal_batch_size=internal_batch_size
+        )
+        return Ranking.of(scores, k)
+
+    @torch.no_grad()
+    def top_rows(
+        self,
+        features: Features | Sequence[Features],
+        text: str,
+        k: int,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Ranking:
+        """Find the `k` rows of highest score for a text; see `score`."""
+        check_k(k)
+        scores = self.score(
+            features, [text], joint=joint, prior=prior, internal_batch_size=internal_batch_size
+        )
+        return Ranking.of(scores[:, 0], k)
 
     @property
     @abstractmethod

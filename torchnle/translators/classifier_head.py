@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -97,6 +98,22 @@ class Neck(nn.Module):
             for module, shape in zip(self.steps, self.shapes, strict=True):
                 rows = module(rows.reshape(-1, *shape)).flatten(1)
         return rows
+
+
+def example_for(model: nn.Module) -> Tensor:
+    """Two images of noise of the size that a model's own configuration states, else 224 x 224.
+
+    Example:
+        >>> example_for(nn.Identity()).shape
+        torch.Size([2, 3, 224, 224])
+    """
+    stated = getattr(model, "pretrained_cfg", None) or getattr(model, "config", None) or {}
+    config: Mapping[str, Any] = stated if isinstance(stated, Mapping) else vars(stated)
+    side = config.get("image_size") or 224
+    height, width = (side, side) if isinstance(side, int) else side
+    size = config.get("input_size") or (config.get("num_channels") or 3, height, width)
+    noise = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    return noise.to(next(model.parameters(), noise))
 
 
 def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None) -> ClassifierHead:

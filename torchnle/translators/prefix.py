@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from torchnle.description import Description
 from torchnle.errors import TranslatorMismatchError
 from torchnle.features import Features
-from torchnle.language import decoding, scoring
+from torchnle.language import decoding, scoring, search
 from torchnle.language.model import LanguageModel
+from torchnle.language.ranking import Ranking
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys, class_path, find_class
 from torchnle.translators.prefix_network import PrefixNetwork
-from torchnle.translators.rows import Rows, batches, gather
+from torchnle.translators.rows import Rows, as_list, batches, gather
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 
@@ -210,8 +212,75 @@ class PrefixTranslator(Translator):
         scores = torch.cat(parts)
         return scores - scoring.prior(language_model, texts, prompt=prompt) if prior else scores
 
+    @torch.no_grad()
+    def top_texts(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        k: int,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Ranking:
+        """Find the `k` texts of highest score on every row, exactly, reading few of them to their end.
+
+        Raises:
+            TranslatorMismatchError: If a layer fits no input of the network.
+            TypeError: If `texts` is a single string.
+            ValueError: As `score`, or if `k` is not positive.
+        """
+        lm, texts = self.language_model, check_texts(texts)
+        return search.top_texts(
+            lm,
+            self._all_prefixes(features, joint, internal_batch_size),
+            texts,
+            k,
+            prompt=self.prompt,
+            offsets=-scoring.prior(lm, texts, prompt=self.prompt) if prior else None,
+            internal_batch_size=internal_batch_size,
+        )
+
+    @torch.no_grad()
+    def top_rows(
+        self,
+        features: Features | Sequence[Features],
+        text: str,
+        k: int,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Ranking:
+        """Find the `k` rows of highest score for a text, exactly, reading it to its end on few of them.
+
+        Raises:
+            TranslatorMismatchError: If a layer fits no input of the network.
+            ValueError: As `score`, or if `k` is not positive.
+        """
+        found = search.top_rows(
+            self.language_model,
+            self._all_prefixes(features, joint, internal_batch_size),
+            text,
+            k,
+            prompt=self.prompt,
+            internal_batch_size=internal_batch_size,
+        )
+        if not prior:
+            return found
+        return replace(
+            found, scores=found.scores - scoring.prior(self.language_model, [text], prompt=self.prompt)
+        )
+
+    def _all_prefixes(
+        self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None
+    ) -> Float[Tensor, "R P E"]:
+        with _evaluating(self):
+            groups = batches(self._rows(features, joint), internal_batch_size)
+            return torch.cat([self._prefixes(batch) for batch in groups])
+
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        given = [features] if isinstance(features, Features) else list(features)
+        given = as_list(features)
         self._check_devices(given)
         return gather(
             given,

@@ -39,6 +39,11 @@ class Rows:
         return Rows({slot: t[part] for slot, t in self.tokens.items()}, self.layer, self.places[part])
 
 
+def as_list(features: Features | Sequence[Features]) -> list[Features]:
+    """One layer's features, or those of several, as a list."""
+    return [features] if isinstance(features, Features) else list(features)
+
+
 def find_slot(features: Features, widths: Mapping[str, int], translator: str) -> str:
     """The input that a layer fills: the one of its name, else the only one of its width.
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from torchnle import backbones
-from torchnle.attr.reader import read
 from torchnle.evaluation.architectures.report import setting
+from torchnle.reading import read
 from torchnle.suggest import suggest_layers
 from torchnle.taps import resolve
 

@@ -24,6 +24,8 @@ class Reading:
         layout: The order of the axes, "NCHW", "NHWC", "NLD" or "ND" (default "auto": by evidence).
         grid: (rows, columns) of the tokens.
         num_prefix_tokens: How many class, distillation and register tokens stand before the grid's.
+        pool: How places are picked out of a layer's features (default `Features.select`); a classifier's head
+            may look at them through a norm, or at its class token.
 
     Example:
         >>> Reading(layout="NHWC").layout
@@ -34,6 +36,7 @@ class Reading:
     layout: Layout = "auto"
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = None
+    pool: Callable[[Features, Where], Features] = Features.select
 
 
 def read(
@@ -83,17 +86,20 @@ def resize(features: Features, grid: tuple[int, int]) -> Features:
     return Features(resized.flatten(2).transpose(1, 2), features.layer, grid, features.extra)
 
 
-def select_together(features: Sequence[Features], where: Where) -> list[Features]:
-    """Select the same places in several layers, on the finest of their grids (DeViL, section 3.4).
+def select_together(
+    features: Sequence[Features], where: Where, reading: Reading | None = None
+) -> list[Features]:
+    """Select the same places in several layers, on the finest of their grids (DeViL, section 3.2).
 
     Raises:
         ValueError: If places are asked for and a layer has none.
     """
-    if where is None or isinstance(where, Tensor):
-        return [f.select(where) for f in features]
+    pool = (reading or Reading()).pool
+    if where is None or isinstance(where, Tensor) or len(features) == 1:
+        return [pool(f, where) for f in features]
     grids = [f.grid for f in features if f.grid is not None]
     if len(grids) < len(features):
         missing = [f.layer for f in features if f.grid is None]
         raise ValueError(f"layers {missing} have no spatial grid; read them together with where=None.")
     finest = max(grids, key=lambda grid: grid[0] * grid[1])
-    return [resize(f, finest).select(where) for f in features]
+    return [pool(resize(f, finest), where) for f in features]

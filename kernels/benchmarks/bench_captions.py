@@ -1,0 +1,132 @@
+"""Greedy captions: all rows together, against transformers' `generate` in its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.common import Contender, Job, same_ids
+from benchmarks.jobs import language_model, prefixes
+from torchnle.language import decoding
+from torchnle.language.device import best_dtype
+from torchnle.language.model import LanguageModel
+
+Ids = list[list[int]]
+
+_TOKENS = 20
+_SAMPLE = 2  #: Rows that are run one by one: the time is linear in their number.
+_ALONE, _BEST = "generate, row by row", "generate, batched, contiguous head"
+
+
+def jobs() -> Iterator[Job]:
+    """20 tokens for 49 and for 196 rows, in float32; for 196 in bfloat16 where the machine multiplies it."""
+    lm = language_model()
+    yield _captions(lm, 49)
+    yield _captions(lm, 196)
+    if best_dtype(lm.device) == torch.bfloat16:
+        yield _low_precision(lm, language_model(torch.bfloat16), 196)
+
+
+def _captions(lm: LanguageModel, rows: int) -> Job:
+    context = lm.context(prefixes(lm, rows))
+    peers = [
+        _alone(lm, context),
+        Contender(_BEST, lambda: _generate_contiguous(lm, context)),
+    ]
+    if rows < 100:
+        peers += [
+            Contender("generate, batched", lambda: _generate(lm, context)),
+            Contender(
+                "generate, batched, contiguous head, static cache",
+                lambda: _generate_contiguous(lm, context, cache_implementation="static"),
+            ),
+        ]
+    return Job(
+        name=f"greedy captions, {rows} rows, {_TOKENS} tokens, float32",
+        ours=Contender("torchnle", lambda: _ours(lm, prefixes(lm, rows))),
+        peers=peers,
+        agree=same_ids(0.98),
+        targets={_ALONE: 18, _BEST: 1.4} if rows > 100 else {},
+        note=f"row by row: {_SAMPLE} rows were run, and the time is multiplied by {rows / _SAMPLE:g}.",
+    )
+
+
+def _low_precision(lm: LanguageModel, low: LanguageModel, rows: int) -> Job:
+    context = low.context(prefixes(low, rows))
+    expected = _ours(lm, prefixes(lm, rows))
+    equal = sum(a == b for a, b in zip(_ours(low, prefixes(low, rows)), expected, strict=True))
+    return Job(
+        name=f"greedy captions, {rows} rows, {_TOKENS} tokens, bfloat16",
+        ours=Contender("torchnle", lambda: _ours(low, prefixes(low, rows))),
+        peers=[
+            _alone(lm, lm.context(prefixes(lm, rows))),
+            Contender(_BEST, lambda: _generate_contiguous(low, context)),
+        ],
+        agree=same_ids(0.0),
+        targets={_BEST: 1.4},
+        note=f"row by row in float32, {_SAMPLE} rows run. torchnle writes {equal} of {rows} texts as in "
+        "float32; rounding makes texts differ, so here nothing is demanded of the agreement.",
+    )
+
+
+def _alone(lm: LanguageModel, context: Tensor) -> Contender:
+    return Contender(_ALONE, lambda: _one_by_one(lm, context[:_SAMPLE]), _SAMPLE / len(context))
+
+
+def _ours(lm: LanguageModel, soft: Tensor) -> Ids:
+    return decoding.greedy(lm, soft, max_new_tokens=_TOKENS).ids
+
+
+@torch.no_grad()
+def _generate(lm: LanguageModel, context: Tensor, **options: Any) -> Ids:
+    out = lm.model.generate(
+        inputs_embeds=context,
+        attention_mask=torch.ones(context.shape[:2], dtype=torch.long),
+        max_new_tokens=_TOKENS,
+        do_sample=False,
+        pad_token_id=lm.eos_ids[0],
+        **options,
+    )
+    return [_before_end(lm, row) for row in out.tolist()]
+
+
+def _before_end(lm: LanguageModel, row: list[int]) -> list[int]:
+    ends = [place for place, token in enumerate(row) if token in lm.eos_ids]
+    return row[: ends[0]] if ends else row
+
+
+def _one_by_one(lm: LanguageModel, context: Tensor) -> Ids:
+    return [ids for row in context for ids in _generate(lm, row[None])]
+
+
+def _generate_contiguous(lm: LanguageModel, context: Tensor, **options: Any) -> Ids:
+    with contiguous_head(lm):
+        return _generate(lm, context, **options)
+
+
+class _Contiguous(nn.Module):
+    """A head whose input is made contiguous: a slice would be multiplied row by row."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        flat = hidden.reshape(-1, hidden.shape[-1]).contiguous()
+        return F.linear(flat, self.layer.weight, self.layer.bias).view(*hidden.shape[:-1], -1)
+
+
+@contextmanager
+def contiguous_head(lm: LanguageModel) -> Iterator[None]:
+    """Give transformers its best setting for a while."""
+    head = lm.model.lm_head
+    lm.model.lm_head = _Contiguous(head)
+    try:
+        yield
+    finally:
+        lm.model.lm_head = head

@@ -1,0 +1,55 @@
+"""Captions of mixed lengths: rows leave the batch when they end, or stay to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.common import Contender, Job, same_ids
+from benchmarks.jobs import language_model, prefixes
+from torchnle.language import decoding, growth
+from torchnle.language.model import LanguageModel
+
+_ROWS, _TOKENS, _STOP = 98, 50, "."
+
+
+def jobs() -> Iterator[Job]:
+    """98 rows that end at a full stop, or after 50 tokens."""
+    lm = language_model()
+    lengths = sorted(map(len, _compacted(lm)))
+    yield Job(
+        name=f"captions of mixed lengths, {_ROWS} rows, at most {_TOKENS} tokens, float32",
+        ours=Contender("torchnle, finished rows leave", lambda: _compacted(lm)),
+        peers=[
+            Contender("the same, rows stay until all have ended", lambda: _kept(lm)),
+            Contender("always the full length", lambda: _full(lm)),
+        ],
+        agree=same_ids(0.98),
+        targets={"always the full length": 2},
+        note=f"tokens: mean {sum(lengths) / _ROWS:.1f}, median {lengths[_ROWS // 2]}, largest {lengths[-1]}.",
+    )
+
+
+def _compacted(lm: LanguageModel) -> list[list[int]]:
+    return decoding.greedy(lm, prefixes(lm, _ROWS), stop=_STOP, max_new_tokens=_TOKENS).ids
+
+
+def _kept(lm: LanguageModel) -> list[list[int]]:
+    with _never_compact():
+        return _compacted(lm)
+
+
+def _full(lm: LanguageModel) -> list[list[int]]:
+    with _never_compact():
+        said = decoding.greedy(lm, prefixes(lm, _ROWS), max_new_tokens=_TOKENS)
+    return [ids[: growth.Ends(lm, _STOP).cut(ids)[0]] for ids in said.ids]
+
+
+@contextmanager
+def _never_compact() -> Iterator[None]:
+    before = growth.COMPACT_BELOW
+    growth.COMPACT_BELOW = 0.0
+    try:
+        yield
+    finally:
+        growth.COMPACT_BELOW = before

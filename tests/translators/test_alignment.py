@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from letter_encoder import LetterEncoder
+from torch import nn
+
+from torchnle import Features, LanguageAttribution
+from torchnle.errors import TranslatorMismatchError
+from torchnle.translators.alignment import AlignedTranslator
+from torchnle.translators.alignment_fit import _subset_mean, fit_captions, fit_class_names, fit_lens
+from torchnle.translators.ridge import RidgeMap
+
+WORDS = ["cat", "dog", "bird", "house", "tree", "ship"]
+COLOURS = torch.randn(len(WORDS), 8, generator=torch.Generator().manual_seed(0))
+
+
+def picture(*quadrants):
+    """An image of four flat quadrants, each in the colour of a word."""
+    rows = torch.stack([COLOURS[WORDS.index(word)] for word in quadrants]).view(2, 2, 8)
+    return rows.permute(2, 0, 1).repeat_interleave(4, 1).repeat_interleave(4, 2)
+
+
+def net():
+    """Two layers that see one quadrant each: 'first' (12 channels) and 'second' (16)."""
+    torch.manual_seed(1)
+    model = nn.Sequential()
+    model.add_module("first", nn.Conv2d(8, 12, 4, stride=4))
+    model.add_module("act", nn.Tanh())
+    model.add_module("second", nn.Conv2d(12, 16, 1))
+    return model.eval()
+
+
+def batches(count=24, size=6):
+    words = [WORDS[i % len(WORDS)] for i in range(count)]
+    for start in range(0, count, size):
+        part = words[start : start + size]
+        yield torch.stack([picture(word, word, word, word) for word in part]), part
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    with pytest.warns(UserWarning, match="channels"):
+        return fit_captions(net(), ["first", "second"], batches(2), LetterEncoder(), phrases=WORDS)
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return fit_captions(net(), ["first", "second"], batches(), LetterEncoder(), phrases=WORDS)
+
+
+def test_global_captions_carry_to_places(translator):
+    lang = LanguageAttribution(net(), ["first", "second"], translator)
+    image = picture("cat", "ship", "tree", "dog")[None]
+    for grids in lang.describe(image, where="all"):
+        assert [cell.text for cell in grids[0]] == ["cat", "ship", "tree", "dog"]
+    (joint,) = lang.describe(image, where="all", joint=True)
+    assert [cell.text for cell in joint] == ["cat", "ship", "tree", "dog"]
+    assert joint[0, 0].layer == "first+second"
+
+
+def test_scores_are_cosines_about_the_mean_of_the_targets(translator):
+    features = Features(torch.randn(2, 3, 12), "first")
+    scores = translator.score(features, WORDS)
+    fitted, encoder = translator.maps[0], translator.encoder
+    # one map is read alone, so its direction away from the targets' mean is compared
+    for row, vector in enumerate(features.rows):
+        for column, word in enumerate(WORDS):
+            away = fitted(vector[None])[0] - fitted.bias
+            text = encoder.encode([word])[0] - translator.center
+            assert scores[row, column].item() == pytest.approx(
+                F.cosine_similarity(away, text, 0).item(), abs=1e-5
+            )
+
+
+def test_the_report_says_how_well_each_layer_maps(translator):
+    reports = translator.card["maps"]
+    assert set(reports) == {"first", "second"}
+    assert all(report["loo_r2"] > 0.9 and report["samples"] == 48 for report in reports.values())
+
+
+def test_few_samples_are_told_and_still_finite(fitted):
+    assert fitted.score(Features(torch.randn(1, 1, 12), "first"), WORDS).isfinite().all()
+
+
+def test_a_vector_that_nothing_fits_is_unsure(translator):
+    far = AlignedTranslator(
+        {"first": translator.maps[0]}, LetterEncoder(), phrases=["zzz"], spread=1.0, sure_above=0.5
+    )
+    assert far.describe(Features(torch.randn(1, 1, 12), "first"))[0].unsure
+    image = picture("cat", "cat", "cat", "cat")[None]
+    assert not LanguageAttribution(net(), "first", translator).describe(image)[0].unsure
+
+
+def test_class_names_alone_teach_the_map():
+    weight = torch.randn(6, 10, generator=torch.Generator().manual_seed(2))
+    with pytest.warns(UserWarning, match="6 samples for 10 channels"):
+        translator = fit_class_names(weight, WORDS, LetterEncoder(), layer="head")
+    centred = weight - weight.mean(dim=0)
+    said = translator.describe(Features(3 * centred[:, None], "head"))
+    assert [d.text for d in said] == WORDS
+
+
+def test_a_lens_says_what_the_mapped_layer_says(translator):
+    images = (images for images, _ in batches())
+    only_second = AlignedTranslator(
+        {"second": translator.maps[1]}, translator.encoder, phrases=WORDS, spread=translator.spread
+    )
+    lens = fit_lens(net(), "first", images, only_second, "second")
+    image = picture("bird", "house", "tree", "dog")[None]
+    (grid,) = LanguageAttribution(net(), "first", lens).describe(image, where="all")
+    assert [cell.text for cell in grid] == ["bird", "house", "tree", "dog"]
+
+
+def test_subsets_keep_something_and_all_of_them_are_the_mean():
+    features = Features(torch.randn(4, 6, 3), "l", (2, 3))
+    generator = torch.Generator().manual_seed(0)
+    torch.testing.assert_close(_subset_mean(features, 1.1, generator), features.tokens.mean(1))
+    one = _subset_mean(features, 0.0, generator)
+    assert all(
+        any(torch.equal(row, token) for token in image)
+        for row, image in zip(one, features.tokens, strict=True)
+    )
+
+
+class TestRefusals:
+    def test_nothing_to_say_with(self):
+        with pytest.raises(ValueError, match="without either nothing can be said"):
+            AlignedTranslator({"l": RidgeMap(3, 26)}, LetterEncoder())
+
+    def test_spaces_of_different_width(self):
+        with pytest.raises(ValueError, match="must share one space"):
+            AlignedTranslator({"l": RidgeMap(3, 5)}, LetterEncoder(), phrases=WORDS)
+
+    def test_a_prior_of_cosines(self, translator):
+        with pytest.raises(ValueError, match="no prior"):
+            translator.score(Features(torch.randn(1, 1, 12), "first"), WORDS, prior=True)
+
+    def test_a_decoder_that_is_not_there(self, translator):
+        with pytest.raises(ValueError, match="has no decoder"):
+            translator.score(Features(torch.randn(1, 1, 12), "first"), WORDS, through="decoder")
+
+    def test_another_width(self, translator):
+        with pytest.raises(TranslatorMismatchError):
+            translator.describe(Features(torch.randn(1, 1, 7), "third"))
+
+    def test_captions_that_do_not_pair(self):
+        with pytest.raises(ValueError, match="1 captions came with 2 images"):
+            fit_captions(net(), "first", [(torch.rand(2, 8, 8, 8), ["cat"])], LetterEncoder(), phrases=WORDS)

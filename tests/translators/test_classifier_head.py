@@ -1,0 +1,380 @@
+"""The head and its features are found by numbers, on models that were never named to the finder."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from torchnle.features import Features
+from torchnle.layouts import hints_for
+from torchnle.taps import first_tensor, record_with_output
+from torchnle.translators.classifier_head import Neck, find_head
+from torchnle.translators.head_trace import difference, trace
+
+SIZE = (96, 128)
+
+
+def images(size=SIZE, channels=3):
+    return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(1))
+
+
+def trained_looking(model):
+    """Untrained models have heads of zeros and statistics of nothing; these are neither."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+def read_back(model, head, example, where=None):
+    """What the head receives, by a second forward and the public path alone; and the model's logits."""
+    with torch.no_grad():
+        (activation,), output = record_with_output(model, [head.tap], example)
+        features = Features.from_activation(
+            activation,
+            head.tap.name,
+            batch_size=len(example),
+            input_size=tuple(example.shape[2:]),
+            layout=head.layout,
+            num_prefix_tokens=head.num_prefix_tokens,
+            hints=hints_for(model, head.tap.module, head.tap.at),
+        )
+        return head.read(features, where), first_tensor(getattr(output, "logits", output))
+
+
+def scores(head, features):
+    return F.linear(features.rows, head.weight, head.bias)
+
+
+def check(model, *, head_name, tap, pooling, places, at="output", size=SIZE):
+    """Find the head, compare what was chosen, and check by numbers that it gives the logits."""
+    example = images(size)
+    head = find_head(trained_looking(model), example)
+    assert (head.head_name, head.tap.name, head.tap.at, head.pooling) == (head_name, tap, at, pooling)
+    features, logits = read_back(model, head, example)
+    assert logits.abs().max() > 0
+    torch.testing.assert_close(
+        scores(head, features), logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max())
+    )
+    if places is not None:
+        everywhere = read_back(model, head, example, "all")[0]
+        assert everywhere.grid == places
+        if pooling == "mean" and head.neck is None:
+            mean = scores(head, everywhere).view(*logits.shape[:1], -1, logits.shape[1]).mean(1)
+            torch.testing.assert_close(mean, logits, rtol=1e-3, atol=1e-4 * float(logits.abs().max()))
+    assert f"'{head_name}'" in head.summary
+    return head
+
+
+class Small(nn.Module):
+    """A small classifier whose way from map to logits the tests write themselves."""
+
+    def __init__(self, finish, classes=5):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2)
+        self.act = nn.ReLU(inplace=True)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.drop = nn.Dropout(0.5)
+        self.norm = nn.BatchNorm1d(8)
+        self.fc = nn.Linear(8, classes)
+        self.finish = finish
+
+    def forward(self, x):
+        return self.finish(self, self.conv(x))
+
+
+SMALL = {"head_name": "fc", "pooling": "mean", "places": (4, 6), "size": (9, 13)}
+
+
+class TestWaysToPool:
+    def test_a_module(self):
+        check(Small(lambda m, x: m.fc(m.pool(m.act(x)).flatten(1))), tap="act", **SMALL)
+
+    def test_a_function(self):
+        check(Small(lambda m, x: m.fc(m.act(x).mean((2, 3)))), tap="act", **SMALL)
+
+    def test_an_activation_by_function_before_a_pooling_module(self):
+        check(Small(lambda m, x: m.fc(m.pool(F.elu(x)).flatten(1))), tap="pool", at="input", **SMALL)
+
+    def test_an_activation_that_runs_twice(self):
+        model = Small(lambda m, x: m.fc(m.pool(m.act(m.act(x) - 0.1)).flatten(1)))
+        check(model, tap="pool", at="input", **SMALL)
+
+    @pytest.mark.parametrize(("function", "module"), [(F.relu, nn.ReLU), (F.silu, nn.SiLU)])
+    def test_activation_and_mean_both_by_function(self, function, module):
+        head = check(Small(lambda m, x: m.fc(function(x).mean((2, 3)))), tap="conv", **SMALL)
+        assert isinstance(head.pointwise, module)
+        assert f"after {module.__name__}" in head.summary
+
+    def test_channel_last_maps(self):
+        class Last(nn.Sequential):
+            def forward(self, x):
+                return self[2](self[1](self[0](x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+        model = Last(nn.Conv2d(3, 8, 3, stride=2), nn.LayerNorm(8), nn.Linear(8, 5))
+        head = check(model, head_name="2", tap="1", pooling="mean", places=(4, 6), size=(9, 13))
+        assert head.layout == "NHWC"
+
+    def test_dropout_and_norm_between_mean_and_head(self):
+        model = Small(lambda m, x: m.fc(m.norm(m.drop(m.pool(m.act(x)).flatten(1))))).train()
+        head = check(model, tap="act", **SMALL)
+        assert [type(step) for step in head.neck.steps] == [nn.BatchNorm1d]
+        assert "through BatchNorm1d (exact for whole images" in head.summary
+        assert all(module.training for module in model.modules())
+
+    def test_a_convolution_on_the_map_is_a_head_too(self):
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        check(model, head_name="1", tap="0", pooling="mean", places=(4, 6), size=(9, 13))
+
+    @pytest.mark.parametrize("prefix", [0, 1, 5])
+    def test_tokens_averaged_behind_others(self, prefix):
+        class Tokens(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed, self.norm, self.fc = (
+                    nn.Conv2d(3, 8, 8, stride=8),
+                    nn.LayerNorm(8),
+                    nn.Linear(8, 5),
+                )
+
+            def forward(self, x):
+                x = self.embed(x).flatten(2).transpose(1, 2)
+                front = x[:, :prefix] * 2 if prefix else x[:, :0]
+                return self.fc(self.norm(torch.cat([front, x], 1))[:, prefix:].mean(1))
+
+        head = check(Tokens(), head_name="fc", tap="norm", pooling="mean", places=(6, 8), size=(48, 64))
+        assert head.num_prefix_tokens == prefix
+
+    def test_a_class_token(self):
+        class Token(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed, self.norm, self.fc = (
+                    nn.Conv2d(3, 8, 8, stride=8),
+                    nn.LayerNorm(8),
+                    nn.Linear(8, 5),
+                )
+
+            def forward(self, x):
+                x = self.embed(x).flatten(2).transpose(1, 2)
+                return self.fc(self.norm(torch.cat([x.square().mean(1, keepdim=True), x], 1))[:, 0])
+
+        head = check(Token(), head_name="fc", tap="norm", pooling="token", places=(6, 8), size=(48, 64))
+        assert "It receives the first of the 49 tokens" in head.summary
+
+
+class TestWithoutPlaces:
+    @pytest.mark.parametrize(
+        "finish",
+        [
+            lambda m, x: m.fc(x.amax((2, 3))),
+            lambda m, x: m.fc((x * x.softmax(1)).sum((2, 3))),
+            lambda m, x: m.fc(x[:, :, 0, 0]),
+        ],
+    )
+    def test_other_pooling_falls_back_to_the_vector_and_says_so(self, finish):
+        head = check(Small(finish), head_name="fc", tap="fc", at="input", pooling="none", places=None)
+        assert "only whole images can be read" in head.summary
+        assert head.neck is None
+
+    def test_flattened_maps(self):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
+        check(model, head_name="3", tap="3", at="input", pooling="none", places=None, size=(8, 8))
+
+    def test_an_example_too_small_to_have_places(self):
+        model = Small(lambda m, x: m.fc(m.pool(m.act(x)).flatten(1)))
+        check(model, head_name="fc", tap="fc", at="input", pooling="none", places=None, size=(3, 3))
+
+
+class TestRefusals:
+    def test_another_number_of_class_names(self):
+        model = Small(lambda m, x: m.fc(x.mean((2, 3))))
+        assert find_head(model, images(), 5).weight.shape == (5, 8)
+        with pytest.raises(ValueError, match=r"'fc' has 5 classes, but 7 class names"):
+            find_head(model, images(), 7)
+
+    @pytest.mark.parametrize(
+        "finish",
+        [
+            lambda m, x: m.fc(x.mean((2, 3))) * 2,
+            lambda m, x: F.normalize(x.mean((2, 3))) @ m.fc.weight.T,
+            lambda m, x: m.fc(x.mean((2, 3))).softmax(1),
+        ],
+    )
+    def test_logits_that_no_layer_gives(self, finish):
+        with pytest.raises(ValueError, match="no linear layer of Small gives its 5 logits by itself"):
+            find_head(Small(finish), images())
+
+    def test_the_layers_of_that_size_are_named(self):
+        model = nn.ModuleDict({"a": nn.Linear(3, 5), "b": nn.Linear(3, 5)})
+        model.forward = lambda x: (model["a"](x.mean((2, 3))) + model["b"](x.amax((2, 3)))) / 2
+        with pytest.raises(ValueError, match=r"layers of that size: a, b"):
+            find_head(model, images())
+
+    def test_outputs_that_are_no_logits(self):
+        with pytest.raises(ValueError, match=r"Conv2d gave shape \(2, 4, 94, 126\)"):
+            find_head(nn.Conv2d(3, 4, 3), images())
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+    def test_scripted_models(self):
+        with pytest.raises(RuntimeError, match="TorchScript"):
+            find_head(torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(12, 2))), images((2, 2)))
+
+    def test_no_hook_survives(self):
+        model = Small(lambda m, x: m.fc(x.mean((2, 3))))
+        for example in (images(), images(channels=4)):
+            try:
+                find_head(model, example)
+            except RuntimeError:
+                assert example.shape[1] == 4
+            assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+class TestNeck:
+    def test_rows_take_the_shapes_of_the_model(self):
+        torch.manual_seed(0)
+        norm, conv = nn.GroupNorm(2, 4), nn.Conv2d(4, 3, 1)
+        rows = torch.randn(6, 4)
+        expected = torch.cat([conv(norm(row.view(1, 4, 1, 1))).view(1, 3) for row in rows])
+        torch.testing.assert_close(Neck([norm, conv], [(4, 1, 1), (4, 1, 1)])(rows), expected)
+
+    def test_it_never_trains(self):
+        norm = nn.BatchNorm1d(2).train()
+        assert torch.allclose(Neck([norm], [(2,)])(torch.ones(1, 2)), torch.ones(1, 2), atol=1e-4)
+        assert norm.training
+        assert norm.num_batches_tracked == 0
+
+
+def test_difference_is_relative_and_knows_zeros():
+    zeros = torch.zeros(3)
+    assert difference(zeros, zeros) == 0
+    assert difference(torch.ones(3), zeros) > 1e30
+    assert difference(torch.tensor([2.0, 1.0]), torch.tensor([4.0, 1.0])) == 0.5
+
+
+def test_half_precision_models():
+    model = Small(lambda m, x: m.fc(m.norm(m.pool(m.act(x)).flatten(1))))
+    head = find_head(trained_looking(model).to(torch.bfloat16), images().to(torch.bfloat16))
+    assert (head.tap.name, head.pooling) == ("act", "mean")
+    assert len(head.neck.steps) == 1
+
+
+def test_a_trace_is_one_forward_without_gradients():
+    model = Small(lambda m, x: m.fc(m.act(x).mean((2, 3))))
+    runs = []
+    model.register_forward_hook(lambda *_: runs.append(torch.is_grad_enabled()))
+    assert [call.name for call in trace(model, images()).calls][-1] == "fc"
+    assert runs == [False]
+
+
+def torchvision(name, **kwargs):
+    return lambda: getattr(pytest.importorskip("torchvision.models"), name)(num_classes=7, **kwargs)
+
+
+def timm(name, **kwargs):
+    return lambda: pytest.importorskip("timm").create_model(name, num_classes=7, **kwargs)
+
+
+def transformers(name, config, **kwargs):
+    def build():
+        library = pytest.importorskip("transformers")
+        return getattr(library, name)(getattr(library, config)(num_labels=7, **kwargs))
+
+    return build
+
+
+def efficientnet_lite():
+    return pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+
+
+TINY_VIT = {"image_size": (64, 96), "patch_size": 16, "hidden_size": 32, "num_hidden_layers": 2}
+TINY_VIT |= {"num_attention_heads": 2, "intermediate_size": 64}
+TINY_CONV = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
+#: id -> how to build it, what must be found: head, features, pooling, places, the neck's modules, at, size.
+MODELS = {
+    "tv resnet18": (torchvision("resnet18"), "fc", "layer4", "mean", (3, 4)),
+    "tv mobilenet_v3_small": (
+        torchvision("mobilenet_v3_small"), "classifier.3", "features", "mean", (3, 4), ["Linear", "Hardswish"]
+    ),
+    "tv efficientnet_b0": (torchvision("efficientnet_b0"), "classifier.1", "features", "mean", (3, 4)),
+    "tv convnext_tiny": (
+        torchvision("convnext_tiny"), "classifier.2", "features", "mean", (3, 4), ["LayerNorm2d"]
+    ),
+    "tv densenet121": (torchvision("densenet121"), "classifier", "features", "mean", (3, 4)),
+    "tv regnet_y_400mf": (torchvision("regnet_y_400mf"), "fc", "trunk_output", "mean", (3, 4)),
+    "tv shufflenet": (torchvision("shufflenet_v2_x0_5"), "fc", "conv5", "mean", (3, 4)),
+    "tv swin_t": (torchvision("swin_t"), "head", "permute", "mean", (3, 4)),
+    "tv vit_b_16": (
+        torchvision("vit_b_16", image_size=64),
+        "heads.head", "encoder", "token", (4, 4), [], "output", (64, 64),
+    ),
+    "tv vgg11": (
+        torchvision("vgg11", init_weights=False), "classifier.6", "classifier.6", "none", None, [], "input"
+    ),
+    "timm resnet18": (timm("resnet18"), "fc", "layer4", "mean", (3, 4)),
+    "timm vit_tiny": (timm("vit_tiny_patch16_224", img_size=SIZE), "head", "norm", "token", (6, 8)),
+    "timm vit_tiny averaged": (
+        timm("vit_tiny_patch16_224", img_size=SIZE, global_pool="avg"),
+        "head", "blocks", "mean", (6, 8), ["LayerNorm"],
+    ),
+    "timm convnext_atto": (timm("convnext_atto"), "head.fc", "stages", "mean", (3, 4), ["LayerNorm2d"]),
+    "timm swin_tiny": (
+        timm("swin_tiny_patch4_window7_224", img_size=SIZE), "head.fc", "norm", "mean", (3, 4)
+    ),
+    "timm mobilenetv3_small": (
+        timm("mobilenetv3_small_050"), "classifier", "blocks", "mean", (3, 4), ["Conv2d", "Hardswish"]
+    ),
+    "timm efficientnet_lite0": (timm("efficientnet_lite0"), "classifier", "bn2", "mean", (3, 4)),
+    "timm bit resnet": (timm("resnetv2_50x1_bit"), "head.fc", "norm", "mean", (3, 4)),
+    "hf resnet": (
+        transformers("ResNetForImageClassification", "ResNetConfig", embedding_size=8, **TINY_CONV),
+        "classifier.1", "resnet.encoder.stages.3", "mean", (3, 4),
+    ),
+    "hf vit": (
+        transformers("ViTForImageClassification", "ViTConfig", **TINY_VIT),
+        "classifier", "vit.layernorm", "token", (4, 6), [], "output", (64, 96),
+    ),
+    "hf convnextv2": (
+        transformers("ConvNextV2ForImageClassification", "ConvNextV2Config", **TINY_CONV),
+        "classifier", "convnextv2.encoder.stages.3", "mean", (3, 4), ["LayerNorm"],
+    ),
+    "hf swin": (
+        transformers(
+            "SwinForImageClassification", "SwinConfig",
+            image_size=64, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4,
+        ),
+        "classifier", "swin.layernorm", "mean", (8, 8), [], "output", (64, 64),
+    ),
+    "efficientnet-lite0": (efficientnet_lite, "_fc", "_avg_pooling", "mean", (3, 4), [], "input"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_in_the_wild(name):
+    build, head_name, tap, pooling, places, *rest = MODELS[name]
+    neck, at, size = (*rest, *([], "output", SIZE)[len(rest) :])
+    head = check(build(), head_name=head_name, tap=tap, pooling=pooling, places=places, at=at, size=size)
+    assert [type(step).__name__ for step in (head.neck.steps if head.neck else [])] == neck
+
+
+def test_two_averaged_heads_are_named():
+    model = trained_looking(timm("deit_tiny_distilled_patch16_224", img_size=SIZE)())
+    with pytest.raises(ValueError, match="layers of that size: head, head_dist"):
+        find_head(model, images())
+
+
+def test_densenet_applies_its_last_relu_by_function():
+    head = find_head(torchvision("densenet121")(), images())
+    assert isinstance(head.pointwise, nn.ReLU)
+
+
+def test_the_embedded_default_has_49_places_at_its_own_size():
+    head = find_head(efficientnet_lite(), images((224, 224)), 1000)
+    assert head.weight.shape == (1000, 1280)
+    assert "over the 7x7 places of the input of '_avg_pooling'" in head.summary

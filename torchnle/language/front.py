@@ -1,0 +1,65 @@
+"""Best-first search through the tree of some texts, on one row."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from torchnle.language.trie import Trie
+
+
+class Tree:
+    """The tree of the texts, with what can still be won below each of its places (0 = before all texts)."""
+
+    def __init__(self, ids: list[list[int]], offsets: list[float]) -> None:
+        self.trie = Trie.build(ids)
+        self.offsets = offsets
+        self.paths: list[list[int]] = [[]]
+        self.best_below = [-float("inf")] * (len(self.trie.tokens) + 1)
+        for token, parent in zip(self.trie.tokens, self.trie.parents, strict=True):
+            self.paths.append([*self.paths[parent + 1], token])
+        numbers = {tuple(path): place for place, path in enumerate(self.paths)}
+        self.places = [
+            [numbers.get((*self.paths[place], token)) for token in tokens]
+            for place, tokens in enumerate(self.trie.children)
+        ]
+        self.ending: dict[tuple[int, ...], list[int]] = {}
+        for number, text in enumerate(ids):
+            self.ending.setdefault(tuple(text), []).append(number)
+            for length in range(len(text)):
+                place = numbers[tuple(text[:length])]
+                self.best_below[place] = max(self.best_below[place], offsets[number])
+
+
+class Front:
+    """What is known on one row: the best whole texts, and the beginnings that may yet beat them."""
+
+    def __init__(self, tree: Tree, k: int) -> None:
+        self.tree, self.k = tree, k
+        self.whole: list[tuple[float, int]] = []  # a heap of (score, minus the text's number), worst first
+        self.open: list[tuple[float, int, float]] = []  # a heap of (minus the bound, place, score)
+
+    def extend(self, place: int, score: float, log_probs: Sequence[float]) -> None:
+        """Take in the log-probabilities of the tokens after a place."""
+        tree = self.tree
+        for token, below, log_prob in zip(
+            tree.trie.children[place], tree.places[place], log_probs, strict=True
+        ):
+            total = score + log_prob
+            if below is not None:
+                heapq.heappush(self.open, (-(total + tree.best_below[below]), below, total))
+            for number in tree.ending.get((*tree.paths[place], token), ()):
+                heapq.heappush(self.whole, (total + tree.offsets[number], -number))
+                if len(self.whole) > self.k:
+                    heapq.heappop(self.whole)
+
+    def next(self) -> tuple[int, float] | None:
+        """The beginning to read next, and its score; None where no text below any can be among the best."""
+        if not self.open or (len(self.whole) == self.k and -self.open[0][0] < self.whole[0][0]):
+            return None
+        _, place, score = heapq.heappop(self.open)
+        return place, score
+
+    def ranked(self) -> list[tuple[int, float]]:
+        """The best texts and their scores, best first, equals by number."""
+        return [(-number, score) for score, number in sorted(self.whole, reverse=True)]

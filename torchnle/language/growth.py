@@ -1,0 +1,103 @@
+"""Texts that grow together, a token a step, and leave the batch when they are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language.model import LanguageModel
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
+
+#: Rows are taken out of the batch when fewer than this share of it is unfinished. Moving the keys and
+#: values costs about as much as the steps it saves when this is near one.
+COMPACT_BELOW = 0.5
+
+#: Picks the next tokens: from hidden states (R, W), the numbers (R,) of their rows, and the step, to tokens
+#: (R,) and their log-probabilities (R,).
+Choose: TypeAlias = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+class Ends:
+    """Where a text ends.
+
+    Args:
+        lm: The language model, whose end-of-text tokens end a text.
+        stop: A string that ends a text; None for none.
+    """
+
+    def __init__(self, lm: LanguageModel, stop: str | None) -> None:
+        self.eos = lm.eos_ids
+        self.stop = stop
+        self.spell = lm.detokenize
+
+    def reached(self, ids: list[int]) -> bool:
+        """Whether the last token ended the text."""
+        return ids[-1] in self.eos or (self.stop is not None and self.stop in self.spell(ids))
+
+    def cut(self, ids: list[int]) -> tuple[int, str]:
+        """How many of the tokens the text before its end needs, and that text without blanks at its end."""
+        kept = len(ids) - 1 if ids[-1] in self.eos else len(ids)
+        text = self.spell(ids[:kept])
+        if self.stop is None or self.stop not in text:
+            return kept, text
+        text = text[: text.index(self.stop)].rstrip()
+        while kept and self.spell(ids[: kept - 1]).startswith(text):
+            kept -= 1
+        return kept, text
+
+
+@dataclass
+class Row:
+    """One text while it grows."""
+
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    finished: bool = False
+
+
+def grow(
+    lm: LanguageModel,
+    hidden: Float[Tensor, "R W"],
+    cache: DynamicCache,
+    choose: Choose,
+    *,
+    ends: Ends,
+    max_new_tokens: int,
+) -> list[Row]:
+    """Continue every row until it ends.
+
+    Args:
+        lm: The language model.
+        hidden: What the head sees after each row's context.
+        cache: The keys and values of the contexts; used up.
+        choose: Picks the tokens.
+        ends: Where a text ends.
+        max_new_tokens: The most tokens of a text.
+    """
+    rows = [Row() for _ in range(hidden.shape[0])]
+    places = torch.arange(len(rows), device=hidden.device)  # the rows in the cache, finished or not
+    for step in range(max_new_tokens):
+        tokens, log_probs = choose(hidden, places, step)
+        batch = [rows[place] for place in places.tolist()]
+        for row, token, log_prob in zip(batch, tokens.tolist(), log_probs.tolist(), strict=True):
+            if row.finished:
+                continue
+            row.ids.append(token)
+            row.log_probs.append(log_prob)
+            row.finished = ends.reached(row.ids)
+        live = [place for place, row in enumerate(batch) if not row.finished]
+        if not live or step == max_new_tokens - 1:
+            break
+        if len(live) < COMPACT_BELOW * len(batch):
+            keep = torch.tensor(live, device=tokens.device)
+            cache.batch_select_indices(keep)
+            places, tokens = places[keep], tokens[keep]
+        hidden = lm.hidden(lm.embed(tokens[:, None]), cache=cache)[:, 0]
+    return rows

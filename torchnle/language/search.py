@@ -1,0 +1,150 @@
+"""The best texts of every row and the best rows of a text, exactly, without reading most of them.
+
+The log-probability of a text is a sum of terms that are never positive, so what a beginning has scored is an
+upper bound for every text that begins so. Beginnings are read best first, until the k-th best whole text is
+above every bound that is left; the rest need not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language.batching import batches, row_limit
+from torchnle.language.front import Front, Tree
+from torchnle.language.model import LanguageModel
+from torchnle.language.ranking import Ranking, check_k
+from torchnle.language.reader import Reader
+
+#: Rows that are read at a time by `top_rows`: more waste readings, fewer waste time.
+_AT_LEAST = 16
+
+
+@torch.no_grad()
+def top_texts(
+    lm: LanguageModel,
+    prefixes: Float[Tensor, "R P E"],
+    texts: Sequence[str],
+    k: int,
+    *,
+    prompt: str = "",
+    offsets: Float[Tensor, "T"] | None = None,
+    internal_batch_size: int | None = None,
+) -> Ranking:
+    """Find the `k` texts of highest log-probability on every row, as if all had been scored.
+
+    Args:
+        lm: The language model.
+        prefixes: One soft prompt a row, (R, P, E).
+        texts: T texts.
+        k: How many; at most T are found.
+        prompt: Words between the prefix and the texts.
+        offsets: Added to each text's log-probability (minus its prior, for one), (T,).
+        internal_batch_size: The most rows in the model at a time; None = what suits the device.
+
+    Raises:
+        TypeError: If `texts` is one string, or holds something else than strings.
+        ValueError: If `k` is not positive, a text is blank or too long, or the prefixes do not fit.
+    """
+    check_k(k)
+    ids = lm.tokenize(texts)
+    added = [0.0] * len(ids) if offsets is None else offsets.tolist()
+    tree, found, extensions = Tree(ids, added), [], 0
+    for batch in batches(prefixes, internal_batch_size):
+        fronts, count = _search(Reader(lm, batch, prompt, max(map(len, ids))), tree, k)
+        extensions += count
+        found += [front.ranked() for front in fronts]
+    kept = min(k, len(ids))
+    numbers = torch.tensor([[i for i, _ in row] for row in found], dtype=torch.long).view(-1, kept)
+    scores = torch.tensor([[score for _, score in row] for row in found]).view(-1, kept)
+    exhaustive = len(prefixes) * len(tree.trie.tokens)
+    return Ranking(numbers.to(lm.device), scores.to(lm.device), extensions, exhaustive)
+
+
+@torch.no_grad()
+def top_rows(
+    lm: LanguageModel,
+    prefixes: Float[Tensor, "R P E"],
+    text: str,
+    k: int,
+    *,
+    prompt: str = "",
+    internal_batch_size: int | None = None,
+) -> Ranking:
+    """Find the `k` rows on which a text has the highest log-probability, as if all had been scored.
+
+    Args:
+        lm: The language model.
+        prefixes: One soft prompt a row, (R, P, E); their keys and values are kept in memory meanwhile.
+        text: The text.
+        k: How many; at most R are found.
+        prompt: Words between the prefix and the text.
+        internal_batch_size: The most rows in the model at a time; None = what suits the device.
+
+    Raises:
+        TypeError: If `text` is no string.
+        ValueError: If `k` is not positive, the text is blank or too long, or the prefixes do not fit.
+    """
+    check_k(k)
+    (ids,) = lm.tokenize([text])
+    limit = row_limit(internal_batch_size, prefixes)
+    readers = [Reader(lm, batch, prompt, len(ids)) for batch in batches(prefixes, limit)]
+    bounds = torch.cat([reader.first(ids[0]) for reader in readers]) if readers else prefixes.new_zeros(0)
+    if len(ids) == 1:
+        return Ranking.of(bounds, k)
+    scores, order, read = torch.full_like(bounds, -torch.inf), bounds.argsort(descending=True), 0
+    while read < len(order):
+        threshold = scores.topk(min(k, len(scores))).values[-1]
+        step = order[read : read + min(limit, max(k, _AT_LEAST))]
+        step = step[bounds[step] >= threshold]
+        if not len(step):
+            break
+        read += len(step)
+        for number, reader in enumerate(readers):
+            rows = step[step // limit == number]
+            if len(rows):
+                scores[rows] = bounds[rows] + reader.rest(rows - number * limit, ids)
+    ranking = Ranking.of(scores, k)
+    return Ranking(ranking.indices, ranking.scores, read, len(order))
+
+
+def _search(reader: Reader, tree: Tree, k: int) -> tuple[list[Front], int]:
+    fronts = [Front(tree, k) for _ in range(len(reader.root))]
+    beginnings = [(row, 0, 0.0) for row in range(len(fronts))]
+    hidden, extensions = reader.root, 0
+    while beginnings:
+        for (row, place, score), known in zip(
+            beginnings, _children(reader, tree, hidden, [place for _, place, _ in beginnings]), strict=True
+        ):
+            fronts[row].extend(place, score, known)
+        wanted = [(row, front.next()) for row, front in enumerate(fronts)]
+        beginnings = [(row, *beginning) for row, beginning in wanted if beginning is not None]
+        if beginnings:
+            hidden = _read_ends(
+                reader, [row for row, _, _ in beginnings], [tree.paths[p] for _, p, _ in beginnings]
+            )
+        extensions += len(beginnings)
+    return fronts, extensions
+
+
+def _read_ends(reader: Reader, rows: list[int], paths: list[list[int]]) -> Float[Tensor, "B W"]:
+    """The hidden state at the end of each path."""
+    hidden = reader.read(torch.tensor(rows, device=reader.root.device), paths)
+    ends = torch.tensor([len(path) - 1 for path in paths], device=hidden.device)
+    return hidden[torch.arange(len(rows), device=hidden.device), ends]
+
+
+def _children(
+    reader: Reader, tree: Tree, hidden: Float[Tensor, "B W"], places: list[int]
+) -> list[list[float]]:
+    """The log-probabilities of the tokens that follow each place."""
+    tokens = [tree.trie.children[place] for place in places]
+    sizes = [len(each) for each in tokens]
+    owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(hidden.device)
+    flat = torch.tensor([token for each in tokens for token in each], device=hidden.device)
+    found = iter(reader.log_probs(hidden, owner, flat).tolist())
+    return [list(islice(found, size)) for size in sizes]

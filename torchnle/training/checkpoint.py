@@ -1,0 +1,33 @@
+"""Checkpoints that are whole or absent, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint beside its place and move it there.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "new" / "run.pt"
+        >>> save({"step": 3}, path)
+        >>> load(path)
+        {'step': 3}
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    torch.save(state, unfinished)
+    os.replace(unfinished, path)
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint (tensors and plain values only); None where there is none."""
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state

@@ -1,0 +1,254 @@
+"""Train a text decoder on text alone: first to hold the words, then to make the language model say them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from torchnle.language.loss import ids_log_probs
+from torchnle.language.model import LanguageModel
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.training import checkpoint
+from torchnle.translators.text_decoder import PROMPT, STOP, PrefixFromSentence, TextDecoder
+
+#: How many batches are drawn together and sorted by length, so that little padding is computed.
+_BUCKET = 8
+#: Whose embeddings the prefix starts at.
+_FIRST_WORDS = " a photo of the thing there"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run, beside texts, encoder and language model.
+
+    Args:
+        steps: Steps through the language model.
+        batch_size: Texts a step.
+        learning_rate: The peak of a warm-up and cosine schedule (AdamW).
+        warmup: Steps of linear warm-up.
+        weight_decay: AdamW's.
+        noise: Gaussian noise on standardised embeddings, of a size uniform in [0, noise] for each text.
+        clip: The most norm of a gradient.
+        word_steps: Steps before, without the language model, that teach each prefix vector the embedding of
+            the text's token at its place.
+        word_batch_size: Texts a step there.
+        word_learning_rate: Peak learning rate there.
+        prompt: What follows the prefix.
+        stop: What ends a text; a text is trained to be followed by it.
+        prefix_length: The number of prefix vectors.
+        hidden: The network's hidden width.
+        seed: Seeds weights, order and noise.
+    """
+
+    steps: int = 1600
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warmup: int = 50
+    weight_decay: float = 0.01
+    noise: float = 0.5
+    clip: float = 1.0
+    word_steps: int = 1500
+    word_batch_size: int = 512
+    word_learning_rate: float = 2e-3
+    prompt: str = PROMPT
+    stop: str = STOP
+    prefix_length: int = 6
+    hidden: int = 1024
+    seed: int = 0
+
+
+def train(
+    texts: Sequence[str],
+    encoder: TextEncoder,
+    language_model: LanguageModel,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
+    checkpoint_every: int = 100,
+) -> TextDecoder:
+    """Train a decoder; a run that was killed goes on from its last checkpoint to the same weights.
+
+    Args:
+        texts: The corpus.
+        encoder: Gives the embeddings that the decoder will read.
+        language_model: Frozen; gradients pass through it.
+        recipe: All settings.
+        folder: For the checkpoint.
+        report: Called with the step and its loss in nats a token.
+        checkpoint_every: Steps between checkpoints.
+
+    Raises:
+        ValueError: If there are fewer texts than a batch, or the checkpoint is of another recipe.
+        FloatingPointError: If the loss is not finite; the last checkpoint is kept.
+    """
+    if len(texts) < recipe.batch_size * _BUCKET:
+        raise ValueError(
+            f"{len(texts)} texts are too few; at least {recipe.batch_size * _BUCKET} are needed."
+        )
+    embeddings = encoder.encode(texts, batch_size=256).cpu()
+    tokens = targets(language_model, texts, recipe.stop)
+    run = _Run(language_model, recipe, embeddings, tokens, folder / "checkpoint.pt")
+    for step in run.steps():
+        loss = run.step(step)
+        report({"step": step, "loss": loss})
+        if (step + 1) % checkpoint_every == 0 or step + 1 == run.total:
+            run.save(step + 1)
+    return TextDecoder(
+        run.network,
+        language_model,
+        encoder=encoder.reference,
+        prompt=recipe.prompt,
+        stop=recipe.stop,
+    ).eval()
+
+
+def text_loss(
+    network: PrefixFromSentence,
+    language_model: LanguageModel,
+    embeddings: Float[Tensor, "B k"],
+    tokens: Sequence[Sequence[int]],
+    *,
+    prompt: str = PROMPT,
+    noise: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Mean negative log-probability of the texts' tokens (and the line break that ends them), in nats."""
+    log_probs = ids_log_probs(language_model, network(embeddings, noise), tokens, prompt=prompt)
+    return -log_probs.sum() / sum(map(len, tokens))
+
+
+def targets(language_model: LanguageModel, texts: Sequence[str], stop: str = STOP) -> list[list[int]]:
+    """The tokens that follow the prompt: a text after a space, and what ends it."""
+    word = language_model.tokenize([" a"])[0]
+    end = language_model.tokenize([f" a{stop}"])[0][len(word) :]
+    return [[*ids, *end] for ids in language_model.tokenize([f" {text}" for text in texts])]
+
+
+class _Run:
+    """The state of one run: network, optimiser, and where it was."""
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        recipe: Recipe,
+        embeddings: Float[Tensor, "T k"],
+        tokens: list[list[int]],
+        path: Path,
+    ) -> None:
+        self.language_model, self.recipe, self.path = language_model, recipe, path
+        self.embeddings, self.tokens = embeddings, tokens
+        torch.manual_seed(recipe.seed)
+        self.network = _fresh_network(language_model, recipe, embeddings)
+        self.optimiser = self._new_optimiser(recipe.word_learning_rate)
+        self.total = recipe.word_steps + recipe.steps
+        self.done = self._resume()
+
+    def steps(self) -> Iterator[int]:
+        return iter(range(self.done, self.total))
+
+    def step(self, step: int) -> float:
+        recipe = self.recipe
+        torch.manual_seed(recipe.seed + 1 + step)
+        if step == recipe.word_steps:
+            self.optimiser = self._new_optimiser(recipe.learning_rate)
+        loss = self._word_loss(step) if step < recipe.word_steps else self._text_loss(step)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss of step {step} is {loss.item()}; kept: {self.path}")
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate(step)
+        self.optimiser.step()
+        return loss.item()
+
+    def save(self, done: int) -> None:
+        state = {
+            "recipe": asdict(self.recipe),
+            "done": done,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        checkpoint.save(state, self.path)
+
+    def _resume(self) -> int:
+        state = checkpoint.load(self.path)
+        if state is None:
+            return 0
+        if state["recipe"] != asdict(self.recipe):
+            raise ValueError(f"'{self.path}' is of another recipe; pass another folder, or delete it.")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        return int(state["done"])
+
+    def _new_optimiser(self, learning_rate: float) -> torch.optim.AdamW:
+        weight_decay = self.recipe.weight_decay
+        return torch.optim.AdamW(self.network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+
+    def _learning_rate(self, step: int) -> float:
+        recipe = self.recipe
+        if step < recipe.word_steps:
+            at, total, peak = step, recipe.word_steps, recipe.word_learning_rate
+        else:
+            at, total, peak = step - recipe.word_steps, recipe.steps, recipe.learning_rate
+        return peak * min(1.0, (at + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * at / total)) + 1e-6
+
+    def _word_loss(self, step: int) -> Float[Tensor, ""]:
+        """Squared error of each prefix vector to the embedding of the token at its place, in variances."""
+        source = random.Random(self.recipe.seed * 1_000_003 + step)
+        chosen = source.choices(range(len(self.tokens)), k=self.recipe.word_batch_size)
+        words = self.language_model.embed(self._first_tokens(chosen)).float()
+        prefixes = self.network(self.embeddings[chosen], self.recipe.noise)
+        table = self.language_model.embed(torch.arange(self.language_model.vocab_size))
+        loss: Tensor = ((prefixes - words) / table.float().std()).square().mean()
+        return loss
+
+    def _first_tokens(self, chosen: Sequence[int]) -> Int[Tensor, "B P"]:
+        length = self.recipe.prefix_length
+        rows = [self.tokens[i][:length] for i in chosen]
+        return torch.tensor([row + row[-1:] * (length - len(row)) for row in rows])
+
+    def _text_loss(self, step: int) -> Float[Tensor, ""]:
+        chosen = self._batch(step)
+        tokens = [self.tokens[i] for i in chosen]
+        return text_loss(
+            self.network,
+            self.language_model,
+            self.embeddings[chosen],
+            tokens,
+            prompt=self.recipe.prompt,
+            noise=self.recipe.noise,
+        )
+
+    def _batch(self, step: int) -> list[int]:
+        """Texts of like length, the same for the same step however the run was interrupted."""
+        size = self.recipe.batch_size
+        source = random.Random(self.recipe.seed * 1_000_003 + step // _BUCKET)
+        pool = source.sample(range(len(self.tokens)), size * _BUCKET)
+        pool.sort(key=lambda i: len(self.tokens[i]))
+        order = source.sample(range(_BUCKET), _BUCKET)
+        first = order[step % _BUCKET] * size
+        return pool[first : first + size]
+
+
+def _fresh_network(
+    language_model: LanguageModel, recipe: Recipe, embeddings: Float[Tensor, "T k"]
+) -> PrefixFromSentence:
+    network = PrefixFromSentence(
+        embeddings.shape[1],
+        language_model.width,
+        prefix_length=recipe.prefix_length,
+        hidden=recipe.hidden,
+    )
+    first = language_model.tokenize([_FIRST_WORDS])[0]
+    words = (first * recipe.prefix_length)[: recipe.prefix_length]
+    network.begin_at(language_model.embed(torch.tensor(words)).float(), embeddings)
+    return network

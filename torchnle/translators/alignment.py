@@ -1,0 +1,247 @@
+"""The aligned translator: a closed-form map into a sentence encoder's space, and a decoder that speaks it.
+
+The map is fitted per layer in seconds; the decoder was trained once, on text, and serves every backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from torchnle.description import Description
+from torchnle.features import Features
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.language.texts import check_texts
+from torchnle.translators.base import Translator
+from torchnle.translators.configuration import check_keys
+from torchnle.translators.ridge import RidgeMap
+from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.translators.text_decoder import TextDecoder
+
+
+class AlignedTranslator(Translator):
+    """Maps a layer's features among sentence embeddings; scores by cosine, speaks through a text decoder.
+
+    Ridge regression shrinks what it is unsure of towards the mean of its targets. The direction away from
+    that mean is what a feature says, so cosines are taken about it, and a vector is brought to the mean
+    distance of the targets before it is spoken.
+
+    Args:
+        maps: One fitted map a layer, by the layer's dotted name.
+        encoder: The frozen sentence encoder whose space is mapped to.
+        decoder: Speaks the encoder's space; without one, `describe` gives the nearest phrase.
+        phrases: What `describe` falls back on, and offers as runners-up.
+        spread: The mean distance of the targets from their mean.
+        sure_above: The least faithfulness, the cosine between the spoken text's embedding and the vector it
+            was to say, with which a description is vouched for.
+
+    Raises:
+        ValueError: If there is neither a decoder nor a phrase, or the widths of maps, encoder and decoder
+            differ.
+    """
+
+    score_kind: ClassVar[Literal["log_prob", "cosine"]] = "cosine"
+
+    def __init__(
+        self,
+        maps: Mapping[str, RidgeMap],
+        encoder: TextEncoder,
+        decoder: TextDecoder | None = None,
+        *,
+        phrases: Sequence[str] = (),
+        spread: float = 1.0,
+        sure_above: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if decoder is None and not phrases:
+            raise ValueError(
+                "pass a text decoder, or phrases to choose from; without either nothing can be said."
+            )
+        self.layers = tuple(maps)
+        self.maps = nn.ModuleList(maps.values())
+        self._frozen = (encoder, decoder)
+        self.phrases = tuple(dict.fromkeys(phrases))
+        self.spread = spread
+        self.sure_above = sure_above
+        self._check_widths()
+        self._phrase_vectors = encoder.encode(self.phrases) if self.phrases else None
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The frozen sentence encoder."""
+        return self._frozen[0]
+
+    @property
+    def decoder(self) -> TextDecoder | None:
+        """What speaks, if there is one."""
+        return self._frozen[1]
+
+    def embed(self, rows: Rows) -> Float[Tensor, "R k"]:
+        """The vectors of rows in the encoder's space, at the mean distance of the targets from their mean.
+
+        Several layers of a row are averaged as directions away from their means.
+        """
+        parts = [self._direction(slot, tokens.squeeze(1)) for slot, tokens in rows.tokens.items()]
+        direction = F.normalize(torch.stack(parts).mean(dim=0), dim=-1)
+        return self.center + self.spread * direction
+
+    @property
+    def center(self) -> Float[Tensor, "k"]:
+        """The mean of the targets, over the maps."""
+        return torch.stack([fitted.bias for fitted in self._maps().values()]).mean(dim=0)
+
+    def score(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+        through: Literal["space", "decoder"] = "space",
+    ) -> Float[Tensor, "rows texts"]:
+        """Score texts on rows.
+
+        Args:
+            features: The features of one layer or of several.
+            texts: The texts; thousands cost one matrix product in the space.
+            joint: Read the layers of a location together.
+            prior: With ``through="decoder"``, subtract the texts' log-probability under the language model.
+            internal_batch_size: The most rows in work at once.
+            through: "space" = cosines about the targets' mean; "decoder" = log-probabilities in nats.
+
+        Raises:
+            TranslatorMismatchError: If a layer fits no map.
+            ValueError: If a prior is asked of cosines, there is no decoder to ask, or a text is blank.
+        """
+        listed = check_texts(texts)
+        if through == "space" and prior:
+            raise ValueError("cosines have no prior to subtract; pass prior=False, or through='decoder'.")
+        groups = self._rows(features, joint)
+        if through == "decoder":
+            return self._spoken_scores(groups, listed, prior, internal_batch_size)
+        vectors = F.normalize(self.encoder.encode(listed).to(self.center) - self.center, dim=-1)
+        parts = [self.embed(r) - self.center for batch in batches(groups, internal_batch_size) for r in batch]
+        return F.normalize(torch.cat(parts), dim=-1) @ vectors.T
+
+    @torch.no_grad()
+    def describe(
+        self,
+        features: Features | Sequence[Features],
+        *,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Description]:
+        """Say every row, and say how faithful the words are.
+
+        The spoken text is embedded again; its cosine (about the targets' mean) to the mapped feature is the
+        description's score. Below `sure_above` the description is marked unsure. The nearest phrases come
+        with it; without a decoder the nearest one is the text.
+        """
+        rows = [r for batch in batches(self._rows(features, joint), internal_batch_size) for r in batch]
+        vectors = torch.cat([self.embed(r) for r in rows])
+        places = [(r.layer, image, location) for r in rows for image, location in r.places]
+        near = self._nearest(vectors)
+        texts = [phrases[0][0] for phrases in near] if self.decoder is None else self._say(vectors)
+        scores = self._faithfulness(texts, vectors).tolist()
+        return [
+            Description(text, score, "cosine", layer, image, location, phrases, score < self.sure_above)
+            for text, score, phrases, (layer, image, location) in zip(
+                texts, scores, near, places, strict=True
+            )
+        ]
+
+    def _say(self, vectors: Float[Tensor, "R k"]) -> list[str]:
+        decoder = self.decoder
+        spoken = decoder.decode(vectors).texts if decoder is not None else []
+        return [text or "nothing it can name" for text in spoken]
+
+    def _nearest(self, vectors: Float[Tensor, "R k"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
+        if self._phrase_vectors is None:
+            return [()] * len(vectors)
+        phrases = F.normalize(self._phrase_vectors.to(vectors) - self.center, dim=-1)
+        cosines = F.normalize(vectors - self.center, dim=-1) @ phrases.T
+        best = cosines.topk(min(count, len(self.phrases)), dim=1)
+        return [
+            tuple((self.phrases[i], c) for i, c in zip(indices, values, strict=True))
+            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def _faithfulness(self, texts: Sequence[str], vectors: Float[Tensor, "R k"]) -> Float[Tensor, "R"]:
+        unique = list(dict.fromkeys(texts))
+        encoded = dict(zip(unique, self.encoder.encode(unique), strict=True))
+        spoken = torch.stack([encoded[text] for text in texts]).to(vectors)
+        return F.cosine_similarity(spoken - self.center, vectors - self.center, dim=-1)
+
+    def _spoken_scores(
+        self, groups: Sequence[Rows], texts: list[str], prior: bool, internal_batch_size: int | None
+    ) -> Float[Tensor, "rows texts"]:
+        if self.decoder is None:
+            raise ValueError("this translator has no decoder; score through='space'.")
+        vectors = torch.cat([self.embed(rows) for rows in groups])
+        return self.decoder.log_prob(vectors, texts, prior=prior, internal_batch_size=internal_batch_size)
+
+    def _direction(self, slot: str, tokens: Float[Tensor, "R d"]) -> Float[Tensor, "R k"]:
+        fitted = self._maps()[slot]
+        return F.normalize(fitted(tokens) - fitted.bias, dim=-1)
+
+    def _maps(self) -> dict[str, RidgeMap]:
+        return dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
+
+    def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
+        widths = {layer: len(fitted.mean) for layer, fitted in self._maps().items()}
+        return gather(as_list(features), widths, joint=joint, tokens_per_row=1, translator=self.name)
+
+    def _check_widths(self) -> None:
+        widths = {f"the map of '{layer}'": len(fitted.bias) for layer, fitted in self._maps().items()}
+        widths["the sentence encoder"] = self.encoder.width
+        if self.decoder is not None:
+            widths["the text decoder"] = self.decoder.width
+        if len(set(widths.values())) > 1:
+            raise ValueError(f"maps, encoder and decoder must share one space; their widths are {widths}.")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything but the maps' tensors."""
+        return {
+            "layers": {layer: len(fitted.mean) for layer, fitted in self._maps().items()},
+            "width": self.encoder.width,
+            "encoder": self.encoder.reference,
+            "decoder": None if self.decoder is None else self.decoder.card.get("name"),
+            "phrases": list(self.phrases),
+            "spread": self.spread,
+            "sure_above": self.sure_above,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build empty maps and load the encoder and decoder that the configuration names."""
+        check_keys(config, cls._build, f"the configuration of {cls.__name__}")
+        return cls._build(**config)
+
+    @classmethod
+    def _build(
+        cls,
+        *,
+        layers: Mapping[str, int],
+        width: int,
+        encoder: str,
+        decoder: str | None,
+        phrases: Sequence[str],
+        spread: float,
+        sure_above: float,
+    ) -> Self:
+        return cls(
+            {layer: RidgeMap(channels, width) for layer, channels in layers.items()},
+            TextEncoder.from_pretrained(encoder),
+            None if decoder is None else TextDecoder.from_pretrained(decoder),
+            phrases=phrases,
+            spread=spread,
+            sure_above=sure_above,
+        )

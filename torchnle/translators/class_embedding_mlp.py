@@ -1,0 +1,102 @@
+"""Text to classifier space as the paper trains it: a small MLP with two dropouts and a cosine loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_DROP_CHANCE = 0.3
+_DROP_RATE = 0.5
+
+
+class ClassEmbeddingMLP(nn.Module):
+    """The regression of Zero-shot NLE (sections 3.1, I and N).
+
+    Two linear layers, each followed by layer normalisation; GELU and dropout 0.5 after the first; while
+    training, half of the inputs are dropped from 30 % of the texts. With soft dropout the sizes are
+    k -> 2k -> 2D, and a gated linear unit, normalised again, halves the output to D: it learns which
+    components to scale down. Without, they are k -> 4D -> D.
+
+    Args:
+        text_width: The width k of a text vector.
+        width: The width D of the classifier space.
+        soft_dropout: Whether the gate is used; it helps most classifiers and harms few (table 13).
+
+    Example:
+        >>> mlp = ClassEmbeddingMLP(text_width=8, width=5)
+        >>> mlp(torch.randn(3, 8)).shape, mlp.first.out_features, mlp.second.out_features
+        (torch.Size([3, 5]), 16, 10)
+    """
+
+    def __init__(self, text_width: int, width: int, *, soft_dropout: bool = True) -> None:
+        super().__init__()
+        hidden, out = (2 * text_width, 2 * width) if soft_dropout else (4 * width, width)
+        self.config = {"text_width": text_width, "width": width, "soft_dropout": soft_dropout}
+        self.soft_dropout = soft_dropout
+        self.first = nn.Linear(text_width, hidden)
+        self.first_norm = nn.LayerNorm(hidden)
+        self.second = nn.Linear(hidden, out)
+        self.second_norm = nn.LayerNorm(out)
+        self.gate_norm = nn.LayerNorm(width) if soft_dropout else nn.Identity()
+
+    def forward(self, texts: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
+        """Map text vectors; only the direction of the result means something."""
+        dropped = _drop_inputs(texts) if self.training else texts
+        hidden = F.gelu(self.first_norm(self.first(dropped)))
+        out: Tensor = self.second_norm(self.second(F.dropout(hidden, 0.5, self.training)))
+        gated: Tensor = self.gate_norm(F.glu(out, dim=-1)) if self.soft_dropout else out
+        return gated
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Float[Tensor, "C k"],
+        targets: Float[Tensor, "C D"],
+        *,
+        soft_dropout: bool = True,
+        epochs: int = 2500,
+        learning_rate: float = 5e-3,
+        seed: int = 0,
+    ) -> ClassEmbeddingMLP:
+        """Train by full-batch Adam with a cosine schedule on the cosine loss (equation 1).
+
+        Minutes on a CPU, seconds on a GPU. The global random state is left as it was.
+
+        Args:
+            texts: Unit text vectors.
+            targets: What they are to point to.
+            soft_dropout: Whether the gate is used.
+            epochs: The number of steps.
+            learning_rate: Adam's, at the start.
+            seed: Decides the initial weights and the dropouts.
+        """
+        devices = [texts.device] if texts.is_cuda else []
+        with torch.random.fork_rng(devices), torch.enable_grad():
+            torch.manual_seed(seed)
+            mlp = cls(texts.shape[1], targets.shape[1], soft_dropout=soft_dropout).to(texts.device)
+            optimizer = torch.optim.Adam(mlp.parameters(), lr=learning_rate, fused=True)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+            for _ in range(epochs):
+                optimizer.zero_grad()
+                cosine_loss(mlp(texts), targets).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+        return mlp.requires_grad_(False).eval()
+
+
+def cosine_loss(predicted: Float[Tensor, "C D"], targets: Float[Tensor, "C D"]) -> Float[Tensor, ""]:
+    """The sum over classes of one minus the cosine (Zero-shot NLE, equation 1).
+
+    Example:
+        >>> cosine_loss(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])).item()
+        1.0
+    """
+    return (1 - F.cosine_similarity(predicted, targets, dim=1)).sum()
+
+
+def _drop_inputs(texts: Float[Tensor, "T k"]) -> Float[Tensor, "T k"]:
+    """Dropout on some texts only: each is hit with probability 0.3, and then half of it is dropped."""
+    hit = torch.rand(texts.shape[0], 1, device=texts.device) < _DROP_CHANCE
+    return torch.where(hit, F.dropout(texts, _DROP_RATE), texts)

@@ -1,0 +1,116 @@
+"""Text to classifier space in closed form: kernel ridge regression on sentence embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+#: How many times the kernel's exponent counts the median squared distance between the texts.
+SCALE = 5.0
+#: The regularisers that leave-one-out chooses from.
+PENALTIES = (0.02, 0.2, 2.0)
+
+
+class KernelRidge(nn.Module):
+    """Maps unit text vectors to vectors of the classifier space with a Gaussian kernel.
+
+    ``prediction(s) = sum_i exp(-scale * |s - s_i|^2 / median) a_i``, where the s_i are the texts that were
+    fitted and `median` is the median of their squared distances: so one scale serves sentence encoders that
+    spread texts widely and those that crowd them.
+
+    Args:
+        examples: The number of texts C that are fitted.
+        text_width: The width k of a text vector.
+        width: The width D of the classifier space.
+
+    Example:
+        >>> texts = torch.eye(3)
+        >>> regression = KernelRidge.fit(texts, torch.tensor([[1.0], [2.0], [3.0]]), penalties=[1e-6])
+        >>> regression(texts).flatten().round(decimals=4).tolist()
+        [1.0, 2.0, 3.0]
+    """
+
+    texts: Tensor
+    coefficients: Tensor
+    median: Tensor
+    scale: Tensor
+
+    def __init__(self, examples: int, text_width: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("texts", torch.zeros(examples, text_width))
+        self.register_buffer("coefficients", torch.zeros(examples, width))
+        self.register_buffer("median", torch.ones(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Float[Tensor, "C k"],
+        targets: Float[Tensor, "C D"],
+        *,
+        scale: float = SCALE,
+        penalties: Sequence[float] = PENALTIES,
+    ) -> KernelRidge:
+        """Solve for the coefficients in float64, on the device of `texts`.
+
+        Args:
+            texts: Unit text vectors; duplicates are fine, and share one prediction.
+            targets: What they are to be mapped to.
+            scale: How narrow the kernel is.
+            penalties: The ridge regularisers to choose from, by the squared error of leaving one text out.
+        """
+        squared = _squared_distances(texts.double(), texts.double())
+        median = _median_of_pairs(squared)
+        coefficients = _solve(torch.exp(-scale * squared / median), targets.double(), penalties)
+        fitted = cls(len(texts), texts.shape[1], targets.shape[1]).to(texts.device)
+        fitted.texts.copy_(texts)
+        fitted.coefficients.copy_(coefficients)
+        fitted.median.copy_(median)
+        fitted.scale.fill_(scale)
+        return fitted
+
+    @property
+    def config(self) -> dict[str, int]:
+        """The arguments that build one of the same sizes."""
+        examples, text_width = self.texts.shape
+        return {"examples": examples, "text_width": text_width, "width": self.coefficients.shape[1]}
+
+    def forward(self, texts: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
+        """Map text vectors; the length of a prediction tells how near the text is to those fitted."""
+        squared = _squared_distances(texts, self.texts)
+        return torch.exp(-self.scale * squared / self.median) @ self.coefficients
+
+
+def _squared_distances(a: Float[Tensor, "A k"], b: Float[Tensor, "B k"]) -> Float[Tensor, "A B"]:
+    """Between unit vectors."""
+    return (2 - 2 * a @ b.T).clamp_min(0)
+
+
+def _median_of_pairs(squared: Float[Tensor, "C C"]) -> Float[Tensor, ""]:
+    """The median over all pairs of different texts; one where all texts are the same."""
+    above = torch.ones_like(squared, dtype=torch.bool).triu(diagonal=1)
+    pairs = squared[above]
+    pairs = pairs[pairs > 0]
+    return pairs.median() if pairs.numel() else squared.new_ones(())
+
+
+def _solve(
+    kernel: Float[Tensor, "C C"], targets: Float[Tensor, "C D"], penalties: Sequence[float]
+) -> Float[Tensor, "C D"]:
+    """The coefficients under the best regulariser; all of them share one eigendecomposition.
+
+    With ``A = (K + penalty I)^-1``, the residual of text i in a fit without it is ``(A Y)_i / A_ii``.
+    """
+    values, vectors = torch.linalg.eigh(kernel)
+    rotated, squares = vectors.T @ targets, vectors.square()
+    best, lowest = targets, float("inf")
+    for penalty in penalties:
+        inverse = 1 / (values.clamp_min(0) + penalty)
+        coefficients = vectors @ (inverse.unsqueeze(1) * rotated)
+        error = (coefficients / (squares @ inverse).unsqueeze(1)).square().sum().item()
+        if error < lowest:
+            best, lowest = coefficients, error
+    return best

@@ -1,0 +1,249 @@
+"""The text decoder: a sentence embedding becomes a prefix that makes the language model say the sentence.
+
+It is trained on text alone, once for a pair of sentence encoder and language model, and knows nothing of
+images: whatever is mapped into the encoder's space can be spoken by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from torchnle import hub
+from torchnle.language import decoding, scoring
+from torchnle.language.decoding import Decoded
+from torchnle.language.model import LanguageModel
+from torchnle.translators import configuration, serialization
+
+#: What follows the prefix by default; the text comes after it, and a line break ends the text.
+PROMPT, STOP = "\nThis is", "\n"
+
+
+class PrefixFromSentence(nn.Module):
+    """A two-layer residual network from a standardised sentence embedding to P prefix vectors.
+
+    The prefix starts at the embeddings of real words, to which the network adds: a prefix that starts at
+    random is not understood by the language model for hundreds of steps.
+
+    Args:
+        width: The width k of the sentence embedding.
+        lm_width: The width E of the language model's embeddings.
+        prefix_length: The number P of prefix vectors.
+        hidden: The width of the hidden layers.
+
+    Example:
+        >>> PrefixFromSentence(4, 8, prefix_length=2, hidden=16)(torch.randn(3, 4)).shape
+        torch.Size([3, 2, 8])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int, lm_width: int, *, prefix_length: int = 6, hidden: int = 1024) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+        self.enter = nn.Linear(width, hidden)
+        self.deepen = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU())
+        self.norm = nn.LayerNorm(hidden)
+        self.leave = nn.Linear(hidden, prefix_length * lm_width)
+        self.start = nn.Parameter(torch.zeros(prefix_length, lm_width))
+
+    def begin_at(self, words: Float[Tensor, "P E"], embeddings: Float[Tensor, "texts k"]) -> None:
+        """Set the start: word embeddings for the prefix, the corpus's moments for the standardisation."""
+        with torch.no_grad():
+            self.start.copy_(words)
+            self.mean.copy_(embeddings.mean(dim=0))
+            self.std.copy_(embeddings.std(dim=0))
+            self.leave.weight.normal_(std=float(words.std()) / self.leave.in_features**0.5)
+            self.leave.bias.zero_()
+
+    def forward(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R P E"]:
+        """Map to prefixes; `noise` adds Gaussian noise of up to so many standard deviations."""
+        standardised = (embeddings.to(self.mean.dtype) - self.mean) / self.std
+        if noise:
+            size = noise * torch.rand(len(standardised), 1, device=standardised.device)
+            standardised = standardised + size * torch.randn_like(standardised)
+        hidden = F.gelu(self.enter(standardised))
+        hidden = hidden + self.deepen(hidden)
+        change: Tensor = self.leave(self.norm(hidden)).unflatten(-1, tuple(self.start.shape))
+        return self.start + change
+
+
+class TextDecoder(nn.Module):
+    """Speaks sentence embeddings through a frozen language model.
+
+    Args:
+        network: From embeddings to prefixes.
+        language_model: Frozen, and never saved: the configuration names it.
+        encoder: The reference of the sentence encoder whose embeddings are read.
+        prompt: What follows the prefix.
+        stop: What ends a text.
+        max_new_tokens: The most tokens of a text.
+
+    Example:
+        >>> decoder = TextDecoder.from_pretrained("decoder-minilm-smollm2")  # doctest: +SKIP
+        >>> decoder.decode(encoder.encode(["a hen on grass"])).texts  # doctest: +SKIP
+        ['a hen on grass']
+    """
+
+    def __init__(
+        self,
+        network: PrefixFromSentence,
+        language_model: LanguageModel,
+        *,
+        encoder: str,
+        prompt: str = PROMPT,
+        stop: str = STOP,
+        max_new_tokens: int = 24,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._frozen = (language_model,)
+        self.encoder = encoder
+        self.prompt, self.stop = prompt, stop
+        self.max_new_tokens = max_new_tokens
+        self.card: dict[str, Any] = {}
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The frozen language model."""
+        return self._frozen[0]
+
+    @property
+    def width(self) -> int:
+        """The width k of the embeddings that are read."""
+        return self.network.mean.shape[0]
+
+    @torch.no_grad()
+    def decode(self, embeddings: Float[Tensor, "R k"], *, internal_batch_size: int | None = None) -> Decoded:
+        """Say every embedding, greedily.
+
+        Args:
+            embeddings: Sentence embeddings, or vectors mapped among them; brought to unit length first.
+            internal_batch_size: The most rows in the language model at a time.
+
+        Raises:
+            ValueError: If they have another width than the encoder's.
+        """
+        decoded = decoding.greedy(
+            self.language_model,
+            self.prefixes(embeddings),
+            prompt=self.prompt,
+            stop=self.stop,
+            max_new_tokens=self.max_new_tokens,
+            internal_batch_size=internal_batch_size,
+        )
+        texts = [text.strip() for text in decoded.texts]
+        return Decoded(texts, decoded.ids, decoded.log_probs)
+
+    def log_prob(
+        self,
+        embeddings: Float[Tensor, "R k"],
+        texts: Sequence[str],
+        *,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "R T"]:
+        """The log-probability of every text after every embedding; `prior` takes off the LM's own."""
+        spaced = [f" {text.strip()}" for text in texts]
+        scores = scoring.log_prob(
+            self.language_model,
+            self.prefixes(embeddings),
+            spaced,
+            prompt=self.prompt,
+            internal_batch_size=internal_batch_size,
+        )
+        return scores - scoring.prior(self.language_model, spaced, prompt=self.prompt) if prior else scores
+
+    def prefixes(self, embeddings: Float[Tensor, "R k"]) -> Float[Tensor, "R P E"]:
+        """The prefixes of embeddings brought to unit length.
+
+        Raises:
+            ValueError: If they have another width than the encoder's.
+        """
+        if embeddings.shape[-1] != self.width:
+            raise ValueError(
+                f"the decoder reads embeddings of width {self.width} (of {self.encoder}); these have width "
+                f"{embeddings.shape[-1]}. Use the encoder that the decoder was trained for."
+            )
+        prefixes: Tensor = self.network(F.normalize(embeddings, dim=-1))
+        return prefixes
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `from_config` takes."""
+        length, lm_width = self.network.start.shape
+        return {
+            "width": self.width,
+            "lm_width": lm_width,
+            "prefix_length": length,
+            "hidden": self.network.enter.out_features,
+            "language_model": self.language_model.reference,
+            "encoder": self.encoder,
+            "prompt": self.prompt,
+            "stop": self.stop,
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build a decoder with fresh weights and load the language model that the configuration names."""
+        configuration.check_keys(config, cls._build, f"the configuration of {cls.__name__}")
+        return cls._build(**config)
+
+    @classmethod
+    def _build(
+        cls,
+        *,
+        width: int,
+        lm_width: int,
+        prefix_length: int,
+        hidden: int,
+        language_model: str,
+        encoder: str,
+        prompt: str,
+        stop: str,
+        max_new_tokens: int,
+    ) -> Self:
+        network = PrefixFromSentence(width, lm_width, prefix_length=prefix_length, hidden=hidden)
+        model = LanguageModel.from_pretrained(language_model)
+        return cls(network, model, encoder=encoder, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens)
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.bfloat16) -> Path:
+        """Write config.json, model.safetensors and README.md, all of them or none."""
+        tensors = {name: tensor.to(dtype) for name, tensor in self.state_dict().items()}
+        saved = serialization.Saved(configuration.class_path(type(self)), self.config, tensors, self.card)
+        return serialization.write(Path(folder), saved, _card(self))
+
+    @classmethod
+    def from_pretrained(cls, reference: str | Path) -> Self:
+        """Load a decoder, in evaluation mode and float32.
+
+        Raises:
+            FileNotFoundError: If it cannot be found.
+            ValueError: If the folder holds something else, or tensors that do not fit.
+        """
+        folder = hub.resolve(str(reference))
+        saved = serialization.read(folder)
+        decoder = configuration.find_class(saved.translator, cls).from_config(saved.config)
+        serialization.load_tensors(decoder, saved.tensors, folder)
+        decoder.card = saved.card
+        return decoder.float().eval()
+
+
+def _card(decoder: TextDecoder) -> str:
+    facts = "\n".join(f"- **{name}**: {value}" for name, value in decoder.card.items())
+    return (
+        "---\nlibrary_name: torchnle\ntags:\n- torchnle\n- text-decoder\n---\n\n"
+        "# Text decoder\n\n"
+        f"Turns sentence embeddings of `{decoder.encoder}` into prefixes that make "
+        f"`{decoder.language_model.reference}` say the sentence. Trained on text alone.\n\n{facts}\n"
+    )
