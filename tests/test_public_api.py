@@ -16,10 +16,12 @@ PUBLIC = {
     "LayerLanguageAttribution",
     "NeuronLanguageAttribution",
     "Reading",
+    "SuggestedLayer",
     "Tap",
     "TextScore",
     "Translator",
     "__version__",
+    "suggest_layers",
 }
 
 

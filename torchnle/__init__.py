@@ -9,6 +9,7 @@ from torchnle.attr import (
 )
 from torchnle.description import Description, DescriptionGrid
 from torchnle.features import Features
+from torchnle.suggest import SuggestedLayer, suggest_layers
 from torchnle.taps import Tap
 from torchnle.translators.base import Translator
 from torchnle.version import __version__
@@ -21,8 +22,10 @@ __all__ = [
     "LayerLanguageAttribution",
     "NeuronLanguageAttribution",
     "Reading",
+    "SuggestedLayer",
     "Tap",
     "TextScore",
     "Translator",
     "__version__",
+    "suggest_layers",
 ]

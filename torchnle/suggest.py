@@ -40,6 +40,10 @@ class SuggestedLayer:
         grid: (rows, columns) of its places.
         stride: Pixels of the input a place, along the height, rounded.
         num_prefix_tokens: How many tokens without place stand in front.
+
+    Example:
+        >>> suggest_layers(model, images)[-1]
+        SuggestedLayer(name='norm', kind='BatchNorm2d', layout='NCHW', width=6, grid=(4, 4), stride=2, ...)
     """
 
     name: str
