@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -52,8 +53,7 @@ class Features:
                     f"grid {self.grid} has {rows * columns} places, but layer '{self.layer}' gave {count} "
                     "tokens. Pass grid=(rows, columns) that multiplies to the number of tokens."
                 )
-            places = tuple((r, c) for r in range(rows) for c in range(columns))
-            object.__setattr__(self, "locations", places)
+            object.__setattr__(self, "locations", _places(rows, columns))
         elif not self.locations:
             object.__setattr__(self, "locations", (None,) * count)
 
@@ -242,6 +242,11 @@ class Features:
         if (totals <= 0).any():
             raise ValueError(f"the mask is empty on the {grid[0]}x{grid[1]} grid of layer '{self.layer}'.")
         return weights / totals
+
+
+@lru_cache(maxsize=64)
+def _places(rows: int, columns: int) -> tuple[tuple[int, int], ...]:
+    return tuple((row, column) for row in range(rows) for column in range(columns))
 
 
 def _check_activation(activation: Tensor, layer: str, batch_size: int | None) -> None:
