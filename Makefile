@@ -9,7 +9,7 @@ demo: $(DEMO_ENV)/.installed
 	$(DEMO_ENV)/bin/python examples/demo.py --output demo_output
 
 test: check
-	$(TEST_ENV)/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(TEST_ENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/ruff check .

@@ -32,9 +32,9 @@ score = lang.text_score(text)
 maps = {
     "torchnle": lang.attribute(x, target=text),
     "NoiseTunnel(torchnle)": NoiseTunnel(lang).attribute(x, target=text, stdevs=0.2, nt_samples=4),
-    "IntegratedGradients": IntegratedGradients(score).attribute(x, target=0, n_steps=16),
+    "IntegratedGradients": IntegratedGradients(score).attribute(x, target=0, n_steps=8),
     "Occlusion": Occlusion(score).attribute(
-        x, target=0, sliding_window_shapes=(3, 64, 64), strides=(3, 32, 32)
+        x, target=0, sliding_window_shapes=(3, 56, 56), strides=(3, 56, 56)
     ),
 }
 
@@ -45,9 +45,9 @@ def noise(inputs):
 
 
 for name, heat in maps.items():
-    value = infidelity(score, noise, x, heat, target=0, n_perturb_samples=5).item()
+    value = infidelity(score, noise, x, heat, target=0, n_perturb_samples=2).item()
     print(f"{name}: infidelity {value:.2e}")
-sensitivity = sensitivity_max(lang.attribute, x, target=text, n_perturb_samples=3).item()
+sensitivity = sensitivity_max(lang.attribute, x, target=text, n_perturb_samples=2).item()
 print(f"sensitivity of torchnle's map: {sensitivity:.3f}")
 
 figure = Figure(figsize=(15, 4), layout="constrained")

@@ -15,7 +15,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_example(script, tmp_path):
     out = subprocess.run(
-        [sys.executable, str(script), "--output", str(tmp_path)], capture_output=True, text=True, timeout=300
+        [sys.executable, str(script), "--output", str(tmp_path)], capture_output=True, text=True, timeout=900
     )
     assert out.returncode == 0, out.stderr[-2000:]
     assert out.stdout.strip()
