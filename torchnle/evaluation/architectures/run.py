@@ -93,5 +93,6 @@ def _apart(case: Case, memory: int) -> dict[str, Any]:
 def _send(sender: Connection, case: Case, memory: int) -> None:
     limit = memory + _HEADROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))  # a model that takes more fails; the machine lives
+    torch.set_num_threads(1)  # the threads of the process it was forked from are not there to be waited for
     torch.set_flush_denormal(True)  # deep models with small random weights live there, a hundred times slower
     sender.send(try_case(case, memory))
