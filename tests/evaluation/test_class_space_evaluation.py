@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torchnle.evaluation.class_space import _best_offset, ablate, held_out_naming, main, measure, repeat
+from torchnle.cli import main
+from torchnle.evaluation.class_space import _best_offset, ablate, held_out_naming, measure, repeat
 from torchnle.translators.kernel_ridge import KernelRidge
 
 CLASSES, WIDTH = 24, 6
@@ -140,11 +141,11 @@ def test_the_embedded_default_names_unseen_classes():
     assert ridge["mean"]["harmonic_mean"] >= 0.65
 
 
-def test_main_writes_json(tmp_path, monkeypatch):
+def test_the_command_prints_json(monkeypatch, capsys):
     given = {}
     monkeypatch.setattr(
         "torchnle.evaluation.class_space.measure", lambda **options: given.update(options) or {"ridge": 1}
     )
-    main([str(tmp_path / "result.json"), "--without-mlp", "--splits", "2"])
-    assert json.loads((tmp_path / "result.json").read_text()) == {"ridge": 1}
+    main(["evaluate", "class-space", "--splits", "2"])
+    assert json.loads(capsys.readouterr().out) == {"ridge": 1}
     assert given == {"mlp": False, "splits": 2, "epochs": 2500}
