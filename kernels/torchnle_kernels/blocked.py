@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from torchnle_kernels.reference import accumulator
@@ -48,18 +47,19 @@ def linear_lse_mu(h: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 
 def short_decode_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
-    """See `reference.short_decode_attention`; PyTorch's own attention over the keys that some row sees."""
+    """See `reference.short_decode_attention`; two products for all query heads that share their keys."""
     longest = int(lengths.max()) if lengths.numel() else 0
     taken = slice(None, q.shape[0]) if rows is None else rows
-    keys, values = k[taken, :, :longest], v[taken, :, :longest]
-    seen = torch.arange(longest, device=q.device) < lengths[:, None]
-    mask = None
-    if not seen.all():  # zero times what lies beyond a row's length could be NaN
-        values = values.masked_fill(~seen[:, None, :, None], 0.0)
-        keys = keys.masked_fill(~seen[:, None, :, None], 0.0)
-        mask = seen[:, None, None, :]
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q[:, :, None], keys, values, mask, enable_gqa=grouped).squeeze(2)
+    dtype = accumulator(q.dtype)
+    keys, values = k[taken, :, :longest].to(dtype), v[taken, :, :longest].to(dtype)
+    grouped = q.to(dtype).reshape(q.shape[0], k.shape[1], q.shape[1] // k.shape[1], q.shape[2])
+    scores = (grouped * q.shape[2] ** -0.5) @ keys.transpose(2, 3)
+    unseen = torch.arange(longest, device=q.device) >= lengths[:, None]
+    if unseen.any():  # zero times what lies beyond a row's length could be NaN
+        scores = scores.masked_fill(unseen[:, None, None], float("-inf"))
+        values = values.masked_fill(unseen[:, None, :, None], 0.0)
+    attended: Tensor = scores.softmax(dim=-1) @ values
+    return attended.reshape(q.shape).to(q.dtype)
 
 
 class Online:

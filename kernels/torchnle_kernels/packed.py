@@ -23,7 +23,7 @@ _TERMS, _ROWS = 2**20, 2048
 #: Where the reference is moved to: a power of two, so that a term at the reference is exact in every dtype.
 _SHIFT = 86 * math.log(2)
 
-#: A term above this is too near to one for ``sigmoid = exp`` (here to 4e-8), so its row needs a new reference.
+#: A term above this is too near to one for ``sigmoid = exp`` (here to 4e-8): its row needs a new reference.
 _HIGHEST = math.exp(-17)
 
 #: Outputs that the first reference is taken from.
@@ -132,7 +132,7 @@ class Terms:
         ids = (groups[:, :, None] * _GROUP + torch.arange(_GROUP)).flatten(1).clamp_(max=len(self.weight) - 1)
         logits = [
             (self.weight[some].float() * rows[:, None].float()).sum(dim=2)
-            for some, rows in zip(ids.split(_ROWS_AGAIN), h.split(_ROWS_AGAIN), strict=True)
+            for some, rows in zip(torch.split(ids, _ROWS_AGAIN), torch.split(h, _ROWS_AGAIN), strict=True)
         ]
         top, place = torch.cat(logits).max(dim=1)
         return top, ids.gather(1, place[:, None])[:, 0]
