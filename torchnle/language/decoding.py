@@ -22,6 +22,10 @@ from torchnle.language.head import body
 from torchnle.language.model import LanguageModel
 from torchnle.language.packing import packed
 
+#: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
+#: elsewhere are needed for the products to run at full speed; 256 rows of SmolLM2 keep 10 MB a token.
+_CPU_ROWS = 256
+
 #: Rows whose whole distributions are in memory at a time while sampling.
 _DISTRIBUTIONS = 64
 
@@ -97,7 +101,7 @@ def greedy(
     def decode(chosen: Tensor) -> Decoded:
         rows: list[Row] = []
         with _writing(lm, len(chosen), max_new_tokens):
-            for batch in batches(chosen, internal_batch_size):
+            for batch in batches(chosen, internal_batch_size, on_cpu=_CPU_ROWS):
                 rows += _greedy(lm, lm.context(batch, prompt), ends, max_new_tokens)
         return _collect(ends, rows, prefixes.device)
 
@@ -153,7 +157,7 @@ def sample(
         )
     ends = Ends(lm, stop)
     uniform = torch.rand(len(prefixes), n, max_new_tokens, generator=generator).to(prefixes.device)
-    limit = row_limit(internal_batch_size, prefixes)
+    limit = row_limit(internal_batch_size, prefixes, on_cpu=_CPU_ROWS)
     rows: list[Row] = []
     with _writing(lm, min(limit, n * len(prefixes)), max_new_tokens):
         for batch, draws in zip(

@@ -14,8 +14,8 @@ from torchnle.language.device import multiplies
 #: So many tokens must be written for the layout to pay for itself.
 _TOKENS = 256
 
-#: The most rows whose product the layout is chosen for.
-_ROWS = 128
+#: How many rows the layout is chosen for: it hardly depends on them, but one for a single row is another.
+_ROWS = 32
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def packed(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
     able = hasattr(torch.ops.mkldnn, "_linear_pointwise") and all(multiplies(x.weight) for x in layers)
     taken = layers if able and rows * steps >= _TOKENS else []
     for layer in taken:
-        layer.forward = _forward(layer, rows)  # type: ignore[method-assign, assignment]
+        layer.forward = _forward(layer)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
@@ -43,9 +43,9 @@ def packed(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
             del layer.forward
 
 
-def _forward(layer: nn.Linear, rows: int) -> Callable[[Tensor], Tensor]:
+def _forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
     weight, bias = layer.weight, layer.bias
-    copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), min(rows, _ROWS))
+    copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS)
 
     def forward(hidden: Tensor) -> Tensor:
         if torch.is_grad_enabled() and hidden.requires_grad:  # another thread's; the packed product has none
