@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.common import Contender, Job, same_ids
+from benchmarks.common import Contender, Job, dtype_name, same_ids
 from benchmarks.jobs import language_model, prefixes
 from torchnle.language import decoding
 from torchnle.language.device import best_dtype
@@ -26,13 +26,16 @@ _ALONE, _BEST = "generate, row by row", "generate, batched, contiguous head"
 def jobs() -> Iterator[Job]:
     """20 tokens for 49 and for 196 rows, in float32; for 196 in bfloat16 where the machine multiplies it."""
     lm = language_model()
-    yield _captions(lm, 49)
-    yield _captions(lm, 196)
+    yield captions(lm, 49)
+    yield captions(lm, 196, targets={_ALONE: 18, _BEST: 1.4})
     if best_dtype(lm.device) == torch.bfloat16:
         yield _low_precision(lm, language_model(torch.bfloat16), 196)
 
 
-def _captions(lm: LanguageModel, rows: int) -> Job:
+def captions(
+    lm: LanguageModel, rows: int, *, agree: float = 0.98, targets: Mapping[str, float] | None = None
+) -> Job:
+    """Captions of some rows; `agree` is the share of texts that must be the same."""
     context = lm.context(prefixes(lm, rows))
     peers = [
         _alone(lm, context),
@@ -47,11 +50,11 @@ def _captions(lm: LanguageModel, rows: int) -> Job:
             ),
         ]
     return Job(
-        name=f"greedy captions, {rows} rows, {_TOKENS} tokens, float32",
+        name=f"greedy captions, {rows} rows, {_TOKENS} tokens, {dtype_name(lm.dtype)}",
         ours=Contender("torchnle", lambda: _ours(lm, prefixes(lm, rows))),
         peers=peers,
-        agree=same_ids(0.98),
-        targets={_ALONE: 18, _BEST: 1.4} if rows > 100 else {},
+        agree=same_ids(agree),
+        targets=targets or {},
         note=f"row by row: {_SAMPLE} rows were run, and the time is multiplied by {rows / _SAMPLE:g}.",
     )
 
@@ -86,10 +89,10 @@ def _ours(lm: LanguageModel, soft: Tensor) -> Ids:
 def _generate(lm: LanguageModel, context: Tensor, **options: Any) -> Ids:
     out = lm.model.generate(
         inputs_embeds=context,
-        attention_mask=torch.ones(context.shape[:2], dtype=torch.long),
+        attention_mask=torch.ones(context.shape[:2], dtype=torch.long, device=context.device),
         max_new_tokens=_TOKENS,
         do_sample=False,
-        pad_token_id=lm.eos_ids[0],
+        pad_token_id=next(iter(lm.eos_ids), 0),
         **options,
     )
     return [_before_end(lm, row) for row in out.tolist()]

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.common import Contender, Job, close
+from benchmarks.common import Contender, Job, close, dtype_name
 from benchmarks.jobs import hidden_states, language_model
 from torchnle import ops
 
+#: Log-probabilities (R,) of target tokens (R,), from hidden states (R, W) and a head (V, W).
+LogProbs: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 _ROWS = 1029
+_NAIVE = "logits, log_softmax"
 #: float32: rounding; bfloat16: the logits of the naive way are rounded, ours are not.
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2}
 
@@ -25,30 +32,41 @@ def jobs() -> Iterator[Job]:
         with torch.no_grad():
             hidden = hidden_states(lm, _ROWS).to(dtype)
         targets = torch.randint(weight.shape[0], (_ROWS,), generator=torch.Generator().manual_seed(1))
-        yield _forward(hidden, weight, targets)
-        yield _backward(hidden, weight, targets)
+        narrow = dtype == torch.bfloat16
+        yield forward(hidden, weight, targets, target=2 if narrow else 1.25)
+        yield backward(hidden, weight, targets, target=2.2 if narrow else 1.25)
 
 
-def _forward(hidden: Tensor, weight: Tensor, targets: Tensor) -> Job:
+def forward(hidden: Tensor, weight: Tensor, targets: Tensor, *, target: float | None = None) -> Job:
+    """Log-probabilities of one token a row."""
     return Job(
-        name=f"head forward, {_ROWS} rows, {_name(hidden)}",
+        name=f"head forward, {len(hidden)} rows, {dtype_name(hidden.dtype)}",
         ours=Contender("linear_lse", lambda: _ours(hidden, weight, targets)),
         peers=[
-            Contender("logits, log_softmax", lambda: _forward_naive(hidden, weight, targets)),
-            *_linear_cross_entropy(hidden, weight, targets),
+            Contender(_NAIVE, lambda: _forward_naive(hidden, weight, targets)),
+            *(
+                Contender(
+                    name, torch.no_grad()(lambda log_probs=log_probs: log_probs(hidden, weight, targets))
+                )
+                for name, log_probs in others(hidden.device)
+            ),
         ],
         agree=close(_TOLERANCE[hidden.dtype]),
-        targets={"logits, log_softmax": 1.25 if hidden.dtype == torch.float32 else 2},
+        targets={} if target is None else {_NAIVE: target},
     )
 
 
-def _backward(hidden: Tensor, weight: Tensor, targets: Tensor) -> Job:
+def backward(hidden: Tensor, weight: Tensor, targets: Tensor, *, target: float | None = None) -> Job:
+    """The gradient of their sum."""
     return Job(
-        name=f"head forward and backward, frozen, {_ROWS} rows, {_name(hidden)}",
+        name=f"head forward and backward, frozen, {len(hidden)} rows, {dtype_name(hidden.dtype)}",
         ours=Contender("linear_lse_mu", lambda: gradient(ours_log_probs, hidden, weight, targets)),
-        peers=[Contender("logits, log_softmax", lambda: gradient(naive_log_probs, hidden, weight, targets))],
+        peers=[
+            Contender(name, lambda log_probs=log_probs: gradient(log_probs, hidden, weight, targets))
+            for name, log_probs in ((_NAIVE, naive_log_probs), *others(hidden.device))
+        ],
         agree=_agree_relatively,
-        targets={"logits, log_softmax": 1.25 if hidden.dtype == torch.float32 else 2.2},
+        targets={} if target is None else {_NAIVE: target},
     )
 
 
@@ -76,9 +94,7 @@ def _forward_naive(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return naive_log_probs(hidden, weight, targets)
 
 
-def gradient(
-    log_probs: Callable[[Tensor, Tensor, Tensor], Tensor], hidden: Tensor, weight: Tensor, targets: Tensor
-) -> Tensor:
+def gradient(log_probs: LogProbs, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """The gradient of the summed log-probabilities."""
     leaf = hidden.clone().requires_grad_()
     log_probs(leaf, weight, targets).sum().backward()
@@ -86,23 +102,28 @@ def gradient(
     return gradient
 
 
-def _linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> list[Contender]:
-    """PyTorch's own, where this version has it, in its default setting and in large chunks."""
-    function = getattr(F, "linear_cross_entropy", None)
-    if function is None:
-        return []
+def others(device: torch.device) -> Iterator[tuple[str, LogProbs]]:
+    """Other people's heads without logits, where they are installed and run."""
+    if hasattr(F, "linear_cross_entropy"):
+        yield "F.linear_cross_entropy", _linear_cross_entropy(None)
+        options = nn.LinearCrossEntropyOptions(batch_chunk_size=256)
+        yield "F.linear_cross_entropy, chunks of 256", _linear_cross_entropy(options)
+    if device.type == "cuda" and find_spec("cut_cross_entropy"):
+        cut = import_module("cut_cross_entropy").linear_cross_entropy
+        yield "Cut Cross-Entropy", lambda h, weight, t: -cut(h, weight, t, reduction="none").float()
+    if device.type == "cuda" and find_spec("liger_kernel"):
+        fused = import_module("liger_kernel.transformers.functional").liger_fused_linear_cross_entropy
+        yield "Liger, fused", lambda h, weight, t: -fused(h, weight, t, reduction="none").float()
 
-    def run() -> Tensor:
-        with torch.no_grad():
-            return -function(hidden, weight, targets, reduction="none").float()
 
-    return [Contender("F.linear_cross_entropy", run)]
+def _linear_cross_entropy(options: Any) -> LogProbs:
+    def log_probs(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        losses: Tensor = F.linear_cross_entropy(hidden, weight, targets, reduction="none", options=options)
+        return -losses.float()
+
+    return log_probs
 
 
 def _agree_relatively(ours: Tensor, theirs: Tensor) -> str:
     scale = theirs.float().abs().max()
     return close(1e-4 if ours.dtype == torch.float32 else 3e-2)(ours.float() / scale, theirs.float() / scale)
-
-
-def _name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from benchmarks.common import Contender, Job, close
+from benchmarks.common import Contender, Job, close, dtype_name
 from benchmarks.jobs import CLASS_NAMES, language_model, prefixes
 from torchnle import ops
 from torchnle.language import scoring
@@ -17,25 +17,30 @@ from torchnle.language.model import LanguageModel
 def jobs() -> Iterator[Job]:
     """Names of classes, one-token texts, and one text alone."""
     lm = language_model()
-    names = [" " + name for name in CLASS_NAMES]
-    yield _names(lm, _spread(lm, names), rows=16, sample=5)
+    yield names(lm, rows=16, targets={"naive": 38, "careful, a text at a time": 30})
     yield _one_token(lm, queries=1000, rows=16, sample=3)
     yield _alone(lm, " a small red bird on grass", rows=16)
 
 
-def _names(lm: LanguageModel, texts: list[str], *, rows: int, sample: int) -> Job:
+def names(
+    lm: LanguageModel, *, rows: int, sample: int = 5, agree: float = 1e-4, targets: Mapping[str, float]
+) -> Job:
+    """All class names on some rows; the peers score a sample of them."""
+    texts = _spread(lm, [" " + name for name in CLASS_NAMES])
     soft, tokens = prefixes(lm, rows), sum(map(len, lm.tokenize(texts)))
     return Job(
-        name=f"scores of {len(texts)} class names at {rows} places, float32",
+        name=f"scores of {len(texts)} class names at {rows} places, {dtype_name(lm.dtype)}",
         ours=Contender("torchnle, one tree", lambda: scoring.log_prob(lm, soft, texts)),
         peers=[
-            Contender("naive", lambda: naive_scores(lm, soft, texts[:sample]), sample / len(texts)),
-            Contender(
-                "careful, a text at a time", lambda: _careful(lm, soft, texts[:sample]), sample / len(texts)
-            ),
+            Contender(name, lambda score=score: score(lm, soft, texts[:sample]), sample / len(texts))
+            for name, score in (
+                ("naive", naive_scores),
+                ("naive, logits_to_keep", kept_logits),
+                ("careful, a text at a time", careful_scores),
+            )
         ],
-        agree=lambda ours, theirs: close(1e-4)(ours[:, : theirs.shape[1]], theirs),
-        targets={"naive": 38, "careful, a text at a time": 30},
+        agree=lambda ours, theirs: close(agree)(ours[:, : theirs.shape[1]], theirs),
+        targets=targets,
         note=f"{tokens / len(texts):.2f} tokens a name; the peers scored {sample} names of "
         f"{sum(map(len, lm.tokenize(texts[:sample]))) / sample:.2f} tokens.",
     )
@@ -49,7 +54,9 @@ def _one_token(lm: LanguageModel, *, queries: int, rows: int, sample: int) -> Jo
         peers=[
             Contender("naive", lambda: naive_scores(lm, soft, texts[:sample]), sample / queries),
             Contender(
-                "careful, a text at a time", lambda: _careful(lm, soft, texts[:sample]), sample / queries
+                "careful, a text at a time",
+                lambda: careful_scores(lm, soft, texts[:sample]),
+                sample / queries,
             ),
         ],
         agree=lambda ours, theirs: close(1e-4)(ours[:, : theirs.shape[1]], theirs),
@@ -65,7 +72,7 @@ def _alone(lm: LanguageModel, text: str, *, rows: int) -> Job:
         ours=Contender("torchnle", lambda: scoring.log_prob(lm, soft, [text])),
         peers=[
             Contender("naive", lambda: naive_scores(lm, soft, [text])),
-            Contender("careful, a text at a time", lambda: _careful(lm, soft, [text])),
+            Contender("careful, a text at a time", lambda: careful_scores(lm, soft, [text])),
         ],
         agree=close(1e-4),
     )
@@ -85,25 +92,34 @@ def _one_token_texts(lm: LanguageModel, count: int) -> list[str]:
 
 
 @torch.no_grad()
-def naive_scores(lm: LanguageModel, soft: Tensor, texts: Sequence[str]) -> Tensor:
+def naive_scores(lm: LanguageModel, soft: Tensor, texts: Sequence[str], *, keep: bool = False) -> Tensor:
     """One pass a text over the prefix and the text, all logits, log-softmax (as the paper's code does)."""
     context, scores = lm.context(soft), []
     for ids in lm.tokenize(texts):
-        words = lm.embed(torch.tensor(ids)).expand(len(soft), -1, -1)
-        logits = lm.model(inputs_embeds=torch.cat([context, words], dim=1), use_cache=False).logits
-        steps = logits[:, -len(ids) - 1 : -1].log_softmax(dim=-1)
+        words = lm.embed(torch.tensor(ids, device=lm.device)).expand(len(soft), -1, -1)
+        logits = lm.model(
+            inputs_embeds=torch.cat([context, words], dim=1),
+            use_cache=False,
+            logits_to_keep=len(ids) + 1 if keep else 0,
+        ).logits
+        steps = logits[:, -len(ids) - 1 : -1].float().log_softmax(dim=-1)
         scores.append(steps[:, range(len(ids)), ids].sum(dim=1))
     return torch.stack(scores, dim=1)
 
 
+def kept_logits(lm: LanguageModel, soft: Tensor, texts: Sequence[str]) -> Tensor:
+    """The same, with logits only where a token of the text is predicted."""
+    return naive_scores(lm, soft, texts, keep=True)
+
+
 @torch.no_grad()
-def _careful(lm: LanguageModel, soft: Tensor, texts: Sequence[str]) -> Tensor:
+def careful_scores(lm: LanguageModel, soft: Tensor, texts: Sequence[str]) -> Tensor:
     """One pass a text, without the last token, and with the head where a token is predicted only."""
     (weight, _), context, scores = lm.head, lm.context(soft), []
     for ids in lm.tokenize(texts):
-        words = lm.embed(torch.tensor(ids[:-1], dtype=torch.long)).expand(len(soft), -1, -1)
+        words = lm.embed(torch.tensor(ids[:-1], dtype=torch.long, device=lm.device)).expand(len(soft), -1, -1)
         hidden = lm.hidden(torch.cat([context, words], dim=1))[:, -len(ids) :]
         lse, _, _ = ops.linear_lse(hidden.flatten(0, 1), weight)
-        logits = (hidden * weight[ids]).sum(dim=-1)
+        logits = (hidden.float() * weight[ids].float()).sum(dim=-1)
         scores.append((logits - lse.view(logits.shape)).sum(dim=1))
     return torch.stack(scores, dim=1)

@@ -73,14 +73,26 @@ class Job:
 
 @dataclass(frozen=True)
 class Timing:
-    """Processor and wall seconds of one run of a whole job."""
+    """Seconds of one run of a whole job: those that count (a processor's or a GPU's), and those on the wall."""
 
-    cpu: float
+    counted: float
     wall: float
 
 
-def measure(job: Job, *, rounds: int, allow_busy: bool) -> dict[str, Any]:
+def measure(
+    job: Job,
+    *,
+    rounds: int,
+    allow_busy: bool,
+    clock: Callable[[Callable[[], Any]], Timing] | None = None,
+) -> dict[str, Any]:
     """Check that all contenders agree, time them in interleaved rounds, print and return the figures.
+
+    Args:
+        job: What to do.
+        rounds: How often.
+        allow_busy: Whether to report processor time where the machine is shared.
+        clock: Runs something and says how long it took; None = by the processor's time.
 
     Raises:
         DisagreementError: If a peer computes something else; nothing is timed then.
@@ -93,10 +105,11 @@ def measure(job: Job, *, rounds: int, allow_busy: bool) -> dict[str, Any]:
     times: dict[str, list[Timing]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
         for contender in contenders:
-            times[contender.name].append(_time(contender))
-    busy = statistics.median(t.wall for each in times.values() for t in each) > BUSY * statistics.median(
-        t.cpu for each in times.values() for t in each
-    )
+            gc.collect()
+            found = (clock or by_processor)(contender.run)
+            share = contender.share
+            times[contender.name].append(Timing(found.counted / share, found.wall / share))
+    busy = is_shared([t for each in times.values() for t in each])
     if busy and not allow_busy:
         raise BusyError(f"'{job.name}': wall time is more than {BUSY} x processor time; try again later.")
     ours = times[job.ours.name]
@@ -116,27 +129,30 @@ def measure(job: Job, *, rounds: int, allow_busy: bool) -> dict[str, Any]:
     return record
 
 
-def _time(contender: Contender) -> Timing:
-    gc.collect()
-    cpu, wall = time.process_time(), time.perf_counter()
-    contender.run()
-    return Timing(
-        (time.process_time() - cpu) / contender.share, (time.perf_counter() - wall) / contender.share
-    )
+def by_processor(run: Callable[[], Any]) -> Timing:
+    """Time a run by what the processor spent on it."""
+    counted, wall = time.process_time(), time.perf_counter()
+    run()
+    return Timing(time.process_time() - counted, time.perf_counter() - wall)
+
+
+def is_shared(times: Sequence[Timing]) -> bool:
+    """Whether something else held the machine meanwhile."""
+    return statistics.median(t.wall for t in times) > BUSY * statistics.median(t.counted for t in times)
 
 
 def _summary(times: Sequence[Timing]) -> dict[str, Any]:
-    cpu = sorted(t.cpu for t in times)
+    counted = sorted(t.counted for t in times)
     return {
-        "cpu_seconds": statistics.median(cpu),
-        "spread": [cpu[0], cpu[-1]],
-        "wall_over_cpu": statistics.median(t.wall / t.cpu for t in times),
+        "seconds": statistics.median(counted),
+        "spread": [counted[0], counted[-1]],
+        "wall": statistics.median(t.wall / t.counted for t in times),
     }
 
 
 def _ratios(ours: Sequence[Timing], theirs: Sequence[Timing]) -> dict[str, Any]:
     """Round by round, so that what slows the whole machine cancels."""
-    ratios = sorted(b.cpu / a.cpu for a, b in zip(ours, theirs, strict=True))
+    ratios = sorted(b.counted / a.counted for a, b in zip(ours, theirs, strict=True))
     return {"ratio": statistics.median(ratios), "spread": [ratios[0], ratios[-1]]}
 
 
@@ -146,7 +162,7 @@ def _print(record: Mapping[str, Any]) -> None:
         print(f"  {record['note']}")
     for each in record["contenders"]:
         low, high = each["spread"]
-        print(f"  {each['name']:<44} {each['cpu_seconds']:9.3f} s  ({low:.3f} .. {high:.3f})")
+        print(f"  {each['name']:<44} {each['seconds']:9.3f} s  ({low:.3f} .. {high:.3f})")
     for each in record["ratios"]:
         low, high = each["spread"]
         print(f"  {each['ratio']:8.2f} x ({low:.2f} .. {high:.2f}) {verdict(each)} | {each['agreement']}")
@@ -168,6 +184,7 @@ def machine() -> dict[str, Any]:
         "instruction_sets": [flag for flag in _INSTRUCTION_SETS if flag in _cpuinfo("flags").split()],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_average": os.getloadavg(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "transformers")},
@@ -211,6 +228,11 @@ def close(tolerance: float) -> Callable[[torch.Tensor, torch.Tensor], str]:
         return f"largest difference {difference:.1e}"
 
     return compare
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "float32" and so on."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _cpuinfo(key: str) -> str:

@@ -37,11 +37,17 @@ def language_model(dtype: torch.dtype = torch.float32) -> LanguageModel:
 
 def prefixes(lm: LanguageModel, rows: int, length: int = 10) -> Tensor:
     """Soft prompts as a translator makes them: near word embeddings, but none of them, (rows, length, E)."""
+    chosen = lm.embed(token_prompts(lm, rows, length))
+    generator = torch.Generator().manual_seed(SEED + 1)
+    noise = torch.randn(chosen.shape, generator=generator).to(chosen) * chosen.float().std().item() * 0.3
+    return chosen + noise
+
+
+def token_prompts(lm: LanguageModel, rows: int, length: int = 10) -> Tensor:
+    """Words in random order, (rows, length)."""
     generator = torch.Generator().manual_seed(SEED)
     words = torch.tensor(lm.tokenize([_WORDS])[0])
-    chosen = lm.embed(words[torch.randint(len(words), (rows, length), generator=generator)])
-    noise = torch.randn(chosen.shape, generator=generator) * chosen.float().std() * 0.3
-    return chosen + noise.to(chosen.dtype)
+    return words[torch.randint(len(words), (rows, length), generator=generator)].to(lm.device)
 
 
 def hidden_states(lm: LanguageModel, rows: int) -> Tensor:

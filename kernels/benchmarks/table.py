@@ -29,6 +29,8 @@ def _lines() -> Iterator[str]:
         yield ""
         if path.stem == "memory":
             yield from _memory(saved["jobs"])
+        elif path.stem == "end_to_end":
+            yield from _shares(saved["jobs"])
         else:
             yield from _times(saved["jobs"])
         yield ""
@@ -38,7 +40,7 @@ def _times(jobs: list[Mapping[str, Any]]) -> Iterator[str]:
     yield "| job | ours, s | times faster than | ratio (spread) | agreement |"
     yield "|---|---|---|---|---|"
     for job in jobs:
-        ours = job["contenders"][0]["cpu_seconds"]
+        ours = job["contenders"][0]["seconds"]
         busy = " (shared machine)" if job["busy"] else ""
         for ratio in job["ratios"]:
             low, high = ratio["spread"]
@@ -60,11 +62,21 @@ def _memory(jobs: list[Mapping[str, Any]]) -> Iterator[str]:
             yield f"| {job['job']} | {name} | {megabytes:.0f} |"
 
 
+def _shares(jobs: list[Mapping[str, Any]]) -> Iterator[str]:
+    yield "| job | s | share of each part |"
+    yield "|---|---|---|"
+    for job in jobs:
+        busy = " (shared machine)" if job["busy"] else ""
+        parts = ", ".join(f"{name} {share:.1%}" for name, share in job["shares"].items())
+        yield f"| {job['job']}{busy} | {job['seconds']:.3g} | {parts} |"
+
+
 def _machine(machine: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     sets = ", ".join(machine["instruction_sets"])
+    name = machine.get("gpu") or f"{machine['processor']}: {sets}; {machine['threads']} thread"
     return (
-        f"{machine['processor']}: {sets}; {machine['threads']} thread, "
+        f"{name}, "
         f"load {machine['load_average'][0]:.1f}; {versions}; "
         f"commit {machine['commit']}, seed {machine['seed']}"
     )
