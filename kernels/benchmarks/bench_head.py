@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeAlias
@@ -39,17 +40,13 @@ def jobs() -> Iterator[Job]:
 
 def forward(hidden: Tensor, weight: Tensor, targets: Tensor, *, target: float | None = None) -> Job:
     """Log-probabilities of one token a row."""
+    peers = others(hidden.device)
     return Job(
         name=f"head forward, {len(hidden)} rows, {dtype_name(hidden.dtype)}",
         ours=Contender("linear_lse", lambda: _ours(hidden, weight, targets)),
         peers=[
             Contender(_NAIVE, lambda: _forward_naive(hidden, weight, targets)),
-            *(
-                Contender(
-                    name, torch.no_grad()(lambda log_probs=log_probs: log_probs(hidden, weight, targets))
-                )
-                for name, log_probs in others(hidden.device)
-            ),
+            *(Contender(name, partial(torch.no_grad()(run), hidden, weight, targets)) for name, run in peers),
         ],
         agree=close(_TOLERANCE[hidden.dtype]),
         targets={} if target is None else {_NAIVE: target},

@@ -73,7 +73,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one run of a whole job: those that count (a processor's or a GPU's), and those on the wall."""
+    """Seconds of a run of a whole job: those counted (of a processor or a GPU), and those on the wall."""
 
     counted: float
     wall: float
@@ -231,7 +231,7 @@ def close(tolerance: float) -> Callable[[torch.Tensor, torch.Tensor], str]:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """ "float32" and so on."""
+    """Return "float32" and so on."""
     return str(dtype).removeprefix("torch.")
 
 

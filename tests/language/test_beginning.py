@@ -11,6 +11,11 @@ from torchnle.language.loss import caption_log_probs
 ROWS = 9
 
 
+@pytest.fixture(autouse=True)
+def few_rows_share(monkeypatch):
+    monkeypatch.setattr(model, "_SHARED_FROM", 2)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_losses_and_texts_are_those_of_each_row_alone(family, monkeypatch):
     lm, prefixes = make_lm(family), make_prefixes(ROWS)
@@ -41,8 +46,9 @@ def test_gradients_are_those_without_sharing(monkeypatch):
 
 def test_one_pass_keeps_the_keys_of_one_row_only():
     lm = make_lm("llama")
-    cache, rest = lm.begin(lm.context(make_prefixes(ROWS)), keep=False)
-    lm.hidden(rest, cache=cache)
+    cache, rest = lm.begin_once(lm.context(make_prefixes(ROWS)))
+    both = [lm.hidden(rest[rows], cache=cache) for rows in ([0, 1, 2], [3])]
+    torch.testing.assert_close(torch.cat(both), lm.hidden(lm.context(make_prefixes(ROWS)))[:4, 1:])
     assert {tuple(layer.keys.shape[::2]) for layer in cache.layers} == {(1, 1)}
 
 

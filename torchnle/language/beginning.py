@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def one_row_cache() -> Cache:
-    """Return an empty cache that keeps one row, read on its own, for all, and nothing of what follows it."""
+    """Return an empty cache that keeps the one row read first, for all rows, and nothing of what follows."""
     from transformers import Cache
 
     return Cache(layer_class_to_replicate=_layer())
@@ -27,13 +27,10 @@ def _layer() -> type:
         """Keys and values of one row, which come before those of every row."""
 
         def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            """Keep a row that comes first and alone, and put it before what comes later."""
-            rows = len(key_states)
-            if self.get_seq_length():
-                keys, values = (kept.expand(rows, -1, -1, -1) for kept in (self.keys, self.values))
-                return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
-            if rows == 1:
+            """Keep what comes first, one row, and put it before what comes later."""
+            if self.get_seq_length() == 0:
                 return super().update(key_states, value_states, *args, **kwargs)
-            return key_states, value_states
+            keys, values = (kept.expand(len(key_states), -1, -1, -1) for kept in (self.keys, self.values))
+            return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     return Beginning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from torchnle import ops
 from torchnle.language.model import LanguageModel
+
+if TYPE_CHECKING:
+    from transformers import Cache
 
 #: A bucket of at least so many rows is closed before a text that is so many tokens longer than its shortest.
 _BUCKET_ROWS, _BUCKET_TOKENS = 8, 4
@@ -67,7 +71,10 @@ def ids_log_probs(
     lm.require_positions(context.shape[1] + longest - 1, f"the longest text, of {longest} tokens,")
     buckets = _buckets([len(text) for text in ids])
     order = torch.tensor([row for bucket in buckets for row in bucket], device=lm.device)
-    hidden = torch.cat([_read(lm, context[bucket], [list(ids[row]) for row in bucket]) for bucket in buckets])
+    cache, rest = lm.begin_once(context)
+    hidden = torch.cat(
+        [_read(lm, rest[bucket], [list(ids[row]) for row in bucket], cache) for bucket in buckets]
+    )
     owners = torch.tensor([row for row in order.tolist() for _ in ids[row]], device=lm.device)
     targets = torch.tensor([token for row in order.tolist() for token in ids[row]], device=lm.device)
     tokens = _log_probs(lm, hidden, targets)
@@ -86,15 +93,16 @@ def _buckets(lengths: list[int]) -> list[list[int]]:
     return buckets
 
 
-def _read(lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[list[int]]) -> Float[Tensor, "K W"]:
+def _read(
+    lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[list[int]], cache: Cache | None
+) -> Float[Tensor, "K W"]:
     """Hidden states that predict the K tokens of the texts; the padding after a text is not seen."""
     longest = max(map(len, ids))
     words = torch.tensor([row[:-1] + [0] * (longest - len(row)) for row in ids], dtype=torch.long)
-    cache, rest = lm.begin(context, keep=False)
-    embeds = torch.cat([rest, lm.embed(words.to(lm.device))], dim=1)
+    embeds = torch.cat([context, lm.embed(words.to(lm.device))], dim=1)
     rows = torch.tensor([row for row, text in enumerate(ids) for _ in text], device=lm.device)
     steps = torch.tensor([step for text in ids for step in range(len(text))], device=lm.device)
-    return lm.hidden(embeds, cache=cache)[rows, rest.shape[1] - 1 + steps]
+    return lm.hidden(embeds, cache=cache)[rows, context.shape[1] - 1 + steps]
 
 
 def _log_probs(lm: LanguageModel, hidden: Float[Tensor, "K W"], targets: Tensor) -> Float[Tensor, "K"]:

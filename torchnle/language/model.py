@@ -19,8 +19,9 @@ from torchnle.language.texts import check_texts, shorten
 if TYPE_CHECKING:
     from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-#: From so many rows on, reading what they share on its own costs less than reading it in every row.
-_SHARED_FROM = 8
+#: From so many rows on, reading what they share on its own costs less than reading it in every row: a pass
+#: of one token takes as long as about 25 tokens of a large pass do.
+_SHARED_FROM = 32
 
 
 class LanguageModel:
@@ -219,25 +220,30 @@ class LanguageModel:
 
         return DynamicCache()
 
-    def begin(
-        self, context: Float[Tensor, "R C E"], *, keep: bool = True
-    ) -> tuple[Cache, Float[Tensor, "R rest E"]]:
-        """Read the BOS, with which all rows begin, once for all of them.
-
-        Args:
-            context: What the rows read, from `context`.
-            keep: Whether the cache shall keep what is read after it, too. One that does not is for one call.
+    def begin(self, context: Float[Tensor, "R C E"]) -> tuple[DynamicCache, Float[Tensor, "R rest E"]]:
+        """Read the BOS of many rows once for all of them.
 
         Returns:
-            A cache to read on with, and what is left to read of the context.
+            A cache to read on with, which keeps what it is given, and what is left to read of the context.
         """
-        cache = self.new_cache() if keep else one_row_cache()
-        if self.bos_id is None or context.shape[1] == 1 or len(context) < _SHARED_FROM:
+        cache = self.new_cache()
+        if not self._shares(context):
             return cache, context
-        with torch.no_grad():
-            self.hidden(context[:1, :1], cache=cache)
-        if keep:
-            cache.batch_repeat_interleave(len(context))
+        self._read_bos(context, cache)
+        cache.batch_repeat_interleave(len(context))
+        return cache, context[:, 1:]
+
+    def begin_once(self, context: Float[Tensor, "R C E"]) -> tuple[Cache | None, Float[Tensor, "R rest E"]]:
+        """As `begin`, for passes that are not read on from.
+
+        Returns:
+            A cache that holds the BOS only, for any of the rows, whatever it is given; None where there are
+            too few rows to share it, or no BOS. And what is left to read of the context.
+        """
+        if not self._shares(context):
+            return None, context
+        cache = one_row_cache()
+        self._read_bos(context, cache)
         return cache, context[:, 1:]
 
     def hidden(
@@ -268,6 +274,13 @@ class LanguageModel:
         )
         hidden: Tensor = output.last_hidden_state
         return (hidden if self._head.scale == 1 else hidden * self._head.scale).contiguous()
+
+    def _shares(self, context: Tensor) -> bool:
+        return self.bos_id is not None and context.shape[1] > 1 and len(context) >= _SHARED_FROM
+
+    @torch.no_grad()
+    def _read_bos(self, context: Tensor, cache: Cache) -> None:
+        self.hidden(context[:1, :1], cache=cache)
 
     @property
     def _name(self) -> str:

@@ -127,7 +127,7 @@ def _score_tree(
 def _read_at_once(lm: LanguageModel, trie: Trie, context: Float[Tensor, "R C E"]) -> Float[Tensor, "R n W"]:
     """Read the context and the tree's nodes in one pass, which keeps no keys and values of theirs."""
     length = context.shape[1]
-    cache, rest = lm.begin(context, keep=False)
+    cache, rest = lm.begin_once(context)
     if not trie.tokens:
         return lm.hidden(rest, cache=cache)[:, -1:]
     tokens, positions, seen = _suffix(trie, length, lm.device)
