@@ -15,7 +15,7 @@ from torchnle.translators.devil_network import DeViLNetwork
 
 _ROWS = 32
 _PEER = "transformers' loss, full logits"
-_CAPTIONS = [
+CAPTIONS = [
     " a small red bird on the grass near an old house",
     " two dogs",
     " the front of a blue car parked beside a brick wall in the snow",
@@ -34,7 +34,7 @@ def step(lm: LanguageModel, *, agree: float, targets: Mapping[str, float]) -> Jo
     network = DeViLNetwork({"layer": 1280}, lm.width, width=384, depth=4, heads=6, feedforward=1536)
     network.to(lm.device)
     tokens = {"layer": torch.randn(_ROWS, 1, 1280).to(lm.device)}
-    captions = (_CAPTIONS * _ROWS)[:_ROWS]
+    captions = (CAPTIONS * _ROWS)[:_ROWS]
 
     def run(loss: Callable[[LanguageModel, Tensor, list[str]], Tensor]) -> Tensor:
         network.zero_grad()

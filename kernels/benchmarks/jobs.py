@@ -26,7 +26,7 @@ tiger, tractor, train, trout, tulip, turtle, wardrobe, whale, willow tree, wolf,
     .split(", ")
 )
 
-_WORDS = "The photo shows a small red bird on green grass near an old house by the lake under a blue sky"
+WORDS = "The photo shows a small red bird on green grass near an old house by the lake under a blue sky"
 
 
 @cache
@@ -46,7 +46,7 @@ def prefixes(lm: LanguageModel, rows: int, length: int = 10) -> Tensor:
 def token_prompts(lm: LanguageModel, rows: int, length: int = 10) -> Tensor:
     """Words in random order, (rows, length)."""
     generator = torch.Generator().manual_seed(SEED)
-    words = torch.tensor(lm.tokenize([_WORDS])[0])
+    words = torch.tensor(lm.tokenize([WORDS])[0])
     return words[torch.randint(len(words), (rows, length), generator=generator)].to(lm.device)
 
 
