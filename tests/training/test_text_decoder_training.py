@@ -24,6 +24,7 @@ RECIPE = Recipe(
     learning_rate=2e-2,
     noise=0.1,
     prompt="the",
+    opening="the",
     stop=" .",
 )
 

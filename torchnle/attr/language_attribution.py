@@ -17,9 +17,11 @@ from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned import Aligned, fit_aligned
 from torchnle.methods.zero_shot import fit_zero_shot
 from torchnle.reading import Reading, spatial_size
 from torchnle.taps import LayerChoice
+from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import example_for
 from torchnle.types import Inputs, Where
@@ -96,6 +98,46 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         attribution = cls(model, head.tap, fitted.translator, reading=reading)
         attribution.summary = head.summary
         return attribution
+
+    @classmethod
+    def fit(cls, model: nn.Module, layers: LayerChoice | None = None, **source: Any) -> Self:
+        """Give a model sentences in seconds: a closed-form map into text space, and the shared text decoder.
+
+        Args:
+            model: The vision model, unmodified.
+            layers: The layers to read; not with class names, whose layer is the one that the head reads.
+            source: Exactly one of ``captions=`` (batches of images and captions), ``class_names=`` (of a
+                classifier; no image is needed) and ``images=`` with ``through=``, a `LanguageAttribution`
+                of the same model that was fitted before; and the options of `fit_aligned`.
+
+        Raises:
+            ValueError: If not exactly one source is given, or what it needs is missing.
+
+        Example:
+            >>> lang = LanguageAttribution.fit(model, class_names=names)  # doctest: +SKIP
+            >>> lang.describe(images)[0].text  # doctest: +SKIP
+            'a tabby cat'
+        """
+        through = source.pop("through", None)
+        if through is not None:
+            source["through"] = through.aligned
+        fitted = fit_aligned(model, layers, **source)
+        attribution = cls(model, fitted.layers, fitted.translator, reading=fitted.reading)
+        attribution.summary = fitted.summary
+        return attribution
+
+    @property
+    def aligned(self) -> Aligned:
+        """What was fitted, for a fit of further layers through it.
+
+        Raises:
+            TypeError: If the translator is no aligned one.
+        """
+        if not isinstance(self.translator, AlignedTranslator):
+            raise TypeError(
+                f"a {self.translator.name} cannot pass words on; pass a fit of an aligned translator."
+            )
+        return Aligned(self.translator, self.by_layer.taps, self.by_layer.reading, self.summary)
 
     def text_score(
         self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False

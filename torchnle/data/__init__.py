@@ -10,9 +10,9 @@ from torchnle.data.backgrounds import (
     texture_backgrounds,
 )
 from torchnle.data.cutouts import Cutout, Cutouts, load_cutouts
-from torchnle.data.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article
 from torchnle.data.scenes import Scene, SceneObject, Scenes
 from torchnle.data.shapes import shapes
+from torchnle.language.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article
 
 __all__ = [
     "Background",

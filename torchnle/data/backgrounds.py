@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from torchnle.data.palette import COLOURS, Colour
-from torchnle.data.phrases import with_article
 from torchnle.errors import MissingDependencyError
+from torchnle.language.phrases import with_article
 
 #: scikit-image's textures are gray: the words for each, its file's name, its darkest and lightest colour.
 _TEXTURES = (

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchnle.data.backgrounds import Background, gradient_backgrounds, plain_backgrounds
 from torchnle.data.cutouts import Cutout
 from torchnle.data.layout import Box, place_boxes
-from torchnle.data.phrases import scene_caption
+from torchnle.language.phrases import scene_caption
 
 _SHRINK = 0.9  # where there is no room, the largest things are made smaller by this
 _CONTRAST = 60.0  # least distance of a thing's mean colour from a background's, of 442

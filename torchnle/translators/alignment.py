@@ -6,7 +6,7 @@ The map is fitted per layer in seconds; the decoder was trained once, on text, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,15 @@ from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
+from torchnle.translators.class_mixture import ClassMixture
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
+
+#: What carries a layer's features into text space.
+TextMap: TypeAlias = RidgeMap | ClassMixture
+_MAPS: dict[str, type[TextMap]] = {"ridge": RidgeMap, "class mixture": ClassMixture}
 
 
 class AlignedTranslator(Translator):
@@ -50,7 +55,7 @@ class AlignedTranslator(Translator):
 
     def __init__(
         self,
-        maps: Mapping[str, RidgeMap],
+        maps: Mapping[str, TextMap],
         encoder: TextEncoder,
         decoder: TextDecoder | None = None,
         *,
@@ -94,7 +99,7 @@ class AlignedTranslator(Translator):
     @property
     def center(self) -> Float[Tensor, "k"]:
         """The mean of the targets, over the maps."""
-        return torch.stack([fitted.bias for fitted in self._maps().values()]).mean(dim=0)
+        return torch.stack([fitted.center for fitted in self._maps().values()]).mean(dim=0)
 
     def score(
         self,
@@ -189,17 +194,17 @@ class AlignedTranslator(Translator):
 
     def _direction(self, slot: str, tokens: Float[Tensor, "R d"]) -> Float[Tensor, "R k"]:
         fitted = self._maps()[slot]
-        return F.normalize(fitted(tokens) - fitted.bias, dim=-1)
+        return F.normalize(fitted(tokens) - fitted.center, dim=-1)
 
-    def _maps(self) -> dict[str, RidgeMap]:
+    def _maps(self) -> dict[str, TextMap]:
         return dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        widths = {layer: len(fitted.mean) for layer, fitted in self._maps().items()}
+        widths = {layer: int(fitted.config["in_width"]) for layer, fitted in self._maps().items()}
         return gather(as_list(features), widths, joint=joint, tokens_per_row=1, translator=self.name)
 
     def _check_widths(self) -> None:
-        widths = {f"the map of '{layer}'": len(fitted.bias) for layer, fitted in self._maps().items()}
+        widths = {f"the map of '{layer}'": len(fitted.center) for layer, fitted in self._maps().items()}
         widths["the sentence encoder"] = self.encoder.width
         if self.decoder is not None:
             widths["the text decoder"] = self.decoder.width
@@ -210,14 +215,24 @@ class AlignedTranslator(Translator):
     def config(self) -> dict[str, Any]:
         """Everything but the maps' tensors."""
         return {
-            "layers": {layer: len(fitted.mean) for layer, fitted in self._maps().items()},
+            "maps": {layer: _describe_map(fitted) for layer, fitted in self._maps().items()},
             "width": self.encoder.width,
             "encoder": self.encoder.reference,
-            "decoder": None if self.decoder is None else self.decoder.card.get("name"),
+            "decoder": self._decoder_reference(),
             "phrases": list(self.phrases),
             "spread": self.spread,
             "sure_above": self.sure_above,
         }
+
+    def _decoder_reference(self) -> str | None:
+        if self.decoder is None:
+            return None
+        if not self.decoder.reference:
+            raise ValueError(
+                "the text decoder has no reference that it could be found by again; save it with "
+                "`save_pretrained` and load it with `TextDecoder.from_pretrained` first."
+            )
+        return self.decoder.reference
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -229,7 +244,7 @@ class AlignedTranslator(Translator):
     def _build(
         cls,
         *,
-        layers: Mapping[str, int],
+        maps: Mapping[str, Mapping[str, Any]],
         width: int,
         encoder: str,
         decoder: str | None,
@@ -238,10 +253,21 @@ class AlignedTranslator(Translator):
         sure_above: float,
     ) -> Self:
         return cls(
-            {layer: RidgeMap(channels, width) for layer, channels in layers.items()},
+            {layer: _build_map(width, **described) for layer, described in maps.items()},
             TextEncoder.from_pretrained(encoder),
             None if decoder is None else TextDecoder.from_pretrained(decoder),
             phrases=phrases,
             spread=spread,
             sure_above=sure_above,
         )
+
+
+def _describe_map(fitted: TextMap) -> dict[str, Any]:
+    kind = next(name for name, cls in _MAPS.items() if isinstance(fitted, cls))
+    return {"kind": kind, **fitted.config}
+
+
+def _build_map(width: int, *, kind: str, **config: Any) -> TextMap:
+    if kind not in _MAPS:
+        raise ValueError(f"a map of kind {kind!r} is not known; known are {sorted(_MAPS)}.")
+    return _MAPS[kind](out_width=width, **config)
