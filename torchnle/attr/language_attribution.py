@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from captum.attr import Attribution, LayerAttribution
@@ -17,14 +17,15 @@ from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned import Aligned, fit_aligned
 from torchnle.methods.zero_shot import fit_zero_shot
 from torchnle.reading import Reading, spatial_size
 from torchnle.taps import LayerChoice
-from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import example_for
 from torchnle.types import Inputs, Where
+
+if TYPE_CHECKING:
+    from torchnle.methods.aligned import Aligned
 
 
 class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
@@ -118,6 +119,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             >>> lang.describe(images)[0].text  # doctest: +SKIP
             'a tabby cat'
         """
+        from torchnle.methods.aligned import fit_aligned  # brings the language model's side
+
         through = source.pop("through", None)
         if through is not None:
             source["through"] = through.aligned
@@ -133,10 +136,11 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         Raises:
             TypeError: If the translator is no aligned one.
         """
+        from torchnle.methods.aligned import Aligned
+        from torchnle.translators.alignment import AlignedTranslator
+
         if not isinstance(self.translator, AlignedTranslator):
-            raise TypeError(
-                f"a {self.translator.name} cannot pass words on; pass a fit of an aligned translator."
-            )
+            raise TypeError(f"a {self.translator.name} cannot pass words on; fit an aligned translator.")
         return Aligned(self.translator, self.by_layer.taps, self.by_layer.reading, self.summary)
 
     def text_score(

@@ -93,9 +93,7 @@ def _from_class_names(
     options: dict[str, Any],
 ) -> Aligned:
     if layers is not None:
-        raise ValueError(
-            "class_names= finds its layer by itself, the one that the head reads; leave layers out."
-        )
+        raise ValueError("class_names= finds the layer that the head reads by itself; leave layers out.")
     head = find_head(model, example_for(model) if example is None else example, len(class_names))
     translator = fit_class_names(
         head.weight, class_names, layer=head.tap.name, bias=head.bias, decoder=decoder, **options
