@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -148,3 +150,41 @@ class TestRefusals:
     def test_captions_that_do_not_pair(self):
         with pytest.raises(ValueError, match="1 captions came with 2 images"):
             fit_captions(net(), "first", [(torch.rand(2, 8, 8, 8), ["cat"])], LetterEncoder(), phrases=WORDS)
+
+
+class Mumbler:
+    """A decoder that says nonsense first and finds the word among its samples."""
+
+    width, reference = 26, "mumbler"
+
+    def decode(self, vectors, internal_batch_size=None):
+        return SimpleNamespace(texts=["zzz"] * len(vectors))
+
+    def sample(self, vectors, n, internal_batch_size=None):
+        return SimpleNamespace(texts=[["qqq", "", "cat"][i % n] for _ in vectors for i in range(n)])
+
+
+def test_of_several_ways_the_most_faithful_is_kept(translator):
+    maps = {"first": translator.maps[0]}
+    features = Features(maps["first"].mean[None, None] + 0.0, "first")
+    image = picture("cat", "cat", "cat", "cat")[None]
+    once = AlignedTranslator(maps, LetterEncoder(), Mumbler(), spread=translator.spread)
+    assert once.describe(features)[0].text == "zzz"
+    best = AlignedTranslator(maps, LetterEncoder(), Mumbler(), spread=translator.spread, best_of=4)
+    (said,) = LanguageAttribution(net(), "first", best).describe(image)
+    assert said.text == "cat"
+    assert not said.unsure
+
+
+def test_a_decoder_without_a_reference_is_not_saved(translator, tmp_path):
+    mumbler = Mumbler()
+    mumbler.reference = ""
+    nameless = AlignedTranslator({"first": translator.maps[0]}, LetterEncoder(), mumbler)
+    with pytest.raises(ValueError, match="save it with"):
+        nameless.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_best_of_none(translator):
+    with pytest.raises(ValueError, match="best_of=0"):
+        AlignedTranslator({"first": translator.maps[0]}, LetterEncoder(), phrases=WORDS, best_of=0)

@@ -28,6 +28,8 @@ from torchnle.translators.text_decoder import TextDecoder
 #: What carries a layer's features into text space.
 TextMap: TypeAlias = RidgeMap | ClassMixture
 _MAPS: dict[str, type[TextMap]] = {"ridge": RidgeMap, "class mixture": ClassMixture}
+#: Said where the decoder ends at once.
+_NOTHING = "nothing it can name"
 
 
 class AlignedTranslator(Translator):
@@ -45,10 +47,11 @@ class AlignedTranslator(Translator):
         spread: The mean distance of the targets from their mean.
         sure_above: The least faithfulness, the cosine between the spoken text's embedding and the vector it
             was to say, with which a description is vouched for.
+        best_of: How many ways of saying a row are tried, the greedy one first; the most faithful is kept.
 
     Raises:
         ValueError: If there is neither a decoder nor a phrase, or the widths of maps, encoder and decoder
-            differ.
+            differ, or `best_of` is not positive.
     """
 
     score_kind: ClassVar[Literal["log_prob", "cosine"]] = "cosine"
@@ -62,8 +65,11 @@ class AlignedTranslator(Translator):
         phrases: Sequence[str] = (),
         spread: float = 1.0,
         sure_above: float = 0.5,
+        best_of: int = 1,
     ) -> None:
         super().__init__()
+        if best_of < 1:
+            raise ValueError(f"best_of={best_of}; pass at least 1.")
         if decoder is None and not phrases:
             raise ValueError(
                 "pass a text decoder, or phrases to choose from; without either nothing can be said."
@@ -74,6 +80,7 @@ class AlignedTranslator(Translator):
         self.phrases = tuple(dict.fromkeys(phrases))
         self.spread = spread
         self.sure_above = sure_above
+        self.best_of = best_of
         self._check_widths()
         self._phrase_vectors = encoder.encode(self.phrases) if self.phrases else None
 
@@ -153,7 +160,7 @@ class AlignedTranslator(Translator):
         vectors = torch.cat([self.embed(r) for r in rows])
         places = [(r.layer, image, location) for r in rows for image, location in r.places]
         near = self._nearest(vectors)
-        texts = [phrases[0][0] for phrases in near] if self.decoder is None else self._say(vectors)
+        texts = self._say(vectors, near, internal_batch_size)
         scores = self._faithfulness(texts, vectors).tolist()
         return [
             Description(text, score, "cosine", layer, image, location, phrases, score < self.sure_above)
@@ -162,10 +169,24 @@ class AlignedTranslator(Translator):
             )
         ]
 
-    def _say(self, vectors: Float[Tensor, "R k"]) -> list[str]:
-        decoder = self.decoder
-        spoken = decoder.decode(vectors).texts if decoder is not None else []
-        return [text or "nothing it can name" for text in spoken]
+    def _say(
+        self,
+        vectors: Float[Tensor, "R k"],
+        near: Sequence[tuple[tuple[str, float], ...]],
+        internal_batch_size: int | None,
+    ) -> list[str]:
+        if self.decoder is None:
+            return [phrases[0][0] for phrases in near]
+        texts = self.decoder.decode(vectors, internal_batch_size=internal_batch_size).texts
+        if self.best_of == 1:
+            return [text or _NOTHING for text in texts]
+        others = self.best_of - 1
+        drawn = self.decoder.sample(vectors, others, internal_batch_size=internal_batch_size).texts
+        rows = [[text, *drawn[i * others : (i + 1) * others]] for i, text in enumerate(texts)]
+        ways = [text or _NOTHING for row in rows for text in row]
+        scores = self._faithfulness(ways, vectors.repeat_interleave(self.best_of, dim=0))
+        best = scores.view(-1, self.best_of).argmax(dim=1).tolist()
+        return [ways[row * self.best_of + way] for row, way in enumerate(best)]
 
     def _nearest(self, vectors: Float[Tensor, "R k"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
         if self._phrase_vectors is None:
@@ -222,6 +243,7 @@ class AlignedTranslator(Translator):
             "phrases": list(self.phrases),
             "spread": self.spread,
             "sure_above": self.sure_above,
+            "best_of": self.best_of,
         }
 
     def _decoder_reference(self) -> str | None:
@@ -251,6 +273,7 @@ class AlignedTranslator(Translator):
         phrases: Sequence[str],
         spread: float,
         sure_above: float,
+        best_of: int,
     ) -> Self:
         return cls(
             {layer: _build_map(width, **described) for layer, described in maps.items()},
@@ -259,6 +282,7 @@ class AlignedTranslator(Translator):
             phrases=phrases,
             spread=spread,
             sure_above=sure_above,
+            best_of=best_of,
         )
 
 

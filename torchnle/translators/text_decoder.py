@@ -162,8 +162,35 @@ class TextDecoder(nn.Module):
             max_new_tokens=self.max_new_tokens,
             internal_batch_size=internal_batch_size,
         )
-        texts = [text.strip() for text in decoded.texts]
-        return Decoded(texts, decoded.ids, decoded.log_probs)
+        return _stripped(decoded)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        embeddings: Float[Tensor, "R k"],
+        n: int,
+        *,
+        temperature: float = 0.7,
+        seed: int = 0,
+        internal_batch_size: int | None = None,
+    ) -> Decoded:
+        """Say every embedding in `n` ways, by nucleus sampling: R * n texts, those of a row together.
+
+        Raises:
+            ValueError: As `decode`; if `n` or `temperature` is not positive.
+        """
+        drawn = decoding.sample(
+            self.language_model,
+            self.prefixes(embeddings),
+            n,
+            temperature=temperature,
+            generator=torch.Generator().manual_seed(seed),
+            prompt=self.prompt,
+            stop=self.stop,
+            max_new_tokens=self.max_new_tokens,
+            internal_batch_size=internal_batch_size,
+        )
+        return _stripped(drawn)
 
     def log_prob(
         self,
@@ -267,6 +294,10 @@ class TextDecoder(nn.Module):
         decoder.card = saved.card
         decoder.reference = str(reference)
         return decoder.float().eval()
+
+
+def _stripped(decoded: Decoded) -> Decoded:
+    return Decoded([text.strip() for text in decoded.texts], decoded.ids, decoded.log_probs)
 
 
 def _card(decoder: TextDecoder) -> str:

@@ -19,7 +19,7 @@ from torchnle.translators.text_decoder import TextDecoder
 NOISES = (0.0, 0.3, 0.5, 0.7)
 
 
-def measure(
+def decoding_quality(
     decoder: TextDecoder,
     encoder: TextEncoder,
     texts: Sequence[str],
