@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from letter_encoder import LetterEncoder
 from torch import nn
 
@@ -62,18 +61,22 @@ def test_global_captions_carry_to_places(translator):
     assert joint[0, 0].layer == "first+second"
 
 
-def test_scores_are_cosines_about_the_mean_of_the_targets(translator):
+def test_scores_are_projections_on_the_texts_directions(translator):
     features = Features(torch.randn(2, 3, 12), "first")
     scores = translator.score(features, WORDS)
     fitted, encoder = translator.maps[0], translator.encoder
-    # one map is read alone, so its direction away from the targets' mean is compared
     for row, vector in enumerate(features.rows):
         for column, word in enumerate(WORDS):
-            away = fitted(vector[None])[0] - fitted.bias
             text = encoder.encode([word])[0] - translator.center
-            assert scores[row, column].item() == pytest.approx(
-                F.cosine_similarity(away, text, 0).item(), abs=1e-5
-            )
+            away = (fitted(vector[None])[0] - fitted.bias) / translator.spread
+            assert scores[row, column].item() == pytest.approx(away @ text / text.norm(), abs=1e-5)
+
+
+def test_layers_read_together_add_up(translator):
+    one, two = Features(torch.randn(2, 3, 12), "first"), Features(torch.randn(2, 3, 16), "second")
+    both = translator.score([one, two], WORDS, joint=True)
+    alone = translator.score(one, WORDS) + translator.score(two, WORDS)
+    torch.testing.assert_close(both, alone / 2)
 
 
 def test_the_report_says_how_well_each_layer_maps(translator):

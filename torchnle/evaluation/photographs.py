@@ -16,12 +16,14 @@ from torchnle.errors import MissingDependencyError
 
 #: What counts as naming the main object, written down before the first run.
 NAMES: dict[str, frozenset[str]] = {
-    "chelsea": frozenset("cat kitten tabby kitty feline".split()),
-    "coffee": frozenset("coffee espresso cappuccino cup mug".split()),
-    "rocket": frozenset("rocket missile spacecraft spaceship shuttle launch".split()),
-    "motorcycle_left": frozenset("motorcycle motorbike moped scooter bike".split()),
-    "flower": frozenset("flower flowers blossom daisy dahlia petal petals bloom".split()),
-    "china": frozenset("palace temple pagoda building monastery tower castle shrine house".split()),
+    "chelsea": frozenset(["cat", "kitten", "tabby", "kitty", "feline"]),
+    "coffee": frozenset(["coffee", "espresso", "cappuccino", "cup", "mug"]),
+    "rocket": frozenset(["rocket", "missile", "spacecraft", "spaceship", "shuttle", "launch"]),
+    "motorcycle_left": frozenset(["motorcycle", "motorbike", "moped", "scooter", "bike"]),
+    "flower": frozenset(["flower", "flowers", "blossom", "daisy", "dahlia", "petal", "petals", "bloom"]),
+    "china": frozenset(
+        ["palace", "temple", "pagoda", "building", "monastery", "tower", "castle", "shrine", "house"]
+    ),
 }
 
 

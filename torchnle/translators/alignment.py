@@ -33,11 +33,13 @@ _NOTHING = "nothing it can name"
 
 
 class AlignedTranslator(Translator):
-    """Maps a layer's features among sentence embeddings; scores by cosine, speaks through a text decoder.
+    """Maps a layer's features among sentence embeddings; scores by projection, speaks through a text decoder.
 
     Ridge regression shrinks what it is unsure of towards the mean of its targets. The direction away from
-    that mean is what a feature says, so cosines are taken about it, and a vector is brought to the mean
-    distance of the targets before it is spoken.
+    that mean is what a feature says, and the distance is how surely it says it. So a text's score is the
+    projection of the mapped feature on the text's direction, in units of the targets' spread: an empty place
+    scores near 0 for all texts, where its cosines would be loud noise. A vector is brought to the mean
+    distance of the targets before it is spoken. Layers of a place add up, each as surely as it speaks.
 
     Args:
         maps: One fitted map a layer, by the layer's dotted name.
@@ -54,7 +56,7 @@ class AlignedTranslator(Translator):
             differ, or `best_of` is not positive.
     """
 
-    score_kind: ClassVar[Literal["log_prob", "cosine"]] = "cosine"
+    score_kind: ClassVar[ScoreKind] = "projection"
 
     def __init__(
         self,
@@ -95,13 +97,8 @@ class AlignedTranslator(Translator):
         return self._frozen[1]
 
     def embed(self, rows: Rows) -> Float[Tensor, "R k"]:
-        """The vectors of rows in the encoder's space, at the mean distance of the targets from their mean.
-
-        Several layers of a row are averaged as directions away from their means.
-        """
-        parts = [self._direction(slot, tokens.squeeze(1)) for slot, tokens in rows.tokens.items()]
-        direction = F.normalize(torch.stack(parts).mean(dim=0), dim=-1)
-        return self.center + self.spread * direction
+        """The vectors of rows in the encoder's space, at the mean distance of the targets from their mean."""
+        return self.center + self.spread * F.normalize(self._deviation(rows), dim=-1)
 
     @property
     def center(self) -> Float[Tensor, "k"]:
@@ -126,21 +123,21 @@ class AlignedTranslator(Translator):
             joint: Read the layers of a location together.
             prior: With ``through="decoder"``, subtract the texts' log-probability under the language model.
             internal_batch_size: The most rows in work at once.
-            through: "space" = cosines about the targets' mean; "decoder" = log-probabilities in nats.
+            through: "space" = projections on the texts' directions; "decoder" = log-probabilities in nats.
 
         Raises:
             TranslatorMismatchError: If a layer fits no map.
-            ValueError: If a prior is asked of cosines, there is no decoder to ask, or a text is blank.
+            ValueError: If a prior is asked of projections, there is no decoder to ask, or a text is blank.
         """
         listed = check_texts(texts)
         if through == "space" and prior:
-            raise ValueError("cosines have no prior to subtract; pass prior=False, or through='decoder'.")
+            raise ValueError("projections have no prior to subtract; pass prior=False, or through='decoder'.")
         groups = self._rows(features, joint)
         if through == "decoder":
             return self._spoken_scores(groups, listed, prior, internal_batch_size)
-        vectors = F.normalize(self.encoder.encode(listed).to(self.center) - self.center, dim=-1)
-        parts = [self.embed(r) - self.center for batch in batches(groups, internal_batch_size) for r in batch]
-        return F.normalize(torch.cat(parts), dim=-1) @ vectors.T
+        directions = F.normalize(self.encoder.encode(listed).to(self.center) - self.center, dim=-1)
+        parts = [self._deviation(rows) for batch in batches(groups, internal_batch_size) for rows in batch]
+        return torch.cat(parts) @ directions.T / self.spread
 
     @torch.no_grad()
     def describe(
@@ -213,9 +210,11 @@ class AlignedTranslator(Translator):
         vectors = torch.cat([self.embed(rows) for rows in groups])
         return self.decoder.log_prob(vectors, texts, prior=prior, internal_batch_size=internal_batch_size)
 
-    def _direction(self, slot: str, tokens: Float[Tensor, "R d"]) -> Float[Tensor, "R k"]:
-        fitted = self._maps()[slot]
-        return F.normalize(fitted(tokens) - fitted.center, dim=-1)
+    def _deviation(self, rows: Rows) -> Float[Tensor, "R k"]:
+        """How far, and where to, rows lie from the mean of the targets: the mean over their layers."""
+        maps = self._maps()
+        parts = [maps[slot](tokens.squeeze(1)) - maps[slot].center for slot, tokens in rows.tokens.items()]
+        return torch.stack(parts).mean(dim=0)
 
     def _maps(self) -> dict[str, TextMap]:
         return dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
