@@ -69,7 +69,7 @@ def test_scores_are_projections_on_the_texts_directions(translator):
         for column, word in enumerate(WORDS):
             text = encoder.encode([word])[0] - translator.center
             away = (fitted(vector[None])[0] - fitted.bias) / translator.spread
-            assert scores[row, column].item() == pytest.approx(away @ text / text.norm(), abs=1e-5)
+            assert scores[row, column].item() == pytest.approx((away @ text / text.norm()).item(), abs=1e-5)
 
 
 def test_layers_read_together_add_up(translator):
