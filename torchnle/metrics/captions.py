@@ -1,8 +1,8 @@
 """How near are written captions to people's? Corpus scores that need neither Java nor a download.
 
 BLEU-4 comes from sacrebleu, ROUGE-L's matches from rouge-score, METEOR from NLTK; CIDEr is our own
-(`torchnle.metrics.consensus`). Texts are cut into words as MS-COCO's evaluation does, so scores are those of its
-code where the formula is the same one; METEOR is not: MS-COCO runs the later METEOR 1.5, in Java
+(`torchnle.metrics.consensus`). Texts are cut into words as MS-COCO's evaluation does, so scores are those of
+its code where the formula is the same one; METEOR is not: MS-COCO runs the later METEOR 1.5, in Java
 (`torchnle.metrics.java`). Higher is better; 1 is a perfect score, and 10 for CIDEr.
 """
 
