@@ -4,13 +4,16 @@ that says which colour is nearest."""
 from __future__ import annotations
 
 import torch
+from tiny_translators import tiny_language_model
 from torch import Tensor, nn
 
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.data import Scenes, plain_backgrounds, shapes
 from torchnle.data.palette import COLOURS
 from torchnle.description import Description
+from torchnle.evaluation.subject import attach
 from torchnle.features import Features
+from torchnle.methods.devil import devil_translator
 from torchnle.translators.base import Translator
 
 NAMES = ("red", "green", "blue", "yellow")
@@ -77,3 +80,20 @@ class ColourTranslator(Translator):
 
 def _colour(text: str) -> str:
     return next(name for name in NAMES if name in text)
+
+
+def tiny_devil():
+    """DeViL's translator of 2 layers and a language model of ten words, both random, on the colour model."""
+    model = backbone()
+    layers = {"fine": 3, "coarse": 3}
+    translator = devil_translator(
+        layers,
+        tiny_language_model(),
+        prefix_length=2,
+        width=8,
+        depth=1,
+        heads=2,
+        feedforward=8,
+        max_new_tokens=4,
+    )
+    return model, attach(model, translator.eval())

@@ -9,7 +9,6 @@ import colour_world as world
 import pytest
 import torch
 from letter_encoder import LetterEncoder
-from tiny_translators import tiny_language_model
 
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.data import Scenes, shapes
@@ -18,7 +17,6 @@ from torchnle.evaluation.scenes import composed, measure, page
 from torchnle.evaluation.scenes.maps import variants
 from torchnle.evaluation.subject import attach
 from torchnle.features import Features
-from torchnle.methods.devil import devil_translator
 
 
 @pytest.fixture(scope="module")
@@ -93,25 +91,8 @@ def test_batches_do_not_matter(known):
             assert record.plain(found[part]) == record.plain(known["layers"][layer][part])
 
 
-def tiny_devil():
-    """DeViL's translator of 2 layers and a language model of ten words, both random, on the colour model."""
-    backbone = world.backbone()
-    layers = {"fine": 3, "coarse": 3}
-    translator = devil_translator(
-        layers,
-        tiny_language_model(),
-        prefix_length=2,
-        width=8,
-        depth=1,
-        heads=2,
-        feedforward=8,
-        max_new_tokens=4,
-    )
-    return backbone, attach(backbone, translator.eval())
-
-
 def test_a_translator_that_writes_goes_the_same_way():
-    backbone, lang = tiny_devil()
+    backbone, lang = world.tiny_devil()
     things = shapes(names=["square", "circle"], colours=["red"])
     scenes = Scenes(things, world.scenes().backgrounds, length=3, size=64, objects=(1, 2), seed=3)
     found = measure(backbone, lang, scenes, encoder=LetterEncoder(), bert=False, maps=2, rivals=2)
@@ -129,7 +110,7 @@ def test_a_translator_that_writes_goes_the_same_way():
 
 
 def test_variants_of_log_probabilities_are_the_slow_ones():
-    _, lang = tiny_devil()
+    _, lang = world.tiny_devil()
     translator = lang.translator
     row = Features(torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)), "fine", (2, 2))
     queries, rivals = ["a cat", "the red door"], ["a cat", "grass"]
@@ -154,7 +135,7 @@ def test_variants_of_log_probabilities_are_the_slow_ones():
 
 def test_other_queries_are_no_rivals():
     """What a map says of an object must not depend on what else is asked about the scene."""
-    _, lang = tiny_devil()
+    _, lang = world.tiny_devil()
     row = Features(torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)), "fine", (2, 2))
     alone = variants(lang.translator, row, ["a cat"], ["grass", "a dog"])
     beside = variants(lang.translator, row, ["a cat", "the red door"], ["grass", "a dog"])

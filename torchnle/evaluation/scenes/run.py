@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from tqdm import tqdm
@@ -12,7 +13,7 @@ from torchnle.data import Scenes
 from torchnle.evaluation.scenes.data import read
 from torchnle.evaluation.scenes.maps import MEAN, Pointing, chance, point, rivals_from
 from torchnle.evaluation.scenes.probe import Probe
-from torchnle.evaluation.scenes.sentences import Sentences, captioning, naming, speak
+from torchnle.evaluation.scenes.sentences import captioning, naming, say_objects, say_wholes
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.metrics import TextImageScorer
 
@@ -56,17 +57,23 @@ def measure(
     Raises:
         ValueError: If there are fewer than two scenes.
     """
-    said: dict[str, Sentences] = {}
+    wholes: dict[str, list[str]] = defaultdict(list)
+    at_objects: dict[str, list[str]] = defaultdict(list)
     pointing, yardstick = Pointing(), Probe(scenes.phrases)
     if probe is not None:
         yardstick.fit(lang, read(backbone, lang, probe, batch_size=batch_size))
-    texts = rivals_from(scenes.phrases, rivals, scenes.seed)
+    against = rivals_from(scenes.phrases, rivals, scenes.seed)
     seen = []
     left = len(scenes) if maps is None else maps
     batches = read(backbone, lang, scenes, batch_size=batch_size)
     for batch, features in tqdm(batches, total=-(-len(scenes) // batch_size), disable=not progress):
-        speak(lang, batch, features, said, internal_batch_size=internal_batch_size)
-        point(lang, batch[:left], features, texts, pointing, internal_batch_size=internal_batch_size)
+        for said, new in (
+            (wholes, say_wholes(lang, features, internal_batch_size=internal_batch_size)),
+            (at_objects, say_objects(lang, batch, features, internal_batch_size=internal_batch_size)),
+        ):
+            for layer, texts in new.items():
+                said[layer] += texts
+        point(lang, batch[:left], features, against, pointing, internal_batch_size=internal_batch_size)
         if probe is not None:
             yardstick.add(lang, batch, features)
         left = max(0, left - len(batch))
@@ -82,24 +89,24 @@ def measure(
             "seed": scenes.seed,
             "objects": scenes.objects,
             "phrases": len(scenes.phrases),
-            "rivals": texts,
+            "rivals": against,
             "probe": None if probe is None else {"count": len(probe), "seed": probe.seed},
         },
         "layers": {
             layer: {
-                "naming": naming(sentences, seen, scenes.phrases, encoder.encode),
-                "captions": captioning(sentences, seen, encoder if bert else None, scorer),
+                "naming": naming(texts, at_objects[layer], seen, scenes.phrases, encoder.encode),
+                "captions": captioning(texts, seen, encoder if bert else None, scorer),
                 "pointing": found.get(layer),
                 "probe": probed.get(layer),
             }
-            for layer, sentences in said.items()
+            for layer, texts in wholes.items()
         },
         "mean_of_layers": found.get(MEAN),
         "chance": chance(seen),
         "examples": [
             {
                 "caption": scene.caption,
-                "whole": {layer: sentences.whole[i] for layer, sentences in said.items()},
+                "whole": {layer: texts[i] for layer, texts in wholes.items()},
             }
             for i, scene in enumerate(seen[:_EXAMPLES])
         ],

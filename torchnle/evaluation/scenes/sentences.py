@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from PIL import Image
 from torch import Tensor
@@ -29,48 +28,51 @@ from torchnle.reading import select_together
 ALL = "all layers"
 
 
-@dataclass
-class Sentences:
-    """The sentences of one layer: one a scene, and one an object, in the order of scenes and objects."""
+def say_wholes(
+    lang: LanguageAttribution, features: Sequence[Features], *, internal_batch_size: int | None = None
+) -> dict[str, list[str]]:
+    """A sentence an image by every layer and, where there are several, by all of them together."""
+    pooled = whole(lang, features)
+    said = {f.layer: _say(lang, [f], internal_batch_size) for f in pooled}
+    return said | ({ALL: _say(lang, pooled, internal_batch_size)} if len(pooled) > 1 else {})
 
-    whole: list[str] = field(default_factory=list)
-    local: list[str] = field(default_factory=list)
 
-
-def speak(
+def say_objects(
     lang: LanguageAttribution,
     scenes: Sequence[Scene],
     features: Sequence[Features],
-    said: dict[str, Sentences],
     *,
     internal_batch_size: int | None = None,
-) -> None:
-    """Add what is said of a batch of scenes, by every layer and, of several, by all together."""
+) -> dict[str, list[str]]:
+    """A sentence an object, for the place that holds the middle of its box; layers as `say_wholes`."""
     images = [i for i, scene in enumerate(scenes) for _ in scene.objects]
-
-    def describe(read: Sequence[Features], joint: bool) -> list[str]:
-        words = lang.translator.describe(list(read), joint=joint, internal_batch_size=internal_batch_size)
-        return [description.text for description in words]
 
     def local(f: Features) -> Features:
         spots = [thing.location(f.grid or (1, 1)) for scene in scenes for thing in scene.objects]
         return at(f, images, spots)
 
-    for f, pooled, placed in zip(features, whole(lang, features), places(lang, features), strict=True):
-        layer = said.setdefault(f.layer, Sentences())
-        layer.whole += describe([pooled], joint=False)
-        layer.local += describe([local(placed)], joint=False)
+    said = {f.layer: _say(lang, [local(f)], internal_batch_size) for f in places(lang, features)}
     if len(features) > 1:
-        layer = said.setdefault(ALL, Sentences())
-        layer.whole += describe(whole(lang, features), joint=True)
         together = select_together(features, "all", lang.by_layer.reading)
-        layer.local += describe([local(placed) for placed in together], joint=True)
+        said[ALL] = _say(lang, [local(f) for f in together], internal_batch_size)
+    return said
 
 
 def naming(
-    said: Sentences, scenes: Sequence[Scene], phrases: Sequence[str], encode: Callable[[list[str]], Tensor]
+    wholes: list[str],
+    at_objects: list[str],
+    scenes: Sequence[Scene],
+    phrases: Sequence[str],
+    encode: Callable[[list[str]], Tensor],
 ) -> dict[str, dict[str, float]]:
     """How often objects are named at their place: by head noun, and by the nearest phrase.
+
+    Args:
+        wholes: One sentence a scene.
+        at_objects: One sentence an object.
+        scenes: The scenes.
+        phrases: All phrases that could be meant.
+        encode: Texts -> unit vectors.
 
     Returns:
         For "head_noun" and "nearest_phrase" the rates of `naming_rates`, and under "whole" the share of
@@ -86,25 +88,30 @@ def naming(
     }
     return {
         kind: {
-            **naming_rates(names(said.local), truth, owners),
-            "whole": names(said.whole)[owners, truth].double().mean().item(),
+            **naming_rates(names(at_objects), truth, owners),
+            "whole": names(wholes)[owners, truth].double().mean().item(),
         }
         for kind, names in named.items()
     }
 
 
 def captioning(
-    said: Sentences,
+    wholes: list[str],
     scenes: Sequence[Scene],
     encoder: TextEncoder | None = None,
     scorer: TextImageScorer | None = None,
 ) -> dict[str, float]:
-    """The captions of whole scenes by every score; BERTScore and CLIPScore where a model for them is given."""
+    """The captions of whole scenes by every score; others where their model is given."""
     known = [references(scene) for scene in scenes]
-    scores = caption_scores(said.whole, known)
+    scores = caption_scores(wholes, known)
     if encoder is not None:
-        scores["bert_score"] = bert_score(said.whole, known, encoder)
+        scores["bert_score"] = bert_score(wholes, known, encoder)
     if scorer is not None:
         pictures: list[Image.Image] = [scene.image for scene in scenes]
-        scores["clip_score"] = clip_score(pictures, said.whole, scorer)
+        scores["clip_score"] = clip_score(pictures, wholes, scorer)
     return scores
+
+
+def _say(lang: LanguageAttribution, read: list[Features], internal_batch_size: int | None) -> list[str]:
+    words = lang.translator.describe(read, joint=len(read) > 1, internal_batch_size=internal_batch_size)
+    return [description.text for description in words]
