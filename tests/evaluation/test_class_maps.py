@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from itertools import islice, pairwise
 from statistics import mean, stdev
 
 import colour_world as world
@@ -46,11 +46,8 @@ def test_pictures_are_those_whose_class_is_right():
 
 def test_wrong_pictures_are_left_out():
     backbone = world.backbone()
-    pictures = [
-        (Image.new("RGB", (64, 64), colour), phrase)
-        for colour in ("red", "blue")
-        for phrase in ("a red", "an owl")
-    ]
+    squares = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    pictures = [(square, phrase) for square in squares for phrase in ("a red", "an owl")]
     found = list(rightly_classified(backbone, pictures, 9))
     assert [phrases for _, _, phrases in found] == [["a red"]]
     assert list(rightly_classified(backbone, pictures[1:2], 9)) == []
@@ -109,22 +106,14 @@ def test_comparison_by_hand():
     }
     result = compare(backbone.model, pairs, methods, steps=4, batch_size=7)
     again = random_maps((4, 4), seed=5)
-    areas = {"coarse": {}, "random": {}}
+    areas: dict[str, dict[str, list[float]]] = {"coarse": {}, "random": {}}
+    unknowing = [again(images, targets) for images, targets in pairs]
     for kind, curve in (("deletion", deletion), ("insertion", insertion)):
-        areas["coarse"][kind] = [
-            area
-            for images, targets in pairs
-            for area in curve(
-                backbone.model, images, methods["coarse"](images, targets), targets, steps=4
-            ).areas.tolist()
-        ]
-    maps = [again(images, targets) for images, targets in pairs]
-    for kind, curve in (("deletion", deletion), ("insertion", insertion)):
-        areas["random"][kind] = [
-            area
-            for (images, targets), given in zip(pairs, maps, strict=True)
-            for area in curve(backbone.model, images, given, targets, steps=4).areas.tolist()
-        ]
+        for name in areas:
+            areas[name][kind] = []
+            for (images, targets), drawn in zip(pairs, unknowing, strict=True):
+                maps = methods["coarse"](images, targets) if name == "coarse" else drawn
+                areas[name][kind] += curve(backbone.model, images, maps, targets, steps=4).areas.tolist()
     assert result["images"] == 6
     for name, kinds in areas.items():
         for kind, values in kinds.items():
@@ -135,7 +124,7 @@ def test_comparison_by_hand():
             assert found["difference"] == pytest.approx(mean(apart), abs=1e-6)
             assert found["difference_standard_error"] == pytest.approx(stdev(apart) / 6**0.5, abs=1e-6)
             curve = found["curve"]
-            trapezoids = sum((a + b) / 2 / 4 for a, b in zip(curve, curve[1:]))
+            trapezoids = sum((a + b) / 2 / 4 for a, b in pairwise(curve))
             assert trapezoids == pytest.approx(found["area"], abs=1e-6)
 
 
