@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
 from torchnle.data import Scenes
 from torchnle.evaluation.scenes.data import read
-from torchnle.evaluation.scenes.sentences import ALL
-from torchnle.evaluation.subject import places
+from torchnle.evaluation.scenes.sentences import ALL, say
+from torchnle.evaluation.subject import at, places
 from torchnle.features import Features
 from torchnle.metrics import TextImageScorer
 from torchnle.reading import select_together
@@ -44,23 +43,24 @@ def crop_sizes(
 
     Returns:
         By layer, for all layers together and for the pictures' own "captions", the share of pictures for each
-        crop, by its side in pixels.
+        crop, by its side in pixels; a blank sentence fits none.
 
     Raises:
         ValueError: If there is no scene.
     """
     if not len(scenes):
         raise ValueError("there is no scene to crop.")
-    best: dict[str, Counter[int]] = {}
+    best: dict[str, Counter[int]] = defaultdict(Counter)
     sides = [round(share * scenes.size) for share in SHARES]
     for batch, features in read(backbone, lang, scenes, batch_size=batch_size):
         said = _central(lang, features, internal_batch_size)
         said["captions"] = [scene.caption for scene in batch]
         for index, scene in enumerate(batch):
-            texts = [sentences[index] or " " for sentences in said.values()]
-            cosines = scorer([central_crop(scene.image, side) for side in sides], texts)
-            for layer, place in zip(said, cosines.argmax(dim=0).tolist(), strict=True):
-                best.setdefault(layer, Counter())[sides[place]] += 1
+            spoken = {layer: texts[index] for layer, texts in said.items() if texts[index].strip()}
+            crops = [central_crop(scene.image, side) for side in sides]
+            fits = scorer(crops, list(spoken.values())).argmax(dim=0).tolist()
+            for layer, place in zip(spoken, fits, strict=True):
+                best[layer][sides[place]] += 1
     return {layer: {side: counts[side] / len(scenes) for side in sides} for layer, counts in best.items()}
 
 
@@ -78,21 +78,15 @@ def central_crop(image: Image.Image, side: int) -> Image.Image:
 def _central(
     lang: LanguageAttribution, features: Sequence[Features], internal_batch_size: int | None
 ) -> dict[str, list[str]]:
-    def say(read: list[Features]) -> list[str]:
-        middle = [_middle(f) for f in read]
-        words = lang.translator.describe(
-            middle, joint=len(middle) > 1, internal_batch_size=internal_batch_size
-        )
-        return [description.text for description in words]
-
-    said = {f.layer: say([f]) for f in places(lang, features)}
+    said = {f.layer: say(lang, [_middle(f)], internal_batch_size) for f in places(lang, features)}
     if len(features) > 1:
-        said[ALL] = say(select_together(features, "all", lang.by_layer.reading))
+        together = select_together(features, "all", lang.by_layer.reading)
+        said[ALL] = say(lang, [_middle(f) for f in together], internal_batch_size)
     return said
 
 
 def _middle(features: Features) -> Features:
-    """The place nearest to the middle; of four that are, the one below and to the right."""
+    """The place nearest to the middle of each image; of four that are, the one below and to the right."""
     rows, columns = features.grid or (1, 1)
-    maps: Tensor = features.fold(features.tokens)
-    return Features(maps[:, rows // 2, columns // 2].unsqueeze(1), features.layer)
+    count = features.batch_size
+    return at(features, range(count), [(rows // 2, columns // 2)] * count)

@@ -84,13 +84,13 @@ def captions(
     lang: LanguageAttribution,
     scenes: Scenes,
     *,
-    batch_size: int | None = 16,
+    batch_size: int = 16,
     internal_batch_size: int | None = None,
 ) -> tuple[dict[str, list[str]], list[Scene]]:
     """A sentence a scene by each layer and by all; and the scenes."""
     said: dict[str, list[str]] = defaultdict(list)
     seen: list[Scene] = []
-    for batch, features in read(backbone, lang, scenes, batch_size=batch_size or len(scenes)):
+    for batch, features in read(backbone, lang, scenes, batch_size=batch_size):
         for layer, texts in say_wholes(lang, features, internal_batch_size=internal_batch_size).items():
             said[layer] += texts
         seen += batch

@@ -65,6 +65,7 @@ class Pointing:
         }
 
 
+@torch.no_grad()
 def point(
     lang: LanguageAttribution,
     scenes: Sequence[Scene],

@@ -24,9 +24,6 @@ class Probe:
 
     Args:
         phrases: All phrases.
-
-    Raises:
-        ValueError: At `results`, if no scene was named.
     """
 
     def __init__(self, phrases: Sequence[str]) -> None:

@@ -33,8 +33,8 @@ def say_wholes(
 ) -> dict[str, list[str]]:
     """A sentence an image by every layer and, where there are several, by all of them together."""
     pooled = whole(lang, features)
-    said = {f.layer: _say(lang, [f], internal_batch_size) for f in pooled}
-    return said | ({ALL: _say(lang, pooled, internal_batch_size)} if len(pooled) > 1 else {})
+    said = {f.layer: say(lang, [f], internal_batch_size) for f in pooled}
+    return said | ({ALL: say(lang, pooled, internal_batch_size)} if len(pooled) > 1 else {})
 
 
 def say_objects(
@@ -51,10 +51,10 @@ def say_objects(
         spots = [thing.location(f.grid or (1, 1)) for scene in scenes for thing in scene.objects]
         return at(f, images, spots)
 
-    said = {f.layer: _say(lang, [local(f)], internal_batch_size) for f in places(lang, features)}
+    said = {f.layer: say(lang, [local(f)], internal_batch_size) for f in places(lang, features)}
     if len(features) > 1:
         together = select_together(features, "all", lang.by_layer.reading)
-        said[ALL] = _say(lang, [local(f) for f in together], internal_batch_size)
+        said[ALL] = say(lang, [local(f) for f in together], internal_batch_size)
     return said
 
 
@@ -112,6 +112,7 @@ def captioning(
     return scores
 
 
-def _say(lang: LanguageAttribution, read: list[Features], internal_batch_size: int | None) -> list[str]:
+def say(lang: LanguageAttribution, read: list[Features], internal_batch_size: int | None) -> list[str]:
+    """The words for each row of one layer, or of several read together."""
     words = lang.translator.describe(read, joint=len(read) > 1, internal_batch_size=internal_batch_size)
     return [description.text for description in words]
