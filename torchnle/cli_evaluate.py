@@ -125,6 +125,7 @@ def _evaluate_class_maps(options: argparse.Namespace) -> None:
         bfloat16=options.bfloat16,
         contrast=options.contrast,
         seed=options.seed,
+        progress=sys.stderr.isatty(),
     )
     _leave(options, "class_maps", found, class_maps.page)
 

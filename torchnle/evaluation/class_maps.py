@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
@@ -30,6 +31,7 @@ def measure(
     bfloat16: bool = False,
     contrast: bool = False,
     seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Compare, at every attached layer, Grad-CAM, the query's saliency and maps that know nothing.
 
@@ -41,6 +43,7 @@ def measure(
         bfloat16: As `compare`.
         contrast: Also measure the query against those of all other classes: costly through a language model.
         seed: Of the maps that know nothing.
+        progress: Whether a bar shows.
 
     Returns:
         By layer what `compare` gives; and how many pictures show what.
@@ -57,7 +60,8 @@ def measure(
         methods = _methods(backbone, lang, index, contrast=contrast)
         methods["random"] = random_maps(grid or (1, 1), seed=seed)
         pairs = [(images, targets) for images, targets, _ in batches]
-        layers[tap.name] = compare(backbone.model, pairs, methods, steps=steps, bfloat16=bfloat16)
+        watched = tqdm(pairs, desc=tap.name, disable=not progress)
+        layers[tap.name] = compare(backbone.model, watched, methods, steps=steps, bfloat16=bfloat16)
     return {
         "query": QUERY,
         "steps": steps,

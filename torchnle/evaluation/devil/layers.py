@@ -45,8 +45,9 @@ def dropout_table(
                 f"the translator trained with {dropout} dropout reads one layer; table 2 compares all of "
                 "several layers with the last."
             )
-        options = {"batch_size": batch_size, "internal_batch_size": internal_batch_size}
-        said, seen = captions(backbone, lang, scenes, **options)
+        said, seen = captions(
+            backbone, lang, scenes, batch_size=batch_size, internal_batch_size=internal_batch_size
+        )
         known = [references(scene) for scene in seen]
         last = lang.by_layer.taps[-1].name
         found[dropout] = {
@@ -70,8 +71,9 @@ def layer_table(
         By layer (and for all together) the fields of `Vocabulary`, and "cider"; "captions" is the same of
         what the scenes' captions say.
     """
-    options = {"batch_size": batch_size, "internal_batch_size": internal_batch_size}
-    said, seen = captions(backbone, lang, scenes, **options)
+    said, seen = captions(
+        backbone, lang, scenes, batch_size=batch_size, internal_batch_size=internal_batch_size
+    )
     known = [references(scene) for scene in seen]
     found: dict[str, Any] = {
         layer: {**asdict(vocabulary(texts)), "cider": cider(texts, known)} for layer, texts in said.items()
