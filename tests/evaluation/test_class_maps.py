@@ -154,7 +154,7 @@ def test_the_measurement_and_its_page(tmp_path):
     saved = json.loads((tmp_path / "new" / "class_maps.json").read_text())
     assert len(saved["layers"]["fine"]["methods"]["query"]["insertion"]["curve"]) == 4
     area = methods["query"]["deletion"]["area"]
-    assert f"| query | {area:.3f} ±" in (tmp_path / "new" / "class_maps.md").read_text()
+    assert f"| query | {area:.4f} ±" in (tmp_path / "new" / "class_maps.md").read_text()
 
 
 def test_no_picture_is_told():

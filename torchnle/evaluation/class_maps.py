@@ -120,7 +120,7 @@ def _methods(
 
 def _with_error(kind: Mapping[str, float], key: str) -> str:
     error = kind[_KEYS[key]]
-    return f"{kind[key]:.3f} ± {error:.3f}"
+    return f"{kind[key]:.4f} ± {error:.4f}"
 
 
 _KEYS = {"area": "standard_error", "difference": "difference_standard_error"}
