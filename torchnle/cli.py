@@ -1,4 +1,4 @@
-"""The command line, and the only place that prints.
+"""The command line; it and `cli_evaluate`, its benchmarks of translators, are the only places that print.
 
 ``torchnle describe PHOTO...`` puts an image classifier into words; ``torchnle saliency PHOTO --text ...``
 maps where texts fit what it sees; ``torchnle layers MODEL`` lists the layers worth reading; ``torchnle
@@ -19,7 +19,7 @@ import torch
 from PIL.Image import Image
 from tqdm import tqdm
 
-from torchnle import backbones, images, visualization
+from torchnle import backbones, cli_evaluate, images, visualization
 from torchnle.attr import LanguageAttribution
 from torchnle.suggest import suggest_layers
 
@@ -92,6 +92,7 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     naming.add_argument("--splits", type=int, default=10, help="random splits (default: %(default)s)")
     naming.add_argument("--epochs", type=int, default=2500, help="of the network (default: %(default)s)")
     naming.set_defaults(run=_evaluate_class_space)
+    cli_evaluate.add(benchmarks, _MODEL_HELP)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
+from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
@@ -220,6 +221,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         *,
         joint: bool = False,
         prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
         interpolate_mode: str = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "N T H W"] | list[Float[Tensor, "N T H W"]]:
@@ -232,6 +235,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
+            normalize: "length" = divide log-probabilities by the number of the text's tokens.
+            contrast: Other texts: at every place, the logarithm of the softmax over the text and these.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps.
             internal_batch_size: The most rows (places) the language model sees at once.
 
@@ -246,6 +251,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             attribute_to_layer_input,
             joint=joint,
             prior=prior,
+            normalize=normalize,
+            contrast=contrast,
             internal_batch_size=internal_batch_size,
         )
         size = spatial_size(image)

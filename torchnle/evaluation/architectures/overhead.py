@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from torchnle import backbones
-from torchnle.evaluation.architectures.report import setting
+from torchnle.evaluation.record import setting
 from torchnle.reading import read
 from torchnle.suggest import suggest_layers
 from torchnle.taps import resolve

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from torchnle.evaluation.architectures.catalogue import Case
 from torchnle.evaluation.architectures.paper import PAPER
 from torchnle.evaluation.architectures.run import load
+from torchnle.evaluation.record import setting
 
 #: Where the records are kept, under the output folder.
 FINISHED = Path("results") / "architectures.jsonl"
-_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", "captum")
 
 
 def write_report(output: Path, cases: Iterable[Case]) -> str:
@@ -39,34 +36,6 @@ def write_report(output: Path, cases: Iterable[Case]) -> str:
     results.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     (output / "architectures.md").write_text(_page(data), encoding="utf-8")
     return "\n".join(_summary(group, found) for group, found in groups.items())
-
-
-def setting() -> dict[str, Any]:
-    """The machine, the versions and the commit of a measurement."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "machine": f"{platform.machine()}, {_processor()}",
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "commit": commit.stdout.strip(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _summary(group: str, records: list[dict[str, Any]]) -> str:
