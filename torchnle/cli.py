@@ -22,7 +22,12 @@ from tqdm import tqdm
 from torchnle import backbones, cli_evaluate, images, visualization
 from torchnle.attr import LanguageAttribution
 from torchnle.suggest import suggest_layers
+from torchnle.translators.base import Translator
 
+_TRANSLATOR_HELP = (
+    "class-names: sentences through the class names; class-space: phrases and maps in the classifier's own "
+    "space; or a saved translator: its name, folder or Hub id"
+)
 _MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
 
 #: What is printed, or dumped as JSON, for one photo.
@@ -56,12 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument(
         "--places", action="store_true", help="describe every place too, and with --output draw them"
     )
-    describe.set_defaults(run=_describe)
+    describe.set_defaults(run=_describe, translator="class-names")
     saliency = commands.add_parser("saliency", help="map where texts fit what a model sees")
     _add_common(saliency)
     saliency.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size")
     saliency.add_argument("--text", action="append", required=True, help="a query; repeat for more")
-    saliency.set_defaults(run=_saliency)
+    saliency.set_defaults(run=_saliency, translator="class-space")
     layers = commands.add_parser("layers", help="list the layers of a model that are worth describing")
     layers.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     layers.add_argument("--count", type=int, default=4, help="how many at most (default: %(default)s)")
@@ -97,6 +102,7 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="efficientnet-lite0", help=f"{_MODEL_HELP} (default: %(default)s)")
+    parser.add_argument("--translator", metavar="NAME", help=_TRANSLATOR_HELP)
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write pictures (PNG) here")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
@@ -142,8 +148,8 @@ def _for_each_photo(
     if options.output:
         visualization.check_folder(options.output)
     backbone = backbones.load(options.model)
-    lang: LanguageAttribution = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
-    if not options.json:
+    lang = _attach(backbone, options.translator)
+    if not options.json and lang.summary:
         print(lang.summary)
     progress = tqdm(
         zip(options.photos, photos, strict=True),
@@ -158,6 +164,19 @@ def _for_each_photo(
             show(results[-1])
     if options.json:
         print(json.dumps(results, indent=2))
+
+
+def _attach(backbone: backbones.Backbone, translator: str) -> LanguageAttribution:
+    """Attach a translator to a model; of several layers, the last one is read."""
+    if translator == "class-space":
+        fitted: LanguageAttribution = LanguageAttribution.from_classifier(
+            backbone.model, backbone.class_names
+        )
+        return fitted
+    if translator == "class-names":
+        return LanguageAttribution.fit(backbone.model, class_names=backbone.class_names)
+    loaded = Translator.from_pretrained(translator)
+    return LanguageAttribution(backbone.model, list(loaded.layers)[-1], loaded)
 
 
 def _mapped(text: str, values: torch.Tensor) -> Result:

@@ -102,6 +102,37 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         return attribution
 
     @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        reference: str,
+        layers: LayerChoice | None = None,
+        *,
+        reading: Reading | None = None,
+    ) -> Self:
+        """Attach a saved translator to the model that it was made for.
+
+        Args:
+            model: The vision model.
+            reference: A shipped translator's name, a local folder, or a Hub id "org/name[@revision]".
+            layers: The layers to read; None = those that the translator names.
+            reading: How to read a layer whose layout is ambiguous.
+
+        Raises:
+            FileNotFoundError: If there is no such translator; the message lists where it was looked for.
+            ValueError: If a layer is not in the model, or neither the caller nor the translator names one.
+
+        Example:
+            >>> name = "aligned-efficientnet-lite0-scenes"  # doctest: +SKIP
+            >>> LanguageAttribution.from_pretrained(model, name).describe(images)  # doctest: +SKIP
+        """
+        translator: Translator = Translator.from_pretrained(reference)
+        chosen = layers if layers is not None else list(translator.layers)
+        if not chosen:
+            raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
+        return cls(model, chosen, translator, reading=reading)
+
+    @classmethod
     def fit(cls, model: nn.Module, layers: LayerChoice | None = None, **source: Any) -> Self:
         """Give a model sentences in seconds: a closed-form map into text space, and the shared text decoder.
 
