@@ -1,4 +1,4 @@
-"""Places: whether a layer's tokens stand in the order of the image, seen by a probe, and how to put them so."""
+"""Places: whether a layer's tokens stand in the order of the image, by a probe, and how to put them so."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class unrolled:  # noqa: N801 - it is called as a function, select=unrolled((7, 
         levels = self._levels(tokens.shape[1])
         if not levels:
             return tokens
-        split = tokens.unflatten(1, (2, 2) * levels + self.coarsest)
+        split = tokens.view(len(tokens), *(2, 2) * levels, *self.coarsest, tokens.shape[2])
         rows = range(2 * levels + 1, 0, -2)  # coarsest first
         columns = range(2 * levels + 2, 1, -2)
         return split.permute(0, *rows, *columns, split.ndim - 1).flatten(1, -2)
@@ -149,9 +149,10 @@ def find_order(
                 found[min(place.right for place in placed)] = select
         if found:
             return found[max(found)]
+    names = ", ".join(repr(f.layer) for f in scattered)
     raise ValueError(
-        f"the places of {', '.join(repr(f.layer) for f in scattered)} are not in the order of the image: what a "
-        "quarter of the input changes lies elsewhere. Pass select=, a function that puts them in that order."
+        f"the places of {names} are not in the order of the image: what a "
+        "quarter of the input changes lies elsewhere. Pass select=, a function that puts them in order."
     )
 
 

@@ -209,7 +209,9 @@ class TestHeadsThatAreNotOneLayer:
             logits = 100 * F.normalize(x.mean((2, 3)), dim=1) @ weight.T
             return logits + m.fc.bias if biased else logits
 
-        head = check(Small(finish), head_name="fc.weight", tap="conv", pooling="mean", places=(4, 6), size=(9, 13))
+        head = check(
+            Small(finish), head_name="fc.weight", tap="conv", pooling="mean", places=(4, 6), size=(9, 13)
+        )
         assert [type(step).__name__ for step in neck_of(head).steps] == ["Unit"]
         assert (head.bias is None) != biased
 
@@ -224,9 +226,7 @@ class TestHeadsThatAreNotOneLayer:
             def forward(self, x):
                 return 7 * self.tower(x) @ self.texts
 
-        head = check(
-            Texts(), head_name="texts", tap="tower.act", pooling="mean", places=(4, 6), size=(9, 13)
-        )
+        head = check(Texts(), head_name="texts", tap="tower.act", pooling="mean", places=(4, 6), size=(9, 13))
         assert [(type(s).__name__, s.name) for s in neck_of(head).steps] == [("Product", "tower.proj")]
 
     def test_clipped_at_every_place(self):
@@ -446,7 +446,7 @@ MODELS = {
         ["LayerNorm2d", "Linear", "SquaredReLU", "LayerNorm"],
     ),
     "hf dinov2": (
-        transformers("Dinov2ForImageClassification", "Dinov2Config", **TINY_VIT | {"image_size": 64}, mlp_ratio=2),
+        transformers("Dinov2ForImageClassification", "Dinov2Config", **TINY_VIT | {"image_size": 64}),
         "classifier", "dinov2.layernorm", "tokens", (4, 4), [], "output", (64, 64),
     ),
     "timm resnet18": (timm("resnet18"), "fc", "layer4", "mean", (3, 4)),

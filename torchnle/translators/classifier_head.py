@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.features import Features
+from torchnle.reading import Reading, read
 from torchnle.taps import Tap
 from torchnle.translators.head_logits import LinearPart, find_linear
 from torchnle.translators.head_path import Path, find_path
@@ -117,13 +118,15 @@ def find_readout(
 ) -> Readout:
     """Find the features with places that an image encoder makes its vector of, as `find_head` does.
 
+    Where there are none, the vector itself is read: whole images only.
+
     Args:
         model: The encoder, or a bound method such as `clip.encode_image`.
         example: A few images, as the encoder takes them.
         answer: Takes the vectors (N, D) out of what the encoder returns; None = its first tensor.
 
     Raises:
-        ValueError: If no way is found from an activation with places to the vector.
+        ValueError: If no layer gives the vector.
 
     Example:
         >>> encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -131,14 +134,33 @@ def find_readout(
         '0'
     """
     run = trace(model, example, answer)
-    path = find_path(run, run.answer.float(), run.time)
-    if path is None:
+    vector = run.answer.float()
+    start = f"The {vector.shape[1]} features of an image are"
+    path = find_path(run, vector, run.time)
+    if path is not None:
+        said = f"{start} {path.start}{_steps(path)}. {_checked(run, path.given, vector)}"
+        readout = _of_paths([path], said)
+        if _reads(model, readout, example, vector):
+            return readout
+    tap = run.giver(vector)
+    if tap is None:
         raise ValueError(
-            f"no activation with places of {type(run.root).__name__} makes its {run.answer.shape[1]} features "
-            "as mean, as one of the first tokens, flattened or pooled by a module. Pass the layer yourself."
+            f"no layer of {type(run.root).__name__} gives its {vector.shape[1]} features, nor are they made "
+            "of an activation with places. Pass the layer yourself."
         )
-    said = f"The {run.answer.shape[1]} features of an image are {path.start}{_steps(path)}."
-    return _of_paths([path], f"{said} {_checked(run, path.given, run.answer.float())}")
+    return Readout(tap, "none", summary=f"{start} what '{tap.name}' gives. {_NO_PLACES}")
+
+
+def _reads(model: Callable[..., Any], readout: Readout, example: Tensor, vector: Tensor) -> bool:
+    """Whether reading the layer in the usual way gives the vector again; queries, for one, are no places."""
+    reading = Reading(layout=readout.layout, num_prefix_tokens=readout.num_prefix_tokens)
+    try:
+        with torch.no_grad():
+            (features,) = read(model, [readout.tap], example, None, reading)
+            given = readout.read(features).rows.float()
+    except ValueError:
+        return False
+    return difference(given, vector) < 1e-2
 
 
 def _readout(run: Trace, parts: Sequence[LinearPart], name: str) -> Readout:

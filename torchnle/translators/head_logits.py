@@ -55,11 +55,12 @@ def find_linear(run: Trace) -> list[LinearPart]:
     found = _by_itself(run, linear) or _weighted(run, linear) or _by_function(run)
     if found:
         return _merged(run, found)
-    logits, names = run.answer, [c.name for c in linear if c.gave.shape == run.answer.shape][-3:]
+    names = [call.name for call in linear if call.gave.shape == run.answer.shape][-3:]
+    model, count = type(run.root).__name__, run.answer.shape[1]
     raise ValueError(
-        f"no linear layer of {type(run.root).__name__} gives its {logits.shape[1]} logits, by itself, clipped "
-        f"or averaged with others (layers of that size: {', '.join(names) or 'none'}): they may be "
-        "computed by another function. Pass the class weights and the layer yourself."
+        f"no linear layer of {model} gives its {count} logits, by itself, clipped or averaged with others (layers "
+        f"of that size: {', '.join(names) or 'none'}): they may be computed by another function. Pass the class "
+        "weights and the layer yourself."
     )
 
 
@@ -128,9 +129,12 @@ def _oriented(matrix: Tensor, classes: int) -> Iterator[Tensor]:
 
 
 def _scaled(
-    run: Trace, rows: Float[Tensor, "M N D"], weight: Float[Tensor, "C D"], bias: Float[Tensor, "C"] | None
+    run: Trace,
+    rows: Float[Tensor, "M N D"],
+    weight: Float[Tensor, "C D"],
+    bias: Float[Tensor, "C"] | None,
 ) -> tuple[int, float] | None:
-    """The first of M vectors whose product with the weights is, times a factor, the logits; and the factor."""
+    """The first of M vectors whose product with the weights is, by a factor, the logits; and the factor."""
     logits = run.answer.float()
     wanted = logits if bias is None else logits - bias.float()
     products = rows @ weight.float().T

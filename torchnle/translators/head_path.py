@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -100,23 +100,21 @@ def _one_back(run: Trace, vector: Tensor, before: int) -> tuple[_Step, Tensor, i
         again = _try(_neck([step]), call.received)
         if again is not None and run.close(again, vector):
             return step, call.received, call.time
-    for name, matrix in {"": None, **run.free_matrices}.items():
-        for module in _by_function(name, matrix, vector.shape[1]):
-            width = vector.shape[1] if matrix is None else module.matrix.shape[0]
-            times, vectors = run.vectors(before, width)
-            given = module(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2]) if times else vectors
-            for index, time in enumerate(times):
-                if run.close(given[index], vector) and not run.close(vectors[index], vector):
-                    return _Step(module, (width,)), vectors[index], time
+    for module, width in _by_function(run, vector.shape[1]):
+        times, vectors = run.vectors(before, width)
+        for time, other in zip(times, vectors, strict=True):
+            if run.close(module(other), vector) and not run.close(other, vector):
+                return _Step(module, (width,)), other, time
     return None
 
 
-def _by_function(name: str, matrix: Tensor | None, width: int) -> Sequence[Unit | Product]:
-    """What a model may do to a vector without a module, so that this width comes out."""
-    if matrix is None:
-        return [Unit()]
-    held = matrix.float()
-    return [Product(m, name) for m in (held, held.T) if m.shape[1] == width]
+def _by_function(run: Trace, width: int) -> Iterator[tuple[Unit | Product, int]]:
+    """What a model may do to a vector without a module so that this width comes out, and the width before."""
+    yield Unit(), width
+    for name, held in run.free_matrices.items():
+        for matrix in (held.detach().float(), held.detach().float().T):
+            if matrix.shape[1] == width:
+                yield Product(matrix, name), matrix.shape[0]
 
 
 def _neck(steps: Sequence[_Step]) -> Neck | None:
@@ -135,7 +133,7 @@ def _from_readings(readings: Sequence[Reading], steps: Sequence[_Step]) -> Path 
     given = _try(neck, rows)
     if given is None:
         return None
-    pooling: Pooling = first.pooling if len(readings) == 1 else "tokens"  # type: ignore[assignment]
+    pooling: Pooling = first.pooling if len(readings) == 1 else "tokens"
     return Path(
         first.tap,
         Branch(views, neck),
@@ -149,7 +147,7 @@ def _from_readings(readings: Sequence[Reading], steps: Sequence[_Step]) -> Path 
 
 def _from_flat(reading: Reading, steps: Sequence[_Step]) -> Path | None:
     rows, columns = reading.grid or (1, 1)
-    tokens = reading.vector.unflatten(1, (-1, rows * columns)).transpose(1, 2)
+    tokens = reading.vector.view(len(reading.vector), -1, rows * columns).transpose(1, 2)
     filled = Filled(None, "NCHW", tokens.shape[2], reading.grid)
     start = f"all {reading.places} places{_where(reading)}, flattened"
     return _filling(reading.tap, filled, tokens, tokens.shape[1], start, steps)
@@ -211,6 +209,8 @@ def _what(reading: Reading) -> str:
 
 
 def _where(reading: Reading) -> str:
-    over = f"of the {reading.places} tokens" if reading.layout == "NLD" else f"over the {reading.places} places"
+    over = (
+        f"of the {reading.places} tokens" if reading.layout == "NLD" else f"over the {reading.places} places"
+    )
     via = "" if reading.pointwise is None else f", after {reading.pointwise.__name__}"
     return f" {over} of the {reading.tap.at} of '{reading.tap.name}'{via}"

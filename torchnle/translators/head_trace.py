@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -80,7 +81,7 @@ class Trace:
         calls: The calls of modules without children, and of linear layers.
         outer: The calls of other modules.
         pools: The calls that ended the places.
-        ends: What modules gave from images to one vector, with the time: a tower in a larger model.
+        ends: The modules that made one vector of images: a tower in a larger model.
         runs: How often each module ran; only what ran once can be tapped.
         answer: What the model returned, (N, classes) or (N, width).
     """
@@ -91,7 +92,7 @@ class Trace:
     calls: list[Call] = field(default_factory=list)
     outer: list[Call] = field(default_factory=list)
     pools: list[Pool] = field(default_factory=list)
-    ends: list[tuple[int, Tensor]] = field(default_factory=list)
+    ends: list[Pool] = field(default_factory=list)
     runs: Counter[nn.Module] = field(default_factory=Counter)
     answer: Tensor = field(default_factory=lambda: torch.empty(0))
 
@@ -118,7 +119,13 @@ class Trace:
         }
 
     def keep(
-        self, tap: Tap, value: Tensor, received: Tensor | None, gave: Tensor, time: int, clipped: Tensor | None
+        self,
+        tap: Tap,
+        value: Tensor,
+        received: Tensor | None,
+        gave: Tensor,
+        time: int,
+        clipped: Tensor | None,
     ) -> None:
         """Note one call that gave a vector an image, by what it made that of."""
         leaf = is_linear(tap.module) or next(tap.module.children(), None) is None
@@ -127,7 +134,7 @@ class Trace:
             call = Call(tap.name, tap.module, shape, received, gave, time, self.time, clipped)
             (self.calls if leaf else self.outer).append(call)
         elif value.shape == self.images:
-            self.ends.append((self.time, gave))
+            self.ends.append(Pool(tap, value, gave, self.time))
         elif is_batch(value, self.batch_size) and next(tap.module.parameters(), None) is not None:
             self.pools.append(Pool(tap, value.clone(), gave, self.time))
 
@@ -146,7 +153,7 @@ class Trace:
         return min(same, key=lambda r: difference(r.vector, vector))
 
     def producers(self, vector: Tensor, before: int) -> Iterator[Call]:
-        """The calls before a time that made a vector out of another: latest first, modules with parts last."""
+        """The calls before a time that made a vector out of another: latest first, those with parts last."""
         for calls in (self.calls, self.outer):
             for call in reversed(calls):
                 made = call.end <= before and call.single and self.close(call.gave, vector)
@@ -160,6 +167,14 @@ class Trace:
             if once and self.close(pool.gave, vector):
                 yield pool
 
+    def giver(self, vector: Tensor) -> Tap | None:
+        """The innermost module whose output is a vector, up to its length."""
+        unit = F.normalize(vector, dim=1)
+        taps = [(Tap(c.name, c.module), c.gave) for c in (*self.calls, *self.outer)]
+        taps += [(Tap(p.tap.name, p.tap.module), p.gave) for p in (*self.pools, *self.ends)]
+        same = (tap for tap, gave in taps if self.close(F.normalize(gave, dim=1), unit))
+        return next((tap for tap in same if self.runs[tap.module] == 1), None)
+
     def close(self, value: Tensor, expected: Tensor) -> bool:
         """Whether two tensors agree to three quarters of the digits of the answer's dtype."""
         if value.shape != expected.shape:
@@ -169,10 +184,13 @@ class Trace:
     def vectors(self, before: int, width: int) -> tuple[list[int], Float[Tensor, "M N D"]]:
         """The M vectors of a width that were there before a time, latest first, and when they came."""
         taken = [(time + 1, r.vector) for time, r in self.readings if self.runs[r.tap.module] == 1]
-        taken += [(call.end, call.gave) for call in (*self.calls, *self.outer, *self.pools)] + self.ends
+        for calls in (self.calls, self.outer, self.pools, self.ends):
+            taken += [(call.end, call.gave) for call in calls]
         fit = [pair for pair in taken if pair[0] <= before and pair[1].shape[1] == width]
         fit.sort(key=lambda pair: pair[0], reverse=True)
-        stacked = torch.stack([vector for _, vector in fit]) if fit else torch.empty(0, self.batch_size, width)
+        stacked = (
+            torch.stack([vector for _, vector in fit]) if fit else torch.empty(0, self.batch_size, width)
+        )
         return [time for time, _ in fit], stacked
 
 

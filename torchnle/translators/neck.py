@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.running import evaluating
+from torchnle.types import Layout
 
 
 class Neck(nn.Module):
@@ -96,16 +97,17 @@ class Filled(nn.Module):
     """
 
     def __init__(
-        self, pool: nn.Module | None, layout: str, width: int, grid: tuple[int, int] | None = None
+        self, pool: nn.Module | None, layout: Layout, width: int, grid: tuple[int, int] | None = None
     ) -> None:
         super().__init__()
         self.pool, self.layout, self.width, self.grid = pool, layout, width, grid
 
     def forward(self, rows: Float[Tensor, "R LD"]) -> Float[Tensor, "R E"]:
         """Lay the places out and pool them; a single place is a map of one."""
-        tokens = rows.unflatten(1, (-1, self.width))
+        tokens = rows.view(len(rows), -1, self.width)
         if self.layout != "NLD":
-            tokens = tokens.unflatten(1, self.grid if tokens.shape[1] > 1 and self.grid else (1, 1))
+            grid = self.grid if tokens.shape[1] > 1 and self.grid else (1, 1)
+            tokens = tokens.view(len(rows), *grid, self.width)
         laid = tokens.movedim(-1, 1) if self.layout == "NCHW" else tokens
         given: Tensor = laid if self.pool is None else self.pool(laid)
         return given.flatten(1)

@@ -1,4 +1,4 @@
-"""Readouts: how a model makes one vector out of a layer with places, and the same way taken place by place."""
+"""Readouts: how a model makes one vector out of a layer with places, and the same for each place."""
 
 from __future__ import annotations
 
