@@ -80,6 +80,8 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     sweep.add_argument(
         "--overhead", action="store_true", help="time taps and features on five families instead"
     )
+    sweep.add_argument("--report", action="store_true", help="only write the tables from earlier records")
+    sweep.add_argument("--threads", type=int, default=1, help="of each model (default: %(default)s)")
     sweep.add_argument(
         "--memory", type=float, default=3.0, help="gigabytes of weights (default: %(default)s)"
     )
@@ -197,12 +199,13 @@ def _evaluate_architectures(options: argparse.Namespace) -> None:
     if options.overhead:
         print(json.dumps(architectures.measure_overhead(options.output), indent=2))
         return
-    chosen = architectures.sample() if options.sample else architectures.cases(every_member=options.all)
-    for record in architectures.sweep(
-        chosen, options.output / architectures.FINISHED, memory=int(options.memory * 1e9)
-    ):
-        print(f"{record['status']:9} {record['key']}  {' '.join(record['problems'])}", flush=True)
-    print(architectures.write_report(options.output, architectures.cases(every_member=options.all)))
+    if not options.report:
+        chosen = architectures.sample() if options.sample else architectures.cases(every_member=options.all)
+        finished, memory = options.output / architectures.FINISHED, int(options.memory * 1e9)
+        for record in architectures.sweep(chosen, finished, memory=memory, threads=options.threads):
+            problems = " ".join(record["problems"])
+            print(f"{record['status']:9} {record['key']}  {problems}", flush=True)
+    print(architectures.write_report(options.output))
 
 
 def _print_description(result: Result) -> None:

@@ -16,6 +16,8 @@ from torchnle.taps import LayerChoice, first_tensor, resolve
 
 #: Places are in order if hardly more of a quarter's change lies in the best quarter than in the right one.
 SCATTER = 0.5
+#: An order that was guessed must do better than that.
+_GUESSED = 0.15
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def find_order(
         for select in _candidates([f.grid for f in scattered if f.grid]):
             ordered = read(model, taps, pair, additional_forward_args, Reading(select=select))
             placed = [locate(f) for f in ordered if f.grid]
-            if all(place.in_order for place in placed):
+            if all(place.best - place.right <= _GUESSED for place in placed):
                 found[min(place.right for place in placed)] = select
         if found:
             return found[max(found)]

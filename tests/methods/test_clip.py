@@ -182,7 +182,7 @@ class ZeroShot(nn.Module):
 @pytest.mark.parametrize(("vision", "tap"), [(VIT, "visual.ln_post"), (RESNET, "visual.attnpool")])
 def test_class_heads_made_of_texts(vision, tap):
     model, tokenizer = open_clip_model(vision)
-    classifier, x = ZeroShot(model, tokenizer), images(model)
+    classifier, x = ZeroShot(model, tokenizer).eval(), images(model)
     head = find_head(classifier, x, len(TEXTS))
     torch.testing.assert_close(head.weight, 100 * classifier.texts, rtol=1e-4, atol=1e-4)
     assert (head.head_name, head.tap.name) == ("texts", tap)

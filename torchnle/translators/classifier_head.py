@@ -20,6 +20,8 @@ from torchnle.translators.head_trace import Trace, difference, trace
 from torchnle.translators.readout import Readout
 
 _NECK = ", through {} (exact for whole images; a place is read as if it filled the image)"
+#: A second run must give the vector of the first up to this, relative to its largest number.
+_AGAIN = 1e-2
 _NO_PLACES = (
     "No activation with places has its input as mean, as one of the first tokens, flattened or pooled by a "
     "module (or it is too small in this example), so only whole images can be read."
@@ -96,14 +98,14 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
     """
     run = trace(model, example)
     parts = find_linear(run)
-    name, classes = " + ".join(part.name for part in parts), len(parts[0].weight)
+    name, classes = _name(parts), len(parts[0].weight)
     if num_classes not in (None, classes):
         raise ValueError(
             f"the head '{name}' has {classes} classes, but {num_classes} class names were given. "
             "Pass one name a row of the head's weight, in its order."
         )
     biases = [part.bias for part in parts if part.bias is not None]
-    readout = _readout(run, parts, name)
+    readout = _readout(model, example, run, parts)
     return ClassifierHead(
         **vars(readout),
         weight=torch.cat([part.weight for part in parts], dim=1),
@@ -152,7 +154,7 @@ def find_readout(
 
 
 def _reads(model: Callable[..., Any], readout: Readout, example: Tensor, vector: Tensor) -> bool:
-    """Whether reading the layer in the usual way gives the vector again; queries, for one, are no places."""
+    """Whether the layer, read in the usual way, has places and gives the vector again: queries have none."""
     reading = Reading(layout=readout.layout, num_prefix_tokens=readout.num_prefix_tokens)
     try:
         with torch.no_grad():
@@ -160,11 +162,12 @@ def _reads(model: Callable[..., Any], readout: Readout, example: Tensor, vector:
             given = readout.read(features).rows.float()
     except ValueError:
         return False
-    return difference(given, vector) < 1e-2
+    return features.grid is not None and max(features.grid) > 1 and difference(given, vector) < _AGAIN
 
 
-def _readout(run: Trace, parts: Sequence[LinearPart], name: str) -> Readout:
-    start = f"The head is '{name}' ({len(parts[0].weight)} classes on {parts[0].weight.shape[1]} features)."
+def _readout(model: nn.Module, example: Tensor, run: Trace, parts: Sequence[LinearPart]) -> Readout:
+    name, (classes, width) = _name(parts), parts[0].weight.shape
+    start = f"The head is '{name}' ({classes} classes on {width} features)."
     paths = [find_path(run, part.received, part.time) for part in parts]
     found = [path for path in paths if path is not None]
     if len(found) == len(parts) and len({path.tap for path in found}) == 1:
@@ -172,7 +175,10 @@ def _readout(run: Trace, parts: Sequence[LinearPart], name: str) -> Readout:
         given = torch.cat([path.given for path in found], dim=1)
         ways = "; ".join(f"{path.start}{_steps(path)}" for path in found)
         clip = ", at every place; negative scores become zero before their mean" if parts[0].clipped else ""
-        return _of_paths(found, f"{start} It receives {ways}{clip}. {_checked(run, given, received)}")
+        said = f"{start} It receives {ways}{clip}. {_checked(run, given, received)}"
+        readout = _of_paths(found, said)
+        if _reads(model, readout, example, received):
+            return readout
     module = parts[0].module
     if len(parts) > 1 or module is None:
         where = "different layers, or layers without places" if len(parts) > 1 else "no layer with places"
@@ -180,7 +186,11 @@ def _readout(run: Trace, parts: Sequence[LinearPart], name: str) -> Readout:
             f"the logits of {type(run.root).__name__} come from '{name}', reading {where}. "
             "Pass the class weights and the layer yourself."
         )
-    return Readout(Tap(parts[0].name, module, "input"), "none", summary=f"{start} {_NO_PLACES}")
+    return Readout(Tap(name, module, "input"), "none", summary=f"{start} {_NO_PLACES}")
+
+
+def _name(parts: Sequence[LinearPart]) -> str:
+    return " + ".join(part.name for part in parts)
 
 
 def _of_paths(paths: Sequence[Path], summary: str) -> Readout:

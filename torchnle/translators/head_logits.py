@@ -58,9 +58,9 @@ def find_linear(run: Trace) -> list[LinearPart]:
     names = [call.name for call in linear if call.gave.shape == run.answer.shape][-3:]
     model, count = type(run.root).__name__, run.answer.shape[1]
     raise ValueError(
-        f"no linear layer of {model} gives its {count} logits, by itself, clipped or averaged with others (layers "
-        f"of that size: {', '.join(names) or 'none'}): they may be computed by another function. Pass the class "
-        "weights and the layer yourself."
+        f"no linear layer of {model} gives its {count} logits, by itself, clipped or averaged with others "
+        f"(layers of that size: {', '.join(names) or 'none'}): they may be computed by another function. "
+        "Pass the class weights and the layer yourself."
     )
 
 
@@ -110,14 +110,14 @@ def _by_function(run: Trace) -> list[LinearPart]:
     for name, held in run.free_matrices.items():
         for weight in _oriented(held.detach(), logits.shape[1]):
             times, vectors = run.vectors(run.time, weight.shape[1])
-            for unit in (False, True):
-                rows = F.normalize(vectors, dim=2) if unit else vectors
-                for bias in (None, *_biases(run.root, logits.shape[1])):
+            if not times:
+                continue
+            for rows in (vectors, F.normalize(vectors, dim=2)):
+                for bias in (None, *_biases(run.root, name, logits.shape[1])):
                     found = _scaled(run, rows, weight, bias)
                     if found is not None:
                         index, scale = found
-                        scaled = scale * weight
-                        return [LinearPart(name, scaled, bias, rows[index], times[index])]
+                        return [LinearPart(name, scale * weight, bias, rows[index], times[index])]
     return []
 
 
@@ -134,19 +134,24 @@ def _scaled(
     weight: Float[Tensor, "C D"],
     bias: Float[Tensor, "C"] | None,
 ) -> tuple[int, float] | None:
-    """The first of M vectors whose product with the weights is, by a factor, the logits; and the factor."""
+    """Which of M vectors gives the logits by its product with the weights and a factor, and the factor."""
     logits = run.answer.float()
     wanted = logits if bias is None else logits - bias.float()
     products = rows @ weight.float().T
-    squares = products.square().sum((1, 2)).clamp_min(torch.finfo(logits.dtype).tiny)
+    tiny = torch.finfo(logits.dtype).tiny
+    squares = products.square().sum((1, 2)).clamp_min(tiny)
     scales = (products * wanted).sum((1, 2)) / squares
     given = scales[:, None, None] * products + (0.0 if bias is None else bias.float())
-    close = [index for index in range(len(given)) if run.close(given[index], logits)]
-    return (close[0], float(scales[close[0]])) if close else None
+    errors = (given - logits).abs().amax((1, 2)) / logits.abs().max().clamp_min(tiny)
+    best = int(errors.argmin())
+    return (best, float(scales[best])) if run.close(given[best], logits) else None
 
 
-def _biases(root: nn.Module, classes: int) -> list[Tensor]:
-    return [value.detach() for value in root.parameters() if tuple(value.shape) == (classes,)]
+def _biases(root: nn.Module, matrix: str, classes: int) -> list[Tensor]:
+    """What may be added to a matrix's product: what its own module holds beside it."""
+    owner = root.get_submodule(matrix.rpartition(".")[0])
+    held = (*owner.parameters(recurse=False), *owner.buffers(recurse=False))
+    return [value.detach() for value in held if tuple(value.shape) == (classes,)]
 
 
 def _merged(run: Trace, parts: list[LinearPart]) -> list[LinearPart]:

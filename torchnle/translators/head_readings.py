@@ -35,6 +35,7 @@ class Reading:
         pointwise: The function applied before the mean, or None.
         token: Which token is read.
         grid: (rows, columns) of a map.
+        plain: Whether the module gave nothing beside it.
     """
 
     tap: Tap
@@ -46,6 +47,7 @@ class Reading:
     pointwise: type[nn.Module] | None = None
     token: int = 0
     grid: tuple[int, int] | None = None
+    plain: bool = True
 
 
 def is_batch(value: Any, batch_size: int) -> bool:

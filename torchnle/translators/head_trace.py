@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -139,13 +139,13 @@ class Trace:
             self.pools.append(Pool(tap, value.clone(), gave, self.time))
 
     def latest_reading(self, vector: Tensor, before: int) -> Reading | None:
-        """The latest reading before a time that equals a vector; outputs and plain means go first."""
+        """The latest reading before a time that equals a vector; plain means and outputs go first."""
         once = (r for time, r in self.readings if time < before and self.runs[r.tap.module] == 1)
         found = [reading for reading in once if self.close(reading.vector, vector)]
         if not found:
             return None
         ranks = [
-            (r.pooling != "flat", r.pointwise is None, r.tap.at == "output", place)
+            (r.pooling != "flat", r.pointwise is None, r.plain, r.tap.at == "output", place)
             for place, r in enumerate(found)
         ]
         best = found[ranks.index(max(ranks))]
@@ -264,8 +264,9 @@ def _watch(found: Trace, name: str, module: nn.Module, hooks: ExitStack) -> None
     leaf = is_linear(module) or next(module.children(), None) is None
     waiting: list[tuple[Tensor | None, Tensor | None, int]] = []
 
-    def note(value: Any, tap: Tap) -> None:
-        found.readings += [(found.time, reading) for reading in readings_of(value, tap, found.batch_size)]
+    def note(value: Any, tap: Tap, plain: bool = True) -> None:
+        taken = readings_of(value, tap, found.batch_size)
+        found.readings += [(found.time, replace(reading, plain=plain)) for reading in taken]
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         value = first_tensor((*args, *kwargs.values()))
@@ -276,10 +277,11 @@ def _watch(found: Trace, name: str, module: nn.Module, hooks: ExitStack) -> None
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         found.runs[module] += 1
         value, received, time = waiting.pop()
-        gave = _as_vector(first_tensor(output), module, found.batch_size)
+        first = first_tensor(output)
+        gave = _as_vector(first, module, found.batch_size)
         if value is not None and gave is not None:
             found.keep(Tap(name, module, "input"), value, received, gave, time, _clipped(output, module))
-        note(output, Tap(name, module))
+        note(first, Tap(name, module), plain=first is output)
 
     hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
     hooks.callback(module.register_forward_hook(after).remove)
