@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from torchnle import backbones, images, visualization
 from torchnle.attr import LanguageAttribution
+from torchnle.places import find_order
 from torchnle.suggest import suggest_layers
 
 _MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
@@ -143,7 +144,7 @@ def _for_each_photo(
     if options.output:
         visualization.check_folder(options.output)
     backbone = backbones.load(options.model)
-    lang: LanguageAttribution = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
+    lang = backbone.explain()
     if not options.json:
         print(lang.summary)
     progress = tqdm(
@@ -183,6 +184,9 @@ def _layers(options: argparse.Namespace) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    select = find_order(backbone.model, [layer.name for layer in found], (size, size))
+    if select is not None:
+        print(f"Places stand in another order than in the image: read them with Reading(select={select}).")
 
 
 def _evaluate_class_space(options: argparse.Namespace) -> None:

@@ -148,7 +148,7 @@ def find_order(
             ordered = read(model, taps, pair, additional_forward_args, Reading(select=select))
             placed = [locate(f) for f in ordered if f.grid]
             if all(place.best - place.right <= _GUESSED for place in placed):
-                found[min(place.right for place in placed)] = select
+                found.setdefault(min(place.right for place in placed), select)
         if found:
             return found[max(found)]
     names = ", ".join(repr(f.layer) for f in scattered)

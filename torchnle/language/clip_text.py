@@ -55,15 +55,18 @@ class ClipText(TextEncoder):
         """Load a whole CLIP by its reference, in float32.
 
         Args:
-            reference: "open_clip:NAME@TAG", or a Hub id or local folder of transformers.
+            reference: "open_clip:NAME@TAG", or a Hub id or local folder of transformers, which may have
+                "transformers:" in front.
             device: Where to; None is the CPU.
 
         Raises:
             TypeError: If the model that is found has no text tower.
         """
-        library, _, name = reference.partition("open_clip:")
-        loaded = _from_transformers(reference) if library or not name else _from_open_clip(name)
-        return cls(loaded[0].to(device or "cpu"), loaded[1], reference=reference)
+        if reference.startswith("open_clip:"):
+            model, tokenizer = _from_open_clip(reference.removeprefix("open_clip:"))
+        else:
+            model, tokenizer = _from_transformers(reference.removeprefix("transformers:"))
+        return cls(model.to(device or "cpu"), tokenizer, reference=reference)
 
     @property
     def width(self) -> int:
