@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_clip import TEXTS, hugging_face
 
 from torchnle import backbones
 from torchnle.backbones import Backbone, Preprocess
@@ -209,8 +210,6 @@ def test_a_clip_by_name_is_explained_by_its_own_text_tower():
 
 
 def test_a_clip_in_a_folder_of_transformers(tmp_path):
-    from test_clip import TEXTS, hugging_face
-
     model, tokenizer = hugging_face("CLIP")
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
