@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from torchnle import backbones, cli_evaluate, images, visualization
 from torchnle.attr import LanguageAttribution
+from torchnle.places import find_order
 from torchnle.suggest import suggest_layers
 from torchnle.translators.base import Translator
 
@@ -85,6 +86,8 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     sweep.add_argument(
         "--overhead", action="store_true", help="time taps and features on five families instead"
     )
+    sweep.add_argument("--report", action="store_true", help="only write the tables from earlier records")
+    sweep.add_argument("--threads", type=int, default=1, help="of each model (default: %(default)s)")
     sweep.add_argument(
         "--memory", type=float, default=3.0, help="gigabytes of weights (default: %(default)s)"
     )
@@ -168,11 +171,8 @@ def _for_each_photo(
 
 def _attach(backbone: backbones.Backbone, translator: str) -> LanguageAttribution:
     """Attach a translator to a model; of several layers, the last one is read."""
-    if translator == "class-space":
-        fitted: LanguageAttribution = LanguageAttribution.from_classifier(
-            backbone.model, backbone.class_names
-        )
-        return fitted
+    if translator == "class-space" or (translator == "class-names" and backbone.clip is not None):
+        return backbone.explain()
     if translator == "class-names":
         return LanguageAttribution.fit(backbone.model, class_names=backbone.class_names)
     loaded = Translator.from_pretrained(translator)
@@ -201,6 +201,9 @@ def _layers(options: argparse.Namespace) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    select = find_order(backbone.model, [layer.name for layer in found], (size, size))
+    if select is not None:
+        print(f"Places stand in another order than in the image: read them with Reading(select={select}).")
 
 
 def _evaluate_class_space(options: argparse.Namespace) -> None:
@@ -217,12 +220,13 @@ def _evaluate_architectures(options: argparse.Namespace) -> None:
     if options.overhead:
         print(json.dumps(architectures.measure_overhead(options.output), indent=2))
         return
-    chosen = architectures.sample() if options.sample else architectures.cases(every_member=options.all)
-    for record in architectures.sweep(
-        chosen, options.output / architectures.FINISHED, memory=int(options.memory * 1e9)
-    ):
-        print(f"{record['status']:9} {record['key']}  {' '.join(record['problems'])}", flush=True)
-    print(architectures.write_report(options.output, architectures.cases(every_member=options.all)))
+    if not options.report:
+        chosen = architectures.sample() if options.sample else architectures.cases(every_member=options.all)
+        finished, memory = options.output / architectures.FINISHED, int(options.memory * 1e9)
+        for record in architectures.sweep(chosen, finished, memory=memory, threads=options.threads):
+            problems = " ".join(record["problems"])
+            print(f"{record['status']:9} {record['key']}  {problems}", flush=True)
+    print(architectures.write_report(options.output))
 
 
 def _print_description(result: Result) -> None:

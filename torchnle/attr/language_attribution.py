@@ -18,11 +18,13 @@ from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.clip import read_clip
 from torchnle.methods.zero_shot import fit_zero_shot
 from torchnle.reading import Reading, spatial_size
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import example_for
+from torchnle.translators.readout import Readout
 from torchnle.types import Inputs, Where
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         reading: How to read a layer whose layout is ambiguous.
 
     Attributes:
-        summary: A sentence on what `from_classifier` chose and how it was checked; "" otherwise.
+        summary: Sentences on what `from_classifier` or `from_clip` chose and how that was checked, else "".
 
     Raises:
         ValueError: If a layer is not found; the message names the nearest ones.
@@ -95,10 +97,47 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         """
         shown = example_for(model) if example is None else example
         fitted = fit_zero_shot(model, class_names, shown, text_encoder, **options)
-        head = fitted.head
-        reading = Reading(layout=head.layout, num_prefix_tokens=head.num_prefix_tokens, pool=head.read)
-        attribution = cls(model, head.tap, fitted.translator, reading=reading)
-        attribution.summary = head.summary
+        return cls._reading(model, fitted.head, fitted.translator)
+
+    @classmethod
+    def from_clip(
+        cls,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        example: Tensor | None = None,
+        bank: Sequence[str] | None = None,
+        reference: str = "",
+    ) -> Self:
+        """Explain a CLIP by its own text tower: no class names, no fit.
+
+        For a whole image the score of a text is CLIP's own cosine. A place is scored as if the image looked
+        like it everywhere (`torchnle.methods.clip.read_clip` says how, and how far to trust it).
+
+        Args:
+            model: A whole CLIP (or SigLIP, ...) of open_clip or transformers.
+            tokenizer: Its tokenizer: `open_clip.get_tokenizer(...)`, or a tokenizer or processor of
+                transformers.
+            example: A few images (N, C, H, W) for the dry run; None = noise of the size the model states.
+            bank: The phrases that `describe` chooses from; None = the shipped concept bank, encoded when it
+                is first needed.
+            reference: The CLIP's own reference ("open_clip:NAME@TAG", a Hub id, a folder), to save the
+                translator by.
+
+        Raises:
+            TypeError: If the model is no whole CLIP.
+            ValueError: If the layer that its image vector is made of is not found.
+        """
+        clip = read_clip(model, tokenizer, example, bank=bank, reference=reference)
+        return cls._reading(clip.encode_image, clip.readout, clip.translator)
+
+    @classmethod
+    def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
+        reading = Reading(
+            layout=readout.layout, num_prefix_tokens=readout.num_prefix_tokens, pool=readout.read
+        )
+        attribution = cls(forward_func, readout.tap, translator, reading=reading)
+        attribution.summary = readout.summary
         return attribution
 
     @classmethod
