@@ -2,7 +2,7 @@
 
 ``torchnle describe PHOTO...`` puts an image classifier into words; ``torchnle saliency PHOTO --text ...``
 maps where texts fit what it sees; ``torchnle layers MODEL`` lists the layers worth reading; ``torchnle
-evaluate`` runs the measurements whose results are kept in docs/.
+train`` trains translators; ``torchnle evaluate`` runs the measurements whose results are kept in docs/.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from PIL.Image import Image
 from tqdm import tqdm
 
-from torchnle import backbones, images, visualization
+from torchnle import backbones, cli_train, images, visualization
 from torchnle.attr import LanguageAttribution
 from torchnle.suggest import suggest_layers
 
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     layers.add_argument("--size", type=int, help="side of the input in pixels (default: the model's own)")
     layers.add_argument("--json", action="store_true", help="print JSON instead of a table")
     layers.set_defaults(run=_layers)
+    cli_train.add_to(commands.add_parser("train", help="train a translator"))
     _add_evaluate(commands.add_parser("evaluate", help="measure"))
     return parser
 

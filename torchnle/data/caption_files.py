@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ CAPTION_KEYS = ("captions", "caption", "text", "texts", "sentence", "sentences",
 def read_captions(
     file: Path, image_key: str | None = None, caption_key: str | None = None
 ) -> dict[str, list[str]]:
-    """Read a file of captions: image name -> its captions, in the order of the file.
+    r"""Read a file of captions: image name -> its captions, in the order of the file.
 
     Args:
         file: ``.jsonl``, ``.csv`` or ``.json`` (COCO: "images" and "annotations").
@@ -30,7 +31,7 @@ def read_captions(
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp(), "captions.csv")
-        >>> _ = file.write_text("image,caption\\n0.png,a hen\\n0.png,a brown hen\\n")
+        >>> _ = file.write_text("image,caption\n0.png,a hen\n0.png,a brown hen\n")
         >>> read_captions(file)
         {'0.png': ['a hen', 'a brown hen']}
     """
@@ -58,8 +59,9 @@ def _json_lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _csv(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, row in enumerate(csv.DictReader(_text(file).splitlines()), 2):
-        yield f"line {number}", {key: value for key, value in row.items() if key is not None}
+    rows = csv.DictReader(io.StringIO(_text(file), newline=""))
+    for row in rows:
+        yield f"line {rows.line_num}", {key: value for key, value in row.items() if key is not None}
 
 
 def _coco(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -103,7 +105,8 @@ def _field(
 
 
 def _texts(value: object, file: Path, line: str) -> list[str]:
-    texts = value if isinstance(value, list) else [value]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    given = value if isinstance(value, list) else [value]
+    texts = [text.strip() for text in given if isinstance(text, str) and text.strip()]
+    if not texts or len(texts) < len(given):
         raise ValueError(f"{file}, {line}: a caption must be a text that is not blank, not {value!r}.")
-    return [text.strip() for text in texts]
+    return texts

@@ -10,7 +10,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -169,7 +169,7 @@ class Mixture:
         self.sources = tuple(sources)
         ends = list(accumulate(map(len, self.sources), initial=0))
         #: Which numbers each source has.
-        self.ranges = tuple(range(a, b) for a, b in zip(ends, ends[1:], strict=False))
+        self.ranges = tuple(range(a, b) for a, b in pairwise(ends))
 
     def __len__(self) -> int:
         return self.ranges[-1].stop if self.ranges else 0
@@ -178,6 +178,18 @@ class Mixture:
         """The pair of that number, counted through all sources."""
         which = bisect_right([part.stop for part in self.ranges], index)
         return self.sources[which][index - self.ranges[which].start]
+
+    @property
+    def chunks(self) -> list[int] | None:
+        """For each pair the shard it lies in; None where no source has shards."""
+        if not any(hasattr(source, "chunks") for source in self.sources):
+            return None
+        found: list[int] = []
+        for source in self.sources:
+            own = getattr(source, "chunks", range(len(source)))
+            first = max(found, default=-1) + 1
+            found += [first + chunk for chunk in own]
+        return found
 
     @property
     def fingerprint(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from torchnle.language.model import LanguageModel
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix import PrefixTranslator
@@ -18,6 +20,8 @@ def devil_translator(
     depth: int = 12,
     heads: int = 12,
     feedforward: int = 3072,
+    standardise: bool = False,
+    start: str = "",
     prompt: str = "",
     stop: str | None = None,
     max_new_tokens: int = 50,
@@ -36,6 +40,9 @@ def devil_translator(
         depth: The number of its layers.
         heads: The number of its attention heads.
         feedforward: The width of its feed-forward layers.
+        standardise: Standardise features channel by channel; the paper does not.
+        start: Words at whose embeddings the prefix starts, over and over up to its length; the paper's
+            starts at random.
         prompt: Text between the prefix and what is written or scored.
         stop: A text at which writing stops, besides the end-of-sequence token.
         max_new_tokens: The most tokens that are written.
@@ -53,7 +60,12 @@ def devil_translator(
         depth=depth,
         heads=heads,
         feedforward=feedforward,
+        standardise=standardise,
+        start=bool(start),
     )
+    if start:
+        words = (lm.tokenize([start])[0] * prefix_length)[:prefix_length]
+        network.begin_at(lm.embed(torch.tensor(words, device=lm.device)).float())
     return PrefixTranslator(
         network, lm, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens, backbone=backbone
     )
