@@ -288,8 +288,8 @@ def _from_aligned(run: Run, lm: LanguageModel) -> PrefixTranslator:
     asked, language = _asked(aligned), run.language
     if (language.prompt, language.stop) not in (asked, ("", None)):
         raise ValueError(
-            f"[language] prompt = {language.prompt!r}, stop = {language.stop!r}: the text decoder was trained "
-            f"with {asked[0]!r} and {asked[1]!r}. Leave both out."
+            f"[language] prompt = {language.prompt!r}, stop = {language.stop!r}: the text decoder was "
+            f"trained with {asked[0]!r} and {asked[1]!r}. Leave both out."
         )
     return PrefixTranslator(
         network,
