@@ -23,6 +23,7 @@ from torchnle.training.order import Order, Part
 from torchnle.training.recipe import Recipe
 from torchnle.training.targets import caption_tokens
 from torchnle.training.validation import Validation
+from torchnle.training.words import embedding_scale, word_errors
 from torchnle.translators.base import Translator
 from torchnle.translators.texplain_network import TExplainNetwork
 
@@ -140,7 +141,7 @@ class TestSharing:
 
 class TestResuming:
     def test_killed_twenty_times_it_ends_with_the_same_weights(self, tmp_path):
-        recipe = changed(steps=70, checkpoint_every=3, validate_every=20)
+        recipe = changed(word_steps=20, steps=50, checkpoint_every=3, validate_every=20)
         checks = Validation(ToySupply(4))
         expected, _, _ = run(tmp_path / "whole", recipe, validation=checks)
         chance, done = random.Random(0), []
@@ -153,6 +154,7 @@ class TestResuming:
             assert status == -9
             done.append(devil.steps_done(tmp_path / "cut"))
         assert 0 < done[-1] < 70, "the kills met a run on its way"
+        assert done[0] < 20 < done[-1], "in words and in sentences"
         assert len(set(done)) > 5
         found, _, _ = run(tmp_path / "cut", recipe, validation=checks)
         assert same(expected, found)
@@ -280,6 +282,33 @@ class TestOptions:
         rates = [recipe.learning_rate_at(step) for step in (0, 4, 5, 55, 80, 104)]
         assert rates == pytest.approx([0.2, 1.0, 1.0, 0.5, 0.25, 0.25])
 
+    def test_words_have_a_schedule_of_their_own(self):
+        recipe = Recipe(steps=15, word_steps=15, warmup=5, learning_rate=1.0, word_learning_rate=2.0)
+        rates = [recipe.learning_rate_at(step) for step in (0, 4, 5, 10, 14, 15, 19, 20, 29)]
+        assert rates == pytest.approx([0.4, 2.0, 2.0, 1.0, 0.2, 0.2, 1.0, 1.0, 0.1])
+
+    def test_words_are_learned_before_sentences(self, tmp_path):
+        recipe = changed(word_steps=60, steps=1, learning_rate=1e-2, word_learning_rate=2e-2)
+        translator = toy_translator()
+        _, facts, _ = run(tmp_path / "words", recipe, translator=translator)
+        _, without, _ = run(tmp_path / "sentences", changed(steps=1))
+        reports = []
+        run(tmp_path / "again", recipe, report=reports.append)
+        errors = [fact["word_loss"] for fact in reports if "word_loss" in fact]
+        assert len(errors) == 60
+        assert errors[-1] < 0.5 * errors[0]
+        assert facts[0]["step"] == 60
+        assert facts[0]["loss"] < without[0]["loss"]
+
+    def test_the_error_of_words_is_the_formula(self):
+        lm = toy_translator().language_model
+        prefixes = torch.randn(2, 3, lm.width, generator=torch.Generator().manual_seed(0))
+        found = word_errors(lm, prefixes, [[2, 3, 4, 5], [6, 7]], scale=embedding_scale(lm))
+        table = lm.model.get_input_embeddings().weight
+        for row, ids in enumerate([[2, 3, 4], [6, 7, 7]]):
+            error = ((prefixes[row] - table[ids]) ** 2).mean() / table.std() ** 2
+            assert found[row].item() == pytest.approx(error.item(), rel=1e-5)
+
     def test_the_papers_settings_are_the_defaults(self):
         recipe = Recipe()
         assert (recipe.learning_rate, recipe.final_learning_rate, recipe.warmup) == (1e-4, 1e-6, 5000)
@@ -310,7 +339,13 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"steps": 0}, {"layer_dropout": 1.0}, {"location_dropout": (0.5, 1.0)}, {"precision": "fp8"}],
+        [
+            {"steps": 0},
+            {"word_steps": -1},
+            {"layer_dropout": 1.0},
+            {"location_dropout": (0.5, 1.0)},
+            {"precision": "fp8"},
+        ],
     )
     def test_settings_out_of_range(self, wrong):
         with pytest.raises(ValueError, match=next(iter(wrong))):

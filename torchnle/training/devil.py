@@ -23,6 +23,7 @@ from torchnle.training.recipe import Recipe
 from torchnle.training.supply import Batch, Supply
 from torchnle.training.targets import caption_tokens
 from torchnle.training.validation import Validation
+from torchnle.training.words import embedding_scale, word_errors
 from torchnle.translators.aligned_start import AlignedStart
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix import PrefixTranslator
@@ -69,7 +70,7 @@ def train(
     """
     order = Order(
         [Part(range(len(supply)))] if parts is None else parts,
-        steps=recipe.steps,
+        steps=recipe.total,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         chunks=chunks,
@@ -110,6 +111,7 @@ class _Run:
         if not self._resume(network, optimiser):
             fit_moments(network, supply, recipe.moments_of)
         translator.to(self.accelerator.device)
+        self.scale = embedding_scale(translator.language_model)
         self.network, self.optimiser = self.accelerator.prepare(network.train(), optimiser)
 
     def go(self) -> None:
@@ -119,7 +121,7 @@ class _Run:
             facts = self.step(step, batches)
             if self._due(step, recipe.log_every):
                 self._report({**facts, **self._unreadable()})
-            if self.validation and self._due(step, recipe.validate_every):
+            if step >= recipe.word_steps and self._due(step, recipe.validate_every):
                 self._validate(step)
             if self._due(step, recipe.checkpoint_every):
                 self._save(step + 1)
@@ -130,12 +132,15 @@ class _Run:
         accelerator, recipe = self.accelerator, self.recipe
         draws = self._draws(step)
         tokens = [self._tokens(batch, rows) for batch, rows in zip(batches, draws, strict=True)]
-        total = self._sum(sum(len(ids) for texts in tokens for ids in texts))
+        words = step < recipe.word_steps
+        if step == recipe.word_steps:
+            self.optimiser.state.clear()  # sentences begin with an optimiser of their own
+        total = self._sum(sum(1 if words else len(ids) for texts in tokens for ids in texts))
         scale = accelerator.num_processes * recipe.accumulate / total  # what DDP and accelerate divide by
         losses = []
         for batch, rows, ids in zip(batches, draws, tokens, strict=True):
             with accelerator.accumulate(self.network):
-                losses.append(-self._log_probs(batch, rows, ids))
+                losses.append(self._losses(batch, rows, ids, words=words))
                 accelerator.backward(losses[-1].sum() * scale)
         loss = self._sum(torch.cat(losses).detach().sum()) / total
         norm = accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip or math.inf)
@@ -148,13 +153,8 @@ class _Run:
         for batch in batches:
             self.unreadable |= batch.unreadable
         seconds = round(time.perf_counter() - began, 4)
-        return {
-            "step": step,
-            "loss": loss,
-            "learning_rate": rate,
-            "gradient": float(norm),
-            "seconds": seconds,
-        }
+        facts = {"step": step, "word_loss" if words else "loss": loss, "learning_rate": rate}
+        return {**facts, "gradient": float(norm), "seconds": seconds}
 
     def result(self) -> PrefixTranslator:
         """The translator with the best weights, or the last where nothing was validated."""
@@ -168,7 +168,7 @@ class _Run:
 
     def _steps(self) -> Iterator[tuple[int, list[Batch]]]:
         """Each remaining step with this process's parts of its batch."""
-        steps = range(self.done, self.recipe.steps)
+        steps = range(self.done, self.recipe.total)
         batches = self.supply.batches(self.order.batch(step)[rows] for step in steps for rows in self.rows)
         for step in steps:
             yield step, list(islice(batches, len(self.rows)))
@@ -190,12 +190,16 @@ class _Run:
         captions = [texts[int(part * len(texts))] for texts, part in picks]
         return caption_tokens(self.translator, captions, longest=self.recipe.longest)
 
-    def _log_probs(self, batch: Batch, draws: Draws, ids: list[list[int]]) -> Tensor:
+    def _losses(self, batch: Batch, draws: Draws, ids: list[list[int]], *, words: bool) -> Tensor:
+        """One number a row: nats of its caption, or the error of its words."""
         device = self.accelerator.device
         tokens = {layer: x.to(device) for layer, x in batch.tokens.items()}
         keep = {layer: kept[:, None].to(device) for layer, kept in draws.layers.items()}
         prefixes = self.network(pool(tokens, draws.locations), keep)
-        return ids_log_probs(self.translator.language_model, prefixes, ids, prompt=self.translator.prompt)
+        lm = self.translator.language_model
+        if words:
+            return word_errors(lm, prefixes, ids, self.scale)
+        return -ids_log_probs(lm, prefixes, ids, prompt=self.translator.prompt)
 
     def _sum(self, value: Tensor | float) -> float:
         """A number's sum over all processes."""
@@ -231,7 +235,7 @@ class _Run:
         return {"unreadable": found} if found else {}
 
     def _due(self, step: int, every: int) -> bool:
-        return (step + 1) % every == 0 or step + 1 == self.recipe.steps
+        return (step + 1) % every == 0 or step + 1 == self.recipe.total
 
     def _report(self, facts: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
@@ -239,7 +243,9 @@ class _Run:
 
     def _validate(self, step: int) -> None:
         """In the main process; the best network is kept beside the checkpoint."""
-        if self.validation is not None and self.accelerator.is_main_process:
+        if self.validation is None:
+            return
+        if self.accelerator.is_main_process:
             network = self.accelerator.unwrap_model(self.network)
             self.translator.network = network
             found = self.validation.measure(self.translator)

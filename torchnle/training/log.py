@@ -63,9 +63,9 @@ class RunLog:
         self.unreadable |= facts.get("unreadable", {})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
-        if "loss" in facts:
+        if "validation" not in facts:
             self._bar.update(facts["step"] + 1 - self._bar.n)
-            self._bar.set_postfix(loss=f"{facts['loss']:.3f}")
+            self._bar.set_postfix({n: f"{x:.3f}" for n, x in facts.items() if n in ("loss", "word_loss")})
         if self._writer is not None:
             for name, value in _numbers(facts):
                 self._writer.add_scalar(name, value, facts["step"])

@@ -11,7 +11,7 @@ class Recipe:
     """Everything that decides a training run beside the translator and the data; defaults are the paper's.
 
     Args:
-        steps: The number of steps.
+        steps: The number of steps through the language model.
         batch_size: Pairs a step, over all processes and accumulated parts together: how many these are does
             not change the run.
         learning_rate: AdamW's, after the warm-up.
@@ -22,6 +22,8 @@ class Recipe:
         layer_dropout: How likely a layer is not read.
         location_dropout: How likely a location is left out of its layer's mean: a number, or a range out of
             which it is drawn for every image and layer.
+        word_steps: Steps before them without the language model, `training.words`; the paper has none.
+        word_learning_rate: The learning rate there, which falls to nothing.
         longest: The most tokens of a caption.
         accumulate: Into how many parts a process cuts its share of a batch, to need less memory.
         precision: The network's arithmetic: "no" (float32), "bf16" or "fp16".
@@ -45,6 +47,8 @@ class Recipe:
     clip: float = 0.0
     layer_dropout: float = 0.5
     location_dropout: float | tuple[float, float] = 0.5
+    word_steps: int = 0
+    word_learning_rate: float = 2e-3
     longest: int = 100
     accumulate: int = 1
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -59,6 +63,8 @@ class Recipe:
         for name in (*counts, "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; pass 1 or more.")
+        if self.word_steps < 0:
+            raise ValueError(f"word_steps={self.word_steps}; pass 0 or more.")
         least, most = self.location_range
         if not (0 <= self.layer_dropout < 1 and 0 <= least <= most < 1):
             raise ValueError(
@@ -77,9 +83,18 @@ class Recipe:
         least, most = given
         return float(least), float(most)
 
+    @property
+    def total(self) -> int:
+        """All steps, of words and of sentences; steps are counted through both."""
+        return self.word_steps + self.steps
+
     def learning_rate_at(self, step: int) -> float:
-        """Linear up, linear down, never below the floor once it is warm."""
+        """Linear up, linear down, never below the floor once it is warm; for words and sentences each."""
+        if step < self.word_steps:
+            return self._linear(step, self.word_steps, self.word_learning_rate, 0.0)
+        return self._linear(step - self.word_steps, self.steps, self.learning_rate, self.final_learning_rate)
+
+    def _linear(self, step: int, steps: int, peak: float, floor: float) -> float:
         if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        left = (self.steps - step) / max(1, self.steps - self.warmup)
-        return max(self.final_learning_rate, self.learning_rate * left)
+            return peak * (step + 1) / self.warmup
+        return max(floor, peak * (steps - step) / max(1, steps - self.warmup))

@@ -196,7 +196,7 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
     main = processes.state().is_main_process
     with RunLog(
         run.output,
-        run.training.steps,
+        run.training.total,
         done=devil.steps_done(run.output),
         tensorboard=tensorboard and main,
         progress=progress and main,
