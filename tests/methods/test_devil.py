@@ -25,6 +25,7 @@ def test_a_reference_names_the_language_model(tmp_path):
 
 def test_the_start_repeats_the_words_over_the_prefix():
     lm = tiny_language_model()
-    translator = devil_translator({"layer4": 8}, lm, prefix_length=3, width=8, depth=1, heads=2, start="a cat")
+    sizes = {"prefix_length": 3, "width": 8, "depth": 1, "heads": 2}
+    translator = devil_translator({"layer4": 8}, lm, start="a cat", **sizes)
     ids = [lm.tokenize(["a"])[0][0], lm.tokenize(["cat"])[0][0]] * 2
     assert torch.equal(translator.network.start, lm.embed(torch.tensor(ids[:3])))
