@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from captum.attr import Attribution, LayerAttribution
@@ -23,6 +23,9 @@ from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import example_for
 from torchnle.types import Inputs, Where
+
+if TYPE_CHECKING:
+    from torchnle.methods.aligned import Aligned
 
 
 class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
@@ -97,6 +100,49 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         attribution.summary = head.summary
         return attribution
 
+    @classmethod
+    def fit(cls, model: nn.Module, layers: LayerChoice | None = None, **source: Any) -> Self:
+        """Give a model sentences in seconds: a closed-form map into text space, and the shared text decoder.
+
+        Args:
+            model: The vision model, unmodified.
+            layers: The layers to read; not with class names, whose layer is the one that the head reads.
+            source: Exactly one of ``captions=`` (batches of images and captions), ``class_names=`` (of a
+                classifier; no image is needed) and ``images=`` with ``through=``, a `LanguageAttribution`
+                of the same model that was fitted before; and the options of `fit_aligned`.
+
+        Raises:
+            ValueError: If not exactly one source is given, or what it needs is missing.
+
+        Example:
+            >>> lang = LanguageAttribution.fit(model, class_names=names)  # doctest: +SKIP
+            >>> lang.describe(images)[0].text  # doctest: +SKIP
+            'a tabby cat'
+        """
+        from torchnle.methods.aligned import fit_aligned  # brings the language model's side
+
+        through = source.pop("through", None)
+        if through is not None:
+            source["through"] = through.aligned
+        fitted = fit_aligned(model, layers, **source)
+        attribution = cls(model, fitted.layers, fitted.translator, reading=fitted.reading)
+        attribution.summary = fitted.summary
+        return attribution
+
+    @property
+    def aligned(self) -> Aligned:
+        """What was fitted, for a fit of further layers through it.
+
+        Raises:
+            TypeError: If the translator is no aligned one.
+        """
+        from torchnle.methods.aligned import Aligned
+        from torchnle.translators.alignment import AlignedTranslator
+
+        if not isinstance(self.translator, AlignedTranslator):
+            raise TypeError(f"a {self.translator.name} cannot pass words on; fit an aligned translator.")
+        return Aligned(self.translator, self.by_layer.taps, self.by_layer.reading, self.summary)
+
     def text_score(
         self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False
     ) -> TextScore:
@@ -127,7 +173,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         attribute_to_layer_input: bool = False,
         *,
         prior: bool = False,
-        interpolate_mode: str = "bilinear",
+        interpolate_mode: str = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Inputs | list[Inputs]:
         """Score a text at every place and lay the map on the input.
@@ -139,7 +185,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             prior: Subtract the text's log-probability under the language model alone.
-            interpolate_mode: How `LayerAttribution.interpolate` enlarges the map.
+            interpolate_mode: How `LayerAttribution.interpolate` enlarges the map. Bicubic peaks fall between
+                places, bilinear ones on their centres only: less often on the thing.
             internal_batch_size: The most rows (places) the language model sees at once.
 
         Returns:
@@ -173,7 +220,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         *,
         joint: bool = False,
         prior: bool = False,
-        interpolate_mode: str = "bilinear",
+        interpolate_mode: str = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "N T H W"] | list[Float[Tensor, "N T H W"]]:
         """Score many texts at every place in one pass, at the input's resolution.

@@ -24,6 +24,7 @@ from torchnle.translators.configuration import check_keys
 from torchnle.translators.kernel_ridge import KernelRidge
 from torchnle.translators.phrase_ranking import Phrases
 from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.types import ScoreKind
 
 Regression: TypeAlias = KernelRidge | ClassEmbeddingMLP
 _REGRESSIONS: dict[str, type[KernelRidge] | type[ClassEmbeddingMLP]] = {
@@ -69,7 +70,7 @@ class ClassSpaceTranslator(Translator):
         'cats'
     """
 
-    score_kind: ClassVar[Literal["log_prob", "cosine"]] = "cosine"
+    score_kind: ClassVar[ScoreKind] = "cosine"
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys, class_path, find_class
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.types import ScoreKind
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 
@@ -47,7 +48,7 @@ class PrefixTranslator(Translator):
         ValueError: If `max_new_tokens` is not positive.
     """
 
-    score_kind: ClassVar[Literal["log_prob", "cosine"]] = "log_prob"
+    score_kind: ClassVar[ScoreKind] = "log_prob"
 
     def __init__(
         self,
