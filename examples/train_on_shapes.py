@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from torchnle import LanguageAttribution, Tap, backbones, visualization
+from torchnle import LanguageAttribution, backbones, visualization
 from torchnle.data import Scenes, plain_backgrounds, shapes
 from torchnle.training import run
 
@@ -19,8 +19,7 @@ recipe = run.Run.read(Path(__file__).parents[1] / "recipes" / "shapes.toml", set
 translator, _ = run.train(recipe)
 
 backbone = backbones.load(recipe.vision.model)
-layer = Tap("_avg_pooling", backbone.model._avg_pooling, at="input")
-words = LanguageAttribution(backbone.model, layer, translator.eval())
+words = LanguageAttribution(backbone.model, "_avg_pooling:input", translator)
 
 unseen = Scenes(shapes(), plain_backgrounds(), length=3, objects=(1, 1), seed=99)
 for scene in unseen:

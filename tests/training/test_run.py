@@ -15,7 +15,6 @@ from tiny_translators import saved_language_model
 from torchnle import backbones
 from torchnle.cli import main
 from torchnle.errors import MissingDependencyError
-from torchnle.taps import resolve
 from torchnle.training import run as runs
 from torchnle.training.log import RunLog
 from torchnle.training.run import Run
@@ -26,7 +25,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 RECIPE = """
 [vision]
 model = "tiny"
-layers = ["act", {{ name = "pool", at = "input" }}]
+layers = ["act", "pool:input"]
 
 [language]
 model = '{folder}/lm'
@@ -100,12 +99,11 @@ class TestCommand:
         lines = logged(Path("runs/tiny"))
         assert [line["step"] for line in lines if "loss" in line] == [0, 1, 2, 3]
         assert [line["step"] for line in lines if "validation" in line] == [1, 3]
-        assert set(lines[2]["validation"]["loss_by_layer"]) == {"act", "pool"}
+        assert set(lines[2]["validation"]["loss_by_layer"]) == {"act", "pool:input"}
         translator = Translator.from_pretrained("runs/tiny/translator")
         assert translator.backbone == "tiny"
         assert {p.dtype for p in translator.network.parameters()} == {torch.bfloat16}
-        tap = resolve(conv_net(), "pool", at="input")[0]
-        assert translator.network.layers == {"act": 4, tap.name: 6}
+        assert translator.network.layers == {"act": 4, "pool:input": 6}
 
     def test_settings_change_the_recipe(self, recipe):
         settings = [

@@ -8,6 +8,7 @@ from tiny_translators import LAYERS, WIDTH, features, saved_language_model, tiny
 from torchnle.translators.aligned_start import AlignedStart
 from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.base import Translator
+from torchnle.translators.class_mixture import ClassMixture
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.rows import gather
@@ -25,8 +26,8 @@ def aligned(lm=None):
         for tensor in maps[layer].buffers():
             tensor.copy_(torch.randn(tensor.shape, generator=source))
     torch.manual_seed(5)
-    network = PrefixFromSentence(26, WIDTH, prefix_length=3, hidden=16)
-    network.begin_at(torch.randn(3, WIDTH), torch.randn(9, 26))
+    network = PrefixFromSentence(26, WIDTH, opening_length=1, prefix_length=3, hidden=16)
+    network.begin_at(torch.randn(1, WIDTH), torch.randn(3, WIDTH), torch.randn(9, 26))
     decoder = TextDecoder(network, lm or tiny_language_model(), encoder="letters", prompt="the", stop=" door")
     return AlignedTranslator(maps, LetterEncoder(), decoder, spread=0.7)
 
@@ -80,15 +81,20 @@ def test_the_shipped_size_stays_under_20_megabytes():
     layers = {"28x28": 40, "14x14": 112, "7x7": 1280}
     change = {"width": 256, "depth": 4, "heads": 4, "feedforward": 1024, "standardise": True}
     with torch.device("meta"):
-        network = AlignedStart(layers, 576, space=384, hidden=1024, prefix_length=6, change=change)
+        network = AlignedStart(
+            layers, 576, space=384, hidden=960, opening_length=2, prefix_length=8, change=change
+        )
     assert 2 * sum(t.numel() for t in network.state_dict().values()) < 20e6
 
 
 def test_what_it_cannot_start_from():
     mute = AlignedTranslator(aligned()._maps(), LetterEncoder(), phrases=["a cat"])
+    mixed = AlignedTranslator({"layer4": ClassMixture(8, 26, classes=3)}, LetterEncoder(), aligned().decoder)
+    with pytest.raises(ValueError, match="only ridge maps can be started from"):
+        AlignedStart.of(mixed, WIDTH)
     with pytest.raises(ValueError, match="has no text decoder"):
         AlignedStart.of(mute, WIDTH)
     with pytest.raises(ValueError, match=r"makes prefixes of width 12 .* the language model reads 16"):
         AlignedStart.of(aligned(), 16)
     with pytest.raises(ValueError, match=r"unknown key\(s\) \['dept'\]"):
-        AlignedStart(LAYERS, WIDTH, space=4, hidden=4, prefix_length=3, change={"dept": 3})
+        AlignedStart(LAYERS, WIDTH, space=4, hidden=4, opening_length=1, prefix_length=3, change={"dept": 3})

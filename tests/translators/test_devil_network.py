@@ -169,9 +169,21 @@ def test_it_starts_at_words_with_changes_of_their_size():
     torch.testing.assert_close(network(tokens())[1], words + network.output.bias)
 
 
+def test_an_opening_stands_before_every_prefix():
+    plain, network = tiny_network(start=True), tiny_network(start=True, opening_length=2)
+    words = torch.randn(2, WIDTH)
+    network.begin_at(torch.zeros(3, WIDTH), words)
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if k != "opening"})
+    found = network(tokens())
+    assert torch.equal(found[:, :2], words.expand(3, -1, -1))
+    torch.testing.assert_close(found[:, 2:], plain(tokens()))
+
+
 def test_what_was_not_built_cannot_be_set():
     with pytest.raises(ValueError, match="build it with start=True"):
         tiny_network().begin_at(torch.zeros(3, WIDTH))
+    with pytest.raises(ValueError, match="its opening_length"):
+        tiny_network(start=True).begin_at(torch.zeros(3, WIDTH), torch.zeros(1, WIDTH))
     with pytest.raises(ValueError, match="build it with standardise=True"):
         tiny_network().set_moments("layer3", torch.zeros(6), torch.ones(6))
 
@@ -179,6 +191,6 @@ def test_what_was_not_built_cannot_be_set():
 def test_the_papers_network_has_neither():
     assert set(tiny_network().state_dict()) == {
         name
-        for name in tiny_network(start=True, standardise=True).state_dict()
-        if name != "start" and not name.endswith((".mean", ".scale"))
+        for name in tiny_network(start=True, standardise=True, opening_length=1).state_dict()
+        if name not in ("start", "opening") and not name.endswith((".mean", ".scale"))
     }

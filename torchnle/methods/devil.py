@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from torchnle.language.model import LanguageModel
 from torchnle.translators.devil_network import DeViLNetwork
@@ -22,6 +24,7 @@ def devil_translator(
     feedforward: int = 3072,
     standardise: bool = False,
     start: str = "",
+    opening: str = "",
     prompt: str = "",
     stop: str | None = None,
     max_new_tokens: int = 50,
@@ -43,6 +46,7 @@ def devil_translator(
         standardise: Standardise features channel by channel; the paper does not.
         start: Words at whose embeddings the prefix starts, over and over up to its length; the paper's
             starts at random.
+        opening: Words whose embeddings stand before the prefix, trained too; the paper has none.
         prompt: Text between the prefix and what is written or scored.
         stop: A text at which writing stops, besides the end-of-sequence token.
         max_new_tokens: The most tokens that are written.
@@ -61,11 +65,17 @@ def devil_translator(
         heads=heads,
         feedforward=feedforward,
         standardise=standardise,
-        start=bool(start),
+        start=bool(start or opening),
+        opening_length=len(lm.tokenize([opening])[0]) if opening else 0,
     )
-    if start:
-        words = (lm.tokenize([start])[0] * prefix_length)[:prefix_length]
-        network.begin_at(lm.embed(torch.tensor(words, device=lm.device)).float())
+    if start or opening:
+        words = _words(lm, start or opening)
+        places = torch.arange(prefix_length, device=lm.device) % len(words)
+        network.begin_at(words[places], _words(lm, opening) if opening else None)
     return PrefixTranslator(
         network, lm, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens, backbone=backbone
     )
+
+
+def _words(lm: LanguageModel, text: str) -> Float[Tensor, "T E"]:
+    return lm.embed(torch.tensor(lm.tokenize([text])[0], device=lm.device)).float()

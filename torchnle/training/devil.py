@@ -111,7 +111,7 @@ class _Run:
         if not self._resume(network, optimiser):
             fit_moments(network, supply, recipe.moments_of)
         translator.to(self.accelerator.device)
-        self.scale = embedding_scale(translator.language_model)
+        self.scale, self.opening_length = embedding_scale(translator.language_model), network.opening_length
         self.network, self.optimiser = self.accelerator.prepare(network.train(), optimiser)
 
     def go(self) -> None:
@@ -198,7 +198,7 @@ class _Run:
         prefixes = self.network(pool(tokens, draws.locations), keep)
         lm = self.translator.language_model
         if words:
-            return word_errors(lm, prefixes, ids, self.scale)
+            return word_errors(lm, prefixes[:, self.opening_length :], ids, self.scale)
         return -ids_log_probs(lm, prefixes, ids, prompt=self.translator.prompt)
 
     def _sum(self, value: Tensor | float) -> float:

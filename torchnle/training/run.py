@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from torchnle import backbones, taps
+from torchnle import backbones
 from torchnle.backbones.preprocess import Fit
 from torchnle.data import Mixture
 from torchnle.language.model import LanguageModel
@@ -37,13 +37,13 @@ class Vision:
 
     Args:
         model: A name for `backbones.load`.
-        layers: Dotted names; or {name = "...", at = "input"} for what a module receives.
+        layers: Dotted names; with ":input" behind it, what that module receives.
         fit: How a photograph becomes square; the paper squeezes nothing and crops the middle.
         pretrained: False = random weights, for examples that download nothing.
     """
 
     model: str
-    layers: tuple[str | Mapping[str, str], ...]
+    layers: tuple[str, ...]
     fit: Fit = "crop"
     pretrained: bool = True
 
@@ -79,6 +79,7 @@ class Network:
         feedforward: The width of its feed-forward layers.
         standardise: Standardise the features channel by channel.
         start: Words at whose embeddings the prefix starts.
+        opening: Words whose embeddings stand before the prefix, trained too.
         aligned: A saved `AlignedTranslator` to start from: its prefix, to which the network adds.
         train_aligned: Go on training the text decoder's part of it.
         dtype: What the weights are saved as.
@@ -91,6 +92,7 @@ class Network:
     feedforward: int = 3072
     standardise: bool = False
     start: str = ""
+    opening: str = ""
     aligned: str = ""
     train_aligned: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -229,20 +231,14 @@ def _part(name: str, value: Any) -> Any:
 
 
 def _supply(run: Run, backbone: backbones.Backbone, name: str, mixture: Mixture) -> Supply:
-    layers = [layer if isinstance(layer, str) else _tap(backbone.model, layer) for layer in run.vision.layers]
-    live = LiveFeatures(backbone.model, layers, mixture, backbone.preprocess, workers=run.feeding.workers)
+    live = LiveFeatures(
+        backbone.model, list(run.vision.layers), mixture, backbone.preprocess, workers=run.feeding.workers
+    )
     if not run.feeding.cache:
         live.model.to(processes.state().device)
         return live
     with processes.state().main_process_first():
         return cached(Path(run.feeding.cache) / name, live, dtype=run.feeding.dtype)
-
-
-def _tap(model: torch.nn.Module, layer: Mapping[str, str]) -> taps.Tap:
-    if set(layer) != {"name", "at"} or layer["at"] not in ("input", "output"):
-        raise ValueError(f"[vision] layers has {dict(layer)}; write {{name = '...', at = 'input'}}.")
-    (tap,) = taps.resolve(model, layer["name"], at="input" if layer["at"] == "input" else "output")
-    return tap
 
 
 def _translator(run: Run, supply: Supply) -> PrefixTranslator:
@@ -264,6 +260,7 @@ def _translator(run: Run, supply: Supply) -> PrefixTranslator:
         feedforward=network.feedforward,
         standardise=network.standardise,
         start=network.start,
+        opening=network.opening,
         prompt=run.language.prompt,
         stop=run.language.stop,
         max_new_tokens=run.language.max_new_tokens,

@@ -22,7 +22,7 @@ def word_errors(
 
     Args:
         lm: Whose embeddings.
-        prefixes: One a row.
+        prefixes: One a row, without its opening.
         tokens: One text's tokens a row; the first P count, a shorter text's last token is repeated.
         scale: The standard deviation of the language model's embeddings (`embedding_scale`).
     """

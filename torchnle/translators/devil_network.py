@@ -30,6 +30,8 @@ class DeViLNetwork(PrefixNetwork):
         feedforward: The width of its feed-forward layers.
         standardise: Standardise each channel by the moments that `set_moments` was given. The paper does not.
         start: Add to the prefix a learned one that `begin_at` sets to real words. The paper does not.
+        opening_length: The number O of learned vectors that stand before every prefix, the same for all
+            rows, and that `begin_at` sets to real words. The paper has none.
 
     Raises:
         ValueError: If a size is not positive, or the width is no multiple of the heads.
@@ -53,6 +55,7 @@ class DeViLNetwork(PrefixNetwork):
         feedforward: int = 3072,
         standardise: bool = False,
         start: bool = False,
+        opening_length: int = 0,
     ) -> None:
         super().__init__(layers, language_width, tokens_per_row=1)
         self.prefix_length, self.width = prefix_length, width
@@ -70,6 +73,8 @@ class DeViLNetwork(PrefixNetwork):
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.output = nn.Linear(width, language_width)
         self.start = nn.Parameter(torch.zeros(prefix_length, language_width)) if start else None
+        self.opening_length = opening_length
+        self.opening = nn.Parameter(torch.zeros(opening_length, language_width)) if opening_length else None
         self.reset_parameters()
 
     @property
@@ -85,6 +90,7 @@ class DeViLNetwork(PrefixNetwork):
             "feedforward": self.feedforward,
             "standardise": self.standardise,
             "start": self.start is not None,
+            "opening_length": self.opening_length,
         }
 
     def reset_parameters(self) -> None:
@@ -98,15 +104,19 @@ class DeViLNetwork(PrefixNetwork):
                 nn.init.xavier_uniform_(module.in_proj_weight)  # the encoder's layers start as copies
 
     @torch.no_grad()
-    def begin_at(self, words: Float[Tensor, "P E"]) -> None:
+    def begin_at(self, words: Float[Tensor, "P E"], opening: Float[Tensor, "O E"] | None = None) -> None:
         """Start at the embeddings of real words, with changes of their size: then the prefix is understood.
 
         Raises:
-            ValueError: If the network was built without `start`.
+            ValueError: If the network was built without `start`, or without an opening that is given.
         """
-        if self.start is None:
-            raise ValueError("this network has no start to set; build it with start=True.")
+        if self.start is None or (self.opening is None and opening is not None):
+            raise ValueError(
+                "this network has no such start to set; build it with start=True and its opening_length."
+            )
         self.start.copy_(words)
+        if self.opening is not None and opening is not None:
+            self.opening.copy_(opening)
         nn.init.normal_(self.output.weight, std=float(words.std()) / self.width**0.5)
 
     @torch.no_grad()
@@ -126,7 +136,7 @@ class DeViLNetwork(PrefixNetwork):
         self,
         tokens: Mapping[str, Float[Tensor, "R _ _"]],
         keep: Mapping[str, Bool[Tensor, "R _"]] | None = None,
-    ) -> Float[Tensor, "R P E"]:
+    ) -> Float[Tensor, "R _ E"]:
         """Map layer tokens to prefixes.
 
         Args:
@@ -140,7 +150,10 @@ class DeViLNetwork(PrefixNetwork):
         sequence = torch.cat([*read, queries], dim=1)
         out = self.encoder(sequence, src_key_padding_mask=_padding(tokens, keep, self.prefix_length))
         prefix: Tensor = self.output(self.norm(out[:, count:]))
-        return prefix if self.start is None else self.start + prefix
+        prefix = prefix if self.start is None else self.start + prefix
+        if self.opening is None:
+            return prefix
+        return torch.cat([self.opening.expand(len(prefix), -1, -1), prefix], dim=1)
 
 
 def _check_sizes(prefix_length: int, width: int, depth: int, heads: int, feedforward: int) -> None:
