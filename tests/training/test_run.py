@@ -118,6 +118,12 @@ class TestCommand:
         assert [line["step"] for line in logged(Path("elsewhere"))] == [0, 1]
         assert not Path("cache").exists()
 
+    def test_validation_by_cider(self, recipe):
+        changes = ["--set", "check.metric=cider", "--set", "check.described=2", "--quiet"]
+        assert main(["train", "--config", str(recipe), *changes]) == 0
+        found = [line["validation"] for line in logged(Path("runs/tiny")) if "validation" in line]
+        assert all(each["worth"] == each["score"] >= 0 for each in found)
+
     def test_a_finished_run_is_not_done_again(self, recipe):
         for _ in range(2):
             assert main(["train", "--config", str(recipe), "--quiet"]) == 0

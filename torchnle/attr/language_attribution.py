@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
+from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.clip import read_clip
 from torchnle.methods.zero_shot import fit_zero_shot
 from torchnle.reading import Reading, spatial_size
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import example_for
+from torchnle.translators.readout import Readout
 from torchnle.types import Inputs, Where
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         reading: How to read a layer whose layout is ambiguous.
 
     Attributes:
-        summary: A sentence on what `from_classifier` chose and how it was checked; "" otherwise.
+        summary: Sentences on what `from_classifier` or `from_clip` chose and how that was checked, else "".
 
     Raises:
         ValueError: If a layer is not found; the message names the nearest ones.
@@ -94,11 +97,79 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         """
         shown = example_for(model) if example is None else example
         fitted = fit_zero_shot(model, class_names, shown, text_encoder, **options)
-        head = fitted.head
-        reading = Reading(layout=head.layout, num_prefix_tokens=head.num_prefix_tokens, pool=head.read)
-        attribution = cls(model, head.tap, fitted.translator, reading=reading)
-        attribution.summary = head.summary
+        return cls._reading(model, fitted.head, fitted.translator)
+
+    @classmethod
+    def from_clip(
+        cls,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        example: Tensor | None = None,
+        bank: Sequence[str] | None = None,
+        reference: str = "",
+    ) -> Self:
+        """Explain a CLIP by its own text tower: no class names, no fit.
+
+        For a whole image the score of a text is CLIP's own cosine. A place is scored as if the image looked
+        like it everywhere (`torchnle.methods.clip.read_clip` says how, and how far to trust it).
+
+        Args:
+            model: A whole CLIP (or SigLIP, ...) of open_clip or transformers.
+            tokenizer: Its tokenizer: `open_clip.get_tokenizer(...)`, or a tokenizer or processor of
+                transformers.
+            example: A few images (N, C, H, W) for the dry run; None = noise of the size the model states.
+            bank: The phrases that `describe` chooses from; None = the shipped concept bank, encoded when it
+                is first needed.
+            reference: The CLIP's own reference ("open_clip:NAME@TAG", a Hub id, a folder), to save the
+                translator by.
+
+        Raises:
+            TypeError: If the model is no whole CLIP.
+            ValueError: If the layer that its image vector is made of is not found.
+        """
+        clip = read_clip(model, tokenizer, example, bank=bank, reference=reference)
+        return cls._reading(clip.encode_image, clip.readout, clip.translator)
+
+    @classmethod
+    def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
+        reading = Reading(
+            layout=readout.layout, num_prefix_tokens=readout.num_prefix_tokens, pool=readout.read
+        )
+        attribution = cls(forward_func, readout.tap, translator, reading=reading)
+        attribution.summary = readout.summary
         return attribution
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        reference: str,
+        layers: LayerChoice | None = None,
+        *,
+        reading: Reading | None = None,
+    ) -> Self:
+        """Attach a saved translator to the model that it was made for.
+
+        Args:
+            model: The vision model.
+            reference: A shipped translator's name, a local folder, or a Hub id "org/name[@revision]".
+            layers: The layers to read; None = those that the translator names.
+            reading: How to read a layer whose layout is ambiguous.
+
+        Raises:
+            FileNotFoundError: If there is no such translator; the message lists where it was looked for.
+            ValueError: If a layer is not in the model, or neither the caller nor the translator names one.
+
+        Example:
+            >>> name = "aligned-efficientnet-lite0-scenes"  # doctest: +SKIP
+            >>> LanguageAttribution.from_pretrained(model, name).describe(images)  # doctest: +SKIP
+        """
+        translator: Translator = Translator.from_pretrained(reference)
+        chosen = layers if layers is not None else list(translator.layers)
+        if not chosen:
+            raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
+        return cls(model, chosen, translator, reading=reading)
 
     @classmethod
     def fit(cls, model: nn.Module, layers: LayerChoice | None = None, **source: Any) -> Self:
@@ -220,6 +291,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         *,
         joint: bool = False,
         prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
         interpolate_mode: str = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "N T H W"] | list[Float[Tensor, "N T H W"]]:
@@ -232,6 +305,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
+            normalize: "length" = divide log-probabilities by the number of the text's tokens.
+            contrast: Other texts: at every place, the logarithm of the softmax over the text and these.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps.
             internal_batch_size: The most rows (places) the language model sees at once.
 
@@ -246,6 +321,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             attribute_to_layer_input,
             joint=joint,
             prior=prior,
+            normalize=normalize,
+            contrast=contrast,
             internal_batch_size=internal_batch_size,
         )
         size = spatial_size(image)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from torchnle.backbones.preprocess import Fit
 from torchnle.data import Mixture
 from torchnle.language.model import LanguageModel
 from torchnle.methods.devil import devil_translator
+from torchnle.metrics import captions
 from torchnle.training import devil, processes
 from torchnle.training.feature_cache import Stored, cached
 from torchnle.training.log import RunLog
@@ -318,8 +318,4 @@ def _validation(run: Run, supply: Supply | None) -> Validation | None:
 
 
 def _scorer(metric: str) -> Scorer | None:
-    """CIDEr is taken from the metrics only when it is asked for."""
-    if metric == "loss":
-        return None
-    scorer: Scorer = getattr(import_module("torchnle.metrics.captions"), metric)
-    return scorer
+    return None if metric == "loss" else captions.cider

@@ -35,6 +35,7 @@ class Translator(nn.Module, ABC):
     card. Frozen text models are named there by reference and never stored.
 
     Attributes:
+        layers: The dotted names of the layers it was made for; none where it does not name them.
         name: What messages call it: its class, or the reference it was loaded from.
         card: Facts for the model card, plain values by name: training data, results, "license" (an
             identifier of the Hub), "tags", "datasets", "language". Saved with the translator.
@@ -42,6 +43,8 @@ class Translator(nn.Module, ABC):
 
     #: What `score` returns.
     score_kind: ClassVar[ScoreKind]
+
+    layers: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +72,17 @@ class Translator(nn.Module, ABC):
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
         """Score every text on every row, raw, in float32; differentiable in the features."""
+
+    def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
+        """Of how many tokens' log-probabilities each text's score is the sum.
+
+        Raises:
+            ValueError: If scores are no such sums, as cosines are not.
+        """
+        raise ValueError(
+            f"translator '{self.name}' scores by {self.score_kind}, which does not add up over tokens; do "
+            "not normalise by length."
+        )
 
     @torch.no_grad()
     def top_texts(

@@ -70,6 +70,7 @@ class PrefixTranslator(Translator):
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={max_new_tokens}; pass a positive number.")
         self.network, self.language_model = network, language_model
+        self.layers = tuple(network.layers)
         self.prompt, self.stop, self.max_new_tokens, self.backbone = prompt, stop, max_new_tokens, backbone
         self.to(language_model.device)
 
@@ -212,6 +213,11 @@ class PrefixTranslator(Translator):
             ]
         scores = torch.cat(parts)
         return scores - scoring.prior(language_model, texts, prompt=prompt) if prior else scores
+
+    def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
+        """The number of each text's tokens; see `score`."""
+        ids = self.language_model.tokenize(check_texts(texts))
+        return torch.tensor([float(len(tokens)) for tokens in ids], device=self.device)
 
     @torch.no_grad()
     def top_texts(
