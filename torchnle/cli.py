@@ -1,8 +1,8 @@
-"""The command line; it and `cli_evaluate`, its benchmarks of translators, are the only places that print.
+"""The command line; it, `cli_evaluate` (benchmarks) and `cli_train` are the only places that print.
 
 ``torchnle describe PHOTO...`` puts an image classifier into words; ``torchnle saliency PHOTO --text ...``
 maps where texts fit what it sees; ``torchnle layers MODEL`` lists the layers worth reading; ``torchnle
-evaluate`` runs the measurements whose results are kept in docs/.
+train`` trains translators; ``torchnle evaluate`` runs the measurements whose results are kept in docs/.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from PIL.Image import Image
 from tqdm import tqdm
 
-from torchnle import backbones, cli_evaluate, images, visualization
+from torchnle import backbones, cli_evaluate, cli_train, images, visualization
 from torchnle.attr import LanguageAttribution
 from torchnle.places import find_order
 from torchnle.suggest import suggest_layers
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"torchnle: {error}", file=sys.stderr)
         return 2
     return 0
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     layers.add_argument("--size", type=int, help="side of the input in pixels (default: the model's own)")
     layers.add_argument("--json", action="store_true", help="print JSON instead of a table")
     layers.set_defaults(run=_layers)
+    cli_train.add_to(commands.add_parser("train", help="train a translator"))
     _add_evaluate(commands.add_parser("evaluate", help="measure"))
     return parser
 
