@@ -50,12 +50,12 @@ class Recipe:
         seed: Seeds weights, order and noise.
     """
 
-    steps: int = 1600
+    steps: int = 900
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 50
     weight_decay: float = 0.01
-    noise: float = 0.5
+    noise: float = 0.6
     clip: float = 1.0
     word_steps: int = 4000
     word_batch_size: int = 512
