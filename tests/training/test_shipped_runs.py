@@ -99,7 +99,7 @@ def test_the_command_passes_on_only_what_was_given(tmp_path, monkeypatch):
         lambda output, recipe, **rest: given.update(rest, recipe=recipe),
     )
     assert main(["train", "text-decoder", "--output", str(tmp_path), "--steps", "7"]) == 0
-    assert given.pop("r") == Recipe(steps=7)
+    assert given.pop("recipe") == Recipe(steps=7)
     assert list(given) == ["report"]
 
 
