@@ -13,6 +13,13 @@ from torchnle.evaluation.record import setting
 
 #: Where the records are kept, under the output folder.
 FINISHED = Path("results") / "architectures.jsonl"
+#: What `find_head` says of models that give no vector an image.
+_NO_LOGITS = "a classifier gives logits of shape"
+#: The groups in the order of the page; others follow.
+_ORDER = (
+    "Zero-shot NLE", "torchvision classifiers", "timm families", "open_clip towers", "transformers",
+    "torchvision backbones",
+)  # fmt: skip
 
 
 def write_report(output: Path) -> str:
@@ -24,15 +31,15 @@ def write_report(output: Path) -> str:
     Returns:
         The summary, a line a group.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {group: [] for group in _ORDER}
     for record in load(output / FINISHED).values():
         for group, note in record["groups"].items():  # a model that stands in two groups counts in both
             groups.setdefault(group, []).append(record | {"note": note})
-    data = {"setting": setting(), "groups": groups}
+    data = {"setting": setting(), "groups": {group: found for group, found in groups.items() if found}}
     results = output / FINISHED.with_suffix(".json")
     results.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     (output / "architectures.md").write_text(_page(data), encoding="utf-8")
-    return "\n".join(_summary(group, found) for group, found in groups.items())
+    return "\n".join(_summary(group, found) for group, found in groups.items() if found)
 
 
 def _summary(group: str, records: list[dict[str, Any]]) -> str:
@@ -48,19 +55,29 @@ def _summary(group: str, records: list[dict[str, Any]]) -> str:
 def _page(data: Mapping[str, Any]) -> str:
     setting, groups = data["setting"], data["groups"]
     versions = ", ".join(f"{name} {number}" for name, number in setting["versions"].items())
-    records = {record["key"]: record for found in groups.values() for record in found}.values()
-    wall, busy = (sum(r.get(name, 0) for r in records) / 60 for name in ("seconds", "processor_seconds"))
     parts = [
         _PREFACE,
         "\n".join(f"- {_summary(group, found)}" for group, found in groups.items()),
-        f"\nMade by `torchnle evaluate architectures`, {len(records)} models one at a time: {busy:.0f} "
-        f"minutes of processor time, {wall:.0f} minutes by the clock on a machine shared with other work "
-        f"({setting['machine']}; Python {setting['python']}; {versions}; commit {setting['commit']}).\n",
+        f"\n{_time(groups)} ({setting['machine']}; Python {setting['python']}; {versions}; commit "
+        f"{setting['commit']}).\n",
         _exceptions(groups),
         _heads(groups),
         *(_table(group, records) for group, records in groups.items()),
     ]
     return "\n".join(parts)
+
+
+def _time(groups: Mapping[str, list[dict[str, Any]]]) -> str:
+    """How long the sweep took; processor time only where every record has it."""
+    records = {record["key"]: record for found in groups.values() for record in found}.values()
+    tried = [record for record in records if record["status"] != "not tried"]
+    made = f"Made by `torchnle evaluate architectures`, {len(tried)} models one at a time:"
+    wall = sum(record.get("seconds", 0) for record in tried) / 60
+    by_clock = f"{made} {wall:.0f} minutes by the clock, on a machine shared with other work"
+    if not all("processor_seconds" in record for record in tried):
+        return by_clock
+    busy = sum(record["processor_seconds"] for record in tried) / 60
+    return f"{by_clock}, {busy:.0f} minutes of processor time"
 
 
 def _exceptions(groups: Mapping[str, list[dict[str, Any]]]) -> str:
@@ -72,17 +89,19 @@ def _exceptions(groups: Mapping[str, list[dict[str, Any]]]) -> str:
 def _heads(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     """What is read of heads, and why not where it is not."""
     found = {r["key"]: r["head"] for records in groups.values() for r in records if r.get("head")}
-    refused = {key: said for key, said in found.items() if "Error: " in said}
+    maps = [key for key, said in found.items() if _NO_LOGITS in said]
+    refused = {key: said for key, said in found.items() if "Error: " in said and key not in maps}
     features = [said for said in found.values() if said.startswith("(features)")]
     whole = [key for key, said in found.items() if ", none of " in said]
-    heads = len(found) - len(refused) - len(features)
+    heads = len(found) - len(refused) - len(features) - len(maps)
     lines = [f"- `{key}`: {said.partition('Error: ')[2]}" for key, said in refused.items()]
     return "\n".join(
         [
             "## Heads\n",
             f"{heads} linear heads (of CLIP's towers: projections) were found and gave the output again "
-            f"(1e-3); of {len(features)} encoders the way from a layer to their features was. Read as whole "
-            f"images only: {', '.join(f'`{key}`' for key in whole) or 'none'}. No head is read of:\n",
+            f"(1e-3); of {len(features)} encoders the way from a layer to their features was; {len(maps)} "
+            "give maps or tokens only (backbones of detection, some towers). Read as whole images only: "
+            f"{', '.join(f'`{key}`' for key in whole) or 'none'}. No head is read of:\n",
             *(lines or ["None."]),
             "",
         ]
