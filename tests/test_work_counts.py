@@ -93,7 +93,13 @@ def test_the_loss_reads_no_last_token(lm, tokens):
 
 def test_the_loss_reads_texts_of_like_length_together(lm, tokens):
     caption_log_probs(lm, make_prefixes(16), ["the dog runs under the sky", "sky"] * 8)
-    assert tokens == [8 * CONTEXT, 8 * (CONTEXT + 5)]
+    assert tokens == [1, 8 * PREFIX, 1, 8 * (PREFIX + 5)]
+
+
+def test_from_eight_rows_on_all_share_the_reading_of_their_first_token(lm, tokens):
+    scoring.log_prob(lm, make_prefixes(8), ["a cat sits", "sky"])
+    caption_log_probs(lm, make_prefixes(8), ["a cat sits"] * 8)
+    assert tokens == [1, 8 * (PREFIX + 2)] * 2
 
 
 @torch.no_grad()

@@ -1,9 +1,7 @@
-"""The operators in plain PyTorch, in blocks small enough for the cache: what runs on a CPU.
+"""The operators in plain PyTorch, in blocks small enough for the cache: what runs where nothing faster does.
 
-A head's logits are never all in memory. While its outputs pass in blocks, each row keeps a reference near
-its running maximum and its sum of exp(logits - reference) (online softmax: Milakov & Gimelshein, 2018).
-The reference is subtracted inside the matrix product, as the initial value of its accumulator. So even
-where products come back in bfloat16, logits near the maximum, which are near zero then, keep their digits.
+A head's logits are never all in memory. While its outputs pass in blocks, each row keeps its running maximum
+and its sum of exp(logits - maximum) (online softmax: Milakov & Gimelshein, 2018), in float32 or float64.
 """
 
 from __future__ import annotations
@@ -11,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from torchnle_kernels.reference import accumulator
 
 #: Logits in memory at a time: 512 x 2048 float32 = 4 MiB.
 _ROWS, _OUTPUTS = 512, 2048
-
-#: How far, in nats, bfloat16 logits may lie above their reference: rounding moves them by 2^-9 of that.
-_MARGIN = 0.125
 
 
 def linear_lse(
@@ -53,18 +47,19 @@ def linear_lse_mu(h: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 
 def short_decode_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
-    """See `reference.short_decode_attention`; PyTorch's own attention over the keys that some row sees."""
+    """See `reference.short_decode_attention`; two products for all query heads that share their keys."""
     longest = int(lengths.max()) if lengths.numel() else 0
     taken = slice(None, q.shape[0]) if rows is None else rows
-    keys, values = k[taken, :, :longest], v[taken, :, :longest]
-    seen = torch.arange(longest, device=q.device) < lengths[:, None]
-    mask = None
-    if not seen.all():  # zero times what lies beyond a row's length could be NaN
-        values = values.masked_fill(~seen[:, None, :, None], 0.0)
-        keys = keys.masked_fill(~seen[:, None, :, None], 0.0)
-        mask = seen[:, None, None, :]
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q[:, :, None], keys, values, mask, enable_gqa=grouped).squeeze(2)
+    dtype = accumulator(q.dtype)
+    keys, values = k[taken, :, :longest].to(dtype), v[taken, :, :longest].to(dtype)
+    grouped = q.to(dtype).reshape(q.shape[0], k.shape[1], q.shape[1] // k.shape[1], q.shape[2])
+    scores = (grouped * q.shape[2] ** -0.5) @ keys.transpose(2, 3)
+    unseen = torch.arange(longest, device=q.device) >= lengths[:, None]
+    if unseen.any():  # zero times what lies beyond a row's length could be NaN
+        scores = scores.masked_fill(unseen[:, None, None], float("-inf"))
+        values = values.masked_fill(unseen[:, None, :, None], 0.0)
+    attended: Tensor = scores.softmax(dim=-1) @ values
+    return attended.reshape(q.shape).to(q.dtype)
 
 
 class Online:
@@ -77,84 +72,45 @@ class Online:
     """
 
     def __init__(self, h: Tensor, weight: Tensor, need_argmax: bool = False) -> None:
-        self.dtype = accumulator(h.dtype)
-        self.narrow = h.dtype == weight.dtype == torch.bfloat16 and multiplies_bfloat16(h.device)
-        self.h = h if self.narrow else h.to(self.dtype)
-        self.weight = weight
+        self.h, self.weight = h.to(accumulator(h.dtype)), weight
         self.need_argmax = need_argmax
-        self.reference, self.total = (h.new_zeros(h.shape[0], dtype=self.dtype) for _ in range(2))
+        self.total = self.h.new_zeros(h.shape[0])
         self.top = torch.full_like(self.total, float("-inf"))
         self.index = torch.zeros_like(self.total, dtype=torch.int64)
-        self._room = self._buffers(h.shape[0] * min(_OUTPUTS, weight.shape[0]))
+        self._room = self.h.new_empty(h.shape[0] * min(_OUTPUTS, weight.shape[0]))
 
     @property
     def lse(self) -> Tensor:
         """Log-sum-exp of the outputs seen so far."""
-        return self.reference + self.total.log()
+        return self.total.log().add_(self.top)
 
     def blocks(self, bias: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (weight block, exp(logits - reference), the factor that earlier sums were scaled by)."""
+        """Yield (weight block, exp(logits - maximum so far), the factor that earlier sums were scaled by)."""
         for outputs in _slices(self.weight.shape[0], _OUTPUTS):
             block = self.weight[outputs].to(self.h.dtype)
-            part = None if bias is None else bias[outputs].to(self.dtype)
-            logits = self._logits(slice(None), block, part, self._room)
-            factor = self._follow(logits, block, part, outputs.start)
-            weights = logits.exp_()
+            logits = self._room[: self.h.shape[0] * block.shape[0]].view(-1, block.shape[0])
+            torch.mm(self.h, block.T, out=logits)
+            if bias is not None:
+                logits.add_(bias[outputs].to(logits.dtype))
+            factor = self._follow(logits, outputs.start)
+            weights = logits.sub_(self._reference()[:, None]).exp_()
             self.total.mul_(factor).add_(weights.sum(dim=1))
             yield block, weights, factor
 
-    def _buffers(self, size: int) -> tuple[Tensor, Tensor]:
-        """Room for matrix products in the dtype of h, and for logits: the same where the dtypes are."""
-        logits = self.reference.new_empty(size)
-        return (self.h.new_empty(size) if self.narrow else logits), logits
-
-    def _logits(
-        self, rows: slice | Tensor, block: Tensor, bias: Tensor | None, room: tuple[Tensor, Tensor]
-    ) -> Tensor:
-        """Logits of some rows, summed in float32; bfloat16 ones less their reference, then rounded."""
-        h = self.h[rows]
-        shape = (h.shape[0], block.shape[0])
-        products, logits = (buffer[: shape[0] * shape[1]].view(shape) for buffer in room)
-        if self.narrow:
-            reference = self.reference[rows, None]
-            coarse = reference.to(h.dtype)
-            products.copy_(-coarse.expand(shape)).addmm_(h, block.T)
-            torch.sub(products, reference - coarse, out=logits)
-        else:
-            torch.mm(h, block.T, out=logits)
-        return logits if bias is None else logits.add_(bias)
-
-    def _follow(self, logits: Tensor, block: Tensor, bias: Tensor | None, start: int) -> Tensor:
-        """Move the references of rows that this block exceeds; leave `logits` less their references."""
-        before, first = self.reference, self.total == 0
-        peak, place = self._highest(logits)
-        if self.narrow:
-            peak += before
-        moves = peak.isfinite() & (first | (peak > before + (_MARGIN if self.narrow else 0.0)))
-        self.reference = torch.where(moves, peak, before)
-        if self.narrow:  # once more where the distance was long: now it is short
-            rows = moves.nonzero().flatten()
-            again = self._logits(rows, block, bias, self._buffers(rows.numel() * block.shape[0]))
-            rise, place[rows] = self._highest(again)
-            logits[rows] = again.sub_(rise[:, None])
-            peak[rows] += rise
-            self.reference[rows] += rise
-        else:
-            logits.sub_(self.reference[:, None])
-        self.index = torch.where(peak > self.top, place + start, self.index)
-        self.top = torch.maximum(self.top, peak)
-        return (before - self.reference).exp_().masked_fill_(first, 0.0)
-
-    def _highest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _follow(self, logits: Tensor, start: int) -> Tensor:
+        """Keep the maximum; returns what it leaves of the sums so far."""
+        before = self._reference()
         if self.need_argmax:
-            return torch.max(logits, dim=1)[:2]
-        return logits.amax(dim=1), logits.new_zeros(logits.shape[0], dtype=torch.int64)
+            peak, place = logits.max(dim=1)
+            self.index = torch.where(peak > self.top, place + start, self.index)
+        else:
+            peak = logits.amax(dim=1)
+        self.top = torch.maximum(self.top, peak)
+        return (before - self._reference()).exp_().masked_fill_(self.total == 0, 0.0)
 
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the processor has instructions for bfloat16 products; emulated ones are slower than float32."""
-    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # on Linux x86, in recent versions
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
+    def _reference(self) -> Tensor:
+        """The maximum so far; zero while all outputs are banned, whose logits are -inf."""
+        return self.top.masked_fill(self.top == float("-inf"), 0.0)
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:

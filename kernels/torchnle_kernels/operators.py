@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from torchnle_kernels import blocked
+from torchnle_kernels import blocked, packed
 from torchnle_kernels.choice import takes_triton
 from torchnle_kernels.reference import accumulator
 
@@ -75,6 +75,8 @@ def _linear_lse(
 
         with torch.cuda.device(h.device):
             return linear_lse_triton.forward(_stepped(h), _stepped(weight), bias, need_argmax)
+    if packed.takes(h, weight, bias):
+        return packed.linear_lse(h, weight, need_argmax)
     return blocked.linear_lse(h, weight, bias, need_argmax)
 
 
@@ -85,6 +87,8 @@ def _linear_lse_mu(h: Tensor, weight: Tensor, bias: Tensor | None, impl: str) ->
 
         with torch.cuda.device(h.device):
             return linear_lse_mu_triton.forward(_stepped(h), _stepped(weight), bias)
+    if packed.takes(h, weight, bias):
+        return packed.linear_lse_mu(h, weight)
     return blocked.linear_lse_mu(h, weight, bias)
 
 

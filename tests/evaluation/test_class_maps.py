@@ -85,7 +85,8 @@ def test_query_maps_are_saliency():
             made = query_maps(lang, world.NAMES, layer, query="a {}", contrast=contrast)(images, targets)
             for index, target in enumerate(targets.tolist()):
                 text = f"a {world.NAMES[target]}"
-                (map_,) = lang.saliency(images[index : index + 1], [text], contrast=contrast)[layer][0]
+                image, mode = images[index : index + 1], "bilinear"
+                (map_,) = lang.saliency(image, [text], contrast=contrast, interpolate_mode=mode)[layer][0]
                 torch.testing.assert_close(made[index], map_)
     long = query_maps(lang, world.NAMES, 1, query="a {}", magnitude=True)(images, targets)
     coarse = backbone.model.coarse(backbone.model.fine(images))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from torchnle.language.phrases import with_article
+
 #: WordNet's lexicographer files of visible things (wninput(5WN)): number -> name.
 VISIBLE = {
     5: "animal",
@@ -46,7 +48,9 @@ PLACES = (
     "in a city|in the street|in the sea|in a garden|in a box|on a wall|on a rock|on a tree|"
     "in the desert|in the mountains|on a beach|in a bowl|on a plate|on a blue background|"
     "on a green background|on a red background|on a wooden floor|at night|at sunset|in the rain|"
-    "in front of a house|under a tree|by a river|in a cage|on a bed"
+    "in front of a house|under a tree|by a river|in a cage|on a bed|on dry grass|"
+    "in front of a brick wall|in front of a gray brick wall|on a gray background|"
+    "on a blue and white background|on a yellow background"
 ).split("|")
 RELATIONS = "next to|in front of|behind|on top of|under|beside|near|above".split("|")
 #: Words that WordNet lists and a description should not use.
@@ -59,17 +63,6 @@ class Noun:
 
     phrase: str
     gloss: str = ""
-
-
-def with_article(name: str) -> str:
-    """Put "a" or "an" before a name.
-
-    Example:
-        >>> with_article("owl"), with_article("hen"), with_article("unicorn"), with_article("hourglass")
-        ('an owl', 'a hen', 'a unicorn', 'an hourglass')
-    """
-    sounds_like_vowel = re.match(r"(?!uni|use|usu|eu|one\b|ute)[aeiou]|hour|heir|honest", name.lower())
-    return f"{'an' if sounds_like_vowel else 'a'} {name}"
 
 
 def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]:

@@ -11,12 +11,14 @@ from torch import Tensor
 _CPU_ROWS = 128
 
 
-def batches(rows: Tensor, size: int | None) -> Iterator[Tensor]:
+def batches(rows: Tensor, size: int | None, *, on_cpu: int = _CPU_ROWS) -> Iterator[Tensor]:
     """Split rows into groups of at most `size`. No rows, no groups.
 
     Args:
         rows: Anything with rows first.
-        size: The most rows of a group; None = 128 on a CPU, all on other devices.
+        size: The most rows of a group; None = at most `on_cpu` on a CPU, in groups of like size, and all on
+            other devices.
+        on_cpu: See `size`.
 
     Raises:
         ValueError: If `size` is not positive.
@@ -26,18 +28,20 @@ def batches(rows: Tensor, size: int | None) -> Iterator[Tensor]:
         >>> [len(group) for group in batches(torch.zeros(5, 2), 2)]
         [2, 2, 1]
     """
-    step = row_limit(size, rows)
+    step = row_limit(size, rows, on_cpu=on_cpu)
+    if size is None:  # the last group of a fixed size could be small, and small products are slow
+        step = -(-len(rows) // max(1, -(-len(rows) // step))) or 1
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
-def row_limit(size: int | None, rows: Tensor) -> int:
+def row_limit(size: int | None, rows: Tensor, *, on_cpu: int = _CPU_ROWS) -> int:
     """The most rows at a time: `size`, or what suits the device of `rows`.
 
     Raises:
         ValueError: If `size` is not positive.
     """
     if size is None:
-        return _CPU_ROWS if rows.device.type == "cpu" else max(1, len(rows))
+        return on_cpu if rows.device.type == "cpu" else max(1, len(rows))
     if size < 1:
         raise ValueError(
             f"internal_batch_size={size}; pass a positive number, or None for what suits the device."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
@@ -35,6 +36,13 @@ def resolve_dtype(dtype: object, device: torch.device) -> torch.dtype:
     if dtype != "auto":
         raise ValueError(f"dtype={dtype!r}; pass 'auto', torch.float32, torch.bfloat16 or torch.float16.")
     return best_dtype(device)
+
+
+def multiplies(weight: Tensor) -> bool:
+    """Whether a weight is on a CPU that has instructions for products in its dtype."""
+    if weight.device.type != "cpu":
+        return False
+    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and _cpu_multiplies_bf16())
 
 
 def _cpu_multiplies_bf16() -> bool:

@@ -90,10 +90,11 @@ def _read(lm: LanguageModel, context: Float[Tensor, "R C E"], ids: list[list[int
     """Hidden states that predict the K tokens of the texts; the padding after a text is not seen."""
     longest = max(map(len, ids))
     words = torch.tensor([row[:-1] + [0] * (longest - len(row)) for row in ids], dtype=torch.long)
-    embeds = torch.cat([context, lm.embed(words.to(lm.device))], dim=1)
+    cache, rest = lm.begin(context, keep=False)
+    embeds = torch.cat([rest, lm.embed(words.to(lm.device))], dim=1)
     rows = torch.tensor([row for row, text in enumerate(ids) for _ in text], device=lm.device)
     steps = torch.tensor([step for text in ids for step in range(len(text))], device=lm.device)
-    return lm.hidden(embeds)[rows, context.shape[1] - 1 + steps]
+    return lm.hidden(embeds, cache=cache)[rows, rest.shape[1] - 1 + steps]
 
 
 def _log_probs(lm: LanguageModel, hidden: Float[Tensor, "K W"], targets: Tensor) -> Float[Tensor, "K"]:

@@ -11,12 +11,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchnle import hub
+from torchnle.language.beginning import one_row_cache
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import Head, body
 from torchnle.language.texts import check_texts, shorten
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+#: From so many rows on, reading what they share on its own costs less than reading it in every row.
+_SHARED_FROM = 8
 
 
 class LanguageModel:
@@ -215,11 +219,32 @@ class LanguageModel:
 
         return DynamicCache()
 
+    def begin(
+        self, context: Float[Tensor, "R C E"], *, keep: bool = True
+    ) -> tuple[Cache, Float[Tensor, "R rest E"]]:
+        """Read the BOS, with which all rows begin, once for all of them.
+
+        Args:
+            context: What the rows read, from `context`.
+            keep: Whether the cache shall keep what is read after it, too. One that does not is for one call.
+
+        Returns:
+            A cache to read on with, and what is left to read of the context.
+        """
+        cache = self.new_cache() if keep else one_row_cache()
+        if self.bos_id is None or context.shape[1] == 1 or len(context) < _SHARED_FROM:
+            return cache, context
+        with torch.no_grad():
+            self.hidden(context[:1, :1], cache=cache)
+        if keep:
+            cache.batch_repeat_interleave(len(context))
+        return cache, context[:, 1:]
+
     def hidden(
         self,
         embeds: Float[Tensor, "R L E"],
         *,
-        cache: DynamicCache | None = None,
+        cache: Cache | None = None,
         positions: Int[Tensor, "L"] | None = None,
         mask: Bool[Tensor, "L K"] | None = None,
     ) -> Float[Tensor, "R L W"]:

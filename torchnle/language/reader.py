@@ -24,8 +24,8 @@ class Reader:
         context = lm.context(prefixes, prompt)
         lm.require_positions(context.shape[1] + longest - 1, f"the longest text, of {longest} tokens,")
         self.lm = lm
-        self.cache = lm.new_cache()
-        self.root = lm.hidden(context, cache=self.cache)[:, -1].contiguous()
+        self.cache, rest = lm.begin(context)
+        self.root = lm.hidden(rest, cache=self.cache)[:, -1].contiguous()
 
     def first(self, token: int) -> Float[Tensor, "R"]:
         """The log-probability of a token after every row."""

@@ -105,8 +105,8 @@ def _score(lm: LanguageModel, context: Float[Tensor, "R C E"], tries: list[Trie]
     if len(tries) == 1:
         hidden = _read_at_once(lm, tries[0], context)
         return _score_tree(lm, tries[0], hidden, _lse(lm, hidden))
-    cache = lm.new_cache()
-    root = lm.hidden(context, cache=cache)[:, -1:]
+    cache, rest = lm.begin(context)
+    root = lm.hidden(rest, cache=cache)[:, -1:]
     root_lse, scores = _lse(lm, root), []
     for trie in tries:
         hidden, lse = root, root_lse
@@ -125,15 +125,18 @@ def _score_tree(
 
 
 def _read_at_once(lm: LanguageModel, trie: Trie, context: Float[Tensor, "R C E"]) -> Float[Tensor, "R n W"]:
-    """Read the context and the tree's nodes in one pass, which keeps no keys and values."""
+    """Read the context and the tree's nodes in one pass, which keeps no keys and values of theirs."""
     length = context.shape[1]
+    cache, rest = lm.begin(context, keep=False)
     if not trie.tokens:
-        return lm.hidden(context)[:, -1:]
+        return lm.hidden(rest, cache=cache)[:, -1:]
     tokens, positions, seen = _suffix(trie, length, lm.device)
-    embeds = torch.cat([context, lm.embed(tokens).expand(len(context), -1, -1)], dim=1)
+    embeds = torch.cat([rest, lm.embed(tokens).expand(len(rest), -1, -1)], dim=1)
     causal = F.pad(torch.ones(length, length, dtype=torch.bool, device=lm.device).tril(), (0, len(tokens)))
-    order = torch.cat([torch.arange(length, device=lm.device), positions])
-    return lm.hidden(embeds, positions=order, mask=torch.cat([causal, seen]))[:, length - 1 :]
+    order, sees = torch.cat([torch.arange(length, device=lm.device), positions]), torch.cat([causal, seen])
+    left = rest.shape[1]
+    hidden = lm.hidden(embeds, cache=cache, positions=order[length - left :], mask=sees[length - left :])
+    return hidden[:, left - 1 :]
 
 
 def _read_on(lm: LanguageModel, trie: Trie, rows: int, cache: DynamicCache) -> Float[Tensor, "R nodes W"]:

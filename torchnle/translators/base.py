@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from torchnle.features import Features
 from torchnle.language.ranking import Ranking, check_k
 from torchnle.translators import configuration, serialization
 from torchnle.translators.model_card import model_card
+from torchnle.types import ScoreKind
 
 # A type variable and not Self, which beartype cannot check in a method.
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
@@ -40,8 +41,8 @@ class Translator(nn.Module, ABC):
             identifier of the Hub), "tags", "datasets", "language". Saved with the translator.
     """
 
-    #: What `score` returns: log-probabilities in nats, or cosines.
-    score_kind: ClassVar[Literal["log_prob", "cosine"]]
+    #: What `score` returns.
+    score_kind: ClassVar[ScoreKind]
 
     layers: tuple[str, ...] = ()
 

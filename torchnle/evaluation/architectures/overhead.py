@@ -28,7 +28,7 @@ FAMILIES = (
 
 
 def measure_overhead(
-    output: Path, names: Sequence[str] = FAMILIES, *, rounds: int = 15, images: int = 4
+    output: Path, names: Sequence[str] = FAMILIES, *, rounds: int = 25, images: int = 4
 ) -> dict[str, Any]:
     """Time the bare forward and the read one in turn, and write the ratios down.
 

@@ -126,7 +126,7 @@ def enlarge(
 ) -> Float[Tensor, "queries H W"]:
     """The maps of one image at the size of its picture."""
     maps = features.fold(scores).permute(0, 3, 1, 2)
-    enlarged: Tensor = LayerAttribution.interpolate(maps, size, "bilinear")[0]
+    enlarged: Tensor = LayerAttribution.interpolate(maps, size, "bicubic")[0]
     return enlarged
 
 

@@ -1,0 +1,56 @@
+"""Weights of a frozen model laid out for the processor, for as long as a text is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torchnle.language.device import multiplies
+
+#: So many tokens must be written for the layout to pay for itself.
+_TOKENS = 256
+
+#: How many rows the layout is chosen for: it hardly depends on them, but one for a single row is another.
+_ROWS = 32
+
+
+@contextmanager
+def packed(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
+    """Let a model's linear layers multiply with weights in oneDNN's own layout; it is as it was afterwards.
+
+    On a CPU products of some hundred rows are 5 to 30 % faster so (fewer rows gain more). A copy of the
+    weights is in memory meanwhile. Nothing happens where that does not pay: on other devices, for few tokens,
+    and in a dtype that the processor does not multiply.
+
+    Args:
+        model: The model; layers other than plain `nn.Linear` are left alone.
+        rows: How many rows it will read.
+        steps: How many times.
+    """
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
+    able = hasattr(torch.ops.mkldnn, "_linear_pointwise") and all(multiplies(x.weight) for x in layers)
+    taken = layers if able and rows * steps >= _TOKENS else []
+    for layer in taken:
+        layer.forward = _forward(layer)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        for layer in taken:
+            del layer.forward
+
+
+def _forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    weight, bias = layer.weight, layer.bias
+    copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS)
+
+    def forward(hidden: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and hidden.requires_grad:  # another thread's; the packed product has none
+            return F.linear(hidden, weight, bias)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(hidden, copy, bias, "none", [], "")
+        return product
+
+    return forward
