@@ -23,6 +23,7 @@ from torchnle import backbones, images, visualization
 from torchnle.attr import LanguageAttribution
 from torchnle.places import find_order
 from torchnle.suggest import suggest_layers
+from torchnle.translators.class_embedding_mlp import EPOCHS
 
 _MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
 
@@ -91,9 +92,9 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     )
     sweep.set_defaults(run=_evaluate_architectures)
     naming = benchmarks.add_parser("class-space", help="name held-out classes from the others' weights")
-    naming.add_argument("--mlp", action="store_true", help="train the paper's network too: minutes a split")
+    naming.add_argument("--mlp", action="store_true", help="train the paper's network too: seconds a split")
     naming.add_argument("--splits", type=int, default=10, help="random splits (default: %(default)s)")
-    naming.add_argument("--epochs", type=int, default=2500, help="of the network (default: %(default)s)")
+    naming.add_argument("--epochs", type=int, default=EPOCHS, help="of the network (default: %(default)s)")
     naming.set_defaults(run=_evaluate_class_space)
 
 
