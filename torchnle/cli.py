@@ -24,6 +24,7 @@ from torchnle.attr import LanguageAttribution
 from torchnle.places import find_order
 from torchnle.suggest import suggest_layers
 from torchnle.translators.base import Translator
+from torchnle.translators.class_embedding_mlp import EPOCHS
 
 _TRANSLATOR_HELP = (
     "class-names: sentences through the class names; class-space: phrases and maps in the classifier's own "
@@ -97,9 +98,9 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     )
     sweep.set_defaults(run=_evaluate_architectures)
     naming = benchmarks.add_parser("class-space", help="name held-out classes from the others' weights")
-    naming.add_argument("--mlp", action="store_true", help="train the paper's network too: minutes a split")
+    naming.add_argument("--mlp", action="store_true", help="train the paper's network too: seconds a split")
     naming.add_argument("--splits", type=int, default=10, help="random splits (default: %(default)s)")
-    naming.add_argument("--epochs", type=int, default=2500, help="of the network (default: %(default)s)")
+    naming.add_argument("--epochs", type=int, default=EPOCHS, help="of the network (default: %(default)s)")
     naming.set_defaults(run=_evaluate_class_space)
     cli_evaluate.add(benchmarks, _MODEL_HELP)
 
