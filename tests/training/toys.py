@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -74,9 +75,19 @@ def fork(work):
 
 
 def fork_and_kill(work, ticks, delay):
-    """Run `work(tick)` in a forked process, and kill it with signal 9 `delay` seconds after so many ticks."""
+    """Run `work(tick)` in a forked process; kill it with signal 9 `delay` seconds after so many ticks.
+
+    One tick later it waits to be killed, so that a fast machine does not finish the work meanwhile.
+    """
     reading, writing = os.pipe()
-    child = _start(lambda: work(lambda: os.write(writing, b".")))
+    left = itertools.count(ticks, -1)
+
+    def tick():
+        if next(left) == 0:
+            signal.pause()
+        os.write(writing, b".")
+
+    child = _start(lambda: work(tick))
     os.close(writing)
     for _ in range(ticks):
         os.read(reading, 1)
