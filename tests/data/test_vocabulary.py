@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from test_corpus import DATA, INDEX
 
-from torchnle.data.corpus import PEOPLE
+from torchnle.data.corpus import PEOPLE, WEATHER, WEATHER_MASS
 from torchnle.data.vocabulary import decoder_texts, vocabulary
 from torchnle.errors import MissingDependencyError
 
@@ -26,7 +26,18 @@ def test_rare_nouns_are_left_out_and_pairs_must_be_commoner(wordnet):
     assert phrases[0] == "a hen"
     assert "gravel" not in phrases
     assert "a fire engine" not in phrases
-    assert len(phrases) == 1 + 3 * len(PEOPLE)
+    assert len(phrases) == 1 + 3 * len([*PEOPLE, *WEATHER, *WEATHER_MASS])
+
+
+def test_what_nobody_tagged_stays_only_as_an_animal_food_or_plant_of_one_word(tmp_path, wordnet, monkeypatch):
+    lines = ("arch n 1 1 @ 1 0 00000040", "newt n 1 1 @ 1 0 00000060", "moor-newt n 1 1 @ 1 0 00000060")
+    (tmp_path / "index.noun").write_text("\n".join(lines))
+    words = "00000060 05 n 02 newt 0 moor-newt 0 000 | a small amphibian\n"
+    (tmp_path / "data.noun").write_text(DATA.replace("fire_engine", "arch") + words)
+    monkeypatch.setitem(sys.modules, "wordfreq", SimpleNamespace(zipf_frequency=lambda *_: 5.0))
+    found = [noun.phrase for noun in vocabulary(wordnet)]
+    assert found[0] == "a newt"
+    assert not {"an arch", "a moor-newt"} & set(found)
 
 
 def test_what_matters_more_is_drawn_more_often(wordnet):

@@ -22,7 +22,6 @@ VISIBLE = {
     6: "artifact",
     13: "food",
     17: "object",
-    19: "phenomenon",
     20: "plant",
     27: "substance",
 }
@@ -35,6 +34,9 @@ PEOPLE = (
     "surfer climber diver fisherman hiker astronaut pilot policeman teacher student worker builder "
     "gardener king queen knight clown wizard witch"
 ).split()
+#: The phenomena that are seen: WordNet's file of them is of forces, rays and effects.
+WEATHER = "cloud flame flood rainbow snowflake storm tornado".split()
+WEATHER_MASS = "fire fog hail lightning mist moonlight rain smoke snow sunlight".split()
 COLOURS = "red blue green yellow black white brown orange purple pink grey golden silver".split()
 MATERIALS = "wooden metal plastic glass stone leather ceramic paper woollen rusty".split()
 LOOKS = (
@@ -59,10 +61,19 @@ BLOCKED = frozenset("bitch slut whore nigger negro cock-a-hoop weapon-grade".spl
 
 @dataclass(frozen=True)
 class Noun:
-    """A visible thing: its name with article, and WordNet's definition of it ("" where there is none)."""
+    """A visible thing.
+
+    Args:
+        phrase: Its name with article.
+        gloss: WordNet's definition of it, "" where there is none.
+        kind: WordNet's file of it, one of `VISIBLE`, "" where it is of another source.
+        tagged: Whether the texts that WordNet's makers tagged by hand use the word in its first sense.
+    """
 
     phrase: str
     gloss: str = ""
+    kind: str = ""
+    tagged: bool = False
 
 
 def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]:
@@ -84,12 +95,14 @@ def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]
     nouns = []
     for line in _entries(folder / "index.noun"):
         fields = line.split()
-        lemma, first_sense = fields[0].replace("_", " "), fields[6 + int(fields[3])]
+        lemma = fields[0].replace("_", " ")
+        tagged, first_sense = fields[5 + int(fields[3]) : 7 + int(fields[3])]
         if first_sense not in synsets or (wanted is not None and lemma not in wanted) or lemma in BLOCKED:
             continue
         kind, words, gloss = synsets[first_sense]
         if fields[0] in words and re.fullmatch(r"[a-z]{2,}([ -][a-z]{2,})?", lemma):
-            nouns.append(Noun(lemma if kind in MASS else with_article(lemma), gloss))
+            phrase = lemma if kind in MASS else with_article(lemma)
+            nouns.append(Noun(phrase, gloss, kind, tagged != "0"))
     return nouns
 
 

@@ -50,12 +50,12 @@ class Recipe:
         seed: Seeds weights, order and noise.
     """
 
-    steps: int = 900
+    steps: int = 1400
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 50
     weight_decay: float = 0.01
-    noise: float = 0.6
+    noise: float = 0.7
     clip: float = 1.0
     word_steps: int = 4000
     word_batch_size: int = 512

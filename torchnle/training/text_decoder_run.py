@@ -74,8 +74,9 @@ def card(recipe: Recipe, found: dict[str, Any], *, texts: int, held: int, minute
     return {
         "license": "bsd-3-clause",
         "data": (
-            f"{texts} texts made by templates from WordNet 3.0's common visible nouns (Princeton's licence), "
-            f"ImageNet's class names and the captions of Tux Paint's stamps; {held} held out by their hash. "
+            f"{texts} texts made by templates from WordNet 3.0's common nouns of things that are seen "
+            "(Princeton's licence), ImageNet's class names and the captions of Tux Paint's stamps; "
+            f"{held} held out by their hash. "
             "No image."
         ),
         "recipe": json.dumps(asdict(recipe)),
