@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_clip import TEXTS, hugging_face
 
 from torchnle import backbones
 from torchnle.backbones import Backbone, Preprocess
@@ -197,3 +198,21 @@ def test_a_margin_is_cut_off():
     assert preprocess.view(picture(40, 20)).size == (10, 10)
     with pytest.raises(ValueError, match=r"share=1\.5"):
         Preprocess(size=8, mean=0.0, std=1.0, share=1.5)
+
+
+def test_a_clip_by_name_is_explained_by_its_own_text_tower():
+    pytest.importorskip("open_clip")
+    backbone = backbones.load("open_clip:ViT-S-32", pretrained=False)
+    assert backbone.clip.visual is backbone.model
+    lang = backbone.explain()
+    assert lang.by_layer.taps[0].name == "visual.ln_post"
+    assert lang.translator.text_encoder.reference == "open_clip:ViT-S-32"
+
+
+def test_a_clip_in_a_folder_of_transformers(tmp_path):
+    model, tokenizer = hugging_face("CLIP")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    backbone = backbones.load(f"transformers:{tmp_path}")
+    scores = backbone.explain().text_score(TEXTS)(torch.rand(2, 3, 32, 32))
+    assert scores.shape == (2, 3)

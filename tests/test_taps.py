@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from captum.attr import LayerFeatureAblation, LayerGradCam, LayerIntegratedGradients
+from fakes import conv_net
 from torch import nn
 from torch.nn import functional as F
 
@@ -341,3 +342,14 @@ class TestBesideCaptum:
         )
         expected = score(IMAGES)[:, :1, None, None].expand(2, 4, 8, 8)
         torch.testing.assert_close(ablated, expected)
+
+
+def test_a_name_can_ask_for_what_a_layer_receives():
+    model = conv_net()
+    x = torch.randn(2, 3, 8, 8)
+    (received,) = record(model, resolve(model, "pool:input"), x)
+    (given,) = record(model, resolve(model, "norm"), x)
+    assert torch.equal(received, given)
+    assert [tap.name for tap in resolve(model, ["norm", "pool:input"])] == ["norm", "pool:input"]
+    with pytest.raises(ValueError, match="called 'pol'"):
+        resolve(model, "pol:input")

@@ -1,8 +1,8 @@
-"""The command line, and the only place that prints.
+"""The command line; it, `cli_evaluate` (benchmarks) and `cli_train` are the only places that print.
 
 ``torchnle describe PHOTO...`` puts an image classifier into words; ``torchnle saliency PHOTO --text ...``
 maps where texts fit what it sees; ``torchnle layers MODEL`` lists the layers worth reading; ``torchnle
-evaluate`` runs the measurements whose results are kept in docs/.
+train`` trains translators; ``torchnle evaluate`` runs the measurements whose results are kept in docs/.
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ import torch
 from PIL.Image import Image
 from tqdm import tqdm
 
-from torchnle import backbones, images, visualization
+from torchnle import backbones, cli_evaluate, cli_train, images, visualization
 from torchnle.attr import LanguageAttribution
+from torchnle.places import find_order
 from torchnle.suggest import suggest_layers
+from torchnle.translators.base import Translator
+from torchnle.translators.class_embedding_mlp import EPOCHS
 
+_TRANSLATOR_HELP = (
+    "class-names: sentences through the class names; class-space: phrases and maps in the classifier's own "
+    "space; or a saved translator: its name, folder or Hub id"
+)
 _MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
 
 #: What is printed, or dumped as JSON, for one photo.
@@ -39,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"torchnle: {error}", file=sys.stderr)
         return 2
     return 0
@@ -56,18 +63,19 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument(
         "--places", action="store_true", help="describe every place too, and with --output draw them"
     )
-    describe.set_defaults(run=_describe)
+    describe.set_defaults(run=_describe, translator="class-names")
     saliency = commands.add_parser("saliency", help="map where texts fit what a model sees")
     _add_common(saliency)
     saliency.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size")
     saliency.add_argument("--text", action="append", required=True, help="a query; repeat for more")
-    saliency.set_defaults(run=_saliency)
+    saliency.set_defaults(run=_saliency, translator="class-space")
     layers = commands.add_parser("layers", help="list the layers of a model that are worth describing")
     layers.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     layers.add_argument("--count", type=int, default=4, help="how many at most (default: %(default)s)")
     layers.add_argument("--size", type=int, help="side of the input in pixels (default: the model's own)")
     layers.add_argument("--json", action="store_true", help="print JSON instead of a table")
     layers.set_defaults(run=_layers)
+    cli_train.add_to(commands.add_parser("train", help="train a translator"))
     _add_evaluate(commands.add_parser("evaluate", help="measure"))
     return parser
 
@@ -80,6 +88,8 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     sweep.add_argument(
         "--overhead", action="store_true", help="time taps and features on five families instead"
     )
+    sweep.add_argument("--report", action="store_true", help="only write the tables from earlier records")
+    sweep.add_argument("--threads", type=int, default=1, help="of each model (default: %(default)s)")
     sweep.add_argument(
         "--memory", type=float, default=3.0, help="gigabytes of weights (default: %(default)s)"
     )
@@ -88,14 +98,16 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     )
     sweep.set_defaults(run=_evaluate_architectures)
     naming = benchmarks.add_parser("class-space", help="name held-out classes from the others' weights")
-    naming.add_argument("--mlp", action="store_true", help="train the paper's network too: minutes a split")
+    naming.add_argument("--mlp", action="store_true", help="train the paper's network too: seconds a split")
     naming.add_argument("--splits", type=int, default=10, help="random splits (default: %(default)s)")
-    naming.add_argument("--epochs", type=int, default=2500, help="of the network (default: %(default)s)")
+    naming.add_argument("--epochs", type=int, default=EPOCHS, help="of the network (default: %(default)s)")
     naming.set_defaults(run=_evaluate_class_space)
+    cli_evaluate.add(benchmarks, _MODEL_HELP)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="efficientnet-lite0", help=f"{_MODEL_HELP} (default: %(default)s)")
+    parser.add_argument("--translator", metavar="NAME", help=_TRANSLATOR_HELP)
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write pictures (PNG) here")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
@@ -141,8 +153,8 @@ def _for_each_photo(
     if options.output:
         visualization.check_folder(options.output)
     backbone = backbones.load(options.model)
-    lang: LanguageAttribution = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
-    if not options.json:
+    lang = _attach(backbone, options.translator)
+    if not options.json and lang.summary:
         print(lang.summary)
     progress = tqdm(
         zip(options.photos, photos, strict=True),
@@ -157,6 +169,16 @@ def _for_each_photo(
             show(results[-1])
     if options.json:
         print(json.dumps(results, indent=2))
+
+
+def _attach(backbone: backbones.Backbone, translator: str) -> LanguageAttribution:
+    """Attach a translator to a model; of several layers, the last one is read."""
+    if translator == "class-space" or (translator == "class-names" and backbone.clip is not None):
+        return backbone.explain()
+    if translator == "class-names":
+        return LanguageAttribution.fit(backbone.model, class_names=backbone.class_names)
+    loaded = Translator.from_pretrained(translator)
+    return LanguageAttribution(backbone.model, list(loaded.layers)[-1], loaded)
 
 
 def _mapped(text: str, values: torch.Tensor) -> Result:
@@ -181,6 +203,9 @@ def _layers(options: argparse.Namespace) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    select = find_order(backbone.model, [layer.name for layer in found], (size, size))
+    if select is not None:
+        print(f"Places stand in another order than in the image: read them with Reading(select={select}).")
 
 
 def _evaluate_class_space(options: argparse.Namespace) -> None:
@@ -197,12 +222,13 @@ def _evaluate_architectures(options: argparse.Namespace) -> None:
     if options.overhead:
         print(json.dumps(architectures.measure_overhead(options.output), indent=2))
         return
-    chosen = architectures.sample() if options.sample else architectures.cases(every_member=options.all)
-    for record in architectures.sweep(
-        chosen, options.output / architectures.FINISHED, memory=int(options.memory * 1e9)
-    ):
-        print(f"{record['status']:9} {record['key']}  {' '.join(record['problems'])}", flush=True)
-    print(architectures.write_report(options.output, architectures.cases(every_member=options.all)))
+    if not options.report:
+        chosen = architectures.sample() if options.sample else architectures.cases(every_member=options.all)
+        finished, memory = options.output / architectures.FINISHED, int(options.memory * 1e9)
+        for record in architectures.sweep(chosen, finished, memory=memory, threads=options.threads):
+            problems = " ".join(record["problems"])
+            print(f"{record['status']:9} {record['key']}  {problems}", flush=True)
+    print(architectures.write_report(options.output))
 
 
 def _print_description(result: Result) -> None:

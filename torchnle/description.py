@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any, Literal, overload
+from typing import Any, overload
+
+from torchnle.types import ScoreKind
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class Description:
     Args:
         text: The words.
         score: How well they fit, raw: see `score_kind`.
-        score_kind: "log_prob" = log-probability of the text in nats; "cosine" = a cosine similarity.
+        score_kind: "log_prob" = log-probability of the text in nats; "cosine" = a cosine similarity;
+            "projection" = how far a feature points towards the text, in units of the texts' own spread.
         layer: The layer that was read; several names joined by "+" where they were read together.
         image: The index of the image in the batch.
         location: (row, column) on the layer's grid; None for the whole image or a mask.
@@ -29,7 +32,7 @@ class Description:
 
     text: str
     score: float
-    score_kind: Literal["log_prob", "cosine"] = "log_prob"
+    score_kind: ScoreKind = "log_prob"
     layer: str = ""
     image: int = 0
     location: tuple[int, int] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -37,20 +38,33 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"{file} is not a file. Pass the path of a photograph.")
+    return read_image(file, str(file))
+
+
+def read_image(file: Path | IO[bytes], name: str) -> Image.Image:
+    """As `open_image`, from a file or from bytes that are in memory.
+
+    Args:
+        file: The file, opened or not.
+        name: What messages call it.
+
+    Raises:
+        ValueError: As `open_image`.
+    """
     try:
         return _to_rgb(ImageOps.exif_transpose(_decode(file)))
     except UnidentifiedImageError as error:
-        raise ValueError(f"{file} is not an image that Pillow can read. Save it as PNG or JPEG.") from error
+        raise ValueError(f"{name} is not an image that Pillow can read. Save it as PNG or JPEG.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
-            f"{file} is too large: {error} Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS "
+            f"{name} is too large: {error} Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS "
             "if you trust it."
         ) from error
     except (OSError, SyntaxError, EOFError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read as an image: {error}. It may be damaged.") from error
+        raise ValueError(f"{name} cannot be read as an image: {error}. It may be damaged.") from error
 
 
-def _decode(file: Path) -> Image.Image:
+def _decode(file: Path | IO[bytes]) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file) as image:

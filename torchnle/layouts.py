@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isqrt
 from typing import Any, Literal
 
@@ -56,13 +57,20 @@ class Hints:
         width: The number of channels that the module states.
         layout: "NCHW" or "NHWC" for modules that fix the channel axis.
         num_prefix_tokens: The number of tokens in front that the model states.
-        contents: The layout on which all modules within agree that fix the channel axis: asked last.
+        within: The module itself; what it contains is looked at where nothing else settles the layout.
     """
 
     width: int | None = None
     layout: Literal["NCHW", "NHWC"] | None = None
     num_prefix_tokens: int | None = None
-    contents: Literal["NCHW", "NHWC"] | None = None
+    within: nn.Module | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def contents(self) -> Literal["NCHW", "NHWC"] | None:
+        """The layout on which all modules within agree that fix the channel axis."""
+        parts = () if self.within is None else self.within.modules()
+        stated = {hint for part in parts if (hint := _layout_hint(part)) is not None}
+        return stated.pop() if len(stated) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -93,11 +101,11 @@ def hints_for(
 
     Example:
         >>> hints_for(None, nn.Conv2d(3, 8, 1))
-        Hints(width=8, layout='NCHW', num_prefix_tokens=None, contents='NCHW')
+        Hints(width=8, layout='NCHW', num_prefix_tokens=None)
     """
     if module is None:
         return Hints(num_prefix_tokens=prefix_hint(model))
-    return Hints(width_hint(module, at), _layout_hint(module), prefix_hint(model), _contents_hint(module))
+    return Hints(width_hint(module, at), _layout_hint(module), prefix_hint(model), module)
 
 
 def width_hint(module: nn.Module, at: Literal["output", "input"] = "output") -> int | None:
@@ -195,6 +203,8 @@ def _arrange_map(asked: _Question) -> Arrangement:
         lambda o: max(o.grid) <= _MOST_ELONGATED * min(o.grid),
         lambda o: o.layout == asked.hints.contents,
     ):
+        if len(allowed) == 1:
+            break
         allowed = _narrow(allowed, fits)
     if len(allowed) > 1:
         raise asked.error("the channel axis is ambiguous", "Pass layout='NCHW' or 'NHWC'.", allowed)
@@ -272,13 +282,14 @@ def _divides(asked: _Question, option: Arrangement) -> bool:
     return height % rows == width % columns == 0 and height * columns == width * rows
 
 
-def _grids(size: tuple[int, int]) -> set[tuple[int, int]]:
+@lru_cache(maxsize=64)
+def _grids(size: tuple[int, int]) -> frozenset[tuple[int, int]]:
     """The grids that one stride leaves of an input, rounded down (valid) or up (padded) in both axes."""
     height, width = size
     strides = range(1, max(size) + 1)
     valid = {(height // stride, width // stride) for stride in strides}
     padded = {(-(-height // stride), -(-width // stride)) for stride in strides}
-    return {grid for grid in valid | padded if min(grid) > 0}
+    return frozenset(grid for grid in valid | padded if min(grid) > 0)
 
 
 def _narrow(options: list[Arrangement], fits: Callable[[Arrangement], bool]) -> list[Arrangement]:
@@ -289,11 +300,6 @@ def _layout_hint(module: nn.Module) -> Literal["NCHW", "NHWC"] | None:
     if isinstance(module, _CHANNELS_FIRST):
         return "NCHW"
     return "NHWC" if type(module) in (nn.Linear, nn.LayerNorm) else None
-
-
-def _contents_hint(module: nn.Module) -> Literal["NCHW", "NHWC"] | None:
-    stated = {hint for part in module.modules() if (hint := _layout_hint(part)) is not None}
-    return stated.pop() if len(stated) == 1 else None
 
 
 def _stated_prefix(module: nn.Module) -> list[int]:

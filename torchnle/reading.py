@@ -55,8 +55,9 @@ def read(
     """
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
-    stated = prefix_hint(forward_func)
     activations = taps.record(forward_func, layers, inputs, additional_forward_args, select=reading.select)
+    tokens = any(activation.ndim == 3 for activation in activations)  # what else has no tokens in front
+    stated = prefix_hint(forward_func) if tokens else None
     return [
         Features.from_activation(
             activation,

@@ -36,6 +36,8 @@ class Tap:
     at: Literal["output", "input"] = "output"
 
 
+#: Behind a layer's name: what it receives is read.
+_INPUT = ":input"
 #: All the ways to name layers: one of them, or a list.
 LayerChoice: TypeAlias = Layers | Tap | Sequence[Layer | Tap]
 
@@ -52,8 +54,9 @@ def resolve(
         model: The model; `torch.compile`d and (one-device) DataParallel models are looked into. For a plain
             function, layers must be modules.
         layers: A module, a dotted name ("layer4.1"), a glob over dotted names in which ``*`` stands for
-            (part of) one component ("layer*", "blocks.*.norm1"; in module order), a `Tap`, or a list.
-        at: Which side of the modules to read; a `Tap` keeps its own.
+            (part of) one component ("layer*", "blocks.*.norm1"; in module order), a `Tap`, or a list. A
+            name or glob with ":input" behind it ("pool:input") reads what the module receives.
+        at: Which side of the modules to read; a `Tap`, and a name with ":input", keep their own.
 
     Raises:
         ValueError: If nothing was asked for, a name or glob matches nothing, or a module is not in the
@@ -185,7 +188,9 @@ def _resolve_one(root: nn.Module | None, layer: Layer | Tap, at: Literal["output
         raise TypeError(
             f"layer '{layer}' was given by name, but the model is a plain function. Pass the module itself."
         )
-    return [Tap(name, module, at) for name, module in _by_name(root, layer).items()]
+    name, mark, _ = layer.partition(_INPUT)
+    side: Literal["output", "input"] = "input" if mark else at
+    return [Tap(found + mark, module, side) for found, module in _by_name(root, name).items()]
 
 
 def _name_of(root: nn.Module | None, module: nn.Module) -> str:

@@ -18,5 +18,8 @@ Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 Where: TypeAlias = Literal["all"] | tuple[int, int] | Tensor | None
 #: Picks the tensor out of whatever a layer returned.
 Select: TypeAlias = Callable[[Any], Tensor]
+#: What a score is: a log-probability in nats; a cosine; or how far a feature points towards a text, in units
+#: of how far texts lie from their mean.
+ScoreKind: TypeAlias = Literal["log_prob", "cosine", "projection"]
 #: The order of the axes of an activation.
 Layout: TypeAlias = Literal["auto", "NCHW", "NHWC", "NLD", "ND"]

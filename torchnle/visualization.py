@@ -80,7 +80,7 @@ def plot_saliency(
 
     Args:
         image: What the model saw, RGB, any size.
-        maps: Raw scores, (texts, rows, columns) at any resolution; enlarged bilinearly for display.
+        maps: Raw scores, (texts, rows, columns) at any resolution; enlarged bicubically for display.
         texts: T texts.
         score_name: What the scores are, for the colour bar.
         opacity: How much of the map covers the photo, 0 to 1.
@@ -204,5 +204,5 @@ def _overlay(
         vmin=low,
         vmax=high if high > low else low + 1e-6,
         alpha=opacity,
-        interpolation="bilinear",
+        interpolation="bicubic",
     )

@@ -55,23 +55,26 @@ def _explainer(image: torch.Tensor) -> LayerLanguageAttribution:
 
 
 def _stages(model: torch.nn.Module, image: torch.Tensor) -> Iterator[Tap]:
-    """The last module of each grid whose output has it."""
-    last: dict[int, str] = {}
+    """For each grid the last module that has it and runs once."""
+    runs, grids = Counter[str](), dict[str, int]()
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: object, _inputs: object, output: object) -> None:
             if isinstance(output, torch.Tensor) and output.ndim == 4:
-                last[output.shape[2]] = name
+                runs[name] += 1
+                grids[name] = output.shape[2]
 
         return hook
 
-    handles = [m.register_forward_hook(keep(n)) for n, m in model.named_modules() if n]
+    modules = dict(model.named_modules())
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items() if name]
     with torch.no_grad():
         model(image)
     for handle in handles:
         handle.remove()
-    modules = dict(model.named_modules())
-    return (Tap(last[grid], modules[last[grid]]) for grid in _GRIDS)
+    for grid in _GRIDS:
+        name = [name for name, count in runs.items() if count == 1 and grids[name] == grid][-1]
+        yield Tap(name, modules[name])
 
 
 def _measure(name: str, run: Callable[[], object], rounds: int) -> dict[str, Any]:

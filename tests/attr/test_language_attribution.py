@@ -28,7 +28,7 @@ def test_saliency_is_the_score_at_every_place(lang, model, translator, x):
 
 def test_saliency_on_the_input_is_the_layer_map_interpolated(lang, x):
     small = lang.by_layer.saliency(x, ["a cat", "grass"])
-    expected = F.interpolate(small, (8, 8), mode="bilinear")
+    expected = F.interpolate(small, (8, 8), mode="bicubic")
     torch.testing.assert_close(lang.saliency(x, ["a cat", "grass"]), expected)
 
 
@@ -159,7 +159,7 @@ def test_training_mode_and_running_statistics_survive(model, translator, x):
 class TestNeuron:
     def test_attribute_is_the_units_activation(self, model, translator, x):
         out = NeuronLanguageAttribution(model, "layer", translator).attribute(x, 2)
-        expected = F.interpolate(layer_map(model, x)[:, 2:3], (8, 8), mode="bilinear").expand(3, 3, 8, 8)
+        expected = F.interpolate(layer_map(model, x)[:, 2:3], (8, 8), mode="bicubic").expand(3, 3, 8, 8)
         torch.testing.assert_close(out, expected)
 
     def test_description_pools_where_the_unit_responds(self, model, translator, x):

@@ -31,9 +31,9 @@ def database(tmp_path):
 
 def test_visible_common_nouns_are_read_with_articles(database):
     assert wordnet_nouns(database) == [
-        Noun("a hen", "adult female chicken"),
-        Noun("gravel", "rock fragments and pebbles"),
-        Noun("a fire engine", "any of various large trucks that carry firemen"),
+        Noun("a hen", "adult female chicken", "animal", tagged=True),
+        Noun("gravel", "rock fragments and pebbles", "substance", tagged=True),
+        Noun("a fire engine", "any of various large trucks that carry firemen", "artifact"),
     ]
     assert [noun.phrase for noun in wordnet_nouns(database, keep=["hen"])] == ["a hen"]
 

@@ -148,4 +148,4 @@ def test_the_command_prints_json(monkeypatch, capsys):
     )
     main(["evaluate", "class-space", "--splits", "2"])
     assert json.loads(capsys.readouterr().out) == {"ridge": 1}
-    assert given == {"mlp": False, "splits": 2, "epochs": 2500}
+    assert given == {"mlp": False, "splits": 2, "epochs": 60}

@@ -21,3 +21,20 @@ def test_a_reference_names_the_language_model(tmp_path):
     assert translator.language_model.width == lm.width
     (description,) = translator.describe(Features(torch.randn(1, 1, 8), "layer4"))
     assert description.score < 0
+
+
+def test_the_start_repeats_the_words_over_the_prefix():
+    lm = tiny_language_model()
+    sizes = {"prefix_length": 3, "width": 8, "depth": 1, "heads": 2}
+    translator = devil_translator({"layer4": 8}, lm, start="a cat", **sizes)
+    ids = [lm.tokenize(["a"])[0][0], lm.tokenize(["cat"])[0][0]] * 2
+    assert torch.equal(translator.network.start, lm.embed(torch.tensor(ids[:3])))
+
+
+def test_an_opening_stands_before_the_prefix_and_is_its_start_too():
+    lm = tiny_language_model()
+    sizes = {"prefix_length": 3, "width": 8, "depth": 1, "heads": 2}
+    network = devil_translator({"layer4": 8}, lm, opening="the", **sizes).network
+    word = lm.embed(torch.tensor(lm.tokenize(["the"])[0]))
+    assert torch.equal(network.opening, word)
+    assert torch.equal(network.start, word.expand(3, -1))

@@ -24,6 +24,7 @@ RECIPE = Recipe(
     learning_rate=2e-2,
     noise=0.1,
     prompt="the",
+    opening="the",
     stop=" .",
 )
 
@@ -144,3 +145,13 @@ class TestDecoder:
         assert loaded.decode(vectors).texts == decoder.decode(vectors).texts
         assert loaded.config == decoder.config
         assert loaded.card == decoder.card
+
+    def test_samples_of_a_row_stand_together_and_are_repeatable(self):
+        decoder = self.decoder()
+        vectors = make_prefixes(2)[:, 0]
+        several = decoder.sample(vectors, 3, temperature=0.01).texts
+        greedy = decoder.decode(vectors).texts
+        assert several == [greedy[0]] * 3 + [greedy[1]] * 3
+        wild = decoder.sample(vectors, 4, temperature=5.0, seed=1).texts
+        assert wild == decoder.sample(vectors, 4, temperature=5.0, seed=1).texts
+        assert len(set(wild)) > 2

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-import torch.nn.functional as F
 from letter_encoder import LetterEncoder
 from torch import nn
 
@@ -60,18 +61,22 @@ def test_global_captions_carry_to_places(translator):
     assert joint[0, 0].layer == "first+second"
 
 
-def test_scores_are_cosines_about_the_mean_of_the_targets(translator):
+def test_scores_are_projections_on_the_texts_directions(translator):
     features = Features(torch.randn(2, 3, 12), "first")
     scores = translator.score(features, WORDS)
     fitted, encoder = translator.maps[0], translator.encoder
-    # one map is read alone, so its direction away from the targets' mean is compared
     for row, vector in enumerate(features.rows):
         for column, word in enumerate(WORDS):
-            away = fitted(vector[None])[0] - fitted.bias
             text = encoder.encode([word])[0] - translator.center
-            assert scores[row, column].item() == pytest.approx(
-                F.cosine_similarity(away, text, 0).item(), abs=1e-5
-            )
+            away = (fitted(vector[None])[0] - fitted.bias) / translator.spread
+            assert scores[row, column].item() == pytest.approx((away @ text / text.norm()).item(), abs=1e-5)
+
+
+def test_layers_read_together_add_up(translator):
+    one, two = Features(torch.randn(2, 3, 12), "first"), Features(torch.randn(2, 3, 16), "second")
+    both = translator.score([one, two], WORDS, joint=True)
+    alone = translator.score(one, WORDS) + translator.score(two, WORDS)
+    torch.testing.assert_close(both, alone / 2)
 
 
 def test_the_report_says_how_well_each_layer_maps(translator):
@@ -96,10 +101,10 @@ def test_a_vector_that_nothing_fits_is_unsure(translator):
 def test_class_names_alone_teach_the_map():
     weight = torch.randn(6, 10, generator=torch.Generator().manual_seed(2))
     with pytest.warns(UserWarning, match="6 samples for 10 channels"):
-        translator = fit_class_names(weight, WORDS, LetterEncoder(), layer="head")
+        translator = fit_class_names(weight, WORDS, LetterEncoder(), layer="head", method="ridge")
     centred = weight - weight.mean(dim=0)
     said = translator.describe(Features(3 * centred[:, None], "head"))
-    assert [d.text for d in said] == WORDS
+    assert [d.text for d in said] == [f"a {word}" for word in WORDS]
 
 
 def test_a_lens_says_what_the_mapped_layer_says(translator):
@@ -148,3 +153,41 @@ class TestRefusals:
     def test_captions_that_do_not_pair(self):
         with pytest.raises(ValueError, match="1 captions came with 2 images"):
             fit_captions(net(), "first", [(torch.rand(2, 8, 8, 8), ["cat"])], LetterEncoder(), phrases=WORDS)
+
+
+class Mumbler:
+    """A decoder that says nonsense first and finds the word among its samples."""
+
+    width, reference = 26, "mumbler"
+
+    def decode(self, vectors, internal_batch_size=None):
+        return SimpleNamespace(texts=["zzz"] * len(vectors))
+
+    def sample(self, vectors, n, internal_batch_size=None):
+        return SimpleNamespace(texts=[["qqq", "", "cat"][i % n] for _ in vectors for i in range(n)])
+
+
+def test_of_several_ways_the_most_faithful_is_kept(translator):
+    maps = {"first": translator.maps[0]}
+    features = Features(maps["first"].mean[None, None] + 0.0, "first")
+    image = picture("cat", "cat", "cat", "cat")[None]
+    once = AlignedTranslator(maps, LetterEncoder(), Mumbler(), spread=translator.spread)
+    assert once.describe(features)[0].text == "zzz"
+    best = AlignedTranslator(maps, LetterEncoder(), Mumbler(), spread=translator.spread, best_of=4)
+    (said,) = LanguageAttribution(net(), "first", best).describe(image)
+    assert said.text == "cat"
+    assert not said.unsure
+
+
+def test_a_decoder_without_a_reference_is_not_saved(translator, tmp_path):
+    mumbler = Mumbler()
+    mumbler.reference = ""
+    nameless = AlignedTranslator({"first": translator.maps[0]}, LetterEncoder(), mumbler)
+    with pytest.raises(ValueError, match="save it with"):
+        nameless.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_best_of_none(translator):
+    with pytest.raises(ValueError, match="best_of=0"):
+        AlignedTranslator({"first": translator.maps[0]}, LetterEncoder(), phrases=WORDS, best_of=0)

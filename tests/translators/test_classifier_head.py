@@ -8,8 +8,9 @@ from torch.nn import functional as F
 from torchnle.features import Features
 from torchnle.layouts import hints_for
 from torchnle.taps import first_tensor, record_with_output
-from torchnle.translators.classifier_head import Neck, find_head
+from torchnle.translators.classifier_head import find_head
 from torchnle.translators.head_trace import difference, trace
+from torchnle.translators.neck import Neck
 
 SIZE = (96, 128)
 
@@ -32,18 +33,28 @@ def trained_looking(model):
 
 def read_back(model, head, example, where=None):
     """What the head receives, by a second forward and the public path alone; and the model's logits."""
+    features, logits = features_at(model, head, example)
+    with torch.no_grad():
+        return head.read(features, where), logits
+
+
+def features_at(model, head, example):
     with torch.no_grad():
         (activation,), output = record_with_output(model, [head.tap], example)
-        features = Features.from_activation(
-            activation,
-            head.tap.name,
-            batch_size=len(example),
-            input_size=tuple(example.shape[2:]),
-            layout=head.layout,
-            num_prefix_tokens=head.num_prefix_tokens,
-            hints=hints_for(model, head.tap.module, head.tap.at),
-        )
-        return head.read(features, where), first_tensor(getattr(output, "logits", output))
+    features = Features.from_activation(
+        activation,
+        head.tap.name,
+        batch_size=len(example),
+        input_size=tuple(example.shape[2:]),
+        layout=head.layout,
+        num_prefix_tokens=head.num_prefix_tokens,
+        hints=hints_for(model, head.tap.module, head.tap.at),
+    )
+    return features, first_tensor(getattr(output, "logits", output))
+
+
+def neck_of(head):
+    return head.branches[0].neck if head.branches else None
 
 
 def scores(head, features):
@@ -55,15 +66,17 @@ def check(model, *, head_name, tap, pooling, places, at="output", size=SIZE):
     example = images(size)
     head = find_head(trained_looking(model), example)
     assert (head.head_name, head.tap.name, head.tap.at, head.pooling) == (head_name, tap, at, pooling)
-    features, logits = read_back(model, head, example)
+    features, logits = features_at(model, head, example)
     assert logits.abs().max() > 0
-    torch.testing.assert_close(
-        scores(head, features), logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max())
-    )
+    close = {"rtol": 1e-4, "atol": 1e-5 * float(logits.abs().max())}
+    with torch.no_grad():
+        torch.testing.assert_close(head.logits(features), logits, **close)
+    if not head.clipped:
+        torch.testing.assert_close(scores(head, read_back(model, head, example)[0]), logits, **close)
     if places is not None:
         everywhere = read_back(model, head, example, "all")[0]
         assert everywhere.grid == places
-        if pooling == "mean" and head.neck is None:
+        if pooling == "mean" and neck_of(head) is None and not head.clipped:
             mean = scores(head, everywhere).view(*logits.shape[:1], -1, logits.shape[1]).mean(1)
             torch.testing.assert_close(mean, logits, rtol=1e-3, atol=1e-4 * float(logits.abs().max()))
     assert f"'{head_name}'" in head.summary
@@ -107,7 +120,7 @@ class TestWaysToPool:
     @pytest.mark.parametrize(("function", "module"), [(F.relu, nn.ReLU), (F.silu, nn.SiLU)])
     def test_activation_and_mean_both_by_function(self, function, module):
         head = check(Small(lambda m, x: m.fc(function(x).mean((2, 3)))), tap="conv", **SMALL)
-        assert isinstance(head.pointwise, module)
+        assert isinstance(head.branches[0].views[0].pointwise, module)
         assert f"after {module.__name__}" in head.summary
 
     def test_channel_last_maps(self):
@@ -122,7 +135,7 @@ class TestWaysToPool:
     def test_dropout_and_norm_between_mean_and_head(self):
         model = Small(lambda m, x: m.fc(m.norm(m.drop(m.pool(m.act(x)).flatten(1))))).train()
         head = check(model, tap="act", **SMALL)
-        assert [type(step) for step in head.neck.steps] == [nn.BatchNorm1d]
+        assert [type(step) for step in neck_of(head).steps] == [nn.BatchNorm1d]
         assert "through BatchNorm1d (exact for whole images" in head.summary
         assert all(module.training for module in model.modules())
 
@@ -169,6 +182,112 @@ class TestWaysToPool:
         assert "It receives the first of the 49 tokens" in head.summary
 
 
+class TestHeadsThatAreNotOneLayer:
+    def test_a_scaled_layer(self):
+        model = Small(lambda m, x: m.fc(m.act(x).mean((2, 3))) * 2)
+        head = check(model, tap="act", **SMALL)
+        torch.testing.assert_close(head.weight, 2 * model.fc.weight)
+
+    def test_layers_on_one_vector_become_one(self):
+        class Two(Small):
+            def __init__(self):
+                super().__init__(lambda m, x: (m.fc(x.mean((2, 3))) + 3 * m.other(x.mean((2, 3)))) / 4)
+                self.other = nn.Linear(8, 5, bias=False)
+
+        model = Two()
+        head = check(model, head_name="fc + other", tap="conv", pooling="mean", places=(4, 6), size=(9, 13))
+        torch.testing.assert_close(head.weight, (model.fc.weight + 3 * model.other.weight) / 4)
+        torch.testing.assert_close(head.bias, model.fc.bias / 4)
+
+    @pytest.mark.parametrize("unit_weight", [False, True])
+    @pytest.mark.parametrize("biased", [False, True])
+    def test_a_scaled_cosine(self, unit_weight, biased):
+        """The head that class prompts make of CLIP: 100 times the cosine of image and text."""
+
+        def finish(m, x):
+            weight = F.normalize(m.fc.weight, dim=1) if unit_weight else m.fc.weight
+            logits = 100 * F.normalize(x.mean((2, 3)), dim=1) @ weight.T
+            return logits + m.fc.bias if biased else logits
+
+        head = check(
+            Small(finish), head_name="fc.weight", tap="conv", pooling="mean", places=(4, 6), size=(9, 13)
+        )
+        assert [type(step).__name__ for step in neck_of(head).steps] == ["Unit"]
+        assert (head.bias is None) != biased
+
+    def test_a_matrix_the_other_way_round(self):
+        class Texts(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.tower = Small(lambda m, x: m.act(x).mean((2, 3)) @ m.proj)
+                self.tower.proj = nn.Parameter(torch.randn(8, 6))
+                self.register_buffer("texts", torch.randn(6, 5))
+
+            def forward(self, x):
+                return 7 * self.tower(x) @ self.texts
+
+        head = check(Texts(), head_name="texts", tap="tower.act", pooling="mean", places=(4, 6), size=(9, 13))
+        assert [(type(s).__name__, s.name) for s in neck_of(head).steps] == [("Product", "tower.proj")]
+
+    def test_clipped_at_every_place(self):
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        head = check(model, head_name="1", tap="0", pooling="mean", places=(4, 6), size=(9, 13))
+        assert head.clipped
+        assert "negative scores become zero" in head.summary
+
+    def test_parts_that_read_different_layers_are_refused(self):
+        class Deep(Small):
+            def __init__(self):
+                super().__init__(lambda m, x: m.fc(x.mean((2, 3))) + m.other(m.late(x).mean((2, 3))))
+                self.late, self.other = nn.Conv2d(8, 8, 3), nn.Linear(8, 5)
+
+        with pytest.raises(ValueError, match="come from 'fc \\+ other', reading different layers"):
+            find_head(Deep(), images((9, 13)))
+
+
+class TestFillingTheImage:
+    """Where no mean and no token is read, a place is laid on all places."""
+
+    def filled(self, model, head, example, place):
+        """The slow way: the model's own layers on a map that is everywhere as at one place."""
+        with torch.no_grad():
+            (activation,), _ = record_with_output(model, [head.tap], example)
+            return activation[..., place[0], place[1]][..., None, None].expand_as(activation)
+
+    def test_flattened_maps(self):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
+        head = check(model, head_name="3", tap="1", pooling="all", places=(6, 6), size=(8, 8))
+        example = images((8, 8))
+        expected = model[3](model[2](self.filled(model, head, example, (2, 5))))
+        given = scores(head, read_back(model, head, example, (2, 5))[0])
+        torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("positions", [False, True])
+    def test_attention(self, positions):
+        class Attention(nn.Module):
+            """Attends to all places from their mean, as CLIP's ResNets do."""
+
+            def __init__(self):
+                super().__init__()
+                self.inner = nn.MultiheadAttention(8, 2, batch_first=True)
+                self.place = nn.Parameter(torch.randn(24, 8) if positions else torch.zeros(1, 8))
+
+            def forward(self, x):
+                tokens = x.flatten(2).transpose(1, 2)
+                tokens = tokens + self.place[: tokens.shape[1]]
+                return self.inner(tokens.mean(1, keepdim=True), tokens, tokens)[0][:, 0]
+
+        model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), Attention(), nn.LayerNorm(8), nn.Linear(8, 5))
+        head = check(model, head_name="3", tap="1", pooling="all", places=(4, 6), at="input", size=(9, 13))
+        assert head.branches[0].views[0].count == (24 if positions else 1)
+        example = images((9, 13))
+        expected = model[3](model[2](model[1](self.filled(model, head, example, (3, 1)))))
+        given = scores(head, read_back(model, head, example, (3, 1))[0])
+        torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-6)
+
+
 class TestWithoutPlaces:
     @pytest.mark.parametrize(
         "finish",
@@ -181,11 +300,7 @@ class TestWithoutPlaces:
     def test_other_pooling_falls_back_to_the_vector_and_says_so(self, finish):
         head = check(Small(finish), head_name="fc", tap="fc", at="input", pooling="none", places=None)
         assert "only whole images can be read" in head.summary
-        assert head.neck is None
-
-    def test_flattened_maps(self):
-        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
-        check(model, head_name="3", tap="3", at="input", pooling="none", places=None, size=(8, 8))
+        assert neck_of(head) is None
 
     def test_an_example_too_small_to_have_places(self):
         model = Small(lambda m, x: m.fc(m.pool(m.act(x)).flatten(1)))
@@ -199,21 +314,13 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"'fc' has 5 classes, but 7 class names"):
             find_head(model, images(), 7)
 
-    @pytest.mark.parametrize(
-        "finish",
-        [
-            lambda m, x: m.fc(x.mean((2, 3))) * 2,
-            lambda m, x: F.normalize(x.mean((2, 3))) @ m.fc.weight.T,
-            lambda m, x: m.fc(x.mean((2, 3))).softmax(1),
-        ],
-    )
-    def test_logits_that_no_layer_gives(self, finish):
-        with pytest.raises(ValueError, match="no linear layer of Small gives its 5 logits by itself"):
-            find_head(Small(finish), images())
+    def test_logits_that_no_layer_gives(self):
+        with pytest.raises(ValueError, match="no linear layer of Small gives its 5 logits, by itself"):
+            find_head(Small(lambda m, x: m.fc(x.mean((2, 3))).softmax(1)), images())
 
     def test_the_layers_of_that_size_are_named(self):
         model = nn.ModuleDict({"a": nn.Linear(3, 5), "b": nn.Linear(3, 5)})
-        model.forward = lambda x: (model["a"](x.mean((2, 3))) + model["b"](x.amax((2, 3)))) / 2
+        model.forward = lambda x: torch.maximum(model["a"](x.mean((2, 3))), model["b"](x.amax((2, 3))))
         with pytest.raises(ValueError, match=r"layers of that size: a, b"):
             find_head(model, images())
 
@@ -244,6 +351,11 @@ class TestNeck:
         expected = torch.cat([conv(norm(row.view(1, 4, 1, 1))).view(1, 3) for row in rows])
         torch.testing.assert_close(Neck([norm, conv], [(4, 1, 1), (4, 1, 1)])(rows), expected)
 
+    def test_it_leaves_the_rows_alone(self):
+        rows = torch.tensor([[-1.0, 2.0]])
+        assert Neck([nn.ReLU(inplace=True)], [(2,)])(rows).tolist() == [[0, 2]]
+        assert rows.tolist() == [[-1, 2]]
+
     def test_it_never_trains(self):
         norm = nn.BatchNorm1d(2).train()
         assert torch.allclose(Neck([norm], [(2,)])(torch.ones(1, 2)), torch.ones(1, 2), atol=1e-4)
@@ -262,7 +374,7 @@ def test_half_precision_models():
     model = Small(lambda m, x: m.fc(m.norm(m.pool(m.act(x)).flatten(1))))
     head = find_head(trained_looking(model).to(torch.bfloat16), images().to(torch.bfloat16))
     assert (head.tap.name, head.pooling) == ("act", "mean")
-    assert len(head.neck.steps) == 1
+    assert len(neck_of(head).steps) == 1
 
 
 def test_a_trace_is_one_forward_without_gradients():
@@ -315,7 +427,27 @@ MODELS = {
         "heads.head", "encoder", "token", (4, 4), [], "output", (64, 64),
     ),
     "tv vgg11": (
-        torchvision("vgg11", init_weights=False), "classifier.6", "classifier.6", "none", None, [], "input"
+        torchvision("vgg11", init_weights=False),
+        "classifier.6", "avgpool", "all", (7, 7), ["Filled", "Linear", "ReLU", "Linear", "ReLU"],
+    ),
+    "tv squeezenet1_1": (torchvision("squeezenet1_1"), "classifier.1", "features", "mean", (5, 7)),
+    "timm deit distilled": (
+        timm("deit_tiny_distilled_patch16_224", img_size=SIZE), "head + head_dist", "norm", "token", (6, 8)
+    ),
+    "timm levit": (
+        timm("levit_128s"), "head.linear + head_dist.linear", "stages", "mean", (4, 4), ["BatchNorm1d"],
+        "output", (224, 224),
+    ),
+    "timm efficientformer": (
+        timm("efficientformer_l1"), "head + head_dist", "norm", "mean", (7, 7), [], "output", (224, 224)
+    ),
+    "timm caformer": (
+        timm("caformer_s18"), "head.fc.fc2", "stages", "mean", (3, 4),
+        ["LayerNorm2d", "Linear", "SquaredReLU", "LayerNorm"],
+    ),
+    "hf dinov2": (
+        transformers("Dinov2ForImageClassification", "Dinov2Config", **TINY_VIT | {"image_size": 64}),
+        "classifier", "dinov2.layernorm", "tokens", (4, 4), [], "output", (64, 64),
     ),
     "timm resnet18": (timm("resnet18"), "fc", "layer4", "mean", (3, 4)),
     "timm vit_tiny": (timm("vit_tiny_patch16_224", img_size=SIZE), "head", "norm", "token", (6, 8)),
@@ -360,18 +492,12 @@ def test_models_in_the_wild(name):
     build, head_name, tap, pooling, places, *rest = MODELS[name]
     neck, at, size = (*rest, *([], "output", SIZE)[len(rest) :])
     head = check(build(), head_name=head_name, tap=tap, pooling=pooling, places=places, at=at, size=size)
-    assert [type(step).__name__ for step in (head.neck.steps if head.neck else [])] == neck
-
-
-def test_two_averaged_heads_are_named():
-    model = trained_looking(timm("deit_tiny_distilled_patch16_224", img_size=SIZE)())
-    with pytest.raises(ValueError, match="layers of that size: head, head_dist"):
-        find_head(model, images())
+    assert [type(step).__name__ for step in (neck_of(head).steps if neck_of(head) else [])] == neck
 
 
 def test_densenet_applies_its_last_relu_by_function():
     head = find_head(torchvision("densenet121")(), images())
-    assert isinstance(head.pointwise, nn.ReLU)
+    assert isinstance(head.branches[0].views[0].pointwise, nn.ReLU)
 
 
 def test_the_embedded_default_has_49_places_at_its_own_size():

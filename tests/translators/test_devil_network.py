@@ -141,3 +141,56 @@ def test_impossible_sizes_are_refused(change):
 def test_impossible_layers_are_refused(layers):
     with pytest.raises(ValueError, match="at least one layer"):
         DeViLNetwork(layers, WIDTH)
+
+
+def test_standardised_channels_are_those_of_the_formula():
+    plain, network = tiny_network(), tiny_network(standardise=True)
+    network.load_state_dict(plain.state_dict(), strict=False)
+    given, mean, std = tokens(), torch.randn(6), torch.rand(6) + 0.5
+    network.set_moments("layer3", mean, std)
+    by_hand = {"layer3": (given["layer3"] - mean) / std, "layer4": given["layer4"]}
+    torch.testing.assert_close(network(given), plain(by_hand), atol=1e-6, rtol=1e-5)
+
+
+def test_a_constant_channel_is_left_out():
+    network, given = tiny_network(standardise=True), tokens()
+    network.set_moments("layer3", torch.zeros(6), torch.tensor([1.0, 1, 1, 1, 1, 0]))
+    changed = {**given, "layer3": given["layer3"] + torch.tensor([0.0, 0, 0, 0, 0, 1e6])}
+    assert torch.equal(network(given), network(changed))
+
+
+def test_it_starts_at_words_with_changes_of_their_size():
+    network, words = tiny_network(start=True), 3 * torch.randn(3, WIDTH)
+    network.begin_at(words)
+    change = network(tokens(rows=200)) - words - network.output.bias
+    assert 0.5 < change.std() / words.std() < 2
+    with torch.no_grad():
+        network.output.weight.zero_()
+    torch.testing.assert_close(network(tokens())[1], words + network.output.bias)
+
+
+def test_an_opening_stands_before_every_prefix():
+    plain, network = tiny_network(start=True), tiny_network(start=True, opening_length=2)
+    words = torch.randn(2, WIDTH)
+    network.begin_at(torch.zeros(3, WIDTH), words)
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if k != "opening"})
+    found = network(tokens())
+    assert torch.equal(found[:, :2], words.expand(3, -1, -1))
+    torch.testing.assert_close(found[:, 2:], plain(tokens()))
+
+
+def test_what_was_not_built_cannot_be_set():
+    with pytest.raises(ValueError, match="build it with start=True"):
+        tiny_network().begin_at(torch.zeros(3, WIDTH))
+    with pytest.raises(ValueError, match="its opening_length"):
+        tiny_network(start=True).begin_at(torch.zeros(3, WIDTH), torch.zeros(1, WIDTH))
+    with pytest.raises(ValueError, match="build it with standardise=True"):
+        tiny_network().set_moments("layer3", torch.zeros(6), torch.ones(6))
+
+
+def test_the_papers_network_has_neither():
+    assert set(tiny_network().state_dict()) == {
+        name
+        for name in tiny_network(start=True, standardise=True, opening_length=1).state_dict()
+        if name not in ("start", "opening") and not name.endswith((".mean", ".scale"))
+    }

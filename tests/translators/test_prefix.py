@@ -212,3 +212,10 @@ def test_no_features_are_refused(translator):
     for call in (lambda: translator.describe([]), lambda: translator.score([], TEXTS)):
         with pytest.raises(ValueError, match="no features to read"):
             call()
+
+
+def test_texts_follow_a_prompt_after_a_space():
+    follow = {
+        prompt: tiny_translator(prompt=prompt).follow(["a cat", " dog"]) for prompt in ("", "the", "the ")
+    }
+    assert follow == {"": ["a cat", " dog"], "the": [" a cat", " dog"], "the ": ["a cat", " dog"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from captum.attr import Attribution, LayerAttribution
@@ -13,16 +13,22 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
+from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.clip import read_clip
 from torchnle.methods.zero_shot import fit_zero_shot
 from torchnle.reading import Reading, spatial_size
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import example_for
+from torchnle.translators.readout import Readout
 from torchnle.types import Inputs, Where
+
+if TYPE_CHECKING:
+    from torchnle.methods.aligned import Aligned
 
 
 class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
@@ -39,7 +45,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         reading: How to read a layer whose layout is ambiguous.
 
     Attributes:
-        summary: A sentence on what `from_classifier` chose and how it was checked; "" otherwise.
+        summary: Sentences on what `from_classifier` or `from_clip` chose and how that was checked, else "".
 
     Raises:
         ValueError: If a layer is not found; the message names the nearest ones.
@@ -91,11 +97,122 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         """
         shown = example_for(model) if example is None else example
         fitted = fit_zero_shot(model, class_names, shown, text_encoder, **options)
-        head = fitted.head
-        reading = Reading(layout=head.layout, num_prefix_tokens=head.num_prefix_tokens, pool=head.read)
-        attribution = cls(model, head.tap, fitted.translator, reading=reading)
-        attribution.summary = head.summary
+        return cls._reading(model, fitted.head, fitted.translator)
+
+    @classmethod
+    def from_clip(
+        cls,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        example: Tensor | None = None,
+        bank: Sequence[str] | None = None,
+        reference: str = "",
+    ) -> Self:
+        """Explain a CLIP by its own text tower: no class names, no fit.
+
+        For a whole image the score of a text is CLIP's own cosine. A place is scored as if the image looked
+        like it everywhere (`torchnle.methods.clip.read_clip` says how, and how far to trust it).
+
+        Args:
+            model: A whole CLIP (or SigLIP, ...) of open_clip or transformers.
+            tokenizer: Its tokenizer: `open_clip.get_tokenizer(...)`, or a tokenizer or processor of
+                transformers.
+            example: A few images (N, C, H, W) for the dry run; None = noise of the size the model states.
+            bank: The phrases that `describe` chooses from; None = the shipped concept bank, encoded when it
+                is first needed.
+            reference: The CLIP's own reference ("open_clip:NAME@TAG", a Hub id, a folder), to save the
+                translator by.
+
+        Raises:
+            TypeError: If the model is no whole CLIP.
+            ValueError: If the layer that its image vector is made of is not found.
+        """
+        clip = read_clip(model, tokenizer, example, bank=bank, reference=reference)
+        return cls._reading(clip.encode_image, clip.readout, clip.translator)
+
+    @classmethod
+    def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
+        reading = Reading(
+            layout=readout.layout, num_prefix_tokens=readout.num_prefix_tokens, pool=readout.read
+        )
+        attribution = cls(forward_func, readout.tap, translator, reading=reading)
+        attribution.summary = readout.summary
         return attribution
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        reference: str,
+        layers: LayerChoice | None = None,
+        *,
+        reading: Reading | None = None,
+    ) -> Self:
+        """Attach a saved translator to the model that it was made for.
+
+        Args:
+            model: The vision model.
+            reference: A shipped translator's name, a local folder, or a Hub id "org/name[@revision]".
+            layers: The layers to read; None = those that the translator names.
+            reading: How to read a layer whose layout is ambiguous.
+
+        Raises:
+            FileNotFoundError: If there is no such translator; the message lists where it was looked for.
+            ValueError: If a layer is not in the model, or neither the caller nor the translator names one.
+
+        Example:
+            >>> name = "aligned-efficientnet-lite0-scenes"  # doctest: +SKIP
+            >>> LanguageAttribution.from_pretrained(model, name).describe(images)  # doctest: +SKIP
+        """
+        translator: Translator = Translator.from_pretrained(reference)
+        chosen = layers if layers is not None else list(translator.layers)
+        if not chosen:
+            raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
+        return cls(model, chosen, translator, reading=reading)
+
+    @classmethod
+    def fit(cls, model: nn.Module, layers: LayerChoice | None = None, **source: Any) -> Self:
+        """Give a model sentences in seconds: a closed-form map into text space, and the shared text decoder.
+
+        Args:
+            model: The vision model, unmodified.
+            layers: The layers to read; not with class names, whose layer is the one that the head reads.
+            source: Exactly one of ``captions=`` (batches of images and captions), ``class_names=`` (of a
+                classifier; no image is needed) and ``images=`` with ``through=``, a `LanguageAttribution`
+                of the same model that was fitted before; and the options of `fit_aligned`.
+
+        Raises:
+            ValueError: If not exactly one source is given, or what it needs is missing.
+
+        Example:
+            >>> lang = LanguageAttribution.fit(model, class_names=names)  # doctest: +SKIP
+            >>> lang.describe(images)[0].text  # doctest: +SKIP
+            'a tabby cat'
+        """
+        from torchnle.methods.aligned import fit_aligned  # brings the language model's side
+
+        through = source.pop("through", None)
+        if through is not None:
+            source["through"] = through.aligned
+        fitted = fit_aligned(model, layers, **source)
+        attribution = cls(model, fitted.layers, fitted.translator, reading=fitted.reading)
+        attribution.summary = fitted.summary
+        return attribution
+
+    @property
+    def aligned(self) -> Aligned:
+        """What was fitted, for a fit of further layers through it.
+
+        Raises:
+            TypeError: If the translator is no aligned one.
+        """
+        from torchnle.methods.aligned import Aligned
+        from torchnle.translators.alignment import AlignedTranslator
+
+        if not isinstance(self.translator, AlignedTranslator):
+            raise TypeError(f"a {self.translator.name} cannot pass words on; fit an aligned translator.")
+        return Aligned(self.translator, self.by_layer.taps, self.by_layer.reading, self.summary)
 
     def text_score(
         self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False
@@ -127,7 +244,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         attribute_to_layer_input: bool = False,
         *,
         prior: bool = False,
-        interpolate_mode: str = "bilinear",
+        interpolate_mode: str = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Inputs | list[Inputs]:
         """Score a text at every place and lay the map on the input.
@@ -139,7 +256,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             prior: Subtract the text's log-probability under the language model alone.
-            interpolate_mode: How `LayerAttribution.interpolate` enlarges the map.
+            interpolate_mode: How `LayerAttribution.interpolate` enlarges the map. Bicubic peaks fall between
+                places, bilinear ones on their centres only: less often on the thing.
             internal_batch_size: The most rows (places) the language model sees at once.
 
         Returns:
@@ -173,7 +291,9 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         *,
         joint: bool = False,
         prior: bool = False,
-        interpolate_mode: str = "bilinear",
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
+        interpolate_mode: str = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "N T H W"] | list[Float[Tensor, "N T H W"]]:
         """Score many texts at every place in one pass, at the input's resolution.
@@ -185,6 +305,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
+            normalize: "length" = divide log-probabilities by the number of the text's tokens.
+            contrast: Other texts: at every place, the logarithm of the softmax over the text and these.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps.
             internal_batch_size: The most rows (places) the language model sees at once.
 
@@ -199,6 +321,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             attribute_to_layer_input,
             joint=joint,
             prior=prior,
+            normalize=normalize,
+            contrast=contrast,
             internal_batch_size=internal_batch_size,
         )
         size = spatial_size(image)

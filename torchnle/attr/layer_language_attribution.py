@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle import taps
+from torchnle.attr.refinement import Normalize, refined_scores
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.texts import as_targets, as_texts
 from torchnle.attr.top import Top, describe_places, describe_texts
@@ -122,6 +123,8 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
         *,
         joint: bool = False,
         prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "N T h w"] | list[Float[Tensor, "N T h w"]]:
         """Score many texts at every location in one pass.
@@ -133,13 +136,24 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
+            normalize: "length" = divide log-probabilities by the number of the text's tokens.
+            contrast: Other texts: at every place, the logarithm of the softmax over the text and these.
             internal_batch_size: The most rows (places) the language model sees at once.
 
         Returns:
             (N, T, rows, columns) raw scores; a list of these for a list of layers.
+
+        Raises:
+            ValueError: If the layer has no grid, on bad inputs or texts, or if a variant is asked for that
+                the translator's scores do not have.
         """
         listed = as_texts(texts)
-        options: dict[str, Any] = {"prior": prior, "internal_batch_size": internal_batch_size}
+        options: dict[str, Any] = {
+            "prior": prior,
+            "normalize": normalize,
+            "contrast": contrast,
+            "internal_batch_size": internal_batch_size,
+        }
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
         if joint:
             return self._maps(select_together(features, "all", self.reading), listed, joint=True, **options)
@@ -310,7 +324,7 @@ class LayerLanguageAttribution(Synchronous, LayerAttribution):  # type: ignore[m
     def _maps(
         self, features: Sequence[Features], texts: list[str], *, joint: bool = False, **options: Any
     ) -> Float[Tensor, "N T h w"]:
-        scores = self.translator.score(features, texts, joint=joint, **options)
+        scores = refined_scores(self.translator, features, texts, joint=joint, **options)
         return features[0].fold(scores).permute(0, 3, 1, 2)
 
 

@@ -67,7 +67,7 @@ class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore
         additional_forward_args: Any = None,
         attribute_to_neuron_input: bool = False,
         *,
-        interpolate_mode: str = "bilinear",
+        interpolate_mode: str = "bicubic",
     ) -> Inputs:
         """The unit's activation at every place, laid on the input: (N, C, H, W), raw.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torchnle.description import Description
 from torchnle.features import Features
 from torchnle.language.ranking import Ranking
+from torchnle.types import ScoreKind
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def describe_texts(
     ranking: Ranking,
     texts: Sequence[str],
     features: Sequence[Features],
-    kind: Literal["log_prob", "cosine"],
+    kind: ScoreKind,
     *,
     joint: bool,
 ) -> list[Description]:
@@ -54,7 +55,7 @@ def describe_places(
     ranking: Ranking,
     text: str,
     features: Sequence[Features],
-    kind: Literal["log_prob", "cosine"],
+    kind: ScoreKind,
     *,
     joint: bool,
 ) -> list[Description]:

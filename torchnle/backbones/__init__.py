@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torchnle.backbones import open_clip, timm, torchvision, transformers
 from torchnle.backbones.backbone import Backbone
-from torchnle.backbones.default import efficientnet_lite0, imagenet_class_names
+from torchnle.backbones.default import LITE, efficientnet_lite, imagenet_class_names
 from torchnle.backbones.preprocess import Fit, Preprocess
 
 __all__ = ["LIBRARIES", "NAMES", "Backbone", "Fit", "Preprocess", "imagenet_class_names", "load"]
 
-_LOADERS: dict[str, Callable[..., Backbone]] = {"efficientnet-lite0": efficientnet_lite0}
+_LOADERS: dict[str, Callable[..., Backbone]] = {name: partial(efficientnet_lite, name) for name in LITE}
 #: Libraries whose models `load` takes as "library:name".
 LIBRARIES: dict[str, Callable[..., Backbone]] = {
     "timm": timm.load,
@@ -31,7 +32,8 @@ def load(
 
     Args:
         name: "efficientnet-lite0", an ImageNet classifier (4.7 million parameters; 224 x 224 pixels; a last
-            map of 1,280 channels on 7 x 7 places) whose weights come as a package; or
+            map of 1,280 channels on 7 x 7 places) whose weights come as a package; "efficientnet-lite2", its
+            larger sibling (260 x 260 pixels, 9 x 9 places); or
             "timm:NAME", "torchvision:NAME", "open_clip:NAME[@TAG]" (the image tower), or "transformers:"
             with a model id, a local folder, or (for random weights) a model type such as "dinov2"; of a
             vision-language model the image tower is taken.
@@ -47,8 +49,8 @@ def load(
         >>> load("resnet-9000")
         Traceback (most recent call last):
         ...
-        ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, timm:NAME,
-        torchvision:NAME, open_clip:NAME, transformers:NAME.
+        ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, efficientnet-lite2,
+        timm:NAME, torchvision:NAME, open_clip:NAME, transformers:NAME.
     """
     library, _, member = name.partition(":")
     if member and library in LIBRARIES:

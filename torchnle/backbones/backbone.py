@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 from torch import nn
 
+from torchnle.attr import LanguageAttribution
 from torchnle.backbones.preprocess import Preprocess
 
 
@@ -19,12 +22,26 @@ class Backbone:
         preprocess: RGB image -> (3, H, W) float32.
         class_names: One a row of the classifier's head, all different; none where they are not known.
         name: The name it was loaded by.
+        clip: Where `model` is the image tower of a CLIP: the whole of it.
+        tokenizer: Gets that CLIP's tokenizer.
     """
 
     model: nn.Module
     preprocess: Preprocess
     class_names: tuple[str, ...]
     name: str
+    clip: nn.Module | None = None
+    tokenizer: Callable[[], Any] | None = None
+
+    def explain(self) -> LanguageAttribution:
+        """Attach to the model: a CLIP speaks by its own text tower, a classifier by its class names.
+
+        Raises:
+            ValueError: If it is neither: no linear head is found, or the classes have no known names.
+        """
+        if self.clip is not None and self.tokenizer is not None:
+            return LanguageAttribution.from_clip(self.clip, self.tokenizer(), reference=self.name)
+        return LanguageAttribution.from_classifier(self.model, self.class_names)
 
     def view(self, image: Image.Image) -> Image.Image:
         """The part of the image that the model sees, at display resolution: lay maps over this."""

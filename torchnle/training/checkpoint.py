@@ -10,7 +10,10 @@ import torch
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint beside its place and move it there.
+    """Write a checkpoint beside its place and move it there; where that fails, the one before stays.
+
+    Raises:
+        OSError: If it cannot be written, because the disk is full for one; nothing half-written is left.
 
     Example:
         >>> import tempfile
@@ -21,7 +24,11 @@ def save(state: dict[str, Any], path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    torch.save(state, unfinished)
+    try:
+        torch.save(state, unfinished)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError where the disk is full
+        unfinished.unlink(missing_ok=True)
+        raise OSError(f"{path} could not be written, the one before stays: {error}") from error
     os.replace(unfinished, path)
 
 

@@ -6,23 +6,24 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from torchnle.language.loss import ids_log_probs
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.training import checkpoint
-from torchnle.translators.text_decoder import PROMPT, STOP, PrefixFromSentence, TextDecoder
+from torchnle.translators.text_decoder import OPENING, PROMPT, STOP, PrefixFromSentence, TextDecoder
 
 #: How many batches are drawn together and sorted by length, so that little padding is computed.
 _BUCKET = 8
-#: Whose embeddings the prefix starts at.
-_FIRST_WORDS = " a photo of the thing there"
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,29 @@ class Recipe:
             the text's token at its place.
         word_batch_size: Texts a step there.
         word_learning_rate: Peak learning rate there.
+        opening: What comes before the sentence's vectors; trained too.
         prompt: What follows the prefix.
         stop: What ends a text; a text is trained to be followed by it.
-        prefix_length: The number of prefix vectors.
+        prefix_length: The number of the sentence's own vectors.
         hidden: The network's hidden width.
         seed: Seeds weights, order and noise.
     """
 
-    steps: int = 1600
+    steps: int = 1400
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 50
     weight_decay: float = 0.01
-    noise: float = 0.5
+    noise: float = 0.7
     clip: float = 1.0
-    word_steps: int = 1500
+    word_steps: int = 4000
     word_batch_size: int = 512
     word_learning_rate: float = 2e-3
+    opening: str = OPENING
     prompt: str = PROMPT
     stop: str = STOP
-    prefix_length: int = 6
-    hidden: int = 1024
+    prefix_length: int = 8
+    hidden: int = 960
     seed: int = 0
 
 
@@ -94,7 +97,7 @@ def train(
         raise ValueError(
             f"{len(texts)} texts are too few; at least {recipe.batch_size * _BUCKET} are needed."
         )
-    embeddings = encoder.encode(texts, batch_size=256).cpu()
+    embeddings = _encoded(texts, encoder, folder / "embeddings.safetensors")
     tokens = targets(language_model, texts, recipe.stop)
     run = _Run(language_model, recipe, embeddings, tokens, folder / "checkpoint.pt")
     for step in run.steps():
@@ -146,7 +149,10 @@ class _Run:
         self.language_model, self.recipe, self.path = language_model, recipe, path
         self.embeddings, self.tokens = embeddings, tokens
         torch.manual_seed(recipe.seed)
-        self.network = _fresh_network(language_model, recipe, embeddings)
+        self.slots = recipe.prefix_length
+        self.network = _fresh_network(language_model, recipe, embeddings, tokens)
+        every = torch.arange(language_model.vocab_size, device=language_model.device)
+        self.scale = language_model.embed(every).float().std()
         self.optimiser = self._new_optimiser(recipe.word_learning_rate)
         self.total = recipe.word_steps + recipe.steps
         self.done = self._resume()
@@ -205,16 +211,10 @@ class _Run:
         """Squared error of each prefix vector to the embedding of the token at its place, in variances."""
         source = random.Random(self.recipe.seed * 1_000_003 + step)
         chosen = source.choices(range(len(self.tokens)), k=self.recipe.word_batch_size)
-        words = self.language_model.embed(self._first_tokens(chosen)).float()
-        prefixes = self.network(self.embeddings[chosen], self.recipe.noise)
-        table = self.language_model.embed(torch.arange(self.language_model.vocab_size))
-        loss: Tensor = ((prefixes - words) / table.float().std()).square().mean()
+        words = self.language_model.embed(first_tokens([self.tokens[i] for i in chosen], self.slots)).float()
+        prefixes = self.network.words(self.embeddings[chosen], self.recipe.noise)
+        loss: Tensor = ((prefixes - words) / self.scale).square().mean()
         return loss
-
-    def _first_tokens(self, chosen: Sequence[int]) -> Int[Tensor, "B P"]:
-        length = self.recipe.prefix_length
-        rows = [self.tokens[i][:length] for i in chosen]
-        return torch.tensor([row + row[-1:] * (length - len(row)) for row in rows])
 
     def _text_loss(self, step: int) -> Float[Tensor, ""]:
         chosen = self._batch(step)
@@ -239,16 +239,43 @@ class _Run:
         return pool[first : first + size]
 
 
+def first_tokens(rows: Sequence[Sequence[int]], length: int) -> Int[Tensor, "B P"]:
+    """The first tokens of each text; a short text's last token, which ends it, is repeated."""
+    return torch.tensor([[*row[:length], *[row[-1]] * (length - len(row))] for row in rows])
+
+
+def _encoded(texts: Sequence[str], encoder: TextEncoder, path: Path) -> Float[Tensor, "T k"]:
+    """Encode the corpus once: a run that goes on finds its embeddings beside its checkpoint."""
+    key = sha256("\n".join([encoder.reference, *texts]).encode()).hexdigest()
+    if path.is_file():
+        with safe_open(path, "pt") as file:
+            if file.metadata()["key"] == key:
+                found: Tensor = file.get_tensor("embeddings")
+                return found
+    embeddings = encoder.encode(texts, batch_size=256).cpu()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    save_file({"embeddings": embeddings}, unfinished, {"key": key})
+    unfinished.replace(path)
+    return embeddings
+
+
 def _fresh_network(
-    language_model: LanguageModel, recipe: Recipe, embeddings: Float[Tensor, "T k"]
+    language_model: LanguageModel,
+    recipe: Recipe,
+    embeddings: Float[Tensor, "T k"],
+    tokens: Sequence[Sequence[int]],
 ) -> PrefixFromSentence:
+    """A network whose prefix starts at the opening's words and at the mean word of each place."""
+    opening = language_model.tokenize([recipe.opening])[0] if recipe.opening else []
     network = PrefixFromSentence(
         embeddings.shape[1],
         language_model.width,
+        opening_length=len(opening),
         prefix_length=recipe.prefix_length,
         hidden=recipe.hidden,
     )
-    first = language_model.tokenize([_FIRST_WORDS])[0]
-    words = (first * recipe.prefix_length)[: recipe.prefix_length]
-    network.begin_at(language_model.embed(torch.tensor(words)).float(), embeddings)
+    places = first_tokens(tokens, recipe.prefix_length).T
+    words = torch.stack([language_model.embed(place).float().mean(dim=0) for place in places])
+    network.begin_at(language_model.embed(torch.tensor(opening, dtype=torch.long)).float(), words, embeddings)
     return network

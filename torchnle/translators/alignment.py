@@ -6,7 +6,7 @@ The map is fitted per layer in seconds; the decoder was trained once, on text, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +19,27 @@ from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
+from torchnle.translators.class_mixture import ClassMixture
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
 
+#: What carries a layer's features into text space.
+TextMap: TypeAlias = RidgeMap | ClassMixture
+_MAPS: dict[str, type[TextMap]] = {"ridge": RidgeMap, "class mixture": ClassMixture}
+#: Said where the decoder ends at once.
+_NOTHING = "nothing it can name"
+
 
 class AlignedTranslator(Translator):
-    """Maps a layer's features among sentence embeddings; scores by cosine, speaks through a text decoder.
+    """Maps a layer's features among sentence embeddings; scores by projection, speaks through a text decoder.
 
     Ridge regression shrinks what it is unsure of towards the mean of its targets. The direction away from
-    that mean is what a feature says, so cosines are taken about it, and a vector is brought to the mean
-    distance of the targets before it is spoken.
+    that mean is what a feature says, and the distance is how surely it says it. So a text's score is the
+    projection of the mapped feature on the text's direction, in units of the targets' spread: an empty place
+    scores near 0 for all texts, where its cosines would be loud noise. A vector is brought to the mean
+    distance of the targets before it is spoken. Layers of a place add up, each as surely as it speaks.
 
     Args:
         maps: One fitted map a layer, by the layer's dotted name.
@@ -40,25 +49,29 @@ class AlignedTranslator(Translator):
         spread: The mean distance of the targets from their mean.
         sure_above: The least faithfulness, the cosine between the spoken text's embedding and the vector it
             was to say, with which a description is vouched for.
+        best_of: How many ways of saying a row are tried, the greedy one first; the most faithful is kept.
 
     Raises:
         ValueError: If there is neither a decoder nor a phrase, or the widths of maps, encoder and decoder
-            differ.
+            differ, or `best_of` is not positive.
     """
 
-    score_kind: ClassVar[Literal["log_prob", "cosine"]] = "cosine"
+    score_kind: ClassVar[ScoreKind] = "projection"
 
     def __init__(
         self,
-        maps: Mapping[str, RidgeMap],
+        maps: Mapping[str, TextMap],
         encoder: TextEncoder,
         decoder: TextDecoder | None = None,
         *,
         phrases: Sequence[str] = (),
         spread: float = 1.0,
         sure_above: float = 0.5,
+        best_of: int = 1,
     ) -> None:
         super().__init__()
+        if best_of < 1:
+            raise ValueError(f"best_of={best_of}; pass at least 1.")
         if decoder is None and not phrases:
             raise ValueError(
                 "pass a text decoder, or phrases to choose from; without either nothing can be said."
@@ -69,6 +82,7 @@ class AlignedTranslator(Translator):
         self.phrases = tuple(dict.fromkeys(phrases))
         self.spread = spread
         self.sure_above = sure_above
+        self.best_of = best_of
         self._check_widths()
         self._phrase_vectors = encoder.encode(self.phrases) if self.phrases else None
 
@@ -83,18 +97,13 @@ class AlignedTranslator(Translator):
         return self._frozen[1]
 
     def embed(self, rows: Rows) -> Float[Tensor, "R k"]:
-        """The vectors of rows in the encoder's space, at the mean distance of the targets from their mean.
-
-        Several layers of a row are averaged as directions away from their means.
-        """
-        parts = [self._direction(slot, tokens.squeeze(1)) for slot, tokens in rows.tokens.items()]
-        direction = F.normalize(torch.stack(parts).mean(dim=0), dim=-1)
-        return self.center + self.spread * direction
+        """The vectors of rows in the encoder's space, at the mean distance of the targets from their mean."""
+        return self.center + self.spread * F.normalize(self._deviation(rows), dim=-1)
 
     @property
     def center(self) -> Float[Tensor, "k"]:
         """The mean of the targets, over the maps."""
-        return torch.stack([fitted.bias for fitted in self._maps().values()]).mean(dim=0)
+        return torch.stack([fitted.center for fitted in self._maps().values()]).mean(dim=0)
 
     def score(
         self,
@@ -114,21 +123,21 @@ class AlignedTranslator(Translator):
             joint: Read the layers of a location together.
             prior: With ``through="decoder"``, subtract the texts' log-probability under the language model.
             internal_batch_size: The most rows in work at once.
-            through: "space" = cosines about the targets' mean; "decoder" = log-probabilities in nats.
+            through: "space" = projections on the texts' directions; "decoder" = log-probabilities in nats.
 
         Raises:
             TranslatorMismatchError: If a layer fits no map.
-            ValueError: If a prior is asked of cosines, there is no decoder to ask, or a text is blank.
+            ValueError: If a prior is asked of projections, there is no decoder to ask, or a text is blank.
         """
         listed = check_texts(texts)
         if through == "space" and prior:
-            raise ValueError("cosines have no prior to subtract; pass prior=False, or through='decoder'.")
+            raise ValueError("projections have no prior to subtract; pass prior=False, or through='decoder'.")
         groups = self._rows(features, joint)
         if through == "decoder":
             return self._spoken_scores(groups, listed, prior, internal_batch_size)
-        vectors = F.normalize(self.encoder.encode(listed).to(self.center) - self.center, dim=-1)
-        parts = [self.embed(r) - self.center for batch in batches(groups, internal_batch_size) for r in batch]
-        return F.normalize(torch.cat(parts), dim=-1) @ vectors.T
+        directions = F.normalize(self.encoder.encode(listed).to(self.center) - self.center, dim=-1)
+        parts = [self._deviation(rows) for batch in batches(groups, internal_batch_size) for rows in batch]
+        return torch.cat(parts) @ directions.T / self.spread
 
     @torch.no_grad()
     def describe(
@@ -148,7 +157,7 @@ class AlignedTranslator(Translator):
         vectors = torch.cat([self.embed(r) for r in rows])
         places = [(r.layer, image, location) for r in rows for image, location in r.places]
         near = self._nearest(vectors)
-        texts = [phrases[0][0] for phrases in near] if self.decoder is None else self._say(vectors)
+        texts = self._say(vectors, near, internal_batch_size)
         scores = self._faithfulness(texts, vectors).tolist()
         return [
             Description(text, score, "cosine", layer, image, location, phrases, score < self.sure_above)
@@ -157,10 +166,24 @@ class AlignedTranslator(Translator):
             )
         ]
 
-    def _say(self, vectors: Float[Tensor, "R k"]) -> list[str]:
-        decoder = self.decoder
-        spoken = decoder.decode(vectors).texts if decoder is not None else []
-        return [text or "nothing it can name" for text in spoken]
+    def _say(
+        self,
+        vectors: Float[Tensor, "R k"],
+        near: Sequence[tuple[tuple[str, float], ...]],
+        internal_batch_size: int | None,
+    ) -> list[str]:
+        if self.decoder is None:
+            return [phrases[0][0] for phrases in near]
+        texts = self.decoder.decode(vectors, internal_batch_size=internal_batch_size).texts
+        if self.best_of == 1:
+            return [text or _NOTHING for text in texts]
+        others = self.best_of - 1
+        drawn = self.decoder.sample(vectors, others, internal_batch_size=internal_batch_size).texts
+        rows = [[text, *drawn[i * others : (i + 1) * others]] for i, text in enumerate(texts)]
+        ways = [text or _NOTHING for row in rows for text in row]
+        scores = self._faithfulness(ways, vectors.repeat_interleave(self.best_of, dim=0))
+        best = scores.view(-1, self.best_of).argmax(dim=1).tolist()
+        return [ways[row * self.best_of + way] for row, way in enumerate(best)]
 
     def _nearest(self, vectors: Float[Tensor, "R k"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
         if self._phrase_vectors is None:
@@ -187,19 +210,21 @@ class AlignedTranslator(Translator):
         vectors = torch.cat([self.embed(rows) for rows in groups])
         return self.decoder.log_prob(vectors, texts, prior=prior, internal_batch_size=internal_batch_size)
 
-    def _direction(self, slot: str, tokens: Float[Tensor, "R d"]) -> Float[Tensor, "R k"]:
-        fitted = self._maps()[slot]
-        return F.normalize(fitted(tokens) - fitted.bias, dim=-1)
+    def _deviation(self, rows: Rows) -> Float[Tensor, "R k"]:
+        """How far, and where to, rows lie from the mean of the targets: the mean over their layers."""
+        maps = self._maps()
+        parts = [maps[slot](tokens.squeeze(1)) - maps[slot].center for slot, tokens in rows.tokens.items()]
+        return torch.stack(parts).mean(dim=0)
 
-    def _maps(self) -> dict[str, RidgeMap]:
+    def _maps(self) -> dict[str, TextMap]:
         return dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        widths = {layer: len(fitted.mean) for layer, fitted in self._maps().items()}
+        widths = {layer: int(fitted.config["in_width"]) for layer, fitted in self._maps().items()}
         return gather(as_list(features), widths, joint=joint, tokens_per_row=1, translator=self.name)
 
     def _check_widths(self) -> None:
-        widths = {f"the map of '{layer}'": len(fitted.bias) for layer, fitted in self._maps().items()}
+        widths = {f"the map of '{layer}'": len(fitted.center) for layer, fitted in self._maps().items()}
         widths["the sentence encoder"] = self.encoder.width
         if self.decoder is not None:
             widths["the text decoder"] = self.decoder.width
@@ -210,14 +235,25 @@ class AlignedTranslator(Translator):
     def config(self) -> dict[str, Any]:
         """Everything but the maps' tensors."""
         return {
-            "layers": {layer: len(fitted.mean) for layer, fitted in self._maps().items()},
+            "maps": {layer: _describe_map(fitted) for layer, fitted in self._maps().items()},
             "width": self.encoder.width,
             "encoder": self.encoder.reference,
-            "decoder": None if self.decoder is None else self.decoder.card.get("name"),
+            "decoder": self._decoder_reference(),
             "phrases": list(self.phrases),
             "spread": self.spread,
             "sure_above": self.sure_above,
+            "best_of": self.best_of,
         }
+
+    def _decoder_reference(self) -> str | None:
+        if self.decoder is None:
+            return None
+        if not self.decoder.reference:
+            raise ValueError(
+                "the text decoder has no reference that it could be found by again; save it with "
+                "`save_pretrained` and load it with `TextDecoder.from_pretrained` first."
+            )
+        return self.decoder.reference
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -229,19 +265,32 @@ class AlignedTranslator(Translator):
     def _build(
         cls,
         *,
-        layers: Mapping[str, int],
+        maps: Mapping[str, Mapping[str, Any]],
         width: int,
         encoder: str,
         decoder: str | None,
         phrases: Sequence[str],
         spread: float,
         sure_above: float,
+        best_of: int,
     ) -> Self:
         return cls(
-            {layer: RidgeMap(channels, width) for layer, channels in layers.items()},
+            {layer: _build_map(width, **described) for layer, described in maps.items()},
             TextEncoder.from_pretrained(encoder),
             None if decoder is None else TextDecoder.from_pretrained(decoder),
             phrases=phrases,
             spread=spread,
             sure_above=sure_above,
+            best_of=best_of,
         )
+
+
+def _describe_map(fitted: TextMap) -> dict[str, Any]:
+    kind = next(name for name, cls in _MAPS.items() if isinstance(fitted, cls))
+    return {"kind": kind, **fitted.config}
+
+
+def _build_map(width: int, *, kind: str, **config: Any) -> TextMap:
+    if kind not in _MAPS:
+        raise ValueError(f"a map of kind {kind!r} is not known; known are {sorted(_MAPS)}.")
+    return _MAPS[kind](out_width=width, **config)

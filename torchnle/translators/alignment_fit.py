@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,11 @@ from torch import Tensor
 from torchnle import reading as readers
 from torchnle import taps
 from torchnle.features import Features
+from torchnle.language.phrases import with_article
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.reading import Reading
 from torchnle.translators.alignment import AlignedTranslator
+from torchnle.translators.class_mixture import ClassMixture
 from torchnle.translators.class_weights import check_classifier, class_vectors
 from torchnle.translators.ridge import RidgeSums
 from torchnle.translators.rows import Rows
@@ -78,33 +80,42 @@ def fit_class_names(
     encoder: TextEncoder | None = None,
     *,
     layer: str,
-    prompt: str = "{}",
+    bias: Float[Tensor, "C"] | None = None,
+    method: Literal["mixture", "ridge"] = "mixture",
     decoder: TextDecoder | None = None,
     phrases: Sequence[str] = (),
 ) -> AlignedTranslator:
-    """Map a classifier's last features into text space from its weights and class names, with no image.
-
-    The pairs are (weights of a class, embedding of its name). The map is linear, so what it makes of a
-    feature is a sum over classes of their scores, and only the direction of that sum is used.
+    """Map what a classifier's head reads into text space from the head and the class names, with no image.
 
     Args:
         weight: The head's matrix, (classes C, width D).
-        class_names: One a row.
+        class_names: One a row; each is read with its article, without what stands in brackets.
         encoder: The sentence encoder; None = the embedded default.
         layer: The name of the layer that the head reads.
-        prompt: What is made of a class name, with "{}" for the name.
+        bias: The head's bias, (C,); None = zeros.
+        method: "mixture" = the names' embeddings, averaged with the head's probabilities (`ClassMixture`);
+            "ridge" = a linear map fitted to the pairs of class vector and name. Features of photographs are
+            no class vectors, and the linear map takes what classes share for what they mean.
         decoder: Speaks the encoder's space, if it is to.
         phrases: What the translator can offer beside spoken sentences; () = the class names.
 
     Raises:
         ValueError: If weights and names do not fit.
     """
-    names = check_classifier(weight, class_names)
+    names = [_in_words(name) for name in check_classifier(weight, class_names)]
     encoder = TextEncoder.from_pretrained() if encoder is None else encoder
+    targets = encoder.encode(names)
     sums = _Sums(encoder.width)
-    targets = encoder.encode([prompt.replace("{}", name) for name in names])
     sums.add(layer, class_vectors(weight), targets)
-    return sums.solve(encoder, decoder, phrases or names, source="class names")
+    if method == "ridge":
+        return sums.solve(encoder, decoder, phrases or names, source="class names")
+    mixture = ClassMixture.of(weight, bias, targets)
+    spread = sums.by_layer[layer].target_spread
+    translator = AlignedTranslator(
+        {layer: mixture}, encoder, decoder, phrases=phrases or names, spread=spread
+    )
+    translator.card = {"fitted on": "class names"}
+    return translator.eval()
 
 
 def fit_lens(
@@ -113,6 +124,7 @@ def fit_lens(
     batches: Iterable[Tensor],
     through: AlignedTranslator,
     through_layer: taps.LayerChoice,
+    through_reading: Reading | None = None,
     *,
     reading: Reading | None = None,
 ) -> AlignedTranslator:
@@ -127,24 +139,28 @@ def fit_lens(
         batches: Images as the model takes them.
         through: An aligned translator of another layer.
         through_layer: That layer.
+        through_reading: How it is read.
         reading: How to read a layer whose layout is ambiguous.
 
     Raises:
         ValueError: If a layer has no grid, or there are fewer than two places in all.
     """
-    known = taps.resolve(model, through_layer)
-    chosen = taps.resolve(model, layers)
+    known, chosen = taps.resolve(model, through_layer)[0], taps.resolve(model, layers)
+    pool = (through_reading or Reading()).pool
     sums = _Sums(through.encoder.width)
     for images in batches:
         with torch.no_grad():
-            target, *features = readers.read(model, [*known[:1], *chosen], images, reading=reading)
-            rows = Rows(
-                {through.layers[0]: target.rows[:, None]}, target.layer, ((0, None),) * len(target.rows)
-            )
-            said = through.embed(rows)
+            (target,) = readers.read(model, [known], images, reading=through_reading)
+            features = readers.read(model, chosen, images, reading=reading)
+            said = through.embed(_rows(through.layers[0], pool(target, "all")))
         for f in features:
             sums.add(f.layer, _onto(f, target), said)
     return sums.solve(through.encoder, through.decoder, through.phrases, source="a lens")
+
+
+def _in_words(name: str) -> str:
+    bare = name.split(" (")[0]
+    return with_article(bare) if bare.strip() else name
 
 
 class _Sums:

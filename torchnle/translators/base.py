@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from torchnle.features import Features
 from torchnle.language.ranking import Ranking, check_k
 from torchnle.translators import configuration, serialization
 from torchnle.translators.model_card import model_card
+from torchnle.types import ScoreKind
 
 # A type variable and not Self, which beartype cannot check in a method.
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
@@ -34,13 +35,16 @@ class Translator(nn.Module, ABC):
     card. Frozen text models are named there by reference and never stored.
 
     Attributes:
+        layers: The dotted names of the layers it was made for; none where it does not name them.
         name: What messages call it: its class, or the reference it was loaded from.
         card: Facts for the model card, plain values by name: training data, results, "license" (an
             identifier of the Hub), "tags", "datasets", "language". Saved with the translator.
     """
 
-    #: What `score` returns: log-probabilities in nats, or cosines.
-    score_kind: ClassVar[Literal["log_prob", "cosine"]]
+    #: What `score` returns.
+    score_kind: ClassVar[ScoreKind]
+
+    layers: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,6 +72,17 @@ class Translator(nn.Module, ABC):
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
         """Score every text on every row, raw, in float32; differentiable in the features."""
+
+    def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
+        """Of how many tokens' log-probabilities each text's score is the sum.
+
+        Raises:
+            ValueError: If scores are no such sums, as cosines are not.
+        """
+        raise ValueError(
+            f"translator '{self.name}' scores by {self.score_kind}, which does not add up over tokens; do "
+            "not normalise by length."
+        )
 
     @torch.no_grad()
     def top_texts(

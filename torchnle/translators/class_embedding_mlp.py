@@ -7,6 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+#: Steps of training, chosen on validation splits (seeds 100 to 102) of the embedded default, where 100 unseen
+#: classes are named: top-1 0.573, top-5 0.837; 30 steps 0.573 and 0.830, 100 steps at a lower rate 0.567 and
+#: 0.840, 30 without the gate 0.550 and 0.817. The paper's 2,500 are for CLIP's texts.
+EPOCHS = 60
 _DROP_CHANCE = 0.3
 _DROP_RATE = 0.5
 
@@ -56,19 +60,19 @@ class ClassEmbeddingMLP(nn.Module):
         targets: Float[Tensor, "C D"],
         *,
         soft_dropout: bool = True,
-        epochs: int = 2500,
+        epochs: int = EPOCHS,
         learning_rate: float = 5e-3,
         seed: int = 0,
     ) -> ClassEmbeddingMLP:
         """Train by full-batch Adam with a cosine schedule on the cosine loss (equation 1).
 
-        Minutes on a CPU, seconds on a GPU. The global random state is left as it was.
+        A quarter of a minute on a CPU for 1,000 classes. The global random state is left as it was.
 
         Args:
             texts: Unit text vectors.
             targets: What they are to point to.
             soft_dropout: Whether the gate is used.
-            epochs: The number of steps.
+            epochs: The number of steps; more of them fit the classes' own names, and lose unseen ones.
             learning_rate: Adam's, at the start.
             seed: Decides the initial weights and the dropouts.
         """

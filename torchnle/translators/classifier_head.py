@@ -2,102 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.features import Features
-from torchnle.running import evaluating
+from torchnle.reading import Reading, read
 from torchnle.taps import Tap
-from torchnle.translators.head_trace import Call, Reading, Trace, difference, is_linear, trace
-from torchnle.types import Layout, Where
+from torchnle.translators.head_logits import LinearPart, find_linear
+from torchnle.translators.head_path import Path, find_path
+from torchnle.translators.head_trace import Trace, difference, trace
+from torchnle.translators.readout import Readout
 
 _NECK = ", through {} (exact for whole images; a place is read as if it filled the image)"
+#: A second run must give the vector of the first up to this, relative to its largest number.
+_AGAIN = 1e-2
+_NO_PLACES = (
+    "No activation with places has its input as mean, as one of the first tokens, flattened or pooled by a "
+    "module (or it is too small in this example), so only whole images can be read."
+)
 
 
-@dataclass(frozen=True, eq=False)
-class ClassifierHead:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClassifierHead(Readout):
     """The linear head of a classifier, and how to read the features in front of it place by place.
 
+    What `read` gives is what the head receives: ``rows @ weight.T + bias`` are class scores. At a place these
+    are what the head answers if the image looked like that place everywhere; without a neck, and with mean
+    pooling, the mean of these answers over all places is again the model's logits.
+
     Args:
-        weight: The class weights, (classes C, width D): the model's own, detached.
+        weight: The class weights, (classes C, width D), detached; those of averaged heads stand side by side.
         bias: The class biases, (C,), or None.
-        head_name: The dotted name of the linear layer.
-        tap: Where the features before pooling are read.
-        pooling: "mean" = the head reads their mean over places; "token" = their first token; "none" = no
-            places: `tap` reads what the head receives.
-        layout: The order of the axes at `tap`, for `Features.from_activation`.
-        num_prefix_tokens: The tokens in front that the mean leaves out, for `Features.from_activation`.
-        pointwise: What the model applies at every place before pooling (the ReLU of DenseNet), or None.
-        neck: What stands between the pooled features and the head (the LayerNorm of ConvNeXt), or None.
-        summary: A sentence: what was chosen, why, and how well it checks.
+        head_name: The dotted name of the linear layer; several are joined by " + ".
+        clipped: Whether the model sets negative scores to zero at every place before it takes their mean
+            (SqueezeNet).
     """
 
     weight: Float[Tensor, "C D"]
     bias: Float[Tensor, "C"] | None
     head_name: str
-    tap: Tap
-    pooling: Literal["mean", "token", "none"]
-    layout: Layout = "auto"
-    num_prefix_tokens: int | None = None
-    pointwise: nn.Module | None = None
-    neck: Neck | None = None
-    summary: str = ""
+    clipped: bool = False
 
-    def read(self, features: Features, where: Where = None) -> Features:
-        """The features as the head receives them: ``rows @ weight.T + bias`` are class scores.
-
-        For the whole image these are the model's logits. At a place they are what the head answers if the
-        image looked like that place everywhere; without a `neck`, and with mean pooling, the mean of these
-        answers over all places is again the model's logits.
-
-        Args:
-            features: The features read at `tap`.
-            where: Which places, as in `Features.select`; None = the whole image.
-
-        Raises:
-            ValueError: If `where` does not fit the features.
-        """
-        if self.pooling == "token" and where is None:
-            chosen = features.extras()
-            chosen = replace(chosen, tokens=chosen.tokens[:, :1], locations=(None,))
-        else:
-            shown = features.tokens if self.pointwise is None else self.pointwise(features.tokens)
-            chosen = replace(features, tokens=shown).select(where)
-        if self.neck is None:
-            return chosen
-        rows = self.neck(chosen.rows)
-        return replace(chosen, tokens=rows.view(*chosen.tokens.shape[:2], -1), extra=None)
-
-
-class Neck(nn.Module):
-    """Modules of a classifier between its pooled features and its head, applied to any rows of features.
-
-    Args:
-        modules: The modules, in order.
-        shapes: The shape of one image's input to each: a norm over maps wants (D, 1, 1).
-
-    Example:
-        >>> import torch
-        >>> Neck([nn.BatchNorm2d(2, eps=0.0)], [(2, 1, 1)])(torch.tensor([[1.0, 2.0]]))
-        tensor([[1., 2.]], grad_fn=<...>)
-    """
-
-    def __init__(self, modules: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]]) -> None:
-        super().__init__()
-        self.steps = nn.ModuleList(modules)
-        self.shapes = tuple(shapes)
-
-    def forward(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R E"]:
-        """Apply the modules in evaluation mode."""
-        with evaluating(self):
-            for module, shape in zip(self.steps, self.shapes, strict=True):
-                rows = module(rows.reshape(-1, *shape)).flatten(1)
-        return rows
+    def logits(self, features: Features) -> Float[Tensor, "N C"]:
+        """The model's logits, made again of the features that are read at `tap`."""
+        rows = self.read(features, "all" if self.clipped else None)
+        scores = F.linear(rows.tokens, self.weight, self.bias)
+        return (scores.relu() if self.clipped else scores).mean(dim=1)
 
 
 def example_for(model: nn.Module) -> Tensor:
@@ -119,9 +75,10 @@ def example_for(model: nn.Module) -> Tensor:
 def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None) -> ClassifierHead:
     """Find a classifier's linear head and the features before pooling, by one dry run and numbers alone.
 
-    The head is the last linear layer (or 1x1 convolution) whose output equals the model's logits. The
-    features are the latest activation with places whose mean over places, or first token, equals what the
-    head receives, directly or through the modules in between. No name of a model or layer is looked at.
+    The head is the last linear layer (or 1x1 convolution) whose output equals the model's logits; or a few of
+    them whose weighted sum does; or a matrix of the model that gives them by function (`find_linear`). The
+    features are the latest activation with places that makes what the head receives, directly or through
+    what stands in between (`find_path`). No name of a model or layer is looked at.
 
     Args:
         model: The classifier; its output is (N, classes), or holds that as `logits` or first tensor.
@@ -129,7 +86,8 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
         num_classes: The number of class names; None = do not check.
 
     Raises:
-        ValueError: If no linear layer gives the logits, or it has another number of classes.
+        ValueError: If nothing linear gives the logits, it has another number of classes, or its parts read
+            different layers.
 
     Example:
         >>> import torch
@@ -139,88 +97,122 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
         ('3', '0', 'mean')
     """
     run = trace(model, example)
-    head = _find_linear(run, type(model).__name__)
-    weight, bias = _weight_of(head.module)
-    if num_classes not in (None, len(weight)):
+    parts = find_linear(run)
+    name, classes = _name(parts), len(parts[0].weight)
+    if num_classes not in (None, classes):
         raise ValueError(
-            f"the head '{head.name}' has {len(weight)} classes, but {num_classes} class names were given. "
+            f"the head '{name}' has {classes} classes, but {num_classes} class names were given. "
             "Pass one name a row of the head's weight, in its order."
         )
-    reading, neck = _find_reading(run, head)
-    if reading is None:
-        tap = Tap(head.name, head.module, "input")
-        return ClassifierHead(weight, bias, head.name, tap, "none", summary=_explain(head))
+    biases = [part.bias for part in parts if part.bias is not None]
+    readout = _readout(model, example, run, parts)
     return ClassifierHead(
-        weight,
-        bias,
-        head.name,
-        reading.tap,
-        reading.pooling,
-        reading.layout,
-        reading.num_prefix_tokens,
-        None if reading.pointwise is None else reading.pointwise(),
-        neck,
-        _explain(head, reading, neck),
+        **vars(readout),
+        weight=torch.cat([part.weight for part in parts], dim=1),
+        bias=torch.stack(biases).sum(0) if biases else None,
+        head_name=name,
+        clipped=parts[0].clipped,
     )
 
 
-def _find_linear(run: Trace, model_name: str) -> Call:
-    logits = run.logits.float()
-    linear = [call for call in run.calls if is_linear(call.module)]
-    for call in reversed(linear):
-        if run.close(call.gave, logits):
-            return call
-    names = [call.name for call in linear if call.gave.shape == logits.shape][-3:]
-    raise ValueError(
-        f"no linear layer of {model_name} gives its {logits.shape[1]} logits by itself (layers of that size: "
-        f"{', '.join(names) or 'none'}): they may be averaged, scaled or computed by function. "
-        "Pass the class weights and the layer yourself."
-    )
+def find_readout(
+    model: Callable[..., Any], example: Tensor, answer: Callable[[Any, str], Tensor] | None = None
+) -> Readout:
+    """Find the features with places that an image encoder makes its vector of, as `find_head` does.
 
+    Where there are none, the vector itself is read: whole images only.
 
-def _weight_of(module: Any) -> tuple[Tensor, Tensor | None]:
-    bias = None if module.bias is None else module.bias.detach()
-    return module.weight.detach().flatten(1), bias
+    Args:
+        model: The encoder, or a bound method such as `clip.encode_image`.
+        example: A few images, as the encoder takes them.
+        answer: Takes the vectors (N, D) out of what the encoder returns; None = its first tensor.
 
+    Raises:
+        ValueError: If no layer gives the vector.
 
-def _find_reading(run: Trace, head: Call) -> tuple[Reading | None, Neck | None]:
-    """Walk back from the head: a reading that equals its input, else the module that made it, and so on."""
-    steps = [head]
-    while True:
-        reading = run.latest_reading(steps[0].received, steps[0])
-        producer = run.producer(steps[0].received, steps[0])
-        if reading is not None or producer is None:
-            break
-        steps.insert(0, producer)
-    neck = Neck([c.module for c in steps[:-1]], [c.shape for c in steps[:-1]]) if steps[1:] else None
-    if reading is None or not run.close(_through(neck, reading, head), head.received):
-        return None, None
-    return reading, neck
-
-
-def _explain(head: Call, reading: Reading | None = None, neck: Neck | None = None) -> str:
-    classes, width = _weight_of(head.module)[0].shape
-    start = f"The head is '{head.name}' ({classes} classes on {width} features)."
-    if reading is None:
-        return (
-            f"{start} No activation with places has its input as mean or first token (maps are flattened, "
-            "pooled otherwise, or too small in this example), so only whole images can be read."
+    Example:
+        >>> encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> find_readout(encoder, torch.rand(1, 3, 9, 9)).tap.name
+        '0'
+    """
+    run = trace(model, example, answer)
+    vector = run.answer.float()
+    start = f"The {vector.shape[1]} features of an image are"
+    path = find_path(run, vector, run.time)
+    if path is not None:
+        said = f"{start} {path.start}{_steps(path)}. {_checked(run, path.given, vector)}"
+        readout = _of_paths([path], said)
+        if _reads(model, readout, example, vector):
+            return readout
+    tap = run.giver(vector)
+    if tap is None:
+        raise ValueError(
+            f"no layer of {type(run.root).__name__} gives its {vector.shape[1]} features, nor are they made "
+            "of an activation with places. Pass the layer yourself."
         )
-    error = difference(_through(neck, reading, head), head.received)
-    what = "first" if reading.pooling == "token" else "mean"
-    over = "of the {} tokens" if reading.layout == "NLD" else "over the {} places"
-    via = "" if reading.pointwise is None else f", after {reading.pointwise.__name__}"
-    through = "" if neck is None else _NECK.format(", ".join(type(step).__name__ for step in neck.steps))
-    return (
-        f"{start} It receives the {what} {over.format(reading.places)} of the {reading.tap.at} of "
-        f"'{reading.tap.name}'{via}{through}. Checked on {len(reading.vector)} image(s): "
-        f"largest relative difference {error:.0e}."
+    return Readout(tap, "none", summary=f"{start} what '{tap.name}' gives. {_NO_PLACES}")
+
+
+def _reads(model: Callable[..., Any], readout: Readout, example: Tensor, vector: Tensor) -> bool:
+    """Whether the layer, read in the usual way, has places and gives the vector again: queries have none."""
+    reading = Reading(layout=readout.layout, num_prefix_tokens=readout.num_prefix_tokens)
+    try:
+        with torch.no_grad():
+            (features,) = read(model, [readout.tap], example, None, reading)
+            given = readout.read(features).rows.float()
+    except ValueError:
+        return False
+    return features.grid is not None and max(features.grid) > 1 and difference(given, vector) < _AGAIN
+
+
+def _readout(model: nn.Module, example: Tensor, run: Trace, parts: Sequence[LinearPart]) -> Readout:
+    name, (classes, width) = _name(parts), parts[0].weight.shape
+    start = f"The head is '{name}' ({classes} classes on {width} features)."
+    paths = [find_path(run, part.received, part.time) for part in parts]
+    found = [path for path in paths if path is not None]
+    if len(found) == len(parts) and len({path.tap for path in found}) == 1:
+        received = torch.cat([part.received for part in parts], dim=1)
+        given = torch.cat([path.given for path in found], dim=1)
+        ways = "; ".join(f"{path.start}{_steps(path)}" for path in found)
+        clip = ", at every place; negative scores become zero before their mean" if parts[0].clipped else ""
+        said = f"{start} It receives {ways}{clip}. {_checked(run, given, received)}"
+        readout = _of_paths(found, said)
+        if _reads(model, readout, example, received):
+            return readout
+    module = parts[0].module
+    if len(parts) > 1 or module is None:
+        where = "different layers, or layers without places" if len(parts) > 1 else "no layer with places"
+        raise ValueError(
+            f"the logits of {type(run.root).__name__} come from '{name}', reading {where}. "
+            "Pass the class weights and the layer yourself."
+        )
+    return Readout(Tap(name, module, "input"), "none", summary=f"{start} {_NO_PLACES}")
+
+
+def _name(parts: Sequence[LinearPart]) -> str:
+    return " + ".join(part.name for part in parts)
+
+
+def _of_paths(paths: Sequence[Path], summary: str) -> Readout:
+    first = paths[0]
+    prefixes = [path.num_prefix_tokens for path in paths if path.num_prefix_tokens is not None]
+    pooling = first.pooling if len({path.pooling for path in paths}) == 1 else "tokens"
+    return Readout(
+        first.tap,
+        pooling,
+        first.layout,
+        prefixes[0] if prefixes else None,
+        [path.branch for path in paths],
+        summary,
     )
 
 
-def _through(neck: Neck | None, reading: Reading, head: Call) -> Tensor:
-    """What the head receives if the reading is right."""
-    if neck is None:
-        return reading.vector
-    received: Tensor = neck(reading.vector.to(_weight_of(head.module)[0].dtype))
-    return received.detach().float()
+def _steps(path: Path) -> str:
+    neck = path.branch.neck
+    named = [type(step).__name__ for step in neck.steps if type(step).__name__ != "Filled"] if neck else []
+    return _NECK.format(", ".join(named)) if named else ""
+
+
+def _checked(run: Trace, given: Tensor, expected: Tensor) -> str:
+    error = difference(given, expected)
+    return f"Checked on {run.batch_size} image(s): largest relative difference {error:.0e}."

@@ -28,6 +28,10 @@ class DeViLNetwork(PrefixNetwork):
         depth: The number of its layers.
         heads: The number of attention heads.
         feedforward: The width of its feed-forward layers.
+        standardise: Standardise each channel by the moments that `set_moments` was given. The paper does not.
+        start: Add to the prefix a learned one that `begin_at` sets to real words. The paper does not.
+        opening_length: The number O of learned vectors that stand before every prefix, the same for all
+            rows, and that `begin_at` sets to real words. The paper has none.
 
     Raises:
         ValueError: If a size is not positive, or the width is no multiple of the heads.
@@ -49,12 +53,18 @@ class DeViLNetwork(PrefixNetwork):
         depth: int = 12,
         heads: int = 12,
         feedforward: int = 3072,
+        standardise: bool = False,
+        start: bool = False,
+        opening_length: int = 0,
     ) -> None:
         super().__init__(layers, language_width, tokens_per_row=1)
         self.prefix_length, self.width = prefix_length, width
         self.heads, self.feedforward = heads, feedforward
+        self.standardise = standardise
         _check_sizes(prefix_length, width, depth, heads, feedforward)
-        self.inputs = nn.ModuleDict({_key(layer): _LayerToken(d, width) for layer, d in layers.items()})
+        self.inputs = nn.ModuleDict(
+            {_key(layer): _LayerToken(d, width, standardise) for layer, d in layers.items()}
+        )
         self.queries = nn.Parameter(torch.empty(prefix_length, width))
         block = nn.TransformerEncoderLayer(
             width, heads, feedforward, 0.0, "gelu", 1e-12, batch_first=True, norm_first=True
@@ -62,6 +72,9 @@ class DeViLNetwork(PrefixNetwork):
         self.encoder = nn.TransformerEncoder(block, depth, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.output = nn.Linear(width, language_width)
+        self.start = nn.Parameter(torch.zeros(prefix_length, language_width)) if start else None
+        self.opening_length = opening_length
+        self.opening = nn.Parameter(torch.zeros(opening_length, language_width)) if opening_length else None
         self.reset_parameters()
 
     @property
@@ -75,6 +88,9 @@ class DeViLNetwork(PrefixNetwork):
             "depth": len(self.encoder.layers),
             "heads": self.heads,
             "feedforward": self.feedforward,
+            "standardise": self.standardise,
+            "start": self.start is not None,
+            "opening_length": self.opening_length,
         }
 
     def reset_parameters(self) -> None:
@@ -87,11 +103,40 @@ class DeViLNetwork(PrefixNetwork):
             elif isinstance(module, nn.MultiheadAttention):
                 nn.init.xavier_uniform_(module.in_proj_weight)  # the encoder's layers start as copies
 
+    @torch.no_grad()
+    def begin_at(self, words: Float[Tensor, "P E"], opening: Float[Tensor, "O E"] | None = None) -> None:
+        """Start at the embeddings of real words, with changes of their size: then the prefix is understood.
+
+        Raises:
+            ValueError: If the network was built without `start`, or without an opening that is given.
+        """
+        if self.start is None or (self.opening is None and opening is not None):
+            raise ValueError(
+                "this network has no such start to set; build it with start=True and its opening_length."
+            )
+        self.start.copy_(words)
+        if self.opening is not None and opening is not None:
+            self.opening.copy_(opening)
+        nn.init.normal_(self.output.weight, std=float(words.std()) / self.width**0.5)
+
+    @torch.no_grad()
+    def set_moments(self, layer: str, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
+        """Give a layer's channels their means and standard deviations; a constant channel is left out.
+
+        Raises:
+            ValueError: If the network was built without `standardise`.
+        """
+        if not self.standardise:
+            raise ValueError("this network does not standardise; build it with standardise=True.")
+        token: _LayerToken = self.inputs[_key(layer)]  # type: ignore[assignment]
+        token.mean.copy_(mean)
+        token.scale.copy_(torch.where(std > 1e-5 * std.max(), 1 / std, 0.0))
+
     def forward(
         self,
         tokens: Mapping[str, Float[Tensor, "R _ _"]],
         keep: Mapping[str, Bool[Tensor, "R _"]] | None = None,
-    ) -> Float[Tensor, "R P E"]:
+    ) -> Float[Tensor, "R _ E"]:
         """Map layer tokens to prefixes.
 
         Args:
@@ -105,7 +150,10 @@ class DeViLNetwork(PrefixNetwork):
         sequence = torch.cat([*read, queries], dim=1)
         out = self.encoder(sequence, src_key_padding_mask=_padding(tokens, keep, self.prefix_length))
         prefix: Tensor = self.output(self.norm(out[:, count:]))
-        return prefix
+        prefix = prefix if self.start is None else self.start + prefix
+        if self.opening is None:
+            return prefix
+        return torch.cat([self.opening.expand(len(prefix), -1, -1), prefix], dim=1)
 
 
 def _check_sizes(prefix_length: int, width: int, depth: int, heads: int, feedforward: int) -> None:
@@ -119,13 +167,21 @@ def _check_sizes(prefix_length: int, width: int, depth: int, heads: int, feedfor
 class _LayerToken(nn.Module):
     """One layer's way in: a projection, and the position embedding that says which layer it is."""
 
-    def __init__(self, width_in: int, width: int) -> None:
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width_in: int, width: int, standardise: bool) -> None:
         super().__init__()
+        self.standardise = standardise
+        if standardise:
+            self.register_buffer("mean", torch.zeros(width_in))
+            self.register_buffer("scale", torch.ones(width_in))
         self.projection = nn.Linear(width_in, width)
         self.position = nn.Parameter(torch.empty(width).normal_(std=0.1))
 
     def forward(self, x: Float[Tensor, "R S D"]) -> Float[Tensor, "R S W"]:
-        token: Tensor = self.projection(x) + self.position
+        given = (x - self.mean) * self.scale if self.standardise else x
+        token: Tensor = self.projection(given) + self.position
         return token
 
 

@@ -1,54 +1,31 @@
-"""One dry run of a classifier: what its modules received and gave, each reduced to a vector an image."""
+"""One dry run of a model: what its modules received and gave, each reduced to a vector an image."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.running import check_hookable, forward, unwrap
 from torchnle.taps import Tap, first_tensor
+from torchnle.translators.head_readings import Reading, is_batch, readings_of
 
-#: What models apply by function, without a module, between their last map and its mean.
-_POINTWISE = (nn.ReLU, nn.SiLU)
 #: Modules that change nothing in evaluation: no one looks for a layer there.
 _PASS_THROUGH = (nn.Identity, nn.modules.dropout._DropoutNd)
-#: The most tokens without place that may stand before the averaged ones.
-_MOST_PREFIX = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """One way to read an activation with places as one vector an image.
-
-    Args:
-        tap: Where the activation is read.
-        places: Their number, as "7x7" or "196".
-        layout: The order of the axes under this reading.
-        pooling: "mean" = over the places; "token" = the first token.
-        vector: The vectors, (N, D), float32.
-        num_prefix_tokens: How many tokens the mean leaves out in front; None where it is not known.
-        pointwise: The function applied before the mean, or None.
-    """
-
-    tap: Tap
-    places: str
-    layout: Literal["NCHW", "NHWC", "NLD"]
-    pooling: Literal["mean", "token"]
-    vector: Tensor
-    num_prefix_tokens: int | None = None
-    pointwise: type[nn.Module] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a module without children, of one vector an image to another.
+    """One call of a module, of one vector an image to another.
 
     Args:
         name: The module's dotted name.
@@ -56,7 +33,9 @@ class Call:
         shape: The shape of one image's input.
         received: The input as (N, D), float32: flattened, or for a linear layer the mean over its places.
         gave: The output in the same way.
-        readings: How many readings were taken before the module ran.
+        time: How much the trace had noted when the module began.
+        end: The same, when it ended.
+        clipped: Of a linear layer on places: the mean of the positive part of its output.
     """
 
     name: str
@@ -64,7 +43,31 @@ class Call:
     shape: tuple[int, ...]
     received: Tensor
     gave: Tensor
-    readings: int
+    time: int
+    end: int
+    clipped: Tensor | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether it received one vector an image."""
+        return self.received.shape[1] == prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """One call of a module with parameters that made one vector an image out of an activation with places.
+
+    Args:
+        tap: The module's input.
+        value: What it received.
+        gave: The vectors, (N, D).
+        end: As for `Call`.
+    """
+
+    tap: Tap
+    value: Tensor
+    gave: Tensor
+    end: int
 
 
 @dataclass
@@ -72,53 +75,137 @@ class Trace:
     """The calls and readings of one forward, in the order in which they happened.
 
     Args:
-        batch_size: The number of images.
-        calls: The calls.
-        readings: The readings.
+        root: The model.
+        images: The shape of the example.
+        readings: The readings, with the times at which they were taken.
+        calls: The calls of modules without children, and of linear layers.
+        outer: The calls of other modules.
+        pools: The calls that ended the places.
+        ends: The modules that made one vector of images: a tower in a larger model.
         runs: How often each module ran; only what ran once can be tapped.
-        logits: What the model returned, (N, classes).
+        answer: What the model returned, (N, classes) or (N, width).
     """
 
-    batch_size: int
+    root: nn.Module
+    images: torch.Size
+    readings: list[tuple[int, Reading]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
+    outer: list[Call] = field(default_factory=list)
+    pools: list[Pool] = field(default_factory=list)
+    ends: list[Pool] = field(default_factory=list)
     runs: Counter[nn.Module] = field(default_factory=Counter)
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    answer: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def latest_reading(self, vector: Tensor, before: Call) -> Reading | None:
-        """The latest reading before a call that equals a vector; outputs and plain means go first."""
-        once = (r for r in self.readings[: before.readings] if self.runs[r.tap.module] == 1)
+    @property
+    def batch_size(self) -> int:
+        """The number of images."""
+        return self.images[0]
+
+    @property
+    def time(self) -> int:
+        """How much has been noted so far."""
+        return len(self.readings) + len(self.calls) + len(self.outer) + len(self.pools) + len(self.ends)
+
+    @cached_property
+    def free_matrices(self) -> dict[str, Tensor]:
+        """Every matrix of the model that no linear layer multiplied with: the model may, by function."""
+        parts = self.root.named_modules()
+        used = {name for name, part in parts if isinstance(part, nn.Linear) and self.runs[part]}
+        held = (*self.root.named_parameters(), *self.root.named_buffers())
+        return {
+            name: value
+            for name, value in held
+            if value.ndim == 2 and value.is_floating_point() and name.rpartition(".")[0] not in used
+        }
+
+    def keep(
+        self,
+        tap: Tap,
+        value: Tensor,
+        received: Tensor | None,
+        gave: Tensor,
+        time: int,
+        clipped: Tensor | None,
+    ) -> None:
+        """Note one call that gave a vector an image, by what it made that of."""
+        leaf = is_linear(tap.module) or next(tap.module.children(), None) is None
+        if received is not None:
+            shape = tuple(value.shape[1:])
+            call = Call(tap.name, tap.module, shape, received, gave, time, self.time, clipped)
+            (self.calls if leaf else self.outer).append(call)
+        elif value.shape == self.images:
+            self.ends.append(Pool(tap, value, gave, self.time))
+        elif is_batch(value, self.batch_size) and next(tap.module.parameters(), None) is not None:
+            self.pools.append(Pool(tap, value.clone(), gave, self.time))
+
+    def latest_reading(self, vector: Tensor, before: int) -> Reading | None:
+        """The latest reading before a time that equals a vector; plain means and outputs go first."""
+        once = (r for time, r in self.readings if time < before and self.runs[r.tap.module] == 1)
         found = [reading for reading in once if self.close(reading.vector, vector)]
         if not found:
             return None
-        ranks = [(r.pointwise is None, r.tap.at == "output", place) for place, r in enumerate(found)]
+        ranks = [
+            (r.pooling != "flat", r.pointwise is None, r.plain, r.tap.at == "output", place)
+            for place, r in enumerate(found)
+        ]
         best = found[ranks.index(max(ranks))]
         same = [r for r in found if r.tap == best.tap and r.pointwise == best.pointwise]
         return min(same, key=lambda r: difference(r.vector, vector))
 
-    def producer(self, vector: Tensor, before: Call) -> Call | None:
-        """The latest call before another that made a vector out of a different vector."""
-        for call in reversed(self.calls[: self.calls.index(before)]):
-            single = call.received.shape[1] == prod(call.shape)
-            if single and self.close(call.gave, vector) and not self.close(call.received, vector):
-                return call
-        return None
+    def producers(self, vector: Tensor, before: int) -> Iterator[Call]:
+        """The calls before a time that made a vector out of another: latest first, those with parts last."""
+        for calls in (self.calls, self.outer):
+            for call in reversed(calls):
+                made = call.end <= before and call.single and self.close(call.gave, vector)
+                if made and not self.close(call.received, vector):
+                    yield call
+
+    def pools_of(self, vector: Tensor, before: int) -> Iterator[Pool]:
+        """The modules that made a vector out of places before a time, the innermost first."""
+        for pool in self.pools:
+            once = pool.end <= before and self.runs[pool.tap.module] == 1
+            if once and self.close(pool.gave, vector):
+                yield pool
+
+    def giver(self, vector: Tensor) -> Tap | None:
+        """The innermost module whose output is a vector, up to its length."""
+        unit = F.normalize(vector, dim=1)
+        taps = [(Tap(c.name, c.module), c.gave) for c in (*self.calls, *self.outer)]
+        taps += [(Tap(p.tap.name, p.tap.module), p.gave) for p in (*self.pools, *self.ends)]
+        same = (tap for tap, gave in taps if self.close(F.normalize(gave, dim=1), unit))
+        return next((tap for tap in same if self.runs[tap.module] == 1), None)
 
     def close(self, value: Tensor, expected: Tensor) -> bool:
-        """Whether two tensors agree to three quarters of the digits of the logits' dtype."""
+        """Whether two tensors agree to three quarters of the digits of the answer's dtype."""
         if value.shape != expected.shape:
             return False
-        return difference(value, expected) <= float(torch.finfo(self.logits.dtype).eps ** 0.75)
+        return difference(value, expected) <= float(torch.finfo(self.answer.dtype).eps ** 0.75)
+
+    def vectors(self, before: int, width: int) -> tuple[list[int], Float[Tensor, "M N D"]]:
+        """The M vectors of a width that were there before a time, latest first, and when they came."""
+        taken = [(time + 1, r.vector) for time, r in self.readings if self.runs[r.tap.module] == 1]
+        for calls in (self.calls, self.outer, self.pools, self.ends):
+            taken += [(call.end, call.gave) for call in calls]
+        fit = [pair for pair in taken if pair[0] <= before and pair[1].shape[1] == width]
+        fit.sort(key=lambda pair: pair[0], reverse=True)
+        stacked = (
+            torch.stack([vector for _, vector in fit]) if fit else torch.empty(0, self.batch_size, width)
+        )
+        return [time for time, _ in fit], stacked
 
 
-def trace(model: nn.Module, example: Tensor) -> Trace:
-    """Run a classifier once and keep the vectors that its head may have received.
+def trace(
+    model: Callable[..., Any], example: Tensor, answer: Callable[[Any, str], Tensor] | None = None
+) -> Trace:
+    """Run a model once and keep the vectors that its head may have received.
 
     Args:
-        model: The classifier.
+        model: The model, or a bound method of one.
         example: Images, (N, channels, height, width).
+        answer: Takes the answer out of what the model returns; None = its logits.
 
     Raises:
+        TypeError: If the model is a plain function.
         ValueError: If the model gives no logits of shape (N, classes).
         RuntimeError: If hooks cannot work on the model.
 
@@ -127,13 +214,17 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         >>> [call.name for call in trace(model, torch.ones(1, 3, 9, 9)).calls]
         ['2', '3']
     """
-    root, found = unwrap(model) or model, Trace(example.shape[0])
+    root = unwrap(model)
+    if root is None:
+        raise TypeError("the layers of a plain function cannot be traced. Pass the nn.Module itself.")
+    found = Trace(root, example.shape)
     check_hookable(root, root.modules())
     with ExitStack() as hooks, torch.no_grad():
         for name, module in root.named_modules():
             if name and not isinstance(module, _PASS_THROUGH):
                 _watch(found, name, module, hooks)
-        found.logits = _logits(forward(root, example), type(root).__name__)
+        output = forward(model, example)
+    found.answer = (answer or _logits)(output, type(root).__name__)
     return found
 
 
@@ -171,69 +262,48 @@ def _logits(output: Any, model_name: str) -> Tensor:
 def _watch(found: Trace, name: str, module: nn.Module, hooks: ExitStack) -> None:
     """Note what a module receives and gives for as long as `hooks` is open."""
     leaf = is_linear(module) or next(module.children(), None) is None
-    waiting: list[tuple[tuple[int, ...], Tensor | None, int]] = []
+    waiting: list[tuple[Tensor | None, Tensor | None, int]] = []
+
+    def note(value: Any, tap: Tap, plain: bool = True) -> None:
+        taken = readings_of(value, tap, found.batch_size)
+        found.readings += [(found.time, replace(reading, plain=plain)) for reading in taken]
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         value = first_tensor((*args, *kwargs.values()))
-        shape = () if value is None else tuple(value.shape[1:])
-        found.readings += _readings(value, Tap(name, module, "input"), found.batch_size)
-        waiting.append((shape, _as_vector(value, module, found.batch_size), len(found.readings)))
+        if leaf:
+            note(value, Tap(name, module, "input"))
+        waiting.append((value, _as_vector(value, module, found.batch_size), found.time))
 
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         found.runs[module] += 1
-        if leaf:
-            shape, received, count = waiting.pop()
-            gave = _as_vector(output, module, found.batch_size)
-            if received is not None and gave is not None:
-                found.calls.append(Call(name, module, shape, received, gave, count))
-        found.readings += _readings(output, Tap(name, module), found.batch_size)
+        value, received, time = waiting.pop()
+        first = first_tensor(output)
+        gave = _as_vector(first, module, found.batch_size)
+        if value is not None and gave is not None:
+            found.keep(Tap(name, module, "input"), value, received, gave, time, _clipped(output, module))
+        note(first, Tap(name, module), plain=first is output)
 
-    if leaf:
-        hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+    hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
     hooks.callback(module.register_forward_hook(after).remove)
 
 
-def _is_batch(value: Any, batch_size: int) -> bool:
-    if not isinstance(value, Tensor) or value.ndim not in (2, 3, 4):
-        return False
-    return value.is_floating_point() and value.shape[0] == batch_size
-
-
 def _as_vector(value: Any, module: nn.Module, batch_size: int) -> Tensor | None:
-    return _vector_of(value, module) if _is_batch(value, batch_size) else None
+    return _vector_of(value, module) if is_batch(value, batch_size) else None
 
 
 def _vector_of(value: Tensor, module: nn.Module) -> Tensor | None:
     if is_linear(module):
-        channels = 1 if isinstance(module, nn.Conv2d) else -1
-        return (
-            value.float().movedim(channels, 1).flatten(2).mean(2) if value.ndim > 2 else value.float().clone()
-        )
+        return _over_places(value.float(), module).mean(2) if value.ndim > 2 else value.float().clone()
     single = max(value.shape[1:]) == prod(value.shape[1:])
     return value.float().flatten(1).clone() if single else None
 
 
-def _readings(value: Any, tap: Tap, batch_size: int) -> Iterator[Reading]:
-    if not _is_batch(value, batch_size):
-        return
-    if value.ndim == 4:
-        yield from _map_readings(value.float(), tap)
-    elif value.ndim == 3 and value.shape[1] > 1:
-        yield from _token_readings(value.float(), tap)
+def _over_places(value: Tensor, module: nn.Module) -> Tensor:
+    """(N, channels, places)."""
+    return value.movedim(1 if isinstance(module, nn.Conv2d) else -1, 1).flatten(2)
 
 
-def _map_readings(value: Tensor, tap: Tap) -> Iterator[Reading]:
-    _, first, middle, last = value.shape
-    for pointwise in (None, *_POINTWISE):
-        shown = value if pointwise is None else pointwise()(value)
-        if middle * last > 1:
-            yield Reading(tap, f"{middle}x{last}", "NCHW", "mean", shown.mean((2, 3)), 0, pointwise)
-        if first * middle > 1:
-            yield Reading(tap, f"{first}x{middle}", "NHWC", "mean", shown.mean((1, 2)), 0, pointwise)
-
-
-def _token_readings(value: Tensor, tap: Tap) -> Iterator[Reading]:
-    count = value.shape[1]
-    yield Reading(tap, str(count), "NLD", "token", value[:, 0].clone())
-    for prefix in range(min(_MOST_PREFIX, count - 2) + 1):
-        yield Reading(tap, str(count - prefix), "NLD", "mean", value[:, prefix:].mean(1), prefix)
+def _clipped(output: Any, module: nn.Module) -> Tensor | None:
+    if not is_linear(module) or not isinstance(output, Tensor) or output.ndim < 3:
+        return None
+    return _over_places(output.float(), module).relu().mean(2)

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 _FRONT_MATTER = ("license", "tags", "datasets", "language")
 _TAGS = ("torchnle", "interpretability", "explainability", "computer-vision")
 _LONGEST = 200
+_KINDS = {
+    "log_prob": "log-probabilities in nats",
+    "cosine": "cosine similarities",
+    "projection": "projections on the texts' directions",
+}
 
 _BODY = """\
 # {title}
@@ -41,7 +46,7 @@ def model_card(translator: Translator) -> str:
     body = _BODY.format(
         title=facts.pop("title", translator.name),
         cls=type(translator).__name__,
-        kind="log-probabilities in nats" if translator.score_kind == "log_prob" else "cosine similarities",
+        kind=_KINDS[translator.score_kind],
         models=", ".join(f"`{model}`" for model in translator.base_models) or "none",
     )
     sections = [body, _table("Configuration", translator.config)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys, class_path, find_class
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.types import ScoreKind
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 
@@ -47,7 +48,7 @@ class PrefixTranslator(Translator):
         ValueError: If `max_new_tokens` is not positive.
     """
 
-    score_kind: ClassVar[Literal["log_prob", "cosine"]] = "log_prob"
+    score_kind: ClassVar[ScoreKind] = "log_prob"
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class PrefixTranslator(Translator):
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={max_new_tokens}; pass a positive number.")
         self.network, self.language_model = network, language_model
+        self.layers = tuple(network.layers)
         self.prompt, self.stop, self.max_new_tokens, self.backbone = prompt, stop, max_new_tokens, backbone
         self.to(language_model.device)
 
@@ -196,7 +198,7 @@ class PrefixTranslator(Translator):
             TypeError: If `texts` is a single string.
             ValueError: As `describe`, or if there are no texts or one is blank.
         """
-        texts = check_texts(texts)
+        texts = self.follow(texts)
         language_model, prompt = self.language_model, self.prompt
         with _evaluating(self):
             parts = [
@@ -211,6 +213,11 @@ class PrefixTranslator(Translator):
             ]
         scores = torch.cat(parts)
         return scores - scoring.prior(language_model, texts, prompt=prompt) if prior else scores
+
+    def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
+        """The number of each text's tokens; see `score`."""
+        ids = self.language_model.tokenize(check_texts(texts))
+        return torch.tensor([float(len(tokens)) for tokens in ids], device=self.device)
 
     @torch.no_grad()
     def top_texts(
@@ -230,7 +237,7 @@ class PrefixTranslator(Translator):
             TypeError: If `texts` is a single string.
             ValueError: As `score`, or if `k` is not positive.
         """
-        lm, texts = self.language_model, check_texts(texts)
+        lm, texts = self.language_model, self.follow(texts)
         return search.top_texts(
             lm,
             self._all_prefixes(features, joint, internal_batch_size),
@@ -258,6 +265,7 @@ class PrefixTranslator(Translator):
             TranslatorMismatchError: If a layer fits no input of the network.
             ValueError: As `score`, or if `k` is not positive.
         """
+        (text,) = self.follow([text])
         found = search.top_rows(
             self.language_model,
             self._all_prefixes(features, joint, internal_batch_size),
@@ -271,6 +279,16 @@ class PrefixTranslator(Translator):
         return replace(
             found, scores=found.scores - scoring.prior(self.language_model, [text], prompt=self.prompt)
         )
+
+    def follow(self, texts: Sequence[str]) -> list[str]:
+        """The texts as they follow the prompt, if there is one: after a space, as words follow words.
+
+        Raises:
+            TypeError: If `texts` is a single string.
+            ValueError: If there are no texts or one is blank.
+        """
+        spaced = bool(self.prompt) and not self.prompt[-1].isspace()
+        return [f" {text.lstrip()}" if spaced else text for text in check_texts(texts)]
 
     def _all_prefixes(
         self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None

@@ -43,6 +43,16 @@ class RidgeMap(nn.Module):
         self.register_buffer("weight", torch.zeros(out_width, in_width))
         self.register_buffer("bias", torch.zeros(out_width))
 
+    @property
+    def center(self) -> Float[Tensor, "k"]:
+        """The mean of the targets, which a feature of all means is mapped to."""
+        return self.bias
+
+    @property
+    def config(self) -> dict[str, float]:
+        """What the constructor takes, but for the width of the text space."""
+        return {"in_width": len(self.mean)}
+
     def forward(self, features: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows k"]:
         """Standardise each channel and map."""
         standardised = (features.to(self.weight.dtype) - self.mean) * self.scale

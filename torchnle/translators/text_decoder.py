@@ -22,31 +22,38 @@ from torchnle.language.decoding import Decoded
 from torchnle.language.model import LanguageModel
 from torchnle.translators import configuration, serialization
 
-#: What follows the prefix by default; the text comes after it, and a line break ends the text.
-PROMPT, STOP = "\nThis is", "\n"
+#: The shipped decoder: speaks all-MiniLM-L6-v2's space through SmolLM2-135M.
+DECODER = "decoder-minilm-smollm2"
+#: The frame: what comes before and after the sentence's vectors by default, and what ends a text. A language
+#: model that sees "Again: X" and then "Again:" says X, so that the vectors only need to be read as words.
+OPENING, PROMPT, STOP = "Again:", "\nAgain:", "\n"
 
 
 class PrefixFromSentence(nn.Module):
-    """A two-layer residual network from a standardised sentence embedding to P prefix vectors.
+    """A two-layer residual network from a standardised sentence embedding to prefix vectors.
 
-    The prefix starts at the embeddings of real words, to which the network adds: a prefix that starts at
-    random is not understood by the language model for hundreds of steps.
+    The prefix is an opening, the same for every sentence, and P vectors that are the sentence's own. Both
+    start at the embeddings of real words, to which the network adds: a prefix that starts at random is not
+    understood by the language model for hundreds of steps.
 
     Args:
         width: The width k of the sentence embedding.
         lm_width: The width E of the language model's embeddings.
-        prefix_length: The number P of prefix vectors.
+        opening_length: The number O of vectors of the opening.
+        prefix_length: The number P of the sentence's own vectors.
         hidden: The width of the hidden layers.
 
     Example:
-        >>> PrefixFromSentence(4, 8, prefix_length=2, hidden=16)(torch.randn(3, 4)).shape
-        torch.Size([3, 2, 8])
+        >>> PrefixFromSentence(4, 8, opening_length=1, prefix_length=2, hidden=16)(torch.randn(3, 4)).shape
+        torch.Size([3, 3, 8])
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: int, lm_width: int, *, prefix_length: int = 6, hidden: int = 1024) -> None:
+    def __init__(
+        self, width: int, lm_width: int, *, opening_length: int = 2, prefix_length: int = 8, hidden: int = 960
+    ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
@@ -54,19 +61,30 @@ class PrefixFromSentence(nn.Module):
         self.deepen = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU())
         self.norm = nn.LayerNorm(hidden)
         self.leave = nn.Linear(hidden, prefix_length * lm_width)
+        self.opening = nn.Parameter(torch.zeros(opening_length, lm_width))
         self.start = nn.Parameter(torch.zeros(prefix_length, lm_width))
 
-    def begin_at(self, words: Float[Tensor, "P E"], embeddings: Float[Tensor, "texts k"]) -> None:
-        """Set the start: word embeddings for the prefix, the corpus's moments for the standardisation."""
-        with torch.no_grad():
-            self.start.copy_(words)
-            self.mean.copy_(embeddings.mean(dim=0))
-            self.std.copy_(embeddings.std(dim=0))
-            self.leave.weight.normal_(std=float(words.std()) / self.leave.in_features**0.5)
-            self.leave.bias.zero_()
+    @torch.no_grad()
+    def begin_at(
+        self,
+        opening: Float[Tensor, "O E"],
+        words: Float[Tensor, "P E"],
+        embeddings: Float[Tensor, "texts k"],
+    ) -> None:
+        """Set where training starts: the embeddings of words, and the corpus's moments."""
+        self.opening.copy_(opening)
+        self.start.copy_(words)
+        self.mean.copy_(embeddings.mean(dim=0))
+        self.std.copy_(embeddings.std(dim=0))
+        self.leave.weight.normal_(std=float(words.std()) / self.leave.in_features**0.5)
+        self.leave.bias.zero_()
 
-    def forward(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R P E"]:
+    def forward(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R O+P E"]:
         """Map to prefixes; `noise` adds Gaussian noise of up to so many standard deviations."""
+        return torch.cat([self.opening.expand(len(embeddings), -1, -1), self.words(embeddings, noise)], dim=1)
+
+    def words(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R P E"]:
+        """The sentences' own vectors, without the opening."""
         standardised = (embeddings.to(self.mean.dtype) - self.mean) / self.std
         if noise:
             size = noise * torch.rand(len(standardised), 1, device=standardised.device)
@@ -87,9 +105,10 @@ class TextDecoder(nn.Module):
         prompt: What follows the prefix.
         stop: What ends a text.
         max_new_tokens: The most tokens of a text.
+        reference: The string that `from_pretrained` would find it by; a translator's config keeps it.
 
     Example:
-        >>> decoder = TextDecoder.from_pretrained("decoder-minilm-smollm2")  # doctest: +SKIP
+        >>> decoder = TextDecoder.from_pretrained()  # doctest: +SKIP
         >>> decoder.decode(encoder.encode(["a hen on grass"])).texts  # doctest: +SKIP
         ['a hen on grass']
     """
@@ -103,6 +122,7 @@ class TextDecoder(nn.Module):
         prompt: str = PROMPT,
         stop: str = STOP,
         max_new_tokens: int = 24,
+        reference: str = "",
     ) -> None:
         super().__init__()
         self.network = network
@@ -110,6 +130,7 @@ class TextDecoder(nn.Module):
         self.encoder = encoder
         self.prompt, self.stop = prompt, stop
         self.max_new_tokens = max_new_tokens
+        self.reference = reference
         self.card: dict[str, Any] = {}
 
     @property
@@ -141,8 +162,35 @@ class TextDecoder(nn.Module):
             max_new_tokens=self.max_new_tokens,
             internal_batch_size=internal_batch_size,
         )
-        texts = [text.strip() for text in decoded.texts]
-        return Decoded(texts, decoded.ids, decoded.log_probs)
+        return _stripped(decoded)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        embeddings: Float[Tensor, "R k"],
+        n: int,
+        *,
+        temperature: float = 0.7,
+        seed: int = 0,
+        internal_batch_size: int | None = None,
+    ) -> Decoded:
+        """Say every embedding in `n` ways, by nucleus sampling: R * n texts, those of a row together.
+
+        Raises:
+            ValueError: As `decode`; if `n` or `temperature` is not positive.
+        """
+        drawn = decoding.sample(
+            self.language_model,
+            self.prefixes(embeddings),
+            n,
+            temperature=temperature,
+            generator=torch.Generator().manual_seed(seed),
+            prompt=self.prompt,
+            stop=self.stop,
+            max_new_tokens=self.max_new_tokens,
+            internal_batch_size=internal_batch_size,
+        )
+        return _stripped(drawn)
 
     def log_prob(
         self,
@@ -163,7 +211,7 @@ class TextDecoder(nn.Module):
         )
         return scores - scoring.prior(self.language_model, spaced, prompt=self.prompt) if prior else scores
 
-    def prefixes(self, embeddings: Float[Tensor, "R k"]) -> Float[Tensor, "R P E"]:
+    def prefixes(self, embeddings: Float[Tensor, "R k"]) -> Float[Tensor, "R O+P E"]:
         """The prefixes of embeddings brought to unit length.
 
         Raises:
@@ -181,9 +229,11 @@ class TextDecoder(nn.Module):
     def config(self) -> dict[str, Any]:
         """What `from_config` takes."""
         length, lm_width = self.network.start.shape
+        opening_length = len(self.network.opening)
         return {
             "width": self.width,
             "lm_width": lm_width,
+            "opening_length": opening_length,
             "prefix_length": length,
             "hidden": self.network.enter.out_features,
             "language_model": self.language_model.reference,
@@ -205,6 +255,7 @@ class TextDecoder(nn.Module):
         *,
         width: int,
         lm_width: int,
+        opening_length: int,
         prefix_length: int,
         hidden: int,
         language_model: str,
@@ -213,7 +264,9 @@ class TextDecoder(nn.Module):
         stop: str,
         max_new_tokens: int,
     ) -> Self:
-        network = PrefixFromSentence(width, lm_width, prefix_length=prefix_length, hidden=hidden)
+        network = PrefixFromSentence(
+            width, lm_width, opening_length=opening_length, prefix_length=prefix_length, hidden=hidden
+        )
         model = LanguageModel.from_pretrained(language_model)
         return cls(network, model, encoder=encoder, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens)
 
@@ -224,8 +277,11 @@ class TextDecoder(nn.Module):
         return serialization.write(Path(folder), saved, _card(self))
 
     @classmethod
-    def from_pretrained(cls, reference: str | Path) -> Self:
+    def from_pretrained(cls, reference: str | Path = DECODER) -> Self:
         """Load a decoder, in evaluation mode and float32.
+
+        Args:
+            reference: The name of a shipped decoder, a local folder, a Hub id, or a "pypi:" wheel.
 
         Raises:
             FileNotFoundError: If it cannot be found.
@@ -236,7 +292,12 @@ class TextDecoder(nn.Module):
         decoder = configuration.find_class(saved.translator, cls).from_config(saved.config)
         serialization.load_tensors(decoder, saved.tensors, folder)
         decoder.card = saved.card
+        decoder.reference = str(reference)
         return decoder.float().eval()
+
+
+def _stripped(decoded: Decoded) -> Decoded:
+    return Decoded([text.strip() for text in decoded.texts], decoded.ids, decoded.log_probs)
 
 
 def _card(decoder: TextDecoder) -> str:

@@ -11,11 +11,14 @@ import torch
 from torch import nn
 
 from torchnle import backbones
+from torchnle.evaluation.architectures.bare import takes
 from torchnle.evaluation.architectures.paper import PAPER
 from torchnle.evaluation.architectures.vision_language import VISION_LANGUAGE, build_tower
 
 #: Inputs of more pixels a side than that take minutes on one thread.
 _LARGE = 320
+#: The side that models of larger inputs are given where they take it.
+_USUAL = 224
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,24 @@ class Case:
     def make(self) -> tuple[nn.Module, int]:
         """The model with random weights, and the side of its input."""
         if self.build is not None:
-            return self.build(), self.size or 224
-        backbone = backbones.load(self.name, pretrained=False, **dict(self.options))
-        return backbone.model, self.size or backbone.preprocess.size
+            return self.build(), self.size or _USUAL
+        backbone = self._load()
+        size = self.size or backbone.preprocess.size
+        smaller = self.size is None and size > _LARGE and takes(backbone.model, (_USUAL, _USUAL))
+        return backbone.model, _USUAL if smaller else size
 
     @cached_property
     def parameters(self) -> int:
         """The number of parameters, counted without memory for them; 0 where a builder needs real numbers."""
         try:
             with torch.device("meta"):
-                return sum(p.numel() for p in self.make()[0].parameters())
+                model = self._load().model if self.build is None else self.build()
+                return sum(p.numel() for p in model.parameters())
         except NotImplementedError:
             return 0
+
+    def _load(self) -> backbones.Backbone:
+        return backbones.load(self.name, pretrained=False, **dict(self.options))
 
 
 def cases(*, every_member: bool = False) -> Iterator[Case]:
@@ -89,7 +98,6 @@ def sample() -> Iterator[Case]:
         "test_convnext",
         "test_nfnet",
         "levit_128s",
-        "cait_xxs24_224",
     ):
         yield Case(f"timm:{name}", "timm families")
     for kind in ("vit", "deit", "dinov2_with_registers", "clip_vision_model"):

@@ -12,28 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from torchnle.attr import LanguageAttribution, TextScore
+from torchnle.evaluation.architectures.bare import FAILURES, sentence, takes
 from torchnle.evaluation.architectures.texts import SeededTexts
 from torchnle.features import Features
 from torchnle.layouts import Hints, hints_for
-from torchnle.running import evaluating
+from torchnle.places import find_order, locate, seeded_pair
+from torchnle.reading import Reading, read
+from torchnle.running import forward
 from torchnle.suggest import SuggestedLayer, suggest_layers
-from torchnle.taps import record, resolve
-from torchnle.translators.classifier_head import find_head
+from torchnle.taps import first_tensor, record, resolve
+from torchnle.translators.classifier_head import find_head, find_readout
 
-#: What other people's models raise.
-FAILURES = (
-    RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ImportError, OSError,
-    MemoryError,
-)  # fmt: skip
 #: Sizes (height, width) that models are rarely given: not square, large, odd.
 UNUSUAL = ((192, 256), (384, 384), (225, 225))
 #: Models with more parameters are given the first unusual size only, for time.
 MANY = 60_000_000
-#: Places are in order if hardly more of a quarter's change lies in the best quarter than in the right one.
-SCATTER = 0.5
 TEXTS = ("a dog", "grass", "a red door")
 #: A batch and its images one by one may differ by this, relative to the largest feature.
 TOLERANCE = 1e-4
+#: Logits that are made again of a head and its features, relative to the largest logit.
+HEAD_TOLERANCE = 1e-3
 
 
 @dataclass
@@ -47,8 +45,9 @@ class Examination:
         difference: The largest relative difference between a batch and one image alone, over layers.
         located: Of the change in a layer's features when the input's top right quarter changes, the part that
             lies in the top right quarter of its grid (a quarter if the grid meant nothing), by layer.
+        order: The argument that puts the places in the order of the image; "" where they are.
         sizes: Unusual input sizes: "works", or why the model does not take them.
-        head: What `find_head` says of the classifier's head.
+        head: The classifier's head and how it is read, of an encoder how its features are; or why not.
         problems: Sentences; none where everything works.
     """
 
@@ -57,6 +56,7 @@ class Examination:
     layers: list[SuggestedLayer] = field(default_factory=list)
     difference: float = 0.0
     located: list[float] = field(default_factory=list)
+    order: str = ""
     sizes: dict[str, str] = field(default_factory=dict)
     head: str = ""
     problems: list[str] = field(default_factory=list)
@@ -85,9 +85,10 @@ def examine(model: nn.Module, size: int, *, unusual: Sequence[tuple[int, int]] =
     pair = seeded_pair((size, size))
     try:
         found.layers = suggest_layers(model, pair[:1])
-        found.problems += _read(model, found, pair)
-        found.problems += _speak(model, found.layers, pair[:1])
-        found.head = _head(model, pair if found.parameters <= MANY else pair[:1])
+        reading = _order(model, found)
+        found.problems += _read(model, found, pair, reading)
+        found.problems += _speak(model, found.layers, pair[:1], reading)
+        found.problems += _head(model, found, pair if found.parameters <= MANY else pair[:1])
         tried = unusual if found.parameters <= MANY else unusual[:1]
         found.problems += _other_sizes(model, found, tried)
     except FAILURES as error:
@@ -116,24 +117,6 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
         norm.momentum = momentum
 
 
-def seeded_pair(size: tuple[int, int]) -> Tensor:
-    """Two seeded images that differ in their top right quarter only: (2, 3, height, width).
-
-    Example:
-        >>> first, second = seeded_pair((4, 4))
-        >>> (first != second)[0].int().tolist()
-        [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
-    """
-    generator = torch.Generator().manual_seed(0)
-    height, width = size
-    first = torch.randn(3, height, width, generator=generator)
-    second = first.clone()
-    second[:, : height // 2, width // 2 :] = torch.randn(
-        3, height // 2, width - width // 2, generator=generator
-    )
-    return torch.stack([first, second])
-
-
 def fingerprint(model: nn.Module) -> dict[str, int]:
     """Everything of a model that must be found again: every tensor's bits, every flag, every hook."""
     marks = {name: _bits(tensor) for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
@@ -144,11 +127,6 @@ def fingerprint(model: nn.Module) -> dict[str, int]:
     for name, parameter in model.named_parameters():
         marks[f"{name} (gradient)"] = 2 * parameter.requires_grad + (parameter.grad is not None)
     return marks
-
-
-def sentence(error: BaseException) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _bits(tensor: Tensor) -> int:
@@ -162,11 +140,18 @@ def _changes(before: dict[str, int], after: dict[str, int]) -> Iterator[str]:
         yield f"the model was changed: {', '.join(changed[:4])} ({len(changed)} in all)."
 
 
-def _read(model: nn.Module, found: Examination, pair: Tensor) -> Iterator[str]:
+def _order(model: nn.Module, found: Examination) -> Reading | None:
+    """How to read the layers so that their places are in the order of the image."""
+    select = find_order(model, [layer.name for layer in found.layers], (found.size, found.size))
+    found.order = "" if select is None else f"select={select}"
+    return None if select is None else Reading(select=select)
+
+
+def _read(model: nn.Module, found: Examination, pair: Tensor, reading: Reading | None) -> Iterator[str]:
     """Read a batch and one image alone, and compare with each other and with what was suggested."""
-    lang = LanguageAttribution(model, [layer.name for layer in found.layers], SeededTexts(TEXTS))
+    taps = resolve(model, [layer.name for layer in found.layers])
     with torch.no_grad():
-        both, alone = lang.by_layer.read(pair), lang.by_layer.read(pair[:1])
+        both, alone = read(model, taps, pair, None, reading), read(model, taps, pair[:1], None, reading)
     for layer, features, single in zip(found.layers, both, alone, strict=True):
         shape = (2, layer.grid[0] * layer.grid[1], layer.width)
         dropped = 0 if features.extra is None else features.extra.shape[1]
@@ -175,14 +160,7 @@ def _read(model: nn.Module, found: Examination, pair: Tensor) -> Iterator[str]:
             yield f"'{layer.name}' was read as {given}, but suggested as {layer}."
         difference = _relative(features.tokens[:1], single.tokens)
         found.difference = max(found.difference, difference)
-        located, concentrated = _located(features)
-        found.located.append(round(located, 3))
-        if concentrated - located > SCATTER:
-            yield (
-                f"'{layer.name}' has its places in another order: of what a quarter of the input changes, "
-                f"{concentrated:.0%} lies in a quarter of the places, but {located:.0%} in the right one. "
-                "Pass select=, a function that puts them in the order of the image."
-            )
+        found.located.append(round(locate(features).right, 3))
         if difference > TOLERANCE:
             yield f"'{layer.name}' differs by {difference:.0e} between a batch and one image alone."
 
@@ -192,29 +170,16 @@ def _relative(given: Tensor, expected: Tensor) -> float:
     return float((given - expected).abs().max() / scale)
 
 
-def _located(features: Features) -> tuple[float, float]:
-    """The part of the change between two images in the grid's top right quarter, and in any quarter."""
-    rows, columns = features.grid or (1, 1)
-    energy = (features.tokens[1] - features.tokens[0]).square().sum(-1).view(rows, columns)
-    weight = _overlap(rows)[:, None] * _overlap(columns).flip(0)[None]
-    total = energy.sum().clamp(min=torch.finfo(energy.dtype).tiny)
-    most = energy.flatten().sort(descending=True).values[: -(-energy.numel() // 4)]
-    return float((energy * weight).sum() / total), float(most.sum() / total)
-
-
-def _overlap(count: int) -> Tensor:
-    """How much of each of `count` equal cells lies in the first half."""
-    return (count / 2 - torch.arange(count)).clamp(0, 1)
-
-
-def _speak(model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor) -> Iterator[str]:
+def _speak(
+    model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor, reading: Reading | None
+) -> Iterator[str]:
     """Describe the whole, a place and all places; attribute and score a text."""
     names = [layer.name for layer in layers]
-    lang = LanguageAttribution(model, names, SeededTexts(TEXTS))
+    lang = LanguageAttribution(model, names, SeededTexts(TEXTS), reading=reading)
     whole, place = lang.describe(image), lang.describe(image, where=(0, -1))
     cells, heat = lang.describe(image, where="all"), lang.attribute(image, target=TEXTS[0])
     with torch.no_grad():
-        scores = TextScore(model, names[-1], lang.translator, TEXTS)(image)
+        scores = TextScore(model, names[-1], lang.translator, TEXTS, reading=reading)(image)
     for layer, one, corner, grid, laid in zip(layers, whole, place, cells, heat, strict=True):
         if grid[0].grid != layer.grid or corner[0].location != (0, layer.grid[1] - 1):
             yield f"'{layer.name}' was described on {grid[0].grid} and at {corner[0].location}."
@@ -236,7 +201,7 @@ def _other_sizes(model: nn.Module, found: Examination, sizes: Iterable[tuple[int
                 given = record(model, taps, image)
         except FAILURES as error:
             found.sizes[label] = f"not taken by the model: {sentence(error)}"
-            if not _refuses(model, image):
+            if takes(model, size):
                 yield f"inputs of {label}: {sentence(error)}"
             continue
         outcomes = [
@@ -278,19 +243,34 @@ def _same_stride(
     )
 
 
-def _refuses(model: nn.Module, image: Tensor) -> bool:
-    """Whether the bare model fails on an input."""
+def _head(model: nn.Module, found: Examination, images: Tensor) -> Iterator[str]:
+    """Find the head and make the logits again; of an encoder, how its features are made; or say why not."""
     try:
-        with evaluating(model), torch.no_grad():
-            model(image)
-    except FAILURES:
-        return True
-    return False
-
-
-def _head(model: nn.Module, pair: Tensor) -> str:
-    try:
-        head = find_head(model, pair)
+        head = find_head(model, images)
     except FAILURES as error:
-        return sentence(error)
-    return f"{head.head_name}, {head.pooling} of {head.tap.name}"
+        found.head = _encoder(model, images) or sentence(error)
+        return
+    found.head = f"{head.head_name}, {head.pooling} of {head.tap.name}"
+    reading = Reading(layout=head.layout, num_prefix_tokens=head.num_prefix_tokens)
+    with torch.no_grad():
+        (features,) = read(model, [head.tap], images, None, reading)
+        given, output = head.logits(features), forward(model, images)
+    logits = first_tensor(getattr(output, "logits", output))
+    if logits is None or _relative(given, logits) > HEAD_TOLERANCE:
+        yield f"the head that was found ({found.head}) gives other logits than the model."
+
+
+def _encoder(model: nn.Module, images: Tensor) -> str:
+    """How a model without a class head makes its features; "" if it gives none, or by an unknown way."""
+    try:
+        readout = find_readout(model, images, _vector)
+    except FAILURES:
+        return ""
+    return f"(features), {readout.pooling} of {readout.tap.name}"
+
+
+def _vector(output: Any, model_name: str) -> Tensor:
+    vector = first_tensor(getattr(output, "pooler_output", output))
+    if vector is None or vector.ndim != 2:
+        raise ValueError(f"{model_name} gives no vector an image.")
+    return vector

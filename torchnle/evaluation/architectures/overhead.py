@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from torchnle import backbones
-from torchnle.evaluation.architectures.report import setting
+from torchnle.evaluation.record import setting
 from torchnle.reading import read
 from torchnle.suggest import suggest_layers
 from torchnle.taps import resolve
@@ -28,7 +28,7 @@ FAMILIES = (
 
 
 def measure_overhead(
-    output: Path, names: Sequence[str] = FAMILIES, *, rounds: int = 15, images: int = 4
+    output: Path, names: Sequence[str] = FAMILIES, *, rounds: int = 25, images: int = 4
 ) -> dict[str, Any]:
     """Time the bare forward and the read one in turn, and write the ratios down.
 

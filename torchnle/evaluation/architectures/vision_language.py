@@ -22,7 +22,7 @@ _TEXT: dict[str, Any] = {
     "pad_token_id": 0,
 }
 #: Model type -> the side of the tower's input.
-VISION_LANGUAGE = {"llava": 336, "paligemma": 224, "smolvlm": 224, "idefics3": 224, "internvl": 448}
+VISION_LANGUAGE = {"llava": 336, "paligemma": 224, "smolvlm": 224, "idefics3": 224, "internvl": 224}
 
 
 def build_tower(kind: str) -> tuple[Callable[[], nn.Module], int]:

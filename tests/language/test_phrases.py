@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchnle.data.phrases import (
+from torchnle.language.phrases import (
     corpus,
     head_noun,
     is_plural,

@@ -1,0 +1,68 @@
+"""What is shipped in the package: small, with a card, and as good as its card says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import torchnle
+from torchnle import LanguageAttribution, backbones, images
+from torchnle.evaluation.photographs import find_photographs, measure
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.metrics.text_decoder import decoding_quality
+from torchnle.translators.text_decoder import DECODER, TextDecoder
+
+SHIPPED = Path(torchnle.__file__).parent / "translators" / "shipped"
+ALIGNED = "aligned-efficientnet-lite0-scenes"
+TEXTS = ["a hen on grass", "a red fire engine", "a teapot and a spoon", "a small dog", "a castle", "an owl"]
+
+
+@pytest.mark.parametrize(("name", "most"), [(DECODER, 12e6), (ALIGNED, 4e6)])
+def test_it_is_small_and_says_where_it_comes_from(name, most):
+    folder = SHIPPED / name
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= most
+    card = json.loads((folder / "config.json").read_text())["card"]
+    assert {"license", "data", "recipe", "training time", "cannot"} <= set(card)
+    assert "seed" in card["recipe"]
+    assert card["data"][:60] in (folder / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return TextDecoder.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return backbones.load()
+
+
+@pytest.mark.real
+def test_the_decoder_says_what_it_is_given(decoder):
+    (row,) = decoding_quality(decoder, TextEncoder.from_pretrained(), TEXTS, noises=(0.0,))["by_noise"]
+    assert row["cosine"] >= 0.85
+    assert row["head_noun"] >= 0.8
+
+
+@pytest.mark.real
+def test_photographs_are_named_from_class_names_alone(decoder, backbone):
+    lang = LanguageAttribution.fit(backbone.model, class_names=backbone.class_names, decoder=decoder)
+    found = measure(lang, backbone.preprocess)
+    assert found["named"] >= 5, found
+
+
+@pytest.mark.real
+def test_the_shipped_map_speaks_at_every_layer_and_saves_the_same(backbone, tmp_path):
+    lang = LanguageAttribution.from_pretrained(backbone.model, ALIGNED)
+    x = backbone.preprocess(images.open_image(find_photographs()["chelsea"]))[None]
+    said = lang.describe(x)
+    assert [d[0].layer for d in said] == ["_blocks.4", "_blocks.10", "_avg_pooling:input"]
+    assert all(d[0].text for d in said)
+    maps = lang.saliency(x, ["a cat", "a hammer"])
+    assert [m.shape for m in maps] == [(1, 2, 224, 224)] * 3
+    lang.translator.save_pretrained(tmp_path / "again")
+    again = LanguageAttribution.from_pretrained(backbone.model, str(tmp_path / "again"))
+    torch.testing.assert_close(again.saliency(x, ["a cat", "a hammer"]), maps)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from letter_encoder import LetterEncoder
+from tiny_translators import LAYERS, WIDTH, features, saved_language_model, tiny_language_model
+
+from torchnle.translators.aligned_start import AlignedStart
+from torchnle.translators.alignment import AlignedTranslator
+from torchnle.translators.base import Translator
+from torchnle.translators.class_mixture import ClassMixture
+from torchnle.translators.prefix import PrefixTranslator
+from torchnle.translators.ridge import RidgeMap
+from torchnle.translators.rows import gather
+from torchnle.translators.text_decoder import PrefixFromSentence, TextDecoder
+
+CHANGE = {"width": 8, "depth": 1, "heads": 2, "feedforward": 16}
+
+
+def aligned(lm=None):
+    """Random maps and a random decoder of the letters' space."""
+    source = torch.Generator().manual_seed(4)
+    maps = {}
+    for layer, width in LAYERS.items():
+        maps[layer] = RidgeMap(width, 26)
+        for tensor in maps[layer].buffers():
+            tensor.copy_(torch.randn(tensor.shape, generator=source))
+    torch.manual_seed(5)
+    network = PrefixFromSentence(26, WIDTH, opening_length=1, prefix_length=3, hidden=16)
+    network.begin_at(torch.randn(1, WIDTH), torch.randn(3, WIDTH), torch.randn(9, 26))
+    decoder = TextDecoder(network, lm or tiny_language_model(), encoder="letters", prompt="the", stop=" door")
+    return AlignedTranslator(maps, LetterEncoder(), decoder, spread=0.7)
+
+
+def tokens(rows=4):
+    source = torch.Generator().manual_seed(6)
+    return {layer: torch.randn(rows, 1, width, generator=source) for layer, width in LAYERS.items()}
+
+
+@pytest.mark.parametrize("layers", [("layer3",), ("layer4",), ("layer3", "layer4")])
+def test_the_first_prefix_is_the_aligned_one(layers):
+    translator = aligned()
+    network = AlignedStart.of(translator, WIDTH, **CHANGE)
+    given = [features(layer) for layer in layers]
+    rows = gather(given, LAYERS, joint=True, tokens_per_row=1, translator="")[0]
+    expected = translator.decoder.prefixes(translator.embed(rows))
+    torch.testing.assert_close(network(rows.tokens), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_masked_layer_is_an_absent_one():
+    network, given = AlignedStart.of(aligned(), WIDTH, **CHANGE), tokens()
+    torch.nn.init.normal_(network.change.output.weight)
+    keep = {"layer3": torch.tensor([[True], [False], [True], [False]]), "layer4": torch.ones(4, 1).bool()}
+    found = network(given, keep)
+    both, alone = network(given), network({"layer4": given["layer4"]})
+    torch.testing.assert_close(found[[0, 2]], both[[0, 2]], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found[[1, 3]], alone[[1, 3]], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(both, alone, atol=1e-2)
+
+
+def test_the_change_learns_from_the_first_step():
+    network = AlignedStart.of(aligned(), WIDTH, **CHANGE)
+    network.freeze_start()
+    network(tokens()).square().sum().backward()
+    assert network.change.output.weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in network.speak.parameters())
+
+
+def test_it_is_saved_in_the_translators_file(tmp_path):
+    lm = saved_language_model(tmp_path / "lm")
+    network = AlignedStart.of(aligned(lm), WIDTH, **CHANGE, standardise=True)
+    torch.nn.init.normal_(network.change.output.weight)
+    translator = PrefixTranslator(network, lm, prompt="the", stop=" door")
+    again = Translator.from_pretrained(translator.save_pretrained(tmp_path / "saved"))
+    torch.testing.assert_close(again.network(tokens()), network(tokens()))
+    assert (again.prompt, again.stop) == ("the", " door")
+
+
+def test_the_shipped_size_stays_under_20_megabytes():
+    """In bfloat16, with the maps and the text decoder's network of the embedded encoder and model."""
+    layers = {"28x28": 40, "14x14": 112, "7x7": 1280}
+    change = {"width": 256, "depth": 4, "heads": 4, "feedforward": 1024, "standardise": True}
+    with torch.device("meta"):
+        network = AlignedStart(
+            layers, 576, space=384, hidden=960, opening_length=2, prefix_length=8, change=change
+        )
+    assert 2 * sum(t.numel() for t in network.state_dict().values()) < 20e6
+
+
+def test_what_it_cannot_start_from():
+    mute = AlignedTranslator(aligned()._maps(), LetterEncoder(), phrases=["a cat"])
+    mixed = AlignedTranslator({"layer4": ClassMixture(8, 26, classes=3)}, LetterEncoder(), aligned().decoder)
+    with pytest.raises(ValueError, match="only ridge maps can be started from"):
+        AlignedStart.of(mixed, WIDTH)
+    with pytest.raises(ValueError, match="has no text decoder"):
+        AlignedStart.of(mute, WIDTH)
+    with pytest.raises(ValueError, match=r"makes prefixes of width 12 .* the language model reads 16"):
+        AlignedStart.of(aligned(), 16)
+    with pytest.raises(ValueError, match=r"unknown key\(s\) \['dept'\]"):
+        AlignedStart(LAYERS, WIDTH, space=4, hidden=4, opening_length=1, prefix_length=3, change={"dept": 3})

@@ -1,0 +1,207 @@
+"""The commands that measure translators.
+
+``torchnle evaluate scenes``, ``class-maps``, ``devil-tables`` and ``milannotations``: each prints Markdown or
+JSON, and writes both into a folder where one is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torchnle import backbones, visualization
+from torchnle.attr import LanguageAttribution
+from torchnle.data import Scenes
+
+#: What a measurement found.
+Found: TypeAlias = dict[str, Any]
+
+
+def add(benchmarks: Any, model_help: str) -> None:
+    """Add the commands.
+
+    Args:
+        benchmarks: The subparsers of ``evaluate``.
+        model_help: How models are named.
+    """
+    scenes = benchmarks.add_parser("scenes", help="local naming, pointing and captions on composed scenes")
+    _add_subject(scenes, model_help, count=200)
+    _add_scenes(scenes)
+    scenes.add_argument("--maps", type=int, metavar="N", help="make maps on N scenes only (default: all)")
+    scenes.add_argument(
+        "--probe",
+        type=int,
+        default=3000,
+        metavar="N",
+        help="scenes the ridge probe learns from (default: %(default)s; 0 = none)",
+    )
+    scenes.set_defaults(run=_evaluate_scenes)
+    maps = benchmarks.add_parser("class-maps", help="insertion and deletion of class maps, against Grad-CAM")
+    _add_subject(maps, model_help, count=300)
+    maps.add_argument(
+        "--steps", type=int, default=28, help="parts the pixels change in (default: %(default)s)"
+    )
+    maps.add_argument("--contrast", action="store_true", help="also set the query against all other classes")
+    maps.add_argument("--bfloat16", action="store_true", help="ask about perturbed images in bfloat16")
+    maps.set_defaults(run=_evaluate_class_maps)
+    tables = benchmarks.add_parser(
+        "devil-tables", help="DeViL's tables 2 and 4 and figure 7, on composed scenes"
+    )
+    _add_subject(tables, model_help, count=200)
+    _add_scenes(tables)
+    for name in ("no-dropout", "token-dropout"):
+        tables.add_argument(f"--{name}", metavar="REF", help="the translator trained so, for table 2")
+    tables.set_defaults(run=_evaluate_devil_tables)
+    units = benchmarks.add_parser("milannotations", help="sentences for annotated units against people's")
+    units.add_argument("folder", type=Path, metavar="FOLDER", help="one network's annotations.csv and layers")
+    _add_subject(units, model_help, count=None)
+    units.set_defaults(run=_evaluate_milannotations)
+
+
+def _add_subject(parser: argparse.ArgumentParser, model_help: str, *, count: int | None) -> None:
+    parser.add_argument("--model", default="efficientnet-lite0", help=f"{model_help} (default: %(default)s)")
+    parser.add_argument(
+        "--translator",
+        default="class-space",
+        metavar="REF",
+        help="a folder, a Hub id, or %(default)s (the default)",
+    )
+    parser.add_argument(
+        "--layer", action="append", default=[], help="layers to read (default: the translator's)"
+    )
+    parser.add_argument("--cutouts", type=Path, metavar="FOLDER", help="captioned cut-outs (default: shapes)")
+    parser.add_argument(
+        "--count", type=int, default=count, help="how many to measure on (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of what is measured on (default: %(default)s)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+
+
+def _add_scenes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--part", choices=("all", "train", "test"), default="all", help="of the cut-outs")
+    parser.add_argument(
+        "--objects", type=int, nargs=2, default=(2, 2), metavar="N", help="least and most (default: 2 2)"
+    )
+    parser.add_argument(
+        "--scorer", metavar="REF", help="judges pictures and texts: class-space or open_clip:NAME[@TAG]"
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="rows in the language model at once")
+
+
+def _evaluate_scenes(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import scenes, scorers
+    from torchnle.language.text_encoder import TextEncoder
+
+    backbone, lang = _subject(options)
+    found = scenes.measure(
+        backbone,
+        lang,
+        _scenes(options),
+        encoder=TextEncoder.from_pretrained(),
+        scorer=scorers.scorer_for(options.scorer, backbone) if options.scorer else None,
+        probe=_scenes(options, length=options.probe, seed=options.seed + 1) if options.probe else None,
+        maps=options.maps,
+        internal_batch_size=options.batch,
+        progress=sys.stderr.isatty(),
+    )
+    _leave(options, "scenes", found, scenes.page)
+
+
+def _evaluate_class_maps(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import class_maps
+
+    backbone, lang = _subject(options)
+    pictures = class_maps.pictures(backbone, options.cutouts, options.count, seed=options.seed)
+    found = class_maps.measure(
+        backbone,
+        lang,
+        pictures,
+        steps=options.steps,
+        bfloat16=options.bfloat16,
+        contrast=options.contrast,
+        seed=options.seed,
+        progress=sys.stderr.isatty(),
+    )
+    _leave(options, "class_maps", found, class_maps.page)
+
+
+def _evaluate_devil_tables(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import devil, scorers
+    from torchnle.evaluation.subject import attach
+
+    backbone, lang = _subject(options)
+    scenes = _scenes(options)
+    found: Found = {
+        "translator": lang.translator.name,
+        "scenes": {"count": len(scenes), "seed": scenes.seed},
+    }
+    trained = {
+        name: attach(backbone, reference, options.layer)
+        for name, reference in (("none", options.no_dropout), ("token", options.token_dropout))
+        if reference
+    }
+    batch = {"internal_batch_size": options.batch}
+    if len(lang.by_layer.taps) > 1:
+        found["table_2"] = devil.dropout_table(
+            backbone, {**trained, "token and feature": lang}, scenes, **batch
+        )
+    found["table_4"] = devil.layer_table(backbone, lang, scenes, **batch)
+    if options.scorer:
+        scorer = scorers.scorer_for(options.scorer, backbone)
+        found |= {
+            "scorer": options.scorer,
+            "figure_7": devil.crop_sizes(backbone, lang, scenes, scorer, **batch),
+        }
+    _leave(options, "devil_tables", found, devil.page)
+
+
+def _evaluate_milannotations(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import milannotations
+    from torchnle.language.text_encoder import TextEncoder
+
+    backbone, lang = _subject(options)
+    found = milannotations.measure(
+        options.folder,
+        backbone,
+        lang,
+        TextEncoder.from_pretrained(),
+        count=options.count,
+        progress=sys.stderr.isatty(),
+    )
+    _leave(options, "milannotations", found, milannotations.page)
+
+
+def _subject(options: argparse.Namespace) -> tuple[backbones.Backbone, LanguageAttribution]:
+    from torchnle.evaluation.subject import attach
+
+    if options.output:
+        visualization.check_folder(options.output)
+    backbone = backbones.load(options.model)
+    return backbone, attach(backbone, options.translator, options.layer)
+
+
+def _scenes(options: argparse.Namespace, **changes: Any) -> Scenes:
+    from torchnle.evaluation.scenes import composed
+
+    chosen = {"length": options.count, "objects": tuple(options.objects), "seed": options.seed, **changes}
+    return composed(options.cutouts, part=options.part, **chosen)
+
+
+def _leave(options: argparse.Namespace, name: str, found: Found, page: Callable[[Found], str]) -> None:
+    """Print what was measured and, where asked, write it down with its setting."""
+    from torchnle.evaluation import record
+
+    asked = {
+        key: str(value)
+        for key, value in vars(options).items()
+        if key not in ("run", "output", "json", "cutouts", "folder")
+    }
+    data = {"setting": record.setting(), "options": asked, **found}
+    print(json.dumps(record.plain(data), indent=1) if options.json else page(data))
+    if options.output:
+        record.write(options.output, name, data, page(data))

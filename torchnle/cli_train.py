@@ -1,0 +1,111 @@
+"""`torchnle train`: the subcommands that train translators."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+_SHOWN = 10
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Give the `train` command its subcommands; without one, it trains DeViL."""
+    _add_devil(parser)
+    methods = parser.add_subparsers(required=False, metavar="METHOD")
+    _add_devil(methods.add_parser("devil", help="a DeViL translator, from a recipe file (the default)"))
+    _add_text_decoder(methods.add_parser("text-decoder", help="the text decoder, on text alone"))
+    _add_aligned(methods.add_parser("aligned", help="an aligned translator, on composed scenes"))
+
+
+def _add_devil(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a recipe, such as recipes/shapes.toml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="change a value of the recipe (training.steps=100); repeat for more",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard too")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_devil)
+
+
+def _add_text_decoder(parser: argparse.ArgumentParser) -> None:
+    _add_sources(parser)
+    parser.add_argument("--wordnet", type=Path, metavar="FOLDER", help="holds index.noun and data.noun")
+    parser.add_argument("--steps", type=int, help="through the language model (default: the recipe's)")
+    parser.add_argument("--word-steps", type=int, help="before, without it (default: the recipe's)")
+    parser.set_defaults(run=_text_decoder)
+
+
+def _add_aligned(parser: argparse.ArgumentParser) -> None:
+    _add_sources(parser)
+    parser.add_argument("--model", help="as `torchnle describe` takes it (default: efficientnet-lite0)")
+    parser.add_argument("--layer", action="append", dest="layers", help="repeat for more")
+    parser.add_argument("--scenes", type=int, dest="count", help="how many (default: 8000)")
+    parser.add_argument("--decoder", help="what speaks (default: the shipped one)")
+    parser.set_defaults(run=_aligned)
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--stamps", type=Path, metavar="FOLDER", help="captioned cut-outs")
+    parser.add_argument("--seed", type=int)
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given; what was not is left to the defaults of what is called."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _text_decoder(options: argparse.Namespace) -> None:
+    from torchnle.training.text_decoder import Recipe
+    from torchnle.training.text_decoder_run import train_text_decoder
+
+    recipe = Recipe(**_given(options, "steps", "word_steps", "seed"))
+    with tqdm(total=recipe.word_steps + recipe.steps, unit="step", disable=None) as progress:
+
+        def report(entry: dict[str, Any]) -> None:
+            progress.update(entry["step"] + 1 - progress.n)
+            progress.set_postfix(loss=f"{entry['loss']:.3f}")
+
+        sources = _given(options, "wordnet", "stamps")
+        found = train_text_decoder(options.output, recipe, **sources, report=report)
+    print(json.dumps(found, indent=1))
+    print(f"decoder: {options.output / 'decoder'}")
+
+
+def _aligned(options: argparse.Namespace) -> None:
+    from torchnle.training.aligned_run import train_aligned
+
+    chosen = _given(options, "model", "layers", "count", "stamps", "seed", "decoder")
+    translator = train_aligned(options.output, **chosen)
+    print(json.dumps(translator.card, indent=1))
+    print(f"translator: {options.output}")
+
+
+def _devil(options: argparse.Namespace) -> None:
+    if options.config is None:
+        raise ValueError("torchnle train needs --config FILE, a recipe such as recipes/shapes.toml.")
+    from torchnle.training import run
+
+    recipe = run.Run.read(options.config, options.set)
+    _, log = run.train(recipe, tensorboard=options.tensorboard, progress=not options.quiet)
+    for line in _unreadable(log.unreadable):
+        print(line, file=sys.stderr)
+    print(f"translator: {recipe.output / 'translator'}")
+
+
+def _unreadable(found: dict[int, str]) -> list[str]:
+    """The images that were skipped: how many, and which."""
+    if not found:
+        return []
+    listed = [f"  {why}" for _, why in sorted(found.items())[:_SHOWN]]
+    more = [f"  ... and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    return [f"{len(found)} images could not be read and were skipped:", *listed, *more]

@@ -1,0 +1,103 @@
+"""Captions in Hugging Face data sets, or any other sequence of dicts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from torchnle import images
+from torchnle.data.captions import CaptionedImage, digest
+
+
+class Records(Protocol):
+    """A map-style data set: as many dicts as it is long."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+class CaptionDataset:
+    """A Hugging Face data set with a column of images and one of captions.
+
+    Args:
+        dataset: Map-style: `datasets.load_dataset(...)` with a split and without streaming; or any
+            sequence of dicts.
+        image: The column of images: decoded, or bytes or a path as the library keeps them undecoded.
+        caption: The column of captions: a text, or a list of texts.
+        name: What messages call it.
+
+    Raises:
+        TypeError: If the data set has no length (a streaming one).
+        ValueError: If it is empty, or a column is not there.
+
+    Example:
+        >>> records = [{"image": Image.new("RGB", (4, 4)), "caption": "a black square"}]
+        >>> CaptionDataset(records)[0].captions
+        ('a black square',)
+    """
+
+    def __init__(
+        self,
+        dataset: Records,
+        *,
+        image: str = "image",
+        caption: str = "caption",
+        name: str = "the data set",
+    ) -> None:
+        if not hasattr(dataset, "__len__"):
+            raise TypeError(
+                f"{name} has no length, so no step's pairs could be found again after an interruption. "
+                "Load it without streaming=True, and with a split."
+            )
+        if not len(dataset):
+            raise ValueError(f"{name} is empty.")
+        self.dataset, self.image, self.caption, self.name = dataset, image, caption, name
+        columns = list(getattr(dataset, "column_names", None) or dataset[0])
+        for column in (image, caption):
+            if column not in columns:
+                near = get_close_matches(column, columns, cutoff=0.4) or columns
+                raise ValueError(f"{name} has no column {column!r}. Nearest: {', '.join(near)}.")
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> CaptionedImage:
+        """One image with its captions."""
+        where = f"{self.name}, row {index}"
+        try:
+            record = self.dataset[index]
+            image = _image(record[self.image], where)
+        except (OSError, SyntaxError) as error:  # the library decodes when it is indexed
+            raise ValueError(f"{where} cannot be read as an image: {error}.") from error
+        given = record[self.caption]
+        captions = [given] if isinstance(given, str) else list(given)
+        if not captions or not all(isinstance(text, str) and text.strip() for text in captions):
+            raise ValueError(f"{where}: a caption must be a text that is not blank, not {given!r}.")
+        return CaptionedImage(image, tuple(text.strip() for text in captions))
+
+    @property
+    def fingerprint(self) -> str:
+        """The library's own, or that of every pixel and caption."""
+        known = getattr(self.dataset, "_fingerprint", None)
+        if known is not None:
+            return digest((str(known), self.image, self.caption))
+        pairs = (self[index] for index in range(len(self)))
+        return digest(part for pair in pairs for part in (repr(pair.captions), pair.image.tobytes()))
+
+
+def _image(value: object, where: str) -> Image.Image:
+    if isinstance(value, Image.Image):
+        return value.convert("RGB")
+    raw = value.get("bytes") if isinstance(value, Mapping) else value
+    if isinstance(raw, bytes):
+        return images.read_image(io.BytesIO(raw), where)
+    path = value.get("path") if isinstance(value, Mapping) else value
+    if isinstance(path, (str, Path)):
+        return images.open_image(path)
+    raise ValueError(f"{where} holds no image but {type(value).__name__}; pass image=, the column of images.")

@@ -1,0 +1,240 @@
+"""Images with captions by number: what a translator is trained on, wherever it lies.
+
+Everything here is read by index, so that a training run can ask for the pairs of any step, in any process,
+and gets the same ones after it was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from torchnle import images
+from torchnle.data.caption_files import read_captions
+
+#: What counts as an image where a folder is searched.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_SHOWN = 5
+
+
+class Captioned(Protocol):
+    """An image and what is said of it; a `Scene` is one too."""
+
+    @property
+    def image(self) -> Image.Image:
+        """Any size, any mode."""
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """One or more."""
+
+
+class CaptionSource(Protocol):
+    """Captioned images by index; `Scenes` is one too."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever an image or a caption may have changed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Captioned:
+        """One pair.
+
+        Raises:
+            ValueError: If the image cannot be read; the message names it.
+        """
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """An image and what is said of it.
+
+    Args:
+        image: Any size, any mode.
+        captions: One or more.
+
+    Example:
+        >>> CaptionedImage(Image.new("RGB", (4, 4)), ("a black square",)).captions
+        ('a black square',)
+    """
+
+    image: Image.Image
+    captions: tuple[str, ...]
+
+
+class CaptionFile:
+    """Image files and one file of captions: JSON lines, CSV, or COCO's JSON.
+
+    Several lines on one image are several captions of it.
+
+    Args:
+        file: ``.jsonl``, ``.csv`` or ``.json``.
+        images: The folder that the names in the file are relative to; None = the file's own.
+        image_key: The field or column that names the image; None = "image", "file_name" or another usual one.
+        caption_key: The field or column of the caption; None = "caption", "text" or another usual one.
+        strict: Refuse captions whose image is missing and images that no caption names; otherwise leave
+            them out.
+
+    Raises:
+        ValueError: If there are no captions, the file is not what its name says, or (strict) captions and
+            images do not belong together.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (4, 4)).save(folder / "0.png")
+        >>> _ = (folder / "captions.jsonl").write_text('{"image": "0.png", "caption": "a black square"}')
+        >>> CaptionFile(folder / "captions.jsonl")[0].captions
+        ('a black square',)
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        images: str | Path | None = None,
+        *,
+        image_key: str | None = None,
+        caption_key: str | None = None,
+        strict: bool = True,
+    ) -> None:
+        self.file = Path(file)
+        self.folder = self.file.parent if images is None else Path(images)
+        captions = read_captions(self.file, image_key, caption_key)
+        there = {name: texts for name, texts in captions.items() if (self.folder / name).is_file()}
+        if strict:
+            self._check(captions, there)
+        if not there:
+            raise ValueError(
+                f"none of the {len(captions)} images that {self.file} names is in {self.folder}: "
+                f"{_some(captions)}. Pass images=, the folder that the names are relative to."
+            )
+        self._names = tuple(there)
+        self._captions = tuple(map(tuple, there.values()))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> CaptionedImage:
+        """One image, upright and RGB, with its captions."""
+        return CaptionedImage(images.open_image(self.folder / self._names[index]), self._captions[index])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of names, captions, file sizes and times of change."""
+        stats = [(self.folder / name).stat() for name in self._names]
+        return digest(
+            f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{captions}"
+            for name, captions, stat in zip(self._names, self._captions, stats, strict=True)
+        )
+
+    def _check(self, captions: dict[str, list[str]], there: dict[str, list[str]]) -> None:
+        lost = [name for name in captions if name not in there]
+        if lost:
+            raise ValueError(
+                f"{len(lost)} of {len(captions)} images that {self.file} has captions for are not in "
+                f"{self.folder}: {_some(lost)}. Pass images=, or strict=False to leave them out."
+            )
+        named = {(self.folder / name).resolve() for name in captions}
+        mute = [
+            path.relative_to(self.folder).as_posix()
+            for path in sorted(self.folder.rglob("*"))
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.resolve() not in named
+        ]
+        if mute:
+            raise ValueError(
+                f"{len(mute)} images in {self.folder} have no caption in {self.file}: {_some(mute)}. "
+                "Pass strict=False to leave them out."
+            )
+
+
+class Mixture:
+    """Several sources, one after the other, as one.
+
+    Example:
+        >>> square = [CaptionedImage(Image.new("RGB", (4, 4)), ("a square",))]
+        >>> both = Mixture([CaptionList(square), CaptionList(2 * square)])
+        >>> len(both), both.ranges
+        (3, (range(0, 1), range(1, 3)))
+    """
+
+    def __init__(self, sources: Sequence[CaptionSource]) -> None:
+        self.sources = tuple(sources)
+        ends = list(accumulate(map(len, self.sources), initial=0))
+        #: Which numbers each source has.
+        self.ranges = tuple(range(a, b) for a, b in pairwise(ends))
+
+    def __len__(self) -> int:
+        return self.ranges[-1].stop if self.ranges else 0
+
+    def __getitem__(self, index: int) -> Captioned:
+        """The pair of that number, counted through all sources."""
+        which = bisect_right([part.stop for part in self.ranges], index)
+        return self.sources[which][index - self.ranges[which].start]
+
+    @property
+    def chunks(self) -> list[int] | None:
+        """For each pair the shard it lies in; None where no source has shards."""
+        if not any(hasattr(source, "chunks") for source in self.sources):
+            return None
+        found: list[int] = []
+        for source in self.sources:
+            own = getattr(source, "chunks", range(len(source)))
+            first = max(found, default=-1) + 1
+            found += [first + chunk for chunk in own]
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all of them, in order."""
+        return digest(source.fingerprint for source in self.sources)
+
+
+class CaptionList:
+    """Captioned images that are in memory.
+
+    Example:
+        >>> len(CaptionList([CaptionedImage(Image.new("RGB", (4, 4)), ("a black square",))]))
+        1
+    """
+
+    def __init__(self, pairs: Sequence[Captioned]) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> Captioned:
+        """One pair."""
+        return self._pairs[index]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every pixel and caption."""
+        return digest(part for pair in self._pairs for part in (repr(pair.captions), pair.image.tobytes()))
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+    """A hash over parts, each apart from the next.
+
+    Example:
+        >>> digest(["ab", "c"]) == digest(["a", "bc"])
+        False
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        total.update(len(raw).to_bytes(8, "big") + raw)
+    return total.hexdigest()
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")

@@ -1,0 +1,167 @@
+"""Maps of a class's name against Grad-CAM by insertion and deletion (DeViL, section 4.4 and table 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any, TypeAlias
+
+import torch
+from captum.attr import LayerAttribution, LayerGradCam
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchnle.attr import LanguageAttribution
+from torchnle.attr.refinement import refined_scores
+from torchnle.evaluation.subject import places
+from torchnle.metrics import Curves, deletion, insertion
+from torchnle.running import evaluating
+from torchnle.taps import Tap
+
+#: Images (N, C, H, W) and their classes (N,) -> maps (N, H, W).
+MapMaker: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+#: What is asked of a class.
+QUERY = "a photo of a {}"
+
+
+def compare(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    methods: Mapping[str, MapMaker],
+    *,
+    steps: int = 28,
+    batch_size: int = 32,
+    bfloat16: bool = False,
+) -> dict[str, Any]:
+    """Measure maps of the same images by insertion and deletion.
+
+    Args:
+        model: Images -> logits.
+        batches: (images, classes), the classes that are explained.
+        methods: How maps are made, by name; the first is what the others are compared with.
+        steps: In how many parts the pixels change.
+        batch_size: The most perturbed images in the model at once.
+        bfloat16: Ask the model about perturbed images in bfloat16, which some processors are much faster in;
+            maps are made in its own type.
+
+    Returns:
+        For each method "deletion" and "insertion", each with the mean "area", the standard error of that
+        mean, the mean "curve", and, beside the first method, the mean "difference" of areas to it and that
+        mean's standard error; and "images", how many there were.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    found: dict[str, dict[str, list[Curves]]] = {name: {"deletion": [], "insertion": []} for name in methods}
+    ask = _in_bfloat16(model) if bfloat16 else model
+    for images, targets in batches:
+        for name, make in methods.items():
+            maps = make(images, targets).detach()
+            for kind, curve in (("deletion", deletion), ("insertion", insertion)):
+                found[name][kind].append(
+                    curve(ask, images, maps, targets, steps=steps, batch_size=batch_size)
+                )
+    if not any(kinds["deletion"] for kinds in found.values()):
+        raise ValueError("there is no image to measure on.")
+    joined = {name: {kind: _join(parts) for kind, parts in kinds.items()} for name, kinds in found.items()}
+    first = joined[next(iter(methods))]
+    return {
+        "images": len(first["deletion"].values),
+        "shares": first["deletion"].shares.tolist(),
+        "methods": {
+            name: {kind: _summary(curves, first[kind]) for kind, curves in kinds.items()}
+            for name, kinds in joined.items()
+        },
+    }
+
+
+def _in_bfloat16(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def ask(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16), evaluating(model):
+            logits: Tensor = model(images.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+    return ask
+
+
+def grad_cam(model: nn.Module, tap: Tap) -> MapMaker:
+    """Captum's LayerGradCam of the class's logit, negative values included: they order what is left, too."""
+    explained = LayerGradCam(model, tap.module)
+
+    def make(images: Tensor, targets: Tensor) -> Tensor:
+        maps = explained.attribute(images, target=targets, attribute_to_layer_input=tap.at == "input")
+        return _enlarged(maps, images)
+
+    return make
+
+
+def query_maps(
+    lang: LanguageAttribution,
+    class_names: Sequence[str],
+    layer: int,
+    *,
+    query: str = QUERY,
+    contrast: Sequence[str] | None = None,
+    magnitude: bool = False,
+) -> MapMaker:
+    """The saliency of a text made from the class's name, at one of the attached layers.
+
+    Args:
+        lang: The attached translator.
+        class_names: One a class.
+        layer: The layer's place in the list.
+        query: The text, with "{}" for the name.
+        contrast: As `LanguageAttribution.saliency`.
+        magnitude: Multiply cosines by the length of the feature, which makes them parts of a dot product
+            with the pooled feature, as a class's logit is.
+    """
+
+    @torch.no_grad()
+    def make(images: Tensor, targets: Tensor) -> Tensor:
+        features = places(lang, lang.by_layer.read(images)[layer : layer + 1])[0]
+        maps = []
+        for index, target in enumerate(targets.tolist()):
+            one = features.images([index])
+            text = query.replace("{}", class_names[target])
+            scores = refined_scores(lang.translator, [one], [text], contrast=contrast)
+            if magnitude:
+                scores = scores * one.rows.norm(dim=1, keepdim=True)
+            maps.append(one.fold(scores)[..., 0])
+        return _enlarged(torch.cat(maps)[:, None], images)
+
+    return make
+
+
+def random_maps(grid: tuple[int, int], *, seed: int = 0) -> MapMaker:
+    """Maps that know nothing, of the coarseness of a layer: the control."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def make(images: Tensor, targets: Tensor) -> Tensor:
+        return _enlarged(torch.rand(len(images), 1, *grid, generator=generator).to(images), images)
+
+    return make
+
+
+def _enlarged(maps: Float[Tensor, "N 1 h w"], images: Tensor) -> Float[Tensor, "N H W"]:
+    enlarged: Tensor = LayerAttribution.interpolate(maps, tuple(images.shape[2:]), "bilinear")
+    return enlarged[:, 0]
+
+
+def _join(parts: Sequence[Curves]) -> Curves:
+    return Curves(torch.cat([part.values for part in parts]), parts[0].shares)
+
+
+def _summary(curves: Curves, first: Curves) -> dict[str, Any]:
+    areas, differences = curves.areas.tolist(), (curves.areas - first.areas).tolist()
+    return {
+        "area": mean(areas),
+        "standard_error": _error(areas),
+        "difference": mean(differences),
+        "difference_standard_error": _error(differences),
+        "curve": curves.mean.tolist(),
+    }
+
+
+def _error(values: Sequence[float]) -> float:
+    return stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")

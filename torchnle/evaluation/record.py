@@ -1,0 +1,92 @@
+"""What every measurement leaves: JSON with its setting, and a page of Markdown tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", "captum")
+
+
+def setting() -> dict[str, Any]:
+    """The machine, the versions and the commit of a measurement."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "machine": f"{platform.machine()}, {_processor()}",
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "commit": commit.stdout.strip(),
+    }
+
+
+def write(folder: Path, name: str, data: Mapping[str, Any], page: str) -> None:
+    """Write NAME.json and NAME.md into a folder, which is made where it is not there.
+
+    Args:
+        folder: Where to.
+        name: Of both files.
+        data: What JSON keeps; numbers are rounded to six digits, NaN becomes null.
+        page: The Markdown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(plain(data), indent=1) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(page.rstrip() + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """The value with its numbers rounded for a file that people read.
+
+    Example:
+        >>> plain({"a": (0.12345678, float("nan")), "b": 3})
+        {'a': [0.123457, None], 'b': 3}
+    """
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; numbers get three digits after the point, and nothing is a dash.
+
+    Example:
+        >>> print(table(["layer", "hits"], [["last", 0.5], ["first", None]]))
+        | layer | hits |
+        |---|---|
+        | last | 0.500 |
+        | first | - |
+    """
+    lines = [list(header), ["---"] * len(header), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(
+        f"|{'|'.join(line)}|" if index == 1 else f"| {' | '.join(line)} |" for index, line in enumerate(lines)
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,79 @@
+"""The scenes to measure on, and their features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from torchnle.attr import LanguageAttribution
+from torchnle.backbones import Backbone
+from torchnle.data import (
+    Cutouts,
+    Scene,
+    Scenes,
+    gradient_backgrounds,
+    load_cutouts,
+    plain_backgrounds,
+    scene_caption,
+    shapes,
+    texture_backgrounds,
+)
+from torchnle.features import Features
+
+_MOST_ORDERS = 6  # three objects in every order
+
+
+def composed(
+    cutouts: Path | None = None,
+    *,
+    part: Literal["all", "train", "test"] = "all",
+    textures: bool = True,
+    **options: Any,
+) -> Scenes:
+    """Scenes of cut-outs on colours, gradients and textures.
+
+    Args:
+        cutouts: A folder that `load_cutouts` reads; None = coloured shapes made in code.
+        part: Of the cut-outs: "test" = those that `Cutouts.split` holds out.
+        textures: Whether backgrounds are also scikit-image's textures.
+        options: For `Scenes`: `length`, `objects`, `seed`, ...
+    """
+    chosen: Cutouts = shapes() if cutouts is None else load_cutouts(cutouts)
+    if part != "all":
+        chosen = chosen.split(part)
+    grounds = [*plain_backgrounds(), *gradient_backgrounds()]
+    return Scenes(chosen, [*grounds, *texture_backgrounds()] if textures else grounds, **options)
+
+
+def references(scene: Scene) -> list[str]:
+    """The captions of a scene: its objects in any order, of which a caption's is only one.
+
+    Example:
+        >>> scene = composed(textures=False, objects=(2, 2), seed=7)[0]
+        >>> [text[:30] for text in references(scene)]
+        ['a green arrow and a gray heart', 'a gray heart and a green arrow']
+    """
+    orders = permutations([thing.phrase for thing in scene.objects])
+    return [scene_caption(order, scene.place) for order, _ in zip(orders, range(_MOST_ORDERS), strict=False)]
+
+
+def images_of(backbone: Backbone, scenes: Sequence[Scene]) -> Tensor:
+    """Scenes as the model takes them, whole: without the margin that an evaluation crop cuts off."""
+    preprocess = replace(backbone.preprocess, share=1.0)
+    return torch.stack([preprocess(scene.image) for scene in scenes])
+
+
+def read(
+    backbone: Backbone, lang: LanguageAttribution, scenes: Scenes, *, batch_size: int
+) -> Iterator[tuple[list[Scene], list[Features]]]:
+    """Scenes and the features of every attached layer, batch by batch."""
+    for start in range(0, len(scenes), batch_size):
+        batch = scenes[start : start + batch_size]
+        with torch.no_grad():
+            yield batch, lang.by_layer.read(images_of(backbone, batch))

@@ -1,0 +1,72 @@
+"""The yardstick: what a ridge regression from pooled features to labels names and finds at single places."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from torchnle.attr import LanguageAttribution
+from torchnle.data import Scene
+from torchnle.evaluation.scenes.maps import Pointing, enlarge, masks_of
+from torchnle.evaluation.subject import at, places, whole
+from torchnle.features import Features
+from torchnle.translators.ridge import RidgeMap, RidgeSums
+
+
+class Probe:
+    """Ridge regressions from each layer's pooled, standardised features to which phrases a scene holds.
+
+    Like a translator it learns from whole images alone; what it finds at single places is what the features
+    can give by the simplest means.
+
+    Args:
+        phrases: All phrases.
+    """
+
+    def __init__(self, phrases: Sequence[str]) -> None:
+        self.phrases = list(phrases)
+        self._maps: dict[str, RidgeMap] = {}
+        self._named: dict[str, list[bool]] = {}
+        self._pointing = Pointing()
+
+    def fit(
+        self, lang: LanguageAttribution, batches: Iterable[tuple[Sequence[Scene], Sequence[Features]]]
+    ) -> None:
+        """Learn from scenes and the features of their layers."""
+        sums: dict[str, RidgeSums] = {}
+        for scenes, features in batches:
+            labels = torch.zeros(len(scenes), len(self.phrases))
+            for i, scene in enumerate(scenes):
+                labels[i, [self.phrases.index(thing.phrase) for thing in scene.objects]] = 1.0
+            for f in whole(lang, features):
+                layer = sums.setdefault(f.layer, RidgeSums(f.width, len(self.phrases)))
+                layer.add(f.rows, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # few scenes for many channels: the penalty is chosen for that
+            self._maps = {layer: layer_sums.solve()[0] for layer, layer_sums in sums.items()}
+
+    @torch.no_grad()
+    def add(self, lang: LanguageAttribution, scenes: Sequence[Scene], features: Sequence[Features]) -> None:
+        """Name and find the objects of unseen scenes at single places."""
+        for f in places(lang, features):
+            scores = self._maps[f.layer]
+            for index, scene in enumerate(scenes):
+                one = f.images([index])
+                truth = [self.phrases.index(thing.phrase) for thing in scene.objects]
+                spots = [thing.location(one.grid or (1, 1)) for thing in scene.objects]
+                said = scores(at(one, [0] * len(spots), spots).rows).argmax(dim=1).tolist()
+                named = self._named.setdefault(f.layer, [])
+                named += [guess == phrase for guess, phrase in zip(said, truth, strict=True)]
+                masks, size = masks_of(scene)
+                self._pointing.add(f.layer, "raw", enlarge(one, scores(one.rows)[:, truth], size), masks)
+
+    def results(self) -> Mapping[str, Any]:
+        """By layer, the share of objects "named" at their place, and the measures of its maps."""
+        found = self._pointing.means()
+        return {
+            layer: {"named": sum(named) / len(named), **found[layer]["raw"]}
+            for layer, named in self._named.items()
+        }

@@ -1,0 +1,118 @@
+"""What a translator says of scenes, as wholes and at their objects, and how right it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PIL import Image
+from torch import Tensor
+
+from torchnle.attr import LanguageAttribution
+from torchnle.data import Scene, head_noun
+from torchnle.evaluation.scenes.data import references
+from torchnle.evaluation.subject import at, places, whole
+from torchnle.features import Features
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.metrics import (
+    TextImageScorer,
+    bert_score,
+    caption_scores,
+    clip_score,
+    naming_rates,
+    nearest_phrases,
+    says_nouns,
+)
+from torchnle.reading import select_together
+
+#: What all layers read together are called.
+ALL = "all layers"
+
+
+def say_wholes(
+    lang: LanguageAttribution, features: Sequence[Features], *, internal_batch_size: int | None = None
+) -> dict[str, list[str]]:
+    """A sentence an image by every layer and, where there are several, by all of them together."""
+    pooled = whole(lang, features)
+    said = {f.layer: say(lang, [f], internal_batch_size) for f in pooled}
+    return said | ({ALL: say(lang, pooled, internal_batch_size)} if len(pooled) > 1 else {})
+
+
+def say_objects(
+    lang: LanguageAttribution,
+    scenes: Sequence[Scene],
+    features: Sequence[Features],
+    *,
+    internal_batch_size: int | None = None,
+) -> dict[str, list[str]]:
+    """A sentence an object, for the place that holds the middle of its box; layers as `say_wholes`."""
+    images = [i for i, scene in enumerate(scenes) for _ in scene.objects]
+
+    def local(f: Features) -> Features:
+        spots = [thing.location(f.grid or (1, 1)) for scene in scenes for thing in scene.objects]
+        return at(f, images, spots)
+
+    said = {f.layer: say(lang, [local(f)], internal_batch_size) for f in places(lang, features)}
+    if len(features) > 1:
+        together = select_together(features, "all", lang.by_layer.reading)
+        said[ALL] = say(lang, [local(f) for f in together], internal_batch_size)
+    return said
+
+
+def naming(
+    wholes: list[str],
+    at_objects: list[str],
+    scenes: Sequence[Scene],
+    phrases: Sequence[str],
+    encode: Callable[[list[str]], Tensor],
+) -> dict[str, dict[str, float]]:
+    """How often objects are named at their place: by head noun, and by the nearest phrase.
+
+    Args:
+        wholes: One sentence a scene.
+        at_objects: One sentence an object.
+        scenes: The scenes.
+        phrases: All phrases that could be meant.
+        encode: Texts -> unit vectors.
+
+    Returns:
+        For "head_noun" and "nearest_phrase" the rates of `naming_rates`, and under "whole" the share of
+        objects named by the sentence for the whole image.
+    """
+    things = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.objects]
+    owners = [i for i, _ in things]
+    truth = [phrases.index(thing.phrase) for _, thing in things]
+    nouns = [head_noun(phrase) for phrase in phrases]
+    named: dict[str, Callable[[list[str]], Tensor]] = {
+        "head_noun": lambda texts: says_nouns(texts, nouns),
+        "nearest_phrase": lambda texts: nearest_phrases(texts, phrases, encode),
+    }
+    return {
+        kind: {
+            **naming_rates(names(at_objects), truth, owners),
+            "whole": names(wholes)[owners, truth].double().mean().item(),
+        }
+        for kind, names in named.items()
+    }
+
+
+def captioning(
+    wholes: list[str],
+    scenes: Sequence[Scene],
+    encoder: TextEncoder | None = None,
+    scorer: TextImageScorer | None = None,
+) -> dict[str, float]:
+    """The captions of whole scenes by every score; others where their model is given."""
+    known = [references(scene) for scene in scenes]
+    scores = caption_scores(wholes, known)
+    if encoder is not None:
+        scores["bert_score"] = bert_score(wholes, known, encoder)
+    if scorer is not None:
+        pictures: list[Image.Image] = [scene.image for scene in scenes]
+        scores["clip_score"] = clip_score(pictures, wholes, scorer)
+    return scores
+
+
+def say(lang: LanguageAttribution, read: list[Features], internal_batch_size: int | None) -> list[str]:
+    """The words for each row of one layer, or of several read together."""
+    words = lang.translator.describe(read, joint=len(read) > 1, internal_batch_size=internal_batch_size)
+    return [description.text for description in words]

@@ -1,0 +1,88 @@
+"""Where cosines of pictures and texts come from, for CLIPScore and for crops (DeViL, figure 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from torchnle.attr import LanguageAttribution
+from torchnle.backbones import Backbone
+from torchnle.errors import MissingDependencyError
+from torchnle.evaluation.subject import CLASS_SPACE, attach, whole
+from torchnle.metrics import TextImageScorer
+
+
+def scorer_for(reference: str, backbone: Backbone) -> TextImageScorer:
+    """The scorer that a reference names.
+
+    Args:
+        reference: "class-space" = the model's own class space, which is no judge from outside;
+            "open_clip:NAME[@TAG]" = a model of open_clip.
+        backbone: The model that is explained.
+
+    Raises:
+        ValueError: If the reference is neither.
+        MissingDependencyError: If open_clip is not installed.
+
+    Example:
+        >>> scorer_for("vgg", None)
+        Traceback (most recent call last):
+        ...
+        ValueError: scorer 'vgg'; pass 'class-space' or 'open_clip:NAME[@TAG]'.
+    """
+    library, _, name = reference.partition(":")
+    if reference == CLASS_SPACE:
+        return translator_scorer(backbone, attach(backbone))
+    if library == "open_clip" and name:
+        return open_clip_scorer(name)
+    raise ValueError(f"scorer {reference!r}; pass 'class-space' or 'open_clip:NAME[@TAG]'.")
+
+
+def translator_scorer(backbone: Backbone, lang: LanguageAttribution) -> TextImageScorer:
+    """A translator's scores of whole pictures, by its last layer."""
+    preprocess = replace(backbone.preprocess, share=1.0)
+
+    @torch.no_grad()
+    def score(images: Sequence[Image.Image], texts: Sequence[str]) -> Tensor:
+        features = lang.by_layer.read(torch.stack([preprocess(image) for image in images]))
+        return lang.translator.score(whole(lang, features)[-1:], list(texts))
+
+    return score
+
+
+def open_clip_scorer(name: str, **options: Any) -> TextImageScorer:
+    """A model of open_clip, both of its towers.
+
+    Args:
+        name: "NAME" (random weights) or "NAME@TAG" ("ViT-B-32@openai", the paper of CLIPScore's).
+        options: Passed to `open_clip.create_model_and_transforms`.
+
+    Raises:
+        MissingDependencyError: If open_clip_torch is not installed.
+    """
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingDependencyError(
+            "open_clip_torch", extra="clip", purpose="to compare with texts"
+        ) from error
+    architecture, _, tag = name.partition("@")
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        architecture, pretrained=tag or None, **options
+    )
+    tokenize = open_clip.get_tokenizer(architecture)
+    model.eval()
+
+    @torch.no_grad()
+    def score(images: Sequence[Image.Image], texts: Sequence[str]) -> Tensor:
+        pictures = model.encode_image(torch.stack([preprocess(image) for image in images]))
+        words = model.encode_text(tokenize(list(texts)))
+        return F.normalize(pictures, dim=1) @ F.normalize(words, dim=1).T
+
+    return score

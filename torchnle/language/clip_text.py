@@ -1,0 +1,164 @@
+"""The text tower of a CLIP as a text encoder: texts come out in the space of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchnle import hub
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.language.texts import check_texts
+from torchnle.running import evaluating
+
+
+class ClipText(TextEncoder):
+    """The text side of a whole CLIP of open_clip or transformers, which is left as it is.
+
+    Texts longer than the tower's context are cut, as the model's own tokenizer does.
+
+    Args:
+        model: A model with `encode_text` (open_clip, OpenAI's) or `get_text_features` (transformers: CLIP,
+            SigLIP, ALIGN, ...).
+        tokenizer: Its tokenizer: a function from texts to token ids for the first kind, a tokenizer or
+            processor of transformers for the second.
+        reference: The string that `from_pretrained` would find it by.
+
+    Raises:
+        TypeError: If the model has no text tower.
+
+    Example:
+        >>> class Letters(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.embedding = nn.Embedding(128, 4)
+        ...     def encode_text(self, ids):
+        ...         return self.embedding(ids).mean(1)
+        >>> clip = ClipText(Letters(), lambda texts: torch.tensor([[ord(t[0])] for t in texts]))
+        >>> clip.encode(["a cat", "a dog", "sky"]).shape, clip.width
+        (torch.Size([3, 4]), 4)
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, *, reference: str = "") -> None:
+        self._encode = text_function(model)
+        self.model = model
+        self.tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        self.reference = reference
+        self._width: int | None = None
+
+    @classmethod
+    def from_pretrained(cls, reference: str = "", *, device: torch.device | str | None = None) -> ClipText:
+        """Load a whole CLIP by its reference, in float32.
+
+        Args:
+            reference: "open_clip:NAME@TAG", or a Hub id or local folder of transformers, which may have
+                "transformers:" in front.
+            device: Where to; None is the CPU.
+
+        Raises:
+            TypeError: If the model that is found has no text tower.
+        """
+        if reference.startswith("open_clip:"):
+            model, tokenizer = _from_open_clip(reference.removeprefix("open_clip:"))
+        else:
+            model, tokenizer = _from_transformers(reference.removeprefix("transformers:"))
+        return cls(model.to(device or "cpu"), tokenizer, reference=reference)
+
+    @property
+    def width(self) -> int:
+        """The width of the space that texts and images share."""
+        if self._width is None:
+            self._width = self.encode(["a"]).shape[1]
+        return self._width
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "T k"]:
+        """Encode texts as unit vectors in float32, on the model's device, in the order given.
+
+        Args:
+            texts: At least one text, none blank; duplicates are fine.
+            batch_size: How many texts go through the tower at a time.
+
+        Raises:
+            TypeError: If `texts` is one string, or holds something else than strings.
+            ValueError: If a text is blank or has more than 10,000 characters, or `batch_size` is not
+                positive.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}; pass a positive number.")
+        checked = check_texts(texts)
+        with evaluating(self.model):
+            parts = [checked[i : i + batch_size] for i in range(0, len(checked), batch_size)]
+            return torch.cat([F.normalize(self._features(part).float(), dim=1) for part in parts])
+
+    def _features(self, texts: list[str]) -> Tensor:
+        if not hasattr(self.model, "get_text_features"):
+            return clip_vector(self._encode(self.tokenizer(texts).to(self.device)))
+        config = self.model.config
+        length = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
+        tokens = self.tokenizer(
+            texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return clip_vector(self._encode(**tokens.to(self.device)))
+
+
+def image_function(model: Any) -> Callable[..., Any]:
+    """The bound method by which a CLIP encodes images.
+
+    Raises:
+        TypeError: If it has none.
+    """
+    return _method(model, "encode_image", "get_image_features")
+
+
+def text_function(model: Any) -> Callable[..., Any]:
+    """The bound method by which a CLIP encodes texts.
+
+    Raises:
+        TypeError: If it has none.
+
+    Example:
+        >>> text_function(nn.Linear(2, 2))
+        Traceback (most recent call last):
+        ...
+        TypeError: Linear has neither 'encode_text' (open_clip) nor 'get_text_features' (transformers). Pass
+        a whole CLIP, not one of its towers.
+    """
+    return _method(model, "encode_text", "get_text_features")
+
+
+def clip_vector(output: Any) -> Tensor:
+    """The vectors (N, k) in what a CLIP's method returned: a tensor, or an output with a `pooler_output`."""
+    vector: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return vector
+
+
+def _method(model: Any, open_clip: str, transformers: str) -> Callable[..., Any]:
+    found = getattr(model, open_clip, None) or getattr(model, transformers, None)
+    if found is None:
+        raise TypeError(
+            f"{type(model).__name__} has neither '{open_clip}' (open_clip) nor '{transformers}' "
+            "(transformers). Pass a whole CLIP, not one of its towers."
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _from_open_clip(name: str) -> tuple[nn.Module, Any]:
+    import open_clip
+
+    model_name, _, tag = name.partition("@")
+    return open_clip.create_model(model_name, pretrained=tag or None), open_clip.get_tokenizer(model_name)
+
+
+def _from_transformers(reference: str) -> tuple[nn.Module, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = hub.resolve(reference)
+    model = AutoModel.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)

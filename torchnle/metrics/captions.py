@@ -1,0 +1,195 @@
+"""How near are written captions to people's? Corpus scores that need neither Java nor a download.
+
+BLEU-4 comes from sacrebleu, ROUGE-L's matches from rouge-score, METEOR from NLTK; CIDEr is our own
+(`torchnle.metrics.consensus`). Texts are cut into words as MS-COCO's evaluation does, so scores are those of
+its code where the formula is the same one; METEOR is not: MS-COCO runs the later METEOR 1.5, in Java
+(`torchnle.metrics.java`). Higher is better; 1 is a perfect score, and 10 for CIDEr.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import mean
+from typing import Any, TypeAlias
+
+from torchnle.errors import MissingDependencyError
+from torchnle.metrics.consensus import cider_scores
+
+#: What people wrote: for each candidate one text or more.
+References: TypeAlias = Sequence[Sequence[str]]
+
+_WORD = re.compile(r"\w+?(?=n't\b)|n't\b|'\w+|\d+(?:[.,]\d+)+|\w+(?:-\w+)*")
+_RECALL_WEIGHT = 1.2  # MS-COCO's beta in ROUGE-L
+
+
+def words(text: str) -> list[str]:
+    """Cut a text into words as MS-COCO does: Penn Treebank's rules, lower case, no punctuation.
+
+    Example:
+        >>> words("A hen's well-made nest, isn't it?")
+        ['a', 'hen', "'s", 'well-made', 'nest', 'is', "n't", 'it']
+    """
+    return _WORD.findall(text.lower())
+
+
+def bleu4(candidates: Sequence[str], references: References) -> float:
+    """BLEU-4 of the corpus, unsmoothed, with the nearest reference's length (Papineni et al. 2002).
+
+    Args:
+        candidates: One text an image.
+        references: For each of them what people wrote.
+
+    Raises:
+        MissingDependencyError: If sacrebleu is not installed.
+        ValueError: If there is not at least one reference for each of at least one candidate.
+
+    Example:
+        >>> round(bleu4(["a hen on the grass"], [["a hen on the grass", "a bird"]]), 4)
+        1.0
+    """
+    check_captions(candidates, references)
+    try:
+        from sacrebleu.metrics import BLEU
+    except ImportError as error:
+        raise MissingDependencyError("sacrebleu", extra="eval", purpose="for BLEU") from error
+    most = max(map(len, references))
+    streams = [[_spaced(texts[i]) if i < len(texts) else None for texts in references] for i in range(most)]
+    metric = BLEU(tokenize="none", smooth_method="none", force=True)
+    return float(metric.corpus_score(list(map(_spaced, candidates)), streams).score) / 100
+
+
+def rouge_l(candidates: Sequence[str], references: References) -> float:
+    """ROUGE-L as MS-COCO counts it: F of the longest common subsequence, recall weighing 1.2 times.
+
+    Precision and recall are each the best over the references (Lin 2004, and coco-caption).
+
+    Args:
+        candidates: One text an image.
+        references: For each of them what people wrote.
+
+    Raises:
+        MissingDependencyError: If rouge-score is not installed.
+        ValueError: As `bleu4`.
+
+    Example:
+        >>> round(rouge_l(["a hen sits"], [["a hen", "a bird sits"]]), 4)
+        0.8299
+    """
+    check_captions(candidates, references)
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise MissingDependencyError("rouge-score", extra="eval", purpose="for ROUGE-L") from error
+    scorer = RougeScorer(["rougeL"], tokenizer=_Words())
+
+    def one(candidate: str, texts: Sequence[str]) -> float:
+        found = [scorer.score(text, candidate)["rougeL"] for text in texts]
+        precision, recall = max(f.precision for f in found), max(f.recall for f in found)
+        if not precision or not recall:
+            return 0.0
+        squared = _RECALL_WEIGHT**2
+        return float((1 + squared) * precision * recall / (recall + squared * precision))
+
+    return mean(map(one, candidates, references))
+
+
+def meteor(candidates: Sequence[str], references: References, *, wordnet: Any = None) -> float:
+    """METEOR: one-to-one word matches, weighted to recall, less for scattered ones (Lavie, Agarwal 2007).
+
+    Words match when equal or of one stem (Porter's); with WordNet also when synonyms, which NLTK looks up by
+    their stems. The best reference counts.
+
+    Args:
+        candidates: One text an image.
+        references: For each of them what people wrote.
+        wordnet: NLTK's reader of WordNet (`nltk.corpus.wordnet`, whose data are a download); None = no
+            synonyms.
+
+    Raises:
+        MissingDependencyError: If nltk is not installed.
+        ValueError: As `bleu4`.
+
+    Example:
+        >>> round(meteor(["a hen sits"], [["a hen", "the hens sit"]]), 4)
+        0.8929
+    """
+    check_captions(candidates, references)
+    try:
+        from nltk.stem import PorterStemmer
+        from nltk.translate.meteor_score import meteor_score
+    except ImportError as error:
+        raise MissingDependencyError("nltk", extra="eval", purpose="for METEOR") from error
+    options = {"stemmer": PorterStemmer(), "wordnet": _NoSynonyms() if wordnet is None else wordnet}
+    return mean(
+        float(meteor_score([words(text) for text in texts], words(candidate), **options))
+        if words(candidate)
+        else 0.0
+        for candidate, texts in zip(candidates, references, strict=True)
+    )
+
+
+def cider(candidates: Sequence[str], references: References) -> float:
+    """CIDEr-D, the mean over captions, from 0 to 10, as MS-COCO's evaluation calls "CIDEr".
+
+    Args:
+        candidates: One text an image.
+        references: For each of them what people wrote; how rare words are is counted here, so a single image
+            scores 0.
+
+    Raises:
+        ValueError: As `bleu4`.
+
+    Example:
+        >>> cider(["a red hen", "two owls"], [["a red hen"], ["owls on a wall"]]) > 1
+        True
+    """
+    check_captions(candidates, references)
+    cut = [[words(text) for text in texts] for texts in references]
+    return mean(cider_scores([words(text) for text in candidates], cut))
+
+
+def caption_scores(candidates: Sequence[str], references: References) -> dict[str, float]:
+    """The default set: "bleu4", "meteor" (without synonyms), "rouge_l" and "cider".
+
+    Raises:
+        MissingDependencyError: If a package of the extra "eval" is not installed.
+        ValueError: As `bleu4`.
+    """
+    scores = {"bleu4": bleu4, "meteor": meteor, "rouge_l": rouge_l, "cider": cider}
+    return {name: score(candidates, references) for name, score in scores.items()}
+
+
+def check_captions(candidates: Sequence[str], references: References) -> None:
+    """Refuse captions that cannot be scored.
+
+    Raises:
+        TypeError: If a single string stands for a list of them.
+        ValueError: If there is not at least one reference for each of at least one candidate.
+    """
+    if isinstance(candidates, str) or any(isinstance(texts, str) for texts in references):
+        raise TypeError("pass a list of candidates, and for each of them a list of references.")
+    if not candidates or len(candidates) != len(references) or not all(references):
+        raise ValueError(
+            f"{len(candidates)} candidates came with {len(references)} lists of references, "
+            f"{sum(not texts for texts in references)} of them empty; pass at least one reference for each "
+            "candidate, and at least one candidate."
+        )
+
+
+def _spaced(text: str) -> str:
+    return " ".join(words(text))
+
+
+class _Words:
+    """The words of a text, for rouge-score."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+class _NoSynonyms:
+    """A WordNet without a word in it, for NLTK."""
+
+    def synsets(self, word: str) -> list[Any]:
+        return []

@@ -1,0 +1,111 @@
+"""Local naming: does the sentence for an object's place name the object, rather than just anything?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from torchnle.metrics.captions import words
+
+
+def says_nouns(texts: Sequence[str], nouns: Sequence[str]) -> Bool[Tensor, "texts nouns"]:
+    """Whether each text has each noun among its words, word for word.
+
+    Args:
+        texts: Sentences.
+        nouns: The heads of the phrases that could be meant, as `torchnle.data.head_noun` gives them; "bin" is
+            not said by "bins".
+
+    Raises:
+        ValueError: If there is no text or no noun.
+
+    Example:
+        >>> says_nouns(["a red hen on grass"], ["hen", "grass", "owl"])
+        tensor([[ True,  True, False]])
+    """
+    _check(texts, nouns)
+    if blank := [noun for noun in nouns if not words(noun)]:
+        raise ValueError(f"nouns {blank[:8]} hold no word, which every text would say; leave them out.")
+    said = [set(words(text)) for text in texts]
+    heads = [set(words(noun)) for noun in nouns]
+    return torch.tensor([[head <= text for head in heads] for text in said])
+
+
+def nearest_phrases(
+    texts: Sequence[str], phrases: Sequence[str], encode: Callable[[list[str]], Tensor]
+) -> Bool[Tensor, "texts phrases"]:
+    """Which phrase each text's sentence embedding is nearest to, by cosine: one True a row.
+
+    Args:
+        texts: Sentences; a blank one is near to none.
+        phrases: All phrases that could be meant, each once.
+        encode: Texts -> unit vectors (`TextEncoder.encode`).
+
+    Raises:
+        ValueError: If there is no text or no phrase, or a phrase comes twice.
+
+    Example:
+        >>> encode = lambda texts: torch.tensor([[1.0, 0.0] if "hen" in t else [0.0, 1.0] for t in texts])
+        >>> nearest_phrases(["the hen", ""], ["a hen", "an owl"], encode)
+        tensor([[ True, False], [False, False]])
+    """
+    _check(texts, phrases)
+    if len(set(phrases)) < len(phrases):
+        raise ValueError("phrases holds duplicates, of which only one could be nearest; pass each once.")
+    nearest = torch.zeros(len(texts), len(phrases), dtype=torch.bool)
+    if spoken := sorted({text for text in texts if text.strip()}):
+        best = (encode(spoken) @ encode(list(phrases)).T).argmax(dim=1).tolist()
+        place = dict(zip(spoken, best, strict=True))
+        for row, text in enumerate(texts):
+            if text in place:
+                nearest[row, place[text]] = True
+    return nearest
+
+
+def naming_rates(
+    named: Bool[Tensor, "texts phrases"], truth: Sequence[int], scenes: Sequence[int]
+) -> dict[str, float]:
+    """How often the sentence of an object's place names it, and how often other sentences would.
+
+    Args:
+        named: What each object's sentence names, as `says_nouns` and `nearest_phrases` find it.
+        truth: The phrase of each object, as a column of `named`.
+        scenes: The scene of each object.
+
+    Returns:
+        "local", the share of objects named at their place; "elsewhere", the share named by the sentence at
+        another object of their scene (NaN where every scene has one object); "shuffled", the share named by
+        a sentence drawn from any other scene: the mean over all of these, so that no seed decides.
+
+    Raises:
+        ValueError: If the lengths differ or there is only one scene.
+
+    Example:
+        >>> named = torch.tensor([[True, False], [False, True], [True, False], [True, False]])
+        >>> naming_rates(named, truth=[0, 1, 0, 1], scenes=[0, 0, 1, 1])
+        {'local': 0.75, 'elsewhere': 0.25, 'shuffled': 0.5}
+    """
+    if len(named) != len(truth) or len(named) != len(scenes) or len(set(scenes)) < 2:
+        raise ValueError(
+            f"{len(named)} sentences, {len(truth)} phrases and {len(scenes)} scenes of objects, "
+            f"{len(set(scenes))} different; pass one of each an object, from two scenes or more."
+        )
+    hits = named[:, torch.tensor(truth)].double()  # sentence i against the phrase of object j
+    scene = torch.tensor(scenes)
+    same = scene[:, None] == scene
+    own = torch.eye(len(scene), dtype=torch.bool)
+    return {
+        "local": hits.diagonal().mean().item(),
+        "elsewhere": hits[same & ~own].mean().item(),
+        "shuffled": hits[~same].mean().item(),
+    }
+
+
+def _check(texts: Sequence[str], phrases: Sequence[str]) -> None:
+    if isinstance(texts, str) or isinstance(phrases, str):
+        raise TypeError("pass lists of texts and of phrases, not single strings.")
+    if not texts or not phrases:
+        raise ValueError(f"{len(texts)} texts and {len(phrases)} phrases; pass at least one of each.")

@@ -1,0 +1,114 @@
+"""DeViL's two dropouts: whole locations before pooling, and whole layers (section 3.3, supplement A)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torchnle.training.randomness import generator
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Everything that is random in one step, for all rows of its batch.
+
+    It is drawn for the whole batch from the step's own seed and then cut into rows, so that a run does not
+    depend on how many processes share the batch, nor on where it was interrupted.
+
+    Args:
+        captions: Which caption of an image is read, as a part from 0 to 1, (B,).
+        layers: Which layers are read, (B,) by name.
+        locations: Which locations of a layer are averaged, (B, L) by name.
+    """
+
+    captions: Float[Tensor, "B"]
+    layers: Mapping[str, Bool[Tensor, "B"]]
+    locations: Mapping[str, Bool[Tensor, "B L"]]
+
+    @classmethod
+    def of_step(
+        cls,
+        seed: int,
+        step: int,
+        batch_size: int,
+        places: Mapping[str, int],
+        *,
+        layer_dropout: float,
+        location_dropout: tuple[float, float],
+    ) -> Draws:
+        """Draw a step.
+
+        Args:
+            seed: The run's.
+            step: Its number.
+            batch_size: The rows B of the whole batch.
+            places: How many locations L each layer has.
+            layer_dropout: How likely a layer is dropped.
+            location_dropout: How likely a location is dropped: drawn for each image and layer between these
+                two.
+        """
+        source = generator("step", seed, step)
+        captions = torch.rand(batch_size, generator=source)
+        kept = keep(torch.full((batch_size, 1), 1 - layer_dropout), len(places), source)
+        least, most = location_dropout
+        locations = {}
+        for layer, count in places.items():
+            dropped = least + (most - least) * torch.rand(batch_size, 1, generator=source)
+            locations[layer] = keep(1 - dropped, count, source)
+        return cls(captions, dict(zip(places, kept.unbind(1), strict=True)), locations)
+
+    def __getitem__(self, rows: slice) -> Draws:
+        return Draws(
+            self.captions[rows],
+            {layer: kept[rows] for layer, kept in self.layers.items()},
+            {layer: kept[rows] for layer, kept in self.locations.items()},
+        )
+
+
+def keep(
+    probability: Float[Tensor, "B 1"], count: int, generator: torch.Generator
+) -> Bool[Tensor, "B count"]:
+    """Keep each of `count` parts independently with a row's probability; redraw a row until one is kept.
+
+    Raises:
+        ValueError: If a probability is not above 0 and up to 1: nothing would ever be kept.
+
+    Example:
+        >>> kept = keep(torch.full((1000, 1), 0.01), 3, torch.Generator().manual_seed(0))
+        >>> bool(kept.any(dim=1).all())
+        True
+    """
+    if not ((probability > 0) & (probability <= 1)).all():
+        raise ValueError("a dropout must be at least 0 and below 1, so that something can remain.")
+    kept = torch.zeros(len(probability), count, dtype=torch.bool)
+    while (empty := ~kept.any(dim=1)).any():
+        draws = torch.rand(int(empty.sum()), count, generator=generator)
+        kept[empty] = draws < probability[empty]
+    return kept
+
+
+def pool(
+    tokens: Mapping[str, Float[Tensor, "B _ _"]], locations: Mapping[str, Bool[Tensor, "B _"]] | None = None
+) -> dict[str, Float[Tensor, "B 1 _"]]:
+    """Average each layer over the locations that are kept, or over all.
+
+    Args:
+        tokens: (B, L, D) by layer.
+        locations: Which are kept, (B, L) by layer; None = all.
+
+    Example:
+        >>> pool({"a": torch.tensor([[[1.0], [5.0]]])}, {"a": torch.tensor([[False, True]])})["a"].tolist()
+        [[[5.0]]]
+    """
+    if locations is None:
+        return {layer: x.mean(dim=1, keepdim=True) for layer, x in tokens.items()}
+    return {layer: _mean_of(x, locations[layer].to(x.device)) for layer, x in tokens.items()}
+
+
+def _mean_of(x: Float[Tensor, "B L D"], kept: Bool[Tensor, "B L"]) -> Float[Tensor, "B 1 D"]:
+    weights = (kept / kept.sum(dim=1, keepdim=True)).to(x.dtype)
+    return torch.bmm(weights[:, None], x)

@@ -1,0 +1,32 @@
+"""The moments by which a network standardises its features."""
+
+from __future__ import annotations
+
+import torch
+
+from torchnle.training.dropout import pool
+from torchnle.training.supply import Supply
+from torchnle.translators.aligned_start import AlignedStart
+from torchnle.translators.devil_network import DeViLNetwork
+
+_BATCH = 64
+
+
+def fit_moments(network: DeViLNetwork | AlignedStart, supply: Supply, count: int) -> None:
+    """Set a network's standardisation from the pooled features of images spread over the data.
+
+    Args:
+        network: Nothing is done where it does not standardise.
+        supply: Gives the features.
+        count: The most images that are looked at.
+    """
+    change = network.change if isinstance(network, AlignedStart) else network
+    if not change.standardise:
+        return
+    step = max(1, len(supply) // count)
+    numbers = list(range(0, len(supply), step))[:count]
+    batches = supply.batches([numbers[i : i + _BATCH] for i in range(0, len(numbers), _BATCH)])
+    means = [pool(batch.tokens) for batch in batches]
+    for layer in network.layers:
+        x = torch.cat([mean[layer][:, 0] for mean in means]).double().cpu()
+        change.set_moments(layer, x.mean(dim=0).float(), x.std(dim=0, correction=0).float())

@@ -1,0 +1,167 @@
+"""A DeViL network that begins where the closed form ends: the aligned prefix, and what is learned on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from torchnle.translators.alignment import AlignedTranslator
+from torchnle.translators.configuration import check_keys
+from torchnle.translators.devil_network import DeViLNetwork
+from torchnle.translators.prefix_network import PrefixNetwork
+from torchnle.translators.ridge import RidgeMap
+from torchnle.translators.text_decoder import PrefixFromSentence
+
+
+class AlignedStart(PrefixNetwork):
+    """The prefix of an `AlignedTranslator`, to which a `DeViLNetwork` adds.
+
+    Tokens are mapped into the sentence encoder's space, averaged over layers as steps away from the mean
+    there, brought to the mean distance of sentences, and turned into a prefix by the text decoder's network.
+    The Transformer's last layer starts at zero, so that the first prefix is exactly the aligned one, and
+    training can only add to it.
+
+    Args:
+        layers: What it reads: layer name -> width D.
+        language_width: The width E of the language model's embeddings.
+        space: The width k of the sentence encoder's space.
+        hidden: The hidden width of the text decoder's network.
+        opening_length: The number O of vectors that stand before the prefix, the text decoder's.
+        prefix_length: The number P of prefix vectors, the text decoder's.
+        spread: The mean distance of sentence embeddings from their mean (`AlignedTranslator.spread`).
+        change: The remaining arguments of the `DeViLNetwork`.
+
+    Raises:
+        ValueError: If `change` holds an unknown argument, or a size is not positive.
+
+    Example:
+        >>> small = {"width": 8, "depth": 1, "heads": 2, "feedforward": 16}
+        >>> network = AlignedStart({"layer4": 8}, 6, space=4, hidden=16, opening_length=1, prefix_length=2,
+        ...                        change=small)
+        >>> network({"layer4": torch.randn(5, 1, 8)}).shape
+        torch.Size([5, 3, 6])
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, int],
+        language_width: int,
+        *,
+        space: int,
+        hidden: int,
+        opening_length: int,
+        prefix_length: int,
+        spread: float = 1.0,
+        change: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(layers, language_width, tokens_per_row=1)
+        self.spread = spread
+        self.maps = nn.ModuleList(RidgeMap(width, space) for width in layers.values())
+        self.speak = PrefixFromSentence(
+            space, language_width, opening_length=opening_length, prefix_length=prefix_length, hidden=hidden
+        )
+        given = {**(change or {}), "prefix_length": opening_length + prefix_length}
+        check_keys({"layers": 0, "language_width": 0, **given}, DeViLNetwork, "the network's change")
+        self.change = DeViLNetwork(layers, language_width, **given)
+        nn.init.zeros_(self.change.output.weight)
+        nn.init.zeros_(self.change.output.bias)
+
+    @classmethod
+    def of(cls, aligned: AlignedTranslator, language_width: int, **change: Any) -> AlignedStart:
+        """Take over the maps and the text decoder of an aligned translator.
+
+        Args:
+            aligned: Fitted, with a text decoder.
+            language_width: The width E of the language model's embeddings.
+            change: Arguments of the `DeViLNetwork` (width, depth, heads, feedforward, standardise).
+
+        Raises:
+            ValueError: If it has no text decoder, or one for another language model, or a map that is no
+                ridge map.
+        """
+        decoder = aligned.decoder
+        if decoder is None:
+            raise ValueError(
+                "this aligned translator has no text decoder, so it makes no prefix to start from."
+            )
+        length, width = decoder.network.start.shape
+        maps = [fitted for fitted in aligned.maps if isinstance(fitted, RidgeMap)]
+        if len(maps) < len(aligned.maps):
+            raise ValueError("only ridge maps can be started from; fit the aligned translator to captions.")
+        if width != language_width:
+            raise ValueError(
+                f"the text decoder makes prefixes of width {width} (for '{decoder.language_model.reference}'"
+                f"); the language model reads {language_width}. Train with the decoder's language model."
+            )
+        network = cls(
+            {layer: len(fitted.mean) for layer, fitted in zip(aligned.layers, maps, strict=True)},
+            language_width,
+            space=aligned.encoder.width,
+            hidden=decoder.network.enter.out_features,
+            opening_length=len(decoder.network.opening),
+            prefix_length=length,
+            spread=aligned.spread,
+            change=change,
+        )
+        network.speak.load_state_dict(decoder.network.state_dict())
+        network.maps.load_state_dict(aligned.maps.state_dict())
+        return network
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that build the network again, as plain values."""
+        own = ("layers", "language_width", "prefix_length")
+        length = len(self.speak.start)
+        return {
+            "layers": self.layers,
+            "language_width": self.language_width,
+            "space": len(self.speak.mean),
+            "hidden": self.speak.enter.out_features,
+            "opening_length": self.opening_length,
+            "prefix_length": length,
+            "spread": self.spread,
+            "change": {name: value for name, value in self.change.config.items() if name not in own},
+        }
+
+    @property
+    def opening_length(self) -> int:
+        """The number of vectors that stand before the sentence's own."""
+        return len(self.speak.opening)
+
+    def freeze_start(self) -> None:
+        """Train only what is added; maps are never trained."""
+        self.speak.requires_grad_(False)
+
+    def forward(
+        self,
+        tokens: Mapping[str, Float[Tensor, "R _ _"]],
+        keep: Mapping[str, Bool[Tensor, "R _"]] | None = None,
+    ) -> Float[Tensor, "R _ E"]:
+        """Map layer tokens to prefixes.
+
+        Args:
+            tokens: Each layer's token, (R, 1, D) by layer name.
+            keep: Which tokens are read, (R, 1) by layer name; at least one in every row.
+        """
+        aligned: Tensor = self.speak(F.normalize(self.embed(tokens, keep), dim=-1))
+        change: Tensor = self.change(tokens, keep)
+        return aligned + change
+
+    def embed(
+        self,
+        tokens: Mapping[str, Float[Tensor, "R _ _"]],
+        keep: Mapping[str, Bool[Tensor, "R _"]] | None = None,
+    ) -> Float[Tensor, "R k"]:
+        """The vectors in the encoder's space, as `AlignedTranslator.embed` makes them of the kept layers."""
+        maps: dict[str, RidgeMap] = dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
+        parts = []
+        for layer, x in tokens.items():
+            step = maps[layer](x[:, 0]) - maps[layer].center
+            parts.append(step * keep[layer] if keep is not None and layer in keep else step)
+        center = torch.stack([fitted.center for fitted in maps.values()]).mean(dim=0)
+        return center + self.spread * F.normalize(torch.stack(parts).sum(dim=0), dim=-1)
