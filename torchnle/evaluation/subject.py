@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,8 +12,13 @@ from torchnle.backbones import Backbone
 from torchnle.features import Features
 from torchnle.translators.base import Translator
 
-#: The reference of the translator that is fitted on the spot, from the classifier itself.
-CLASS_SPACE = "class-space"
+#: The references of translators that are fitted on the spot, from the classifier itself: phrases in its own
+#: space, and sentences through its class names.
+CLASS_SPACE, CLASS_NAMES = "class-space", "class-names"
+_FITS: dict[str, Callable[[Backbone], LanguageAttribution]] = {
+    CLASS_SPACE: lambda backbone: LanguageAttribution.from_classifier(backbone.model, backbone.class_names),
+    CLASS_NAMES: lambda backbone: LanguageAttribution.fit(backbone.model, class_names=backbone.class_names),
+}
 
 
 def attach(
@@ -23,16 +28,15 @@ def attach(
 
     Args:
         backbone: The model.
-        translator: A translator or its reference; "class-space" = one fitted to the classifier's own head.
+        translator: A translator or its reference; "class-space" and "class-names" = one fitted to the
+            classifier's own head.
         layers: The layers; () = those that the translator names.
 
     Raises:
         ValueError: If neither says which layers to read.
     """
-    if translator == CLASS_SPACE:
-        fitted: LanguageAttribution = LanguageAttribution.from_classifier(
-            backbone.model, backbone.class_names
-        )
+    if isinstance(translator, str) and translator in _FITS:
+        fitted = _FITS[translator](backbone)
         reading = fitted.by_layer.reading
         return LanguageAttribution(backbone.model, fitted.by_layer.taps, fitted.translator, reading=reading)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator

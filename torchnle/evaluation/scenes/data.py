@@ -14,6 +14,7 @@ from torch import Tensor
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
 from torchnle.data import (
+    Background,
     Cutouts,
     Scene,
     Scenes,
@@ -47,8 +48,13 @@ def composed(
     chosen: Cutouts = shapes() if cutouts is None else load_cutouts(cutouts)
     if part != "all":
         chosen = chosen.split(part)
-    grounds = [*plain_backgrounds(), *gradient_backgrounds()]
-    return Scenes(chosen, [*grounds, *texture_backgrounds()] if textures else grounds, **options)
+    return Scenes(chosen, grounds(textures=textures), **options)
+
+
+def grounds(*, textures: bool = True) -> list[Background]:
+    """What scenes to measure on stand on: colours, gradients and, where asked, scikit-image's textures."""
+    smooth: list[Background] = [*plain_backgrounds(), *gradient_backgrounds()]
+    return [*smooth, *texture_backgrounds()] if textures else smooth
 
 
 def references(scene: Scene) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 from tqdm import tqdm
@@ -13,7 +12,7 @@ from torchnle.data import Scenes
 from torchnle.evaluation.scenes.data import read
 from torchnle.evaluation.scenes.maps import MEAN, Pointing, chance, point, rivals_from
 from torchnle.evaluation.scenes.probe import Probe
-from torchnle.evaluation.scenes.sentences import captioning, naming, say_objects, say_wholes
+from torchnle.evaluation.scenes.sentences import Sentences, captioning, naming
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.metrics import TextImageScorer
 
@@ -57,9 +56,7 @@ def measure(
     Raises:
         ValueError: If there are fewer than two scenes.
     """
-    wholes: dict[str, list[str]] = defaultdict(list)
-    at_objects: dict[str, list[str]] = defaultdict(list)
-    pointing, yardstick = Pointing(), Probe(scenes.phrases)
+    said, pointing, yardstick = Sentences(), Pointing(), Probe(scenes.phrases)
     if probe is not None:
         yardstick.fit(lang, read(backbone, lang, probe, batch_size=batch_size))
     against = rivals_from(scenes.phrases, rivals, scenes.seed)
@@ -67,12 +64,7 @@ def measure(
     left = len(scenes) if maps is None else maps
     batches = read(backbone, lang, scenes, batch_size=batch_size)
     for batch, features in tqdm(batches, total=-(-len(scenes) // batch_size), disable=not progress):
-        for said, new in (
-            (wholes, say_wholes(lang, features, internal_batch_size=internal_batch_size)),
-            (at_objects, say_objects(lang, batch, features, internal_batch_size=internal_batch_size)),
-        ):
-            for layer, texts in new.items():
-                said[layer] += texts
+        said.add(lang, batch, features, internal_batch_size=internal_batch_size)
         point(lang, batch[:left], features, against, pointing, internal_batch_size=internal_batch_size)
         if probe is not None:
             yardstick.add(lang, batch, features)
@@ -94,19 +86,19 @@ def measure(
         },
         "layers": {
             layer: {
-                "naming": naming(texts, at_objects[layer], seen, scenes.phrases, encoder.encode),
+                "naming": naming(texts, said.at_objects[layer], seen, scenes.phrases, encoder.encode),
                 "captions": captioning(texts, seen, encoder if bert else None, scorer),
                 "pointing": found.get(layer),
                 "probe": probed.get(layer),
             }
-            for layer, texts in wholes.items()
+            for layer, texts in said.wholes.items()
         },
         "mean_of_layers": found.get(MEAN),
         "chance": chance(seen),
         "examples": [
             {
                 "caption": scene.caption,
-                "whole": {layer: texts[i] for layer, texts in wholes.items()},
+                "whole": {layer: texts[i] for layer, texts in said.wholes.items()},
             }
             for i, scene in enumerate(seen[:_EXAMPLES])
         ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from PIL import Image
 from torch import Tensor
@@ -24,8 +26,38 @@ from torchnle.metrics import (
 )
 from torchnle.reading import select_together
 
+#: Finds which phrases each text names, (texts, phrases).
+Judge: TypeAlias = Callable[[list[str]], Tensor]
 #: What all layers read together are called.
 ALL = "all layers"
+
+
+class Sentences:
+    """What is said of scenes, gathered by layer.
+
+    Attributes:
+        wholes: By layer, one sentence a scene.
+        at_objects: By layer, one sentence an object.
+    """
+
+    def __init__(self) -> None:
+        self.wholes: dict[str, list[str]] = defaultdict(list)
+        self.at_objects: dict[str, list[str]] = defaultdict(list)
+
+    def add(
+        self,
+        lang: LanguageAttribution,
+        scenes: Sequence[Scene],
+        features: Sequence[Features],
+        *,
+        internal_batch_size: int | None = None,
+    ) -> None:
+        """Describe a batch of scenes, out of the features of their layers."""
+        wholes = say_wholes(lang, features, internal_batch_size=internal_batch_size)
+        at_objects = say_objects(lang, scenes, features, internal_batch_size=internal_batch_size)
+        for layer in wholes:
+            self.wholes[layer] += wholes[layer]
+            self.at_objects[layer] += at_objects[layer]
 
 
 def say_wholes(
@@ -78,20 +110,24 @@ def naming(
         For "head_noun" and "nearest_phrase" the rates of `naming_rates`, and under "whole" the share of
         objects named by the sentence for the whole image.
     """
-    things = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.objects]
-    owners = [i for i, _ in things]
-    truth = [phrases.index(thing.phrase) for _, thing in things]
     nouns = [head_noun(phrase) for phrase in phrases]
-    named: dict[str, Callable[[list[str]], Tensor]] = {
+    judges: dict[str, Judge] = {
         "head_noun": lambda texts: says_nouns(texts, nouns),
         "nearest_phrase": lambda texts: nearest_phrases(texts, phrases, encode),
     }
+    return {kind: rates(judge, wholes, at_objects, scenes, phrases) for kind, judge in judges.items()}
+
+
+def rates(
+    judge: Judge, wholes: list[str], at_objects: list[str], scenes: Sequence[Scene], phrases: Sequence[str]
+) -> dict[str, float]:
+    """How often a judge finds objects named: `naming_rates`, and "whole", by the sentence for the scene."""
+    things = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.objects]
+    owners = [i for i, _ in things]
+    truth = [phrases.index(thing.phrase) for _, thing in things]
     return {
-        kind: {
-            **naming_rates(names(at_objects), truth, owners),
-            "whole": names(wholes)[owners, truth].double().mean().item(),
-        }
-        for kind, names in named.items()
+        **naming_rates(judge(at_objects), truth, owners),
+        "whole": judge(wholes)[owners, truth].double().mean().item(),
     }
 
 
