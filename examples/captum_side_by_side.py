@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import skimage.data
 import torch
 from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion
@@ -55,7 +56,7 @@ seen = backbone.view(photo).resize(x.shape[-2:])
 for axes, (name, heat) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
     viz.visualize_image_attr(
         heat[0].permute(1, 2, 0).numpy(),
-        torch.tensor(list(seen.getdata())).view(*x.shape[-2:], 3).numpy(),
+        np.asarray(seen),
         method="blended_heat_map",
         sign="all",
         title=name,

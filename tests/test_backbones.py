@@ -180,6 +180,35 @@ def test_the_image_tower_of_a_vision_language_model():
     assert "Vision" in type(tower).__name__
 
 
+def test_a_saved_timm_model_comes_back_with_its_classes(tmp_path):
+    import timm
+
+    sizes = {"input_size": (3, 64, 64), "mean": (0.5,) * 3, "std": (0.25,) * 3, "crop_pct": 1.0}
+    shape = {"channels": (4, 4, 8, 8), "stem_width": 4, "num_classes": 3}
+    model = timm.create_model("resnet10t", pretrained_cfg_overlay=sizes, **shape).eval()
+    for folder, labels in (("named", {"label_names": ["hen", "owl", "fox"]}), ("nameless", {})):
+        timm.models.save_for_hf(model, tmp_path / folder, labels, model_args=shape, safe_serialization=True)
+    backbone = backbones.load(f"timm:local-dir:{tmp_path}/named")
+    assert backbone.class_names == ("hen", "owl", "fox")
+    assert backbones.load(f"timm:local-dir:{tmp_path}/nameless").class_names == ()
+    x = backbone.preprocess(picture(80, 70))
+    assert x.shape == (3, 64, 64)
+    torch.testing.assert_close(backbone.model(x[None]), model(x[None]))
+    assert (backbone.preprocess.mean, backbone.preprocess.share) == ((127.5,) * 3, 1.0)
+
+
+def test_classes_have_all_their_names():
+    names = backbones.imagenet_class_names()
+    synonyms = backbones.class_synonyms(names)
+    assert len(synonyms) == 1000
+    assert all(
+        own == every[0] and len(set(every)) == len(every) for own, every in zip(names, synonyms, strict=True)
+    )
+    assert synonyms[7] == ("rooster", "cock")
+    assert backbones.class_synonyms(()) == ()
+    assert backbones.class_synonyms(names[:2]) == (("tench",), ("goldfish",))  # another classifier's
+
+
 @pytest.mark.parametrize("name", ["timm:resnet5", "torchvision:resnet5", "open_clip:RN5"])
 def test_an_unknown_name_of_a_library_lists_the_nearest(name):
     with pytest.raises(ValueError, match=r"has no model .* Nearest: (resnet|RN50)"):

@@ -15,7 +15,8 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
     """A model of timm, with the size, crop and normalisation of its own configuration.
 
     Args:
-        name: As `timm.create_model` takes it ("resnet50", "resnet50.a1_in1k").
+        name: As `timm.create_model` takes it ("resnet50", "resnet50.a1_in1k"), or with timm's own source
+            before it: "local-dir:FOLDER" is a model that `timm.models.save_for_hf` saved.
         fit: See `Preprocess`.
         pretrained: False = random weights.
         options: Passed to `timm.create_model`.
@@ -28,7 +29,8 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         import timm
     except ImportError as error:
         raise MissingDependencyError("timm", extra="timm", purpose="to build timm models") from error
-    check_name(name.partition(".")[0], timm.list_models(), "timm")
+    if ":" not in name:  # what stands before it is timm's word for where else to look
+        check_name(name.partition(".")[0], timm.list_models(), "timm")
     model = timm.create_model(name, pretrained=pretrained, **options).eval()
     config = timm.data.resolve_model_data_config(model)
     preprocess = Preprocess(
@@ -39,4 +41,12 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         share=min(config["crop_pct"], 1.0),
         interpolation=config["interpolation"],
     )
-    return Backbone(model, preprocess, names_for(getattr(model, "num_classes", 0)), f"timm:{name}")
+    return Backbone(model, preprocess, _class_names(model), f"timm:{name}")
+
+
+def _class_names(model: Any) -> tuple[str, ...]:
+    """ImageNet's for a head of its size, else those that were saved with the model, one a class."""
+    count, saved = getattr(model, "num_classes", 0), getattr(model, "pretrained_cfg", None) or {}
+    labels, described = saved.get("label_names") or (), saved.get("label_descriptions") or {}
+    names = tuple(described.get(label, label) for label in labels)
+    return names_for(count) or (names if len(set(names)) == count else ())
