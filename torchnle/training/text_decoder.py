@@ -50,7 +50,7 @@ class Recipe:
         seed: Seeds weights, order and noise.
     """
 
-    steps: int = 1400
+    steps: int = 1000
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 50
