@@ -150,7 +150,7 @@ class _Run:
         self.embeddings, self.tokens = embeddings, tokens
         torch.manual_seed(recipe.seed)
         self.slots = recipe.prefix_length
-        self.network = _fresh_network(language_model, recipe, embeddings, tokens)
+        self.network = fresh_network(language_model, recipe, embeddings, tokens)
         every = torch.arange(language_model.vocab_size, device=language_model.device)
         self.scale = language_model.embed(every).float().std()
         self.optimiser = self._new_optimiser(recipe.word_learning_rate)
@@ -260,7 +260,7 @@ def _encoded(texts: Sequence[str], encoder: TextEncoder, path: Path) -> Float[Te
     return embeddings
 
 
-def _fresh_network(
+def fresh_network(
     language_model: LanguageModel,
     recipe: Recipe,
     embeddings: Float[Tensor, "T k"],
