@@ -30,10 +30,10 @@ from torchnle.methods.devil import devil_translator
 from torchnle.translators.base import Translator
 from torchnle.translators.cosine import CosineTranslator
 from torchnle.translators.ridge import RidgeMap, RidgeSums
-from torchnle.translators.text_decoder import OPENING, PROMPT, STOP, TextDecoder
+from torchnle.translators.text_decoder import OPENING, PROMPT, TextDecoder
 
 Result = TypeVar("Result")
-#: The network of the shipped recipe, recipes/scenes-efficientnet-lite0-smollm2.toml.
+#: The network and its frame in the shipped recipe, recipes/scenes-efficientnet-lite0-smollm2.toml.
 DEVIL: dict[str, Any] = {
     "prefix_length": 8,
     "width": 256,
@@ -43,9 +43,9 @@ DEVIL: dict[str, Any] = {
     "standardise": True,
     "opening": OPENING,
     "prompt": PROMPT,
-    "stop": STOP,
-    "max_new_tokens": 24,
 }
+#: Random weights say nothing before they stop. They are made to write as long as a sentence is.
+_SENTENCE: dict[str, Any] = {"stop": None, "max_new_tokens": 8}
 #: What a scene gives the ridge: the mean over its places, and over a random subset of them.
 _ROWS_A_SCENE, _BATCH = 2, 128
 
@@ -193,7 +193,7 @@ def _last_layer(backbone: Backbone, translator: Translator) -> LanguageAttributi
 def _devil(like: LanguageAttribution, layer: str, width: int, lm: LanguageModel) -> LanguageAttribution:
     """A network of the shipped recipe's size with random weights, on the layer that another way reads."""
     torch.manual_seed(0)
-    translator = devil_translator({layer: width}, lm, **DEVIL).eval()
+    translator = devil_translator({layer: width}, lm, **DEVIL, **_SENTENCE).eval()
     (tap,) = like.by_layer.taps
     return LanguageAttribution(like.forward_func, tap, translator, reading=like.by_layer.reading)
 
@@ -227,5 +227,5 @@ Reading the layer takes {forward[median]:.3f} s and is in every column but the f
 and the class names the whole of it, with their texts encoded; for the aligned translator the sums and the
 solve of {solved[rows]} rows of {solved[width]} channels (each scene as a whole and a random part of its
 places), features and captions' embeddings extracted before. Maps are the raw scores at every place. DeViL
-has {devil}: it needs a training run, and writes as many words as that taught it.
+has {devil}: it needs a training run; random ones write up to 8 tokens at every place.
 """

@@ -205,7 +205,7 @@ class _Run:
             at, total, peak = step, recipe.word_steps, recipe.word_learning_rate
         else:
             at, total, peak = step - recipe.word_steps, recipe.steps, recipe.learning_rate
-        return peak * min(1.0, (at + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * at / total)) + 1e-6
+        return scheduled(peak, at, total, recipe.warmup)
 
     def _word_loss(self, step: int) -> Float[Tensor, ""]:
         """Squared error of each prefix vector to the embedding of the token at its place, in variances."""
@@ -237,6 +237,11 @@ class _Run:
         order = source.sample(range(_BUCKET), _BUCKET)
         first = order[step % _BUCKET] * size
         return pool[first : first + size]
+
+
+def scheduled(peak: float, step: int, steps: int, warmup: int) -> float:
+    """The learning rate of a step: up to the peak in a line, down in half a cosine, never quite 0."""
+    return peak * min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-6
 
 
 def first_tokens(rows: Sequence[Sequence[int]], length: int) -> Int[Tensor, "B P"]:

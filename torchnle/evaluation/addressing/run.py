@@ -102,7 +102,7 @@ def split(texts: Sequence[str], count: int, *, seed: int = 0) -> tuple[list[str]
 
     Example:
         >>> split(["a hen", "an owl", "a hen"], 1)
-        (['an owl'], ['a hen'])
+        (['a hen'], ['an owl'])
     """
     different = list(dict.fromkeys(texts))
     if not 0 < count < len(different):

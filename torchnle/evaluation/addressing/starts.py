@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.training.text_decoder import Recipe, fresh_network, targets, text_loss
+from torchnle.training.text_decoder import Recipe, fresh_network, scheduled, targets, text_loss
 from torchnle.translators.text_decoder import PrefixFromSentence
 
 Start: TypeAlias = Literal["mean words", "random"]
 STARTS: tuple[Start, ...] = ("mean words", "random")
-#: The shipped decoder's settings, for a few steps: neither noise nor a lesson in words comes before them.
-START_RECIPE = Recipe(steps=60, batch_size=32, word_steps=0, noise=0.0)
+#: The shipped decoder's settings for a few steps, without noise, and without the lesson in words before them.
+START_RECIPE = Recipe(steps=60, batch_size=32, warmup=10, word_steps=0, noise=0.0)
 
 
 def loss_from_start(
@@ -28,7 +28,7 @@ def loss_from_start(
     start: Start,
     recipe: Recipe = START_RECIPE,
 ) -> dict[str, float]:
-    """Train a fresh network through the language model for a few steps, at a constant learning rate.
+    """Train a fresh network through the language model for a few steps, as the text decoder is trained.
 
     Args:
         lm: The language model.
@@ -37,7 +37,7 @@ def loss_from_start(
         training_texts: What is learned from.
         start: "mean words" = each prefix vector starts at the mean embedding of the token at its place;
             "random" = at random directions of the same lengths. The opening starts at its words in both.
-        recipe: Steps, batch size, learning rate, clipping, frame, the network's sizes, and the seed.
+        recipe: All settings; its noise and its lesson in words are not used.
 
     Returns:
         The loss on `texts`, in nats a token, "before" and "after" the steps.
@@ -56,18 +56,18 @@ def loss_from_start(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     source = random.Random(recipe.seed)
-    for _ in range(recipe.steps):
+    for step in range(recipe.steps):
         chosen = source.choices(range(len(tokens)), k=recipe.batch_size)
         loss = text_loss(network, lm, learned[chosen], [tokens[i] for i in chosen], prompt=recipe.prompt)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        rate = scheduled(recipe.learning_rate, step, recipe.steps, recipe.warmup)
+        optimiser.param_groups[0]["lr"] = rate
         optimiser.step()
     after = _loss(lm, network, held, held_tokens, recipe)
     if not after < float("inf"):
-        raise FloatingPointError(
-            f"from the start at {start} the loss went to {after} in {recipe.steps} steps."
-        )
+        raise FloatingPointError(f"from '{start}' the loss went to {after} in {recipe.steps} steps.")
     return {"before": before, "after": after}
 
 
