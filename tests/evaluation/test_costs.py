@@ -21,7 +21,7 @@ from torchnle.evaluation.costs import DEVIL, Clock, measure, page, photograph, s
 from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.ridge import RidgeMap, RidgeSums
-from torchnle.translators.text_decoder import PrefixFromSentence, TextDecoder
+from torchnle.translators.text_decoder import OPENING, PrefixFromSentence, TextDecoder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "scenes-efficientnet-lite0-smollm2.toml"
 QUERIES = [["a red cat", "a dog"], ["grass", "a door"]]
@@ -69,9 +69,9 @@ def test_the_network_is_the_shipped_recipes():
     else:
         import tomli as tomllib
     recipe = tomllib.loads(RECIPE.read_text())
-    asked = {**recipe["network"], **recipe["language"]}
+    asked = {**recipe["network"], **recipe["language"], "opening": OPENING}  # the aligned start brings it
     assert {name: asked[name] for name in DEVIL} == DEVIL
-    assert set(recipe["network"]) - {"dtype"} <= set(DEVIL)
+    assert set(recipe["network"]) - {"dtype", "aligned"} <= set(DEVIL)
 
 
 def decoder():

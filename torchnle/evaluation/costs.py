@@ -39,7 +39,7 @@ DEVIL: dict[str, Any] = {
     "width": 256,
     "depth": 4,
     "heads": 4,
-    "feedforward": 1024,
+    "feedforward": 896,
     "standardise": True,
     "opening": OPENING,
     "prompt": PROMPT,

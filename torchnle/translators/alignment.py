@@ -296,7 +296,7 @@ class AlignedTranslator(Translator):
         spread: float,
         sure_above: float,
         best_of: int,
-        recall: float | None,
+        recall: float | None = None,
     ) -> Self:
         return cls(
             {layer: _build_map(width, **described) for layer, described in maps.items()},

@@ -31,7 +31,7 @@ def recall(
     Example:
         >>> import torch
         >>> phrases, center = torch.eye(2), torch.zeros(2)
-        >>> recall(torch.tensor([[0.9, 0.1]]), phrases, center, spread=1.0, temperature=0.01)
+        >>> recall(torch.tensor([[0.9, 0.1]]), phrases, center, spread=1.0, temperature=0.001)
         tensor([[1., 0.]])
     """
     weights = (cosines(vectors, phrases, center) / temperature).softmax(dim=-1)
