@@ -64,6 +64,25 @@ def test_stage_ends_with_their_grids():
     assert {f.kind for f in layers} == {"Residual"}
 
 
+class ActivatedByFunction(nn.Module):
+    def __init__(self, pool):
+        super().__init__()
+        self.stem, self.conv, self.pool = nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 8, 2, 2), pool
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.pool(torch.relu(self.conv(self.stem(x)))).flatten(1))
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1), nn.AvgPool2d(8)])
+def test_the_end_stands_behind_an_activation_that_is_no_module(pool):
+    model, x = ActivatedByFunction(pool), torch.rand(2, 3, 32, 32)
+    layers = suggest_layers(model, x)
+    assert [(f.name, f.width, f.grid) for f in layers] == [("stem", 4, (16, 16)), ("pool:input", 8, (8, 8))]
+    (read,) = record(model, resolve(model, layers[-1].name), x)
+    torch.testing.assert_close(read, torch.relu(model.conv(model.stem(x))))
+
+
 def test_the_last_of_each_resolution_and_at_most_count():
     model = nn.Sequential(Residual(3, 4, 2), Residual(4, 4), Residual(4, 6, 2), Residual(6, 6))
     assert names(model) == ["1", "2", "3"]  # two resolutions, and a block between

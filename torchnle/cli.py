@@ -1,4 +1,4 @@
-"""The command line; it, `cli_evaluate` (benchmarks) and `cli_train` are the only places that print.
+"""The command line; it, `cli_evaluate`, `cli_benchmarks` and `cli_train` are the only places that print.
 
 ``torchnle describe PHOTO...`` puts an image classifier into words; ``torchnle saliency PHOTO --text ...``
 maps where texts fit what it sees; ``torchnle layers MODEL`` lists the layers worth reading; ``torchnle
@@ -19,7 +19,7 @@ import torch
 from PIL.Image import Image
 from tqdm import tqdm
 
-from torchnle import backbones, cli_evaluate, cli_train, images, visualization
+from torchnle import backbones, cli_benchmarks, cli_evaluate, cli_train, images, visualization
 from torchnle.attr import LanguageAttribution
 from torchnle.places import find_order
 from torchnle.suggest import suggest_layers
@@ -103,6 +103,7 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     naming.add_argument("--epochs", type=int, default=EPOCHS, help="of the network (default: %(default)s)")
     naming.set_defaults(run=_evaluate_class_space)
     cli_evaluate.add(benchmarks, _MODEL_HELP)
+    cli_benchmarks.add(benchmarks, _MODEL_HELP)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

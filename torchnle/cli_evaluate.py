@@ -127,7 +127,7 @@ def _evaluate_scenes(options: argparse.Namespace) -> None:
         internal_batch_size=options.batch,
         progress=sys.stderr.isatty(),
     )
-    _leave(options, "scenes", found, scenes.page)
+    leave(options, "scenes", found, scenes.page)
 
 
 def _evaluate_class_objects(options: argparse.Namespace) -> None:
@@ -162,7 +162,7 @@ def _evaluate_class_maps(options: argparse.Namespace) -> None:
         seed=options.seed,
         progress=sys.stderr.isatty(),
     )
-    _leave(options, "class_maps", found, class_maps.page)
+    leave(options, "class_maps", found, class_maps.page)
 
 
 def _evaluate_devil_tables(options: argparse.Namespace) -> None:
@@ -192,7 +192,7 @@ def _evaluate_devil_tables(options: argparse.Namespace) -> None:
             "scorer": options.scorer,
             "figure_7": devil.crop_sizes(backbone, lang, scenes, scorer, **batch),
         }
-    _leave(options, "devil_tables", found, devil.page)
+    leave(options, "devil_tables", found, devil.page)
 
 
 def _evaluate_milannotations(options: argparse.Namespace) -> None:
@@ -208,7 +208,7 @@ def _evaluate_milannotations(options: argparse.Namespace) -> None:
         count=options.count,
         progress=sys.stderr.isatty(),
     )
-    _leave(options, "milannotations", found, milannotations.page)
+    leave(options, "milannotations", found, milannotations.page)
 
 
 def _subject(options: argparse.Namespace) -> tuple[backbones.Backbone, LanguageAttribution]:
@@ -227,14 +227,21 @@ def _scenes(options: argparse.Namespace, **changes: Any) -> Scenes:
     return composed(options.cutouts, part=options.part, **chosen)
 
 
-def _leave(options: argparse.Namespace, name: str, found: Found, page: Callable[[Found], str]) -> None:
-    """Print what was measured and, where asked, write it down with its setting."""
+def leave(options: argparse.Namespace, name: str, found: Found, page: Callable[[Found], str]) -> None:
+    """Print what was measured and, where asked, write it down with its setting.
+
+    Args:
+        options: As they were given; `json` and `output` say how and where to.
+        name: Of the files.
+        found: What was measured.
+        page: Makes Markdown of it.
+    """
     from torchnle.evaluation import record
 
     asked = {
         key: str(value)
         for key, value in vars(options).items()
-        if key not in ("run", "output", "json", "cutouts", "folder")
+        if key not in ("run", "output", "json", "cutouts", "folder", "file", "photo")
     }
     data = {"setting": record.setting(), "options": asked, **found}
     print(json.dumps(record.plain(data), indent=1) if options.json else page(data))

@@ -28,12 +28,17 @@ _PADDING = (
 )
 
 
+#: What enters one of these and leaves as one place is the last that has places, even where an activation
+#: that is no module of its own stands before it.
+_POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
+
+
 @dataclass(frozen=True)
 class SuggestedLayer:
     """A layer that is worth describing.
 
     Args:
-        name: Its dotted name, as `layers` takes it.
+        name: Its dotted name, as `layers` takes it: "pool:input" is what enters the module "pool".
         kind: The class of the module.
         layout: The order of the axes of what it gives.
         width: The number of channels.
@@ -143,8 +148,8 @@ def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> 
     trunk = set[Node]()
     for tensor in tensors_in(output):
         trunk |= bottlenecks(tensor, entries[0].grad_fn)
-    runs = Counter(point.module for point in points)
-    once = [p for p in points if runs[p.module] == 1 and p.shape[:1] == entries[0].shape[:1]]
+    runs = Counter(point.name for point in points)
+    once = [p for p in points if runs[p.name] == 1 and p.shape[:1] == entries[0].shape[:1]]
     return _distinct([p for p in once if p.node in trunk] or once)
 
 
@@ -153,23 +158,24 @@ def _forget(_: Any) -> Any:
 
 
 def _keep(points: list[_Point], name: str) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(module: nn.Module, _: Any, output: Any) -> None:
-        tensor = next(tensors_in(output), None)
+    def add(name: str, module: nn.Module, found: Any) -> None:
+        tensor = next(tensors_in(found), None)
         if tensor is not None and tensor.is_floating_point() and not isinstance(module, _PADDING):
-            plain = isinstance(output, Tensor)
-            points.append(
-                _Point(
-                    name, module, tuple(tensor.shape), tensor.grad_fn, tensor.output_nr, plain, len(points)
-                )
-            )
+            plain, shape = isinstance(found, Tensor), tuple(tensor.shape)
+            points.append(_Point(name, module, shape, tensor.grad_fn, tensor.output_nr, plain, len(points)))
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, _POOLING) and output.shape[-2:] == (1, 1):
+            add(f"{name}:input", module, inputs[0])
+        add(name, module, output)
 
     return hook
 
 
 def _distinct(points: Iterable[_Point]) -> list[_Point]:
-    """One module a tensor: rather one that gives nothing else, rather the outermost, rather the first."""
+    """One module a tensor: the best by how it gives it, then by its depth, then by time."""
     best: dict[tuple[Node, int, tuple[int, ...]], _Point] = {}
-    for point in sorted(points, key=lambda p: (not p.plain, p.name.count("."), p.time)):
+    for point in sorted(points, key=lambda p: (not p.plain, ":" in p.name, p.name.count("."), p.time)):
         best.setdefault((point.node, point.output_nr, point.shape), point)
     return sorted(best.values(), key=_by_time)
 

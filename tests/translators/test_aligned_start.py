@@ -17,7 +17,7 @@ from torchnle.translators.text_decoder import PrefixFromSentence, TextDecoder
 CHANGE = {"width": 8, "depth": 1, "heads": 2, "feedforward": 16}
 
 
-def aligned(lm=None):
+def aligned(lm=None, **options):
     """Random maps and a random decoder of the letters' space."""
     source = torch.Generator().manual_seed(4)
     maps = {}
@@ -29,7 +29,7 @@ def aligned(lm=None):
     network = PrefixFromSentence(26, WIDTH, opening_length=1, prefix_length=3, hidden=16)
     network.begin_at(torch.randn(1, WIDTH), torch.randn(3, WIDTH), torch.randn(9, 26))
     decoder = TextDecoder(network, lm or tiny_language_model(), encoder="letters", prompt="the", stop=" door")
-    return AlignedTranslator(maps, LetterEncoder(), decoder, spread=0.7)
+    return AlignedTranslator(maps, LetterEncoder(), decoder, spread=0.7, **options)
 
 
 def tokens(rows=4):
@@ -37,13 +37,14 @@ def tokens(rows=4):
     return {layer: torch.randn(rows, 1, width, generator=source) for layer, width in LAYERS.items()}
 
 
+@pytest.mark.parametrize("options", [{}, {"phrases": ["cat", "dog", "door"], "recall": 0.1}])
 @pytest.mark.parametrize("layers", [("layer3",), ("layer4",), ("layer3", "layer4")])
-def test_the_first_prefix_is_the_aligned_one(layers):
-    translator = aligned()
+def test_the_first_prefix_is_the_aligned_one(layers, options):
+    translator = aligned(**options)
     network = AlignedStart.of(translator, WIDTH, **CHANGE)
     given = [features(layer) for layer in layers]
     rows = gather(given, LAYERS, joint=True, tokens_per_row=1, translator="")[0]
-    expected = translator.decoder.prefixes(translator.embed(rows))
+    expected = translator.decoder.prefixes(translator.recalled(translator.embed(rows)))
     torch.testing.assert_close(network(rows.tokens), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -68,7 +69,8 @@ def test_the_change_learns_from_the_first_step():
 
 def test_it_is_saved_in_the_translators_file(tmp_path):
     lm = saved_language_model(tmp_path / "lm")
-    network = AlignedStart.of(aligned(lm), WIDTH, **CHANGE, standardise=True)
+    start = aligned(lm, phrases=["cat", "dog"], recall=0.5)
+    network = AlignedStart.of(start, WIDTH, **CHANGE, standardise=True)
     torch.nn.init.normal_(network.change.output.weight)
     translator = PrefixTranslator(network, lm, prompt="the", stop=" door")
     again = Translator.from_pretrained(translator.save_pretrained(tmp_path / "saved"))

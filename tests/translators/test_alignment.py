@@ -10,7 +10,7 @@ from torch import nn
 from torchnle import Features, LanguageAttribution
 from torchnle.errors import TranslatorMismatchError
 from torchnle.translators.alignment import AlignedTranslator
-from torchnle.translators.alignment_fit import _subset_mean, fit_captions, fit_class_names, fit_lens
+from torchnle.translators.alignment_fit import RECALL, _subset_mean, fit_captions, fit_class_names, fit_lens
 from torchnle.translators.ridge import RidgeMap
 
 WORDS = ["cat", "dog", "bird", "house", "tree", "ship"]
@@ -177,6 +177,49 @@ def test_of_several_ways_the_most_faithful_is_kept(translator):
     (said,) = LanguageAttribution(net(), "first", best).describe(image)
     assert said.text == "cat"
     assert not said.unsure
+
+
+class Hearer(Mumbler):
+    """A decoder that remembers what it was to say."""
+
+    def decode(self, vectors, internal_batch_size=None):
+        self.heard = vectors
+        return SimpleNamespace(texts=["cat"] * len(vectors))
+
+
+def test_what_is_said_is_the_mean_of_the_phrases_that_are_recalled(translator):
+    options = {"phrases": ["cat", "dog", "ship"], "spread": translator.spread, "recall": 0.3}
+    hearer = Hearer()
+    recalling = AlignedTranslator({"first": translator.maps[0]}, LetterEncoder(), hearer, **options)
+    features = Features(torch.randn(2, 2, 12), "first")
+    recalling.describe(features)
+    center, phrases = recalling.center, LetterEncoder().encode(options["phrases"])
+    for vector, heard in zip(translator.maps[0](features.rows), hearer.heard, strict=True):
+        away = [torch.cosine_similarity(vector - center, p - center, dim=0) / 0.3 for p in phrases]
+        weights = [torch.exp(a) / sum(map(torch.exp, away)) for a in away]
+        mean = sum(w * (p - center) for w, p in zip(weights, phrases, strict=True))
+        torch.testing.assert_close(heard, center + translator.spread * mean / mean.norm())
+    silent = AlignedTranslator({"first": translator.maps[0]}, LetterEncoder(), hearer, spread=0.7)
+    silent.describe(features)
+    assert silent.memory is None
+    torch.testing.assert_close((hearer.heard - center).norm(dim=1), torch.full((4,), 0.7))
+
+
+def test_a_fit_to_captions_recalls_its_phrases_and_a_lens_too(translator):
+    assert translator.recall == RECALL
+    one = AlignedTranslator(
+        {"first": translator.maps[0]}, LetterEncoder(), phrases=WORDS, recall=translator.recall
+    )
+    assert fit_lens(net(), "second", (x for x, _ in batches()), one, "first").recall == RECALL
+    assert fit_captions(net(), "first", batches(), LetterEncoder(), phrases=WORDS, recall=None).memory is None
+
+
+@pytest.mark.parametrize(("recall", "phrases"), [(0.0, WORDS), (-1.0, WORDS), (0.1, [])])
+def test_nothing_to_recall(translator, recall, phrases):
+    with pytest.raises(ValueError, match="pass a positive temperature and phrases"):
+        AlignedTranslator(
+            {"first": translator.maps[0]}, LetterEncoder(), Mumbler(), phrases=phrases, recall=recall
+        )
 
 
 def test_a_decoder_without_a_reference_is_not_saved(translator, tmp_path):

@@ -50,7 +50,7 @@ class Recipe:
         seed: Seeds weights, order and noise.
     """
 
-    steps: int = 1400
+    steps: int = 1000
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 50
@@ -150,7 +150,7 @@ class _Run:
         self.embeddings, self.tokens = embeddings, tokens
         torch.manual_seed(recipe.seed)
         self.slots = recipe.prefix_length
-        self.network = _fresh_network(language_model, recipe, embeddings, tokens)
+        self.network = fresh_network(language_model, recipe, embeddings, tokens)
         every = torch.arange(language_model.vocab_size, device=language_model.device)
         self.scale = language_model.embed(every).float().std()
         self.optimiser = self._new_optimiser(recipe.word_learning_rate)
@@ -205,7 +205,7 @@ class _Run:
             at, total, peak = step, recipe.word_steps, recipe.word_learning_rate
         else:
             at, total, peak = step - recipe.word_steps, recipe.steps, recipe.learning_rate
-        return peak * min(1.0, (at + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * at / total)) + 1e-6
+        return scheduled(peak, at, total, recipe.warmup)
 
     def _word_loss(self, step: int) -> Float[Tensor, ""]:
         """Squared error of each prefix vector to the embedding of the token at its place, in variances."""
@@ -239,6 +239,11 @@ class _Run:
         return pool[first : first + size]
 
 
+def scheduled(peak: float, step: int, steps: int, warmup: int) -> float:
+    """The learning rate of a step: up to the peak in a line, down in half a cosine, never quite 0."""
+    return peak * min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-6
+
+
 def first_tokens(rows: Sequence[Sequence[int]], length: int) -> Int[Tensor, "B P"]:
     """The first tokens of each text; a short text's last token, which ends it, is repeated."""
     return torch.tensor([[*row[:length], *[row[-1]] * (length - len(row))] for row in rows])
@@ -260,7 +265,7 @@ def _encoded(texts: Sequence[str], encoder: TextEncoder, path: Path) -> Float[Te
     return embeddings
 
 
-def _fresh_network(
+def fresh_network(
     language_model: LanguageModel,
     recipe: Recipe,
     embeddings: Float[Tensor, "T k"],

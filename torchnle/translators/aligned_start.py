@@ -14,6 +14,7 @@ from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix_network import PrefixNetwork
+from torchnle.translators.recall import recall
 from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.text_decoder import PrefixFromSentence
 
@@ -22,7 +23,8 @@ class AlignedStart(PrefixNetwork):
     """The prefix of an `AlignedTranslator`, to which a `DeViLNetwork` adds.
 
     Tokens are mapped into the sentence encoder's space, averaged over layers as steps away from the mean
-    there, brought to the mean distance of sentences, and turned into a prefix by the text decoder's network.
+    there, brought to the mean distance of sentences, replaced by what they recall, and turned into a prefix
+    by the text decoder's network.
     The Transformer's last layer starts at zero, so that the first prefix is exactly the aligned one, and
     training can only add to it.
 
@@ -34,6 +36,8 @@ class AlignedStart(PrefixNetwork):
         opening_length: The number O of vectors that stand before the prefix, the text decoder's.
         prefix_length: The number P of prefix vectors, the text decoder's.
         spread: The mean distance of sentence embeddings from their mean (`AlignedTranslator.spread`).
+        phrases: How many phrases' embeddings it holds.
+        recall: The temperature with which they are recalled (`recall`); None = they are not.
         change: The remaining arguments of the `DeViLNetwork`.
 
     Raises:
@@ -47,6 +51,8 @@ class AlignedStart(PrefixNetwork):
         torch.Size([5, 3, 6])
     """
 
+    memory: Tensor
+
     def __init__(
         self,
         layers: Mapping[str, int],
@@ -57,10 +63,13 @@ class AlignedStart(PrefixNetwork):
         opening_length: int,
         prefix_length: int,
         spread: float = 1.0,
+        phrases: int = 0,
+        recall: float | None = None,
         change: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(layers, language_width, tokens_per_row=1)
-        self.spread = spread
+        self.spread, self.recall = spread, recall
+        self.register_buffer("memory", torch.zeros(phrases, space))
         self.maps = nn.ModuleList(RidgeMap(width, space) for width in layers.values())
         self.speak = PrefixFromSentence(
             space, language_width, opening_length=opening_length, prefix_length=prefix_length, hidden=hidden
@@ -106,8 +115,12 @@ class AlignedStart(PrefixNetwork):
             opening_length=len(decoder.network.opening),
             prefix_length=length,
             spread=aligned.spread,
+            phrases=0 if aligned.memory is None else len(aligned.memory),
+            recall=aligned.recall,
             change=change,
         )
+        if aligned.memory is not None:
+            network.memory.copy_(aligned.memory)
         network.speak.load_state_dict(decoder.network.state_dict())
         network.maps.load_state_dict(aligned.maps.state_dict())
         return network
@@ -125,6 +138,8 @@ class AlignedStart(PrefixNetwork):
             "opening_length": self.opening_length,
             "prefix_length": length,
             "spread": self.spread,
+            "phrases": len(self.memory),
+            "recall": self.recall,
             "change": {name: value for name, value in self.change.config.items() if name not in own},
         }
 
@@ -148,7 +163,7 @@ class AlignedStart(PrefixNetwork):
             tokens: Each layer's token, (R, 1, D) by layer name.
             keep: Which tokens are read, (R, 1) by layer name; at least one in every row.
         """
-        aligned: Tensor = self.speak(F.normalize(self.embed(tokens, keep), dim=-1))
+        aligned: Tensor = self.speak(F.normalize(self._recalled(self.embed(tokens, keep)), dim=-1))
         change: Tensor = self.change(tokens, keep)
         return aligned + change
 
@@ -163,5 +178,15 @@ class AlignedStart(PrefixNetwork):
         for layer, x in tokens.items():
             step = maps[layer](x[:, 0]) - maps[layer].center
             parts.append(step * keep[layer] if keep is not None and layer in keep else step)
-        center = torch.stack([fitted.center for fitted in maps.values()]).mean(dim=0)
-        return center + self.spread * F.normalize(torch.stack(parts).sum(dim=0), dim=-1)
+        return self.center + self.spread * F.normalize(torch.stack(parts).sum(dim=0), dim=-1)
+
+    @property
+    def center(self) -> Float[Tensor, "k"]:
+        """The mean of the maps' targets."""
+        centers: list[Tensor] = [fitted.center for fitted in self.maps]  # type: ignore[misc]
+        return torch.stack(centers).mean(dim=0)
+
+    def _recalled(self, vectors: Float[Tensor, "R k"]) -> Float[Tensor, "R k"]:
+        if self.recall is None:
+            return vectors
+        return recall(vectors, self.memory, self.center, spread=self.spread, temperature=self.recall)

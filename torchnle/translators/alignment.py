@@ -21,6 +21,7 @@ from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.class_mixture import ClassMixture
 from torchnle.translators.configuration import check_keys
+from torchnle.translators.recall import cosines, recall
 from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
@@ -50,10 +51,13 @@ class AlignedTranslator(Translator):
         sure_above: The least faithfulness, the cosine between the spoken text's embedding and the vector it
             was to say, with which a description is vouched for.
         best_of: How many ways of saying a row are tried, the greedy one first; the most faithful is kept.
+        recall: The temperature with which a vector recalls `phrases` before it is spoken: what is said is
+            the phrases' mean (`torchnle.translators.recall`), and no longer the vector with its errors.
+            None = the vector itself is said.
 
     Raises:
         ValueError: If there is neither a decoder nor a phrase, or the widths of maps, encoder and decoder
-            differ, or `best_of` is not positive.
+            differ, `best_of` or `recall` is not positive, or there is no phrase to recall.
     """
 
     score_kind: ClassVar[ScoreKind] = "projection"
@@ -68,10 +72,16 @@ class AlignedTranslator(Translator):
         spread: float = 1.0,
         sure_above: float = 0.5,
         best_of: int = 1,
+        recall: float | None = None,
     ) -> None:
         super().__init__()
         if best_of < 1:
             raise ValueError(f"best_of={best_of}; pass at least 1.")
+        if recall is not None and (recall <= 0 or not phrases):
+            raise ValueError(
+                f"recall={recall} with {len(phrases)} phrases; pass a positive temperature and phrases to "
+                "recall, or None."
+            )
         if decoder is None and not phrases:
             raise ValueError(
                 "pass a text decoder, or phrases to choose from; without either nothing can be said."
@@ -83,6 +93,7 @@ class AlignedTranslator(Translator):
         self.spread = spread
         self.sure_above = sure_above
         self.best_of = best_of
+        self.recall = recall
         self._check_widths()
         self._phrase_vectors = encoder.encode(self.phrases) if self.phrases else None
 
@@ -90,6 +101,11 @@ class AlignedTranslator(Translator):
     def encoder(self) -> TextEncoder:
         """The frozen sentence encoder."""
         return self._frozen[0]
+
+    @property
+    def memory(self) -> Float[Tensor, "T k"] | None:
+        """The phrases' embeddings, if they are recalled."""
+        return None if self.recall is None else self._phrase_vectors
 
     @property
     def decoder(self) -> TextDecoder | None:
@@ -174,23 +190,29 @@ class AlignedTranslator(Translator):
     ) -> list[str]:
         if self.decoder is None:
             return [phrases[0][0] for phrases in near]
-        texts = self.decoder.decode(vectors, internal_batch_size=internal_batch_size).texts
+        recalled = self.recalled(vectors)
+        texts = self.decoder.decode(recalled, internal_batch_size=internal_batch_size).texts
         if self.best_of == 1:
             return [text or _NOTHING for text in texts]
         others = self.best_of - 1
-        drawn = self.decoder.sample(vectors, others, internal_batch_size=internal_batch_size).texts
+        drawn = self.decoder.sample(recalled, others, internal_batch_size=internal_batch_size).texts
         rows = [[text, *drawn[i * others : (i + 1) * others]] for i, text in enumerate(texts)]
         ways = [text or _NOTHING for row in rows for text in row]
         scores = self._faithfulness(ways, vectors.repeat_interleave(self.best_of, dim=0))
         best = scores.view(-1, self.best_of).argmax(dim=1).tolist()
         return [ways[row * self.best_of + way] for row, way in enumerate(best)]
 
+    def recalled(self, vectors: Float[Tensor, "R k"]) -> Float[Tensor, "R k"]:
+        """What is said for vectors in the encoder's space: themselves, or what they recall."""
+        if self.recall is None or self.memory is None:
+            return vectors
+        return recall(vectors, self.memory, self.center, spread=self.spread, temperature=self.recall)
+
     def _nearest(self, vectors: Float[Tensor, "R k"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
         if self._phrase_vectors is None:
             return [()] * len(vectors)
-        phrases = F.normalize(self._phrase_vectors.to(vectors) - self.center, dim=-1)
-        cosines = F.normalize(vectors - self.center, dim=-1) @ phrases.T
-        best = cosines.topk(min(count, len(self.phrases)), dim=1)
+        near = cosines(vectors, self._phrase_vectors, self.center)
+        best = near.topk(min(count, len(self.phrases)), dim=1)
         return [
             tuple((self.phrases[i], c) for i, c in zip(indices, values, strict=True))
             for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -207,7 +229,7 @@ class AlignedTranslator(Translator):
     ) -> Float[Tensor, "rows texts"]:
         if self.decoder is None:
             raise ValueError("this translator has no decoder; score through='space'.")
-        vectors = torch.cat([self.embed(rows) for rows in groups])
+        vectors = self.recalled(torch.cat([self.embed(rows) for rows in groups]))
         return self.decoder.log_prob(vectors, texts, prior=prior, internal_batch_size=internal_batch_size)
 
     def _deviation(self, rows: Rows) -> Float[Tensor, "R k"]:
@@ -243,6 +265,7 @@ class AlignedTranslator(Translator):
             "spread": self.spread,
             "sure_above": self.sure_above,
             "best_of": self.best_of,
+            "recall": self.recall,
         }
 
     def _decoder_reference(self) -> str | None:
@@ -273,6 +296,7 @@ class AlignedTranslator(Translator):
         spread: float,
         sure_above: float,
         best_of: int,
+        recall: float | None = None,
     ) -> Self:
         return cls(
             {layer: _build_map(width, **described) for layer, described in maps.items()},
@@ -282,6 +306,7 @@ class AlignedTranslator(Translator):
             spread=spread,
             sure_above=sure_above,
             best_of=best_of,
+            recall=recall,
         )
 
 

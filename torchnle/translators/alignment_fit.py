@@ -23,6 +23,10 @@ from torchnle.translators.ridge import RidgeSums
 from torchnle.translators.rows import Rows
 from torchnle.translators.text_decoder import TextDecoder
 
+#: How sharply a vector of a map from captions recalls phrases before it is spoken. Of 0.02, 0.05 and 0.1 the
+#: first named most objects of 75 composed scenes (0.83 by their head noun; 0.49 without recalling).
+RECALL = 0.02
+
 
 def fit_captions(
     model: Callable[..., Any],
@@ -34,6 +38,7 @@ def fit_captions(
     phrases: Sequence[str] = (),
     subsets: int = 1,
     keep: float = 0.25,
+    recall: float | None = RECALL,
     reading: Reading | None = None,
     seed: int = 0,
 ) -> AlignedTranslator:
@@ -51,6 +56,8 @@ def fit_captions(
         phrases: What the translator can offer beside, or instead of, spoken sentences.
         subsets: How many random subsets of places are added for each image and layer.
         keep: The share of places in a subset.
+        recall: How sharply phrases, where there are some, are recalled before a vector is spoken
+            (`AlignedTranslator`); None = not at all.
         reading: How to read a layer whose layout is ambiguous.
         seed: Seeds the subsets.
 
@@ -71,7 +78,7 @@ def fit_captions(
             sums.add(f.layer, f.select(None).rows, targets)
             for _ in range(subsets if f.grid is not None else 0):
                 sums.add(f.layer, _subset_mean(f, keep, generator), targets)
-    return sums.solve(encoder, decoder, phrases, source="captions")
+    return sums.solve(encoder, decoder, phrases, source="captions", recall=recall if phrases else None)
 
 
 def fit_class_names(
@@ -155,7 +162,9 @@ def fit_lens(
             said = through.embed(_rows(through.layers[0], pool(target, "all")))
         for f in features:
             sums.add(f.layer, _onto(f, target), said)
-    return sums.solve(through.encoder, through.decoder, through.phrases, source="a lens")
+    return sums.solve(
+        through.encoder, through.decoder, through.phrases, source="a lens", recall=through.recall
+    )
 
 
 def _in_words(name: str) -> str:
@@ -182,13 +191,14 @@ class _Sums:
         phrases: Sequence[str],
         *,
         source: str,
+        recall: float | None = None,
     ) -> AlignedTranslator:
         if not self.by_layer:
             raise ValueError("there were no images to fit on.")
         solved = {layer: sums.solve() for layer, sums in self.by_layer.items()}
         spread = min(sums.target_spread for sums in self.by_layer.values())
         maps = {layer: fitted for layer, (fitted, _) in solved.items()}
-        translator = AlignedTranslator(maps, encoder, decoder, phrases=phrases, spread=spread)
+        translator = AlignedTranslator(maps, encoder, decoder, phrases=phrases, spread=spread, recall=recall)
         translator.card = {
             "fitted on": source,
             "maps": {layer: report for layer, (_, report) in solved.items()},
