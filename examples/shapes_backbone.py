@@ -100,7 +100,7 @@ pixels = {
 }
 arguments = {**options.arguments, "num_classes": len(singles.phrases)}
 model = timm.create_model(options.arch, pretrained_cfg_overlay=pixels, **arguments)
-train(model, singles, Preprocess(size=side, mean=127.5, std=127.5))
+train(model, singles, Preprocess(size=options.size, mean=127.5, std=127.5))
 
 folder = options.output / "backbone"
 names = [phrase.split(" ", 1)[1] for phrase in singles.phrases]

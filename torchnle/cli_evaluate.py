@@ -144,7 +144,7 @@ def _evaluate_class_objects(options: argparse.Namespace) -> None:
         internal_batch_size=options.batch,
         progress=sys.stderr.isatty(),
     )
-    _leave(options, "class_objects", found, class_objects.page)
+    leave(options, "class_objects", found, class_objects.page)
 
 
 def _evaluate_class_maps(options: argparse.Namespace) -> None:
