@@ -35,6 +35,16 @@ class Tap:
     module: nn.Module
     at: Literal["output", "input"] = "output"
 
+    @property
+    def reference(self) -> str:
+        """The name by which `resolve` finds it again, whatever side is asked for.
+
+        Example:
+            >>> Tap("pool", nn.Identity(), at="input").reference
+            'pool:input'
+        """
+        return self.name + _INPUT if self.at == "input" and not self.name.endswith(_INPUT) else self.name
+
 
 #: Behind a layer's name: what it receives is read.
 _INPUT = ":input"

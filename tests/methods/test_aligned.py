@@ -49,6 +49,25 @@ def test_a_lens_passes_words_on():
     assert [[cell.text for cell in grid] for grid in lens.describe(IMAGES, where="all")] == expected
 
 
+def test_captions_and_class_names_together():
+    model = conv_net()
+    model.head.weight.data *= 50
+    alone = fit(model, ["layer", "norm"], captions=captioned(model), phrases=["a fish"])
+    both = fit(
+        model,
+        ["layer", "norm"],
+        captions=captioned(model),
+        phrases=["a fish"],
+        class_names=NAMES,
+        example=IMAGES[:2],
+        recall=None,
+    )
+    assert both.translator.phrases == ("a fish", *(f"a {name}" for name in NAMES))
+    steps = [a.saliency(IMAGES, ["a cat"]) for a in (alone, both)]
+    torch.testing.assert_close(steps[0][0], steps[1][0])  # what the head does not read is as it was
+    assert not torch.allclose(steps[0][1], steps[1][1], atol=1e-2)
+
+
 class TestRefusals:
     def test_two_sources(self):
         with pytest.raises(ValueError, match=r"\['class_names', 'images'\] given; pass exactly one"):

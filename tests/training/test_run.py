@@ -237,6 +237,13 @@ class TestRecipes:
         with pytest.raises(ValueError, match=said):
             data_table({"kind": "shapes", **table}, "data").open()
 
+    def test_captions_that_leave_the_place_out(self):
+        tables = [{"kind": "shapes", "length": 4, "size": 64, "places": places} for places in (True, False)]
+        told, bare = (list(data_table(table, "data").open()) for table in tables)
+        for one, other in zip(told, bare, strict=True):
+            assert one.caption == f"{other.caption} {one.place}"
+            assert one.image.tobytes() == other.image.tobytes()
+
     def test_kinds_have_all_settings_of_what_they_open(self, tmp_path):
         effects = {"kind": "shapes", "length": 1, "effects": {"chance": 1.0}, "size": 64}
         scenes = data_table(effects, "data").open()

@@ -58,8 +58,9 @@ def tiny(monkeypatch):
         "torchnle.translators.alignment_fit.TextEncoder.from_pretrained", lambda *_: LetterEncoder()
     )
     preprocess = Preprocess(size=32, mean=127.0, std=128.0, fit="crop")
-    tiny_backbone = Backbone(conv_net(), preprocess, (), "tiny")
-    monkeypatch.setattr(backbones, "load", lambda name: tiny_backbone)
+    names = {"named": ("an ox", "an elk", "a yak", "a gnu", "an auk")}
+    models = {name: Backbone(conv_net(), preprocess, names.get(name, ()), name) for name in ("tiny", "named")}
+    monkeypatch.setattr(backbones, "load", lambda name: models.get(name, models["tiny"]))
 
 
 @pytest.mark.filterwarnings("ignore:.*longer|.*tokens")
@@ -89,6 +90,20 @@ def test_an_aligned_translator_is_fitted_to_scenes_and_read_back(tmp_path, stamp
     assert loaded.layers == ("layer", "pool:input")
     assert set(loaded.phrases) == {cutout.phrase for cutout in shapes()[:11]}
     assert "40 composed scenes (seed 0" in loaded.card["data"]
+
+
+def test_what_the_classifier_knows_is_added(tmp_path, stamps, monkeypatch):
+    monkeypatch.setattr(aligned_run.TextDecoder, "from_pretrained", classmethod(lambda cls, name: None))
+    given = {"layers": ["layer", "norm"], "stamps": stamps, "count": 40, "classes": True}
+    fitted = aligned_run.train_aligned(tmp_path / "out", model="named", **given)
+    assert set(fitted.phrases) == {
+        *(cut.phrase for cut in shapes()[:11]),
+        *backbones.load("named").class_names,
+    }
+    assert "--classes" in fitted.card["recipe"]
+    assert "a class" in fitted.card["cannot"]
+    with pytest.raises(ValueError, match=r"'tiny' has no class names; .*no --classes"):
+        aligned_run.train_aligned(tmp_path / "out", model="tiny", **given)
 
 
 def test_the_command_passes_on_only_what_was_given(tmp_path, monkeypatch):

@@ -13,16 +13,19 @@ from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.rows import gather
 from torchnle.translators.text_decoder import PrefixFromSentence, TextDecoder
+from torchnle.translators.text_maps import MapSum
 
 CHANGE = {"width": 8, "depth": 1, "heads": 2, "feedforward": 16}
 
 
-def aligned(lm=None, **options):
+def aligned(lm=None, *, mixed=False, **options):
     """Random maps and a random decoder of the letters' space."""
     source = torch.Generator().manual_seed(4)
     maps = {}
     for layer, width in LAYERS.items():
         maps[layer] = RidgeMap(width, 26)
+        if mixed:
+            maps[layer] = MapSum.of([maps[layer], ClassMixture(width, 26, classes=3)], [1.0, 0.5])
         for tensor in maps[layer].buffers():
             tensor.copy_(torch.randn(tensor.shape, generator=source))
     torch.manual_seed(5)
@@ -37,7 +40,7 @@ def tokens(rows=4):
     return {layer: torch.randn(rows, 1, width, generator=source) for layer, width in LAYERS.items()}
 
 
-@pytest.mark.parametrize("options", [{}, {"phrases": ["cat", "dog", "door"], "recall": 0.1}])
+@pytest.mark.parametrize("options", [{}, {"phrases": ["cat", "dog", "door"], "recall": 0.1}, {"mixed": True}])
 @pytest.mark.parametrize("layers", [("layer3",), ("layer4",), ("layer3", "layer4")])
 def test_the_first_prefix_is_the_aligned_one(layers, options):
     translator = aligned(**options)
@@ -69,7 +72,7 @@ def test_the_change_learns_from_the_first_step():
 
 def test_it_is_saved_in_the_translators_file(tmp_path):
     lm = saved_language_model(tmp_path / "lm")
-    start = aligned(lm, phrases=["cat", "dog"], recall=0.5)
+    start = aligned(lm, mixed=True, phrases=["cat", "dog"], recall=0.5)
     network = AlignedStart.of(start, WIDTH, **CHANGE, standardise=True)
     torch.nn.init.normal_(network.change.output.weight)
     translator = PrefixTranslator(network, lm, prompt="the", stop=" door")
@@ -81,19 +84,18 @@ def test_it_is_saved_in_the_translators_file(tmp_path):
 def test_the_shipped_size_stays_under_20_megabytes():
     """In bfloat16, with the maps and the text decoder's network of the embedded encoder and model."""
     layers = {"28x28": 40, "14x14": 112, "7x7": 1280}
-    change = {"width": 256, "depth": 4, "heads": 4, "feedforward": 1024, "standardise": True}
+    change = {"width": 192, "depth": 3, "heads": 4, "feedforward": 512, "standardise": True}
+    maps = {layer: {"kind": "ridge", "in_width": width} for layer, width in layers.items()}
+    classes = {"kind": "class mixture", "in_width": 1280, "classes": 1000}
+    maps["7x7"] = {"kind": "sum", "in_width": 1280, "maps": [maps["7x7"], classes], "weights": [1, 0.7]}
+    sizes = {"space": 384, "hidden": 960, "opening_length": 2, "prefix_length": 8, "phrases": 1434}
     with torch.device("meta"):
-        network = AlignedStart(
-            layers, 576, space=384, hidden=960, opening_length=2, prefix_length=8, change=change
-        )
+        network = AlignedStart(layers, 576, **sizes, maps=maps, change=change)
     assert 2 * sum(t.numel() for t in network.state_dict().values()) < 20e6
 
 
 def test_what_it_cannot_start_from():
-    mute = AlignedTranslator(aligned()._maps(), LetterEncoder(), phrases=["a cat"])
-    mixed = AlignedTranslator({"layer4": ClassMixture(8, 26, classes=3)}, LetterEncoder(), aligned().decoder)
-    with pytest.raises(ValueError, match="only ridge maps can be started from"):
-        AlignedStart.of(mixed, WIDTH)
+    mute = AlignedTranslator(aligned().by_layer, LetterEncoder(), phrases=["a cat"])
     with pytest.raises(ValueError, match="has no text decoder"):
         AlignedStart.of(mute, WIDTH)
     with pytest.raises(ValueError, match=r"makes prefixes of width 12 .* the language model reads 16"):

@@ -177,13 +177,13 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
 
         Args:
             model: The vision model, unmodified.
-            layers: The layers to read; not with class names, whose layer is the one that the head reads.
-            source: Exactly one of ``captions=`` (batches of images and captions), ``class_names=`` (of a
-                classifier; no image is needed) and ``images=`` with ``through=``, a `LanguageAttribution`
-                of the same model that was fitted before; and the options of `fit_aligned`.
+            layers: The layers to read; not with class names alone, which are for what the head reads.
+            source: ``captions=`` (batches of images and captions), ``class_names=`` (of a classifier; no
+                image is needed), both, or ``images=`` with ``through=``, a `LanguageAttribution` of the same
+                model that was fitted before; and the options of `fit_aligned`.
 
         Raises:
-            ValueError: If not exactly one source is given, or what it needs is missing.
+            ValueError: If none of these sources is given, or what it needs is missing.
 
         Example:
             >>> lang = LanguageAttribution.fit(model, class_names=names)  # doctest: +SKIP

@@ -36,10 +36,10 @@ Result = TypeVar("Result")
 #: The network and its frame in the shipped recipe, recipes/scenes-efficientnet-lite0-smollm2.toml.
 DEVIL: dict[str, Any] = {
     "prefix_length": 8,
-    "width": 256,
-    "depth": 4,
+    "width": 192,
+    "depth": 3,
     "heads": 4,
-    "feedforward": 896,
+    "feedforward": 512,
     "standardise": True,
     "opening": OPENING,
     "prompt": PROMPT,

@@ -19,10 +19,10 @@ from torchnle.data import (
     plain_backgrounds,
     texture_backgrounds,
 )
+from torchnle.methods.aligned import fit_aligned
 from torchnle.taps import LayerChoice
 from torchnle.training.text_decoder_run import STAMPS
 from torchnle.translators.alignment import AlignedTranslator
-from torchnle.translators.alignment_fit import fit_captions
 from torchnle.translators.text_decoder import DECODER, TextDecoder
 
 #: The layers of EfficientNet-Lite0 at 28x28, 14x14 and 7x7 places, the last one behind its activation.
@@ -38,6 +38,7 @@ def train_aligned(
     layers: LayerChoice = LAYERS,
     stamps: Path = STAMPS,
     count: int = 8000,
+    classes: bool = False,
     seed: int = 0,
     decoder: TextDecoder | str | None = DECODER,
     batch_size: int = 32,
@@ -50,25 +51,29 @@ def train_aligned(
         layers: The layers to map.
         stamps: Captioned cut-outs (Debian's tuxpaint-stamps-default).
         count: How many scenes.
+        classes: Add what the backbone's classifier knows by its class names (`join`).
         seed: Seeds scenes and subsets of places.
         decoder: What speaks; None = descriptions are nearest phrases.
         batch_size: Scenes in the model at once.
 
     Raises:
-        ValueError: If there are no cut-outs, or a layer is not found.
+        ValueError: If there are no cut-outs, a layer is not found, or the backbone has no class names to add.
     """
     backbone = backbones.load(model)
+    if classes and not backbone.class_names:
+        raise ValueError(f"'{model}' has no class names; fit it to the scenes alone (no --classes).")
     scenes = compose(load_cutouts(stamps), count, seed)
     speaker = TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder
     started = time.monotonic()
-    translator = fit_captions(
+    translator = fit_aligned(
         backbone.model,
         layers,
-        _batches(backbone, scenes, batch_size),
+        captions=_batches(backbone, scenes, batch_size),
+        class_names=backbone.class_names if classes else None,
         decoder=speaker,
         phrases=scenes.phrases,
         seed=seed,
-    )
+    ).translator
     minutes = (time.monotonic() - started) / 60
     maps = json.dumps(translator.card["maps"])
     translator.card = {
@@ -78,10 +83,14 @@ def train_aligned(
             "Paint's stamps (GPL-2, not part of this) on plain, two-coloured and textured backgrounds."
         ),
         "backbone": backbone.name,
-        "recipe": f"torchnle train aligned --model {model} --scenes {count} --seed {seed}",
+        "recipe": f"torchnle train aligned --model {model} --scenes {count} --seed {seed}"
+        f"{' --classes' if classes else ''}",
         "training time": f"{minutes:.1f} minutes on {torch.get_num_threads()} CPU thread(s)",
         "fit": maps,
-        "cannot": "say what is not among its things: it knows no actions, and few photographs look like it.",
+        "cannot": (
+            f"say what is not among its things{' or a class' * classes}: it knows no actions, and "
+            "few photographs look like its scenes."
+        ),
     }
     translator.save_pretrained(output)
     return translator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -91,7 +91,12 @@ class DatasetTable(DataTable):
 
 @dataclass(frozen=True)
 class ScenesTable(DataTable):
-    """Composed scenes: `Scenes` of cut-outs from a folder."""
+    """Composed scenes: `Scenes` of cut-outs from a folder.
+
+    Args:
+        places: Whether captions say what the objects stand on. A place of an object shows little of it, and
+            a translator that learns to say it everywhere says less of the object.
+    """
 
     folder: str = TUXPAINT
     part: Literal["all", "train", "test"] = "all"
@@ -102,6 +107,7 @@ class ScenesTable(DataTable):
     objects: tuple[int, ...] = (1, 4)
     scale: tuple[float, ...] = (0.3, 0.6)
     max_overlap: float = 0.1
+    places: bool = True
     effects: Mapping[str, Any] | bool = False
     seed: int = 0
 
@@ -109,7 +115,7 @@ class ScenesTable(DataTable):
         """The scenes."""
         return data.Scenes(
             self._cutouts(),
-            [each for name in self.backgrounds for each in _backgrounds(name, self.photos)],
+            self._grounds(),
             length=self.length,
             size=self.size,
             objects=_pair(self.objects),
@@ -118,6 +124,10 @@ class ScenesTable(DataTable):
             effects=self._effects(),
             seed=self.seed,
         )
+
+    def _grounds(self) -> list[data.Background]:
+        grounds = [each for name in self.backgrounds for each in _backgrounds(name, self.photos)]
+        return grounds if self.places else [replace(each, place="") for each in grounds]
 
     def _cutouts(self) -> Cutouts:
         cutouts = data.load_cutouts(self.folder)

@@ -15,8 +15,8 @@ from torchnle.translators.configuration import check_keys
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.recall import recall
-from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.text_decoder import PrefixFromSentence
+from torchnle.translators.text_maps import TextMap, build_map, describe_map
 
 
 class AlignedStart(PrefixNetwork):
@@ -38,10 +38,11 @@ class AlignedStart(PrefixNetwork):
         spread: The mean distance of sentence embeddings from their mean (`AlignedTranslator.spread`).
         phrases: How many phrases' embeddings it holds.
         recall: The temperature with which they are recalled (`recall`); None = they are not.
+        maps: Each layer's map, as `describe_map` gives it; None = ridge maps.
         change: The remaining arguments of the `DeViLNetwork`.
 
     Raises:
-        ValueError: If `change` holds an unknown argument, or a size is not positive.
+        ValueError: If `change` holds an unknown argument, a size is not positive, or a kind of map unknown.
 
     Example:
         >>> small = {"width": 8, "depth": 1, "heads": 2, "feedforward": 16}
@@ -65,12 +66,14 @@ class AlignedStart(PrefixNetwork):
         spread: float = 1.0,
         phrases: int = 0,
         recall: float | None = None,
+        maps: Mapping[str, Mapping[str, Any]] | None = None,
         change: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(layers, language_width, tokens_per_row=1)
         self.spread, self.recall = spread, recall
         self.register_buffer("memory", torch.zeros(phrases, space))
-        self.maps = nn.ModuleList(RidgeMap(width, space) for width in layers.values())
+        ridges = {layer: {"kind": "ridge", "in_width": width} for layer, width in layers.items()}
+        self.maps = nn.ModuleList(build_map(space, (maps or ridges)[layer]) for layer in layers)
         self.speak = PrefixFromSentence(
             space, language_width, opening_length=opening_length, prefix_length=prefix_length, hidden=hidden
         )
@@ -90,8 +93,7 @@ class AlignedStart(PrefixNetwork):
             change: Arguments of the `DeViLNetwork` (width, depth, heads, feedforward, standardise).
 
         Raises:
-            ValueError: If it has no text decoder, or one for another language model, or a map that is no
-                ridge map.
+            ValueError: If it has no text decoder, or one for another language model.
         """
         decoder = aligned.decoder
         if decoder is None:
@@ -99,16 +101,14 @@ class AlignedStart(PrefixNetwork):
                 "this aligned translator has no text decoder, so it makes no prefix to start from."
             )
         length, width = decoder.network.start.shape
-        maps = [fitted for fitted in aligned.maps if isinstance(fitted, RidgeMap)]
-        if len(maps) < len(aligned.maps):
-            raise ValueError("only ridge maps can be started from; fit the aligned translator to captions.")
+        maps = {layer: describe_map(fitted) for layer, fitted in aligned.by_layer.items()}
         if width != language_width:
             raise ValueError(
                 f"the text decoder makes prefixes of width {width} (for '{decoder.language_model.reference}'"
                 f"); the language model reads {language_width}. Train with the decoder's language model."
             )
         network = cls(
-            {layer: len(fitted.mean) for layer, fitted in zip(aligned.layers, maps, strict=True)},
+            {layer: described["in_width"] for layer, described in maps.items()},
             language_width,
             space=aligned.encoder.width,
             hidden=decoder.network.enter.out_features,
@@ -117,6 +117,7 @@ class AlignedStart(PrefixNetwork):
             spread=aligned.spread,
             phrases=0 if aligned.memory is None else len(aligned.memory),
             recall=aligned.recall,
+            maps=maps,
             change=change,
         )
         if aligned.memory is not None:
@@ -140,6 +141,7 @@ class AlignedStart(PrefixNetwork):
             "spread": self.spread,
             "phrases": len(self.memory),
             "recall": self.recall,
+            "maps": {layer: describe_map(fitted) for layer, fitted in self._by_layer.items()},
             "change": {name: value for name, value in self.change.config.items() if name not in own},
         }
 
@@ -173,8 +175,7 @@ class AlignedStart(PrefixNetwork):
         keep: Mapping[str, Bool[Tensor, "R _"]] | None = None,
     ) -> Float[Tensor, "R k"]:
         """The vectors in the encoder's space, as `AlignedTranslator.embed` makes them of the kept layers."""
-        maps: dict[str, RidgeMap] = dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
-        parts = []
+        maps, parts = self._by_layer, []
         for layer, x in tokens.items():
             step = maps[layer](x[:, 0]) - maps[layer].center
             parts.append(step * keep[layer] if keep is not None and layer in keep else step)
@@ -183,8 +184,11 @@ class AlignedStart(PrefixNetwork):
     @property
     def center(self) -> Float[Tensor, "k"]:
         """The mean of the maps' targets."""
-        centers: list[Tensor] = [fitted.center for fitted in self.maps]  # type: ignore[misc]
-        return torch.stack(centers).mean(dim=0)
+        return torch.stack([fitted.center for fitted in self._by_layer.values()]).mean(dim=0)
+
+    @property
+    def _by_layer(self) -> dict[str, TextMap]:
+        return dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
 
     def _recalled(self, vectors: Float[Tensor, "R k"]) -> Float[Tensor, "R k"]:
         if self.recall is None:

@@ -6,7 +6,8 @@ The map is fitted per layer in seconds; the decoder was trained once, on text, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +20,12 @@ from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
-from torchnle.translators.class_mixture import ClassMixture
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.recall import cosines, recall
-from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
+from torchnle.translators.text_maps import TextMap, build_map, describe_map
 
-#: What carries a layer's features into text space.
-TextMap: TypeAlias = RidgeMap | ClassMixture
-_MAPS: dict[str, type[TextMap]] = {"ridge": RidgeMap, "class mixture": ClassMixture}
 #: Said where the decoder ends at once.
 _NOTHING = "nothing it can name"
 
@@ -95,7 +92,6 @@ class AlignedTranslator(Translator):
         self.best_of = best_of
         self.recall = recall
         self._check_widths()
-        self._phrase_vectors = encoder.encode(self.phrases) if self.phrases else None
 
     @property
     def encoder(self) -> TextEncoder:
@@ -106,6 +102,10 @@ class AlignedTranslator(Translator):
     def memory(self) -> Float[Tensor, "T k"] | None:
         """The phrases' embeddings, if they are recalled."""
         return None if self.recall is None else self._phrase_vectors
+
+    @cached_property
+    def _phrase_vectors(self) -> Float[Tensor, "T k"] | None:
+        return self.encoder.encode(self.phrases) if self.phrases else None
 
     @property
     def decoder(self) -> TextDecoder | None:
@@ -119,7 +119,7 @@ class AlignedTranslator(Translator):
     @property
     def center(self) -> Float[Tensor, "k"]:
         """The mean of the targets, over the maps."""
-        return torch.stack([fitted.center for fitted in self._maps().values()]).mean(dim=0)
+        return torch.stack([fitted.center for fitted in self.by_layer.values()]).mean(dim=0)
 
     def score(
         self,
@@ -234,19 +234,21 @@ class AlignedTranslator(Translator):
 
     def _deviation(self, rows: Rows) -> Float[Tensor, "R k"]:
         """How far, and where to, rows lie from the mean of the targets: the mean over their layers."""
-        maps = self._maps()
+        maps = self.by_layer
         parts = [maps[slot](tokens.squeeze(1)) - maps[slot].center for slot, tokens in rows.tokens.items()]
         return torch.stack(parts).mean(dim=0)
 
-    def _maps(self) -> dict[str, TextMap]:
+    @property
+    def by_layer(self) -> dict[str, TextMap]:
+        """The fitted map of each layer."""
         return dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        widths = {layer: int(fitted.config["in_width"]) for layer, fitted in self._maps().items()}
+        widths = {layer: int(fitted.config["in_width"]) for layer, fitted in self.by_layer.items()}
         return gather(as_list(features), widths, joint=joint, tokens_per_row=1, translator=self.name)
 
     def _check_widths(self) -> None:
-        widths = {f"the map of '{layer}'": len(fitted.center) for layer, fitted in self._maps().items()}
+        widths = {f"the map of '{layer}'": len(fitted.center) for layer, fitted in self.by_layer.items()}
         widths["the sentence encoder"] = self.encoder.width
         if self.decoder is not None:
             widths["the text decoder"] = self.decoder.width
@@ -257,7 +259,7 @@ class AlignedTranslator(Translator):
     def config(self) -> dict[str, Any]:
         """Everything but the maps' tensors."""
         return {
-            "maps": {layer: _describe_map(fitted) for layer, fitted in self._maps().items()},
+            "maps": {layer: describe_map(fitted) for layer, fitted in self.by_layer.items()},
             "width": self.encoder.width,
             "encoder": self.encoder.reference,
             "decoder": self._decoder_reference(),
@@ -299,7 +301,7 @@ class AlignedTranslator(Translator):
         recall: float | None = None,
     ) -> Self:
         return cls(
-            {layer: _build_map(width, **described) for layer, described in maps.items()},
+            {layer: build_map(width, described) for layer, described in maps.items()},
             TextEncoder.from_pretrained(encoder),
             None if decoder is None else TextDecoder.from_pretrained(decoder),
             phrases=phrases,
@@ -308,14 +310,3 @@ class AlignedTranslator(Translator):
             best_of=best_of,
             recall=recall,
         )
-
-
-def _describe_map(fitted: TextMap) -> dict[str, Any]:
-    kind = next(name for name, cls in _MAPS.items() if isinstance(fitted, cls))
-    return {"kind": kind, **fitted.config}
-
-
-def _build_map(width: int, *, kind: str, **config: Any) -> TextMap:
-    if kind not in _MAPS:
-        raise ValueError(f"a map of kind {kind!r} is not known; known are {sorted(_MAPS)}.")
-    return _MAPS[kind](out_width=width, **config)

@@ -91,6 +91,7 @@ def fit_class_names(
     method: Literal["mixture", "ridge"] = "mixture",
     decoder: TextDecoder | None = None,
     phrases: Sequence[str] = (),
+    recall: float | None = RECALL,
 ) -> AlignedTranslator:
     """Map what a classifier's head reads into text space from the head and the class names, with no image.
 
@@ -105,6 +106,7 @@ def fit_class_names(
             no class vectors, and the linear map takes what classes share for what they mean.
         decoder: Speaks the encoder's space, if it is to.
         phrases: What the translator can offer beside spoken sentences; () = the class names.
+        recall: How sharply they are recalled before a vector is spoken (`AlignedTranslator`); None = not.
 
     Raises:
         ValueError: If weights and names do not fit.
@@ -115,11 +117,11 @@ def fit_class_names(
     sums = _Sums(encoder.width)
     sums.add(layer, class_vectors(weight), targets)
     if method == "ridge":
-        return sums.solve(encoder, decoder, phrases or names, source="class names")
+        return sums.solve(encoder, decoder, phrases or names, source="class names", recall=recall)
     mixture = ClassMixture.of(weight, bias, targets)
     spread = sums.by_layer[layer].target_spread
     translator = AlignedTranslator(
-        {layer: mixture}, encoder, decoder, phrases=phrases or names, spread=spread
+        {layer: mixture}, encoder, decoder, phrases=phrases or names, spread=spread, recall=recall
     )
     translator.card = {"fitted on": "class names"}
     return translator.eval()

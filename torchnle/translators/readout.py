@@ -36,6 +36,11 @@ class View:
     pointwise: nn.Module | None = None
     count: int = 1
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is the mean over places, or one place's features, and nothing else."""
+        return self.pooling == "mean" and self.pointwise is None and self.count == 1
+
     def __call__(self, features: Features, where: Where) -> Features:
         """The vector of the whole image, or of the places asked for."""
         if self.pooling == "token" and where is None:
@@ -88,6 +93,13 @@ class Readout:
     num_prefix_tokens: int | None = None
     branches: Sequence[Branch] = ()
     summary: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether what is read is the layer's own features: their mean over all places, or one place's."""
+        views = [view for branch in self.branches for view in branch.views]
+        necks = [branch.neck for branch in self.branches if branch.neck is not None]
+        return not necks and (not views or (len(views) == 1 and views[0].plain))
 
     def read(self, features: Features, where: Where = None) -> Features:
         """The features as the model's last vector has them.
