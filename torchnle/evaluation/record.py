@@ -15,10 +15,9 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", 
 
 
 def setting() -> dict[str, Any]:
-    """The machine, the versions and the commit of a measurement."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    """The machine, the versions and the commit of a measurement: torchnle's, wherever it is run from."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False)
     return {
         "machine": f"{platform.machine()}, {_processor()}",
         "python": platform.python_version(),
