@@ -92,6 +92,10 @@ def test_saving_leaves_nothing_beside_the_folder(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["doubler"]
 
 
+def test_who_reads_the_configuration_reads_the_weights(folder):
+    assert len({(folder / name).stat().st_mode for name in FILES}) == 1
+
+
 def test_the_card_is_kept(folder):
     translator = Doubler.from_pretrained(folder)
     translator.card = {"license": "mit", "top-1": 0.5}

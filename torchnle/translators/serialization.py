@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ def write(folder: Path, saved: Saved, card: str) -> Path:
         (new / CARD).write_text(card, encoding="utf-8")
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in saved.tensors.items()}
         safetensors.torch.save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        shutil.copymode(new / CONFIG, new / WEIGHTS)  # safetensors 0.8 keeps it from everybody but its owner
         _swap(new, target, old)
     return folder
 
