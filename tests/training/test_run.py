@@ -202,6 +202,8 @@ class TestRecipes:
             ("training.step=3", r"\[training\] has no key 'step'. Nearest: steps"),
             ("vison.model=x", r"has no key 'vison'. Nearest: vision"),
             ("data.lenght=3", r"\[data\] has no key 'lenght'. Nearest: length"),
+            ("network.kept_change=1.5", r"kept_change = 1.5; pass a number from 0 to 1"),
+            ("network.kept_change=0.5", r"less than 1 only with aligned"),
             ("data.kind=shaped", r"\[data\] kind = 'shaped'. Nearest: shapes"),
             ("training.steps='3'", r"\[training\] steps = '3': it should be int"),
             ("training.steps=true", r"\[training\] steps = True"),

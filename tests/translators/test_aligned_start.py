@@ -70,6 +70,19 @@ def test_the_change_learns_from_the_first_step():
     assert all(p.grad is None for p in network.speak.parameters())
 
 
+def test_a_share_of_the_change_is_kept():
+    network, given = AlignedStart.of(aligned(), WIDTH, **CHANGE), tokens()
+    start = network(given)
+    torch.nn.init.normal_(network.change.output.weight)
+    torch.nn.init.normal_(network.change.output.bias)
+    learned = network(given)
+    network.scale_change(0.25)
+    torch.testing.assert_close(network(given), start + 0.25 * (learned - start), atol=1e-5, rtol=1e-5)
+    for share in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="pass a number from 0 to 1"):
+            network.scale_change(share)
+
+
 def test_it_is_saved_in_the_translators_file(tmp_path):
     lm = saved_language_model(tmp_path / "lm")
     start = aligned(lm, mixed=True, phrases=["cat", "dog"], recall=0.5)

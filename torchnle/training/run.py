@@ -82,6 +82,11 @@ class Network:
         opening: Words whose embeddings stand before the prefix, trained too.
         aligned: A saved `AlignedTranslator` to start from: its prefix, to which the network adds.
         train_aligned: Go on training the text decoder's part of it.
+        kept_change: The share of what the network learned to add that is kept in the end (as in WiSE-FT,
+            Wortsman et al. 2022): less forgets less of what `aligned` says where training never looked.
+
+    Raises:
+        ValueError: If `kept_change` is not between 0 and 1, or below 1 without `aligned`.
         dtype: What the weights are saved as.
     """
 
@@ -95,7 +100,15 @@ class Network:
     opening: str = ""
     aligned: str = ""
     train_aligned: bool = True
+    kept_change: float = 1.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.kept_change <= 1 or (self.kept_change < 1 and not self.aligned):
+            raise ValueError(
+                f"[network] kept_change = {self.kept_change}; pass a number from 0 to 1, and less than 1 "
+                "only with aligned = '...', to which the network adds."
+            )
 
 
 @dataclass(frozen=True)
@@ -214,6 +227,8 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
             report=log,
         )
     if main:
+        if isinstance(translator.network, AlignedStart):
+            translator.network.scale_change(run.network.kept_change)
         translator.network.to(_DTYPES[run.network.dtype])
         translator.save_pretrained(run.output / "translator")
     return translator, log

@@ -154,6 +154,18 @@ class AlignedStart(PrefixNetwork):
         """Train only what is added; maps are never trained."""
         self.speak.requires_grad_(False)
 
+    @torch.no_grad()
+    def scale_change(self, share: float) -> None:
+        """Keep a share of what is added: 0 = the aligned prefix again, 1 = what was learned.
+
+        Raises:
+            ValueError: If the share is not between 0 and 1.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"share={share}; pass a number from 0 to 1.")
+        self.change.output.weight.mul_(share)
+        self.change.output.bias.mul_(share)
+
     def forward(
         self,
         tokens: Mapping[str, Float[Tensor, "R _ _"]],
