@@ -30,6 +30,13 @@ def test_the_texts_are_those_of_the_exhaustive_answer(lm, k):
     assert found.extensions < found.exhaustive
 
 
+def test_where_the_bound_does_not_help_all_are_scored_at_once(lm):
+    prefixes, k = make_prefixes(6), len(PHRASES) - 5
+    found = top_texts(lm, prefixes, PHRASES, k, offsets=torch.arange(len(PHRASES)) / 9)
+    agree(found, Ranking.of(log_prob(lm, prefixes, PHRASES) + torch.arange(len(PHRASES)) / 9, k))
+    assert found.extensions == 6 * 8 + found.exhaustive
+
+
 @pytest.mark.parametrize("k", [1, 4])
 def test_the_rows_are_those_of_the_exhaustive_answer(lm, k):
     prefixes = make_prefixes(60)

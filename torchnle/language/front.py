@@ -32,10 +32,17 @@ class Tree:
 
 
 class Front:
-    """What is known on one row: the best whole texts, and the beginnings that may yet beat them."""
+    """What is known on one row: the best whole texts, and the beginnings that may yet beat them.
 
-    def __init__(self, tree: Tree, k: int) -> None:
-        self.tree, self.k = tree, k
+    Args:
+        tree: The tree of the texts.
+        k: How many texts are to be found.
+        most: How many beginnings it may ask for; then it gives up.
+    """
+
+    def __init__(self, tree: Tree, k: int, most: int) -> None:
+        self.tree, self.k, self.left = tree, k, most
+        self.given_up = False
         self.whole: list[tuple[float, int]] = []  # a heap of (score, minus the text's number), worst first
         self.open: list[tuple[float, int, float]] = []  # a heap of (minus the bound, place, score)
 
@@ -54,9 +61,13 @@ class Front:
                     heapq.heappop(self.whole)
 
     def next(self) -> tuple[int, float] | None:
-        """The beginning to read next, and its score; None where no text below any can be among the best."""
+        """The beginning to read next, and its score; None where none can be among the best, or it gave up."""
         if not self.open or (len(self.whole) == self.k and -self.open[0][0] < self.whole[0][0]):
             return None
+        if not self.left:
+            self.given_up = True
+            return None
+        self.left -= 1
         _, place, score = heapq.heappop(self.open)
         return place, score
 

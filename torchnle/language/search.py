@@ -2,7 +2,8 @@
 
 The log-probability of a text is a sum of terms that are never positive, so what a beginning has scored is an
 upper bound for every text that begins so. Beginnings are read best first, until the k-th best whole text is
-above every bound that is left; the rest need not be read.
+above every bound that is left; the rest need not be read. Where a share of a row's beginnings was read in
+vain, the bound will not help any more, and all texts are scored at once, which costs less a beginning.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.language import scoring
 from torchnle.language.batching import batches, row_limit
 from torchnle.language.front import Front, Tree
 from torchnle.language.model import LanguageModel
 from torchnle.language.ranking import Ranking, check_k
 from torchnle.language.reader import Reader
 
+#: The share of all beginnings, and at least how many, after which a row gives up looking for the best first.
+_IN_VAIN, _TRIED = 0.05, 8
 #: Rows that are read at a time by `top_rows`: more waste readings, fewer waste time.
 _AT_LEAST = 16
 
@@ -57,7 +61,10 @@ def top_texts(
     for batch in batches(prefixes, internal_batch_size):
         fronts, count = _search(Reader(lm, batch, prompt, max(map(len, ids))), tree, k)
         extensions += count
-        found += [front.ranked() for front in fronts]
+        given_up = [row for row, front in enumerate(fronts) if front.given_up]
+        rest = iter(_exhaustive(lm, batch[given_up], texts, k, prompt, added, internal_batch_size))
+        extensions += len(given_up) * len(tree.trie.tokens)
+        found += [next(rest) if front.given_up else front.ranked() for front in fronts]
     kept = min(k, len(ids))
     numbers = torch.tensor([[i for i, _ in row] for row in found], dtype=torch.long).view(-1, kept)
     scores = torch.tensor([[score for _, score in row] for row in found]).view(-1, kept)
@@ -112,8 +119,29 @@ def top_rows(
     return Ranking(ranking.indices, ranking.scores, read, len(order))
 
 
+def _exhaustive(
+    lm: LanguageModel,
+    prefixes: Float[Tensor, "R P E"],
+    texts: Sequence[str],
+    k: int,
+    prompt: str,
+    added: Sequence[float],
+    internal_batch_size: int | None,
+) -> list[list[tuple[int, float]]]:
+    """The best texts and their scores on every row, with every text scored."""
+    if not len(prefixes):
+        return []
+    scores = scoring.log_prob(lm, prefixes, texts, prompt=prompt, internal_batch_size=internal_batch_size)
+    best = Ranking.of(scores + torch.tensor(added).to(scores), k)
+    return [
+        list(zip(numbers, row, strict=True))
+        for numbers, row in zip(best.indices.tolist(), best.scores.tolist(), strict=True)
+    ]
+
+
 def _search(reader: Reader, tree: Tree, k: int) -> tuple[list[Front], int]:
-    fronts = [Front(tree, k) for _ in range(len(reader.root))]
+    most = max(_TRIED, int(_IN_VAIN * len(tree.trie.tokens)))
+    fronts = [Front(tree, k, most) for _ in range(len(reader.root))]
     beginnings = [(row, 0, 0.0) for row in range(len(fronts))]
     hidden, extensions = reader.root, 0
     while beginnings:
