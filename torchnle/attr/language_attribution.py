@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from captum.attr import Attribution, LayerAttribution
+from captum.attr import Attribution
 from captum.log import log_usage
 from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from torchnle.attr.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
 from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
@@ -133,10 +134,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
 
     @classmethod
     def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
-        reading = Reading(
-            layout=readout.layout, num_prefix_tokens=readout.num_prefix_tokens, pool=readout.read
-        )
-        attribution = cls(forward_func, readout.tap, translator, reading=reading)
+        attribution = cls(forward_func, readout.tap, translator, reading=readout.reading)
         attribution.summary = readout.summary
         return attribution
 
@@ -192,9 +190,8 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         """
         from torchnle.methods.aligned import fit_aligned  # brings the language model's side
 
-        through = source.pop("through", None)
-        if through is not None:
-            source["through"] = through.aligned
+        if source.get("through") is not None:
+            source["through"] = source["through"].aligned
         fitted = fit_aligned(model, layers, **source)
         attribution = cls(model, fitted.layers, fitted.translator, reading=fitted.reading)
         attribution.summary = fitted.summary
@@ -207,12 +204,9 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         Raises:
             TypeError: If the translator is no aligned one.
         """
-        from torchnle.methods.aligned import Aligned
-        from torchnle.translators.alignment import AlignedTranslator
+        from torchnle.methods.aligned import as_aligned
 
-        if not isinstance(self.translator, AlignedTranslator):
-            raise TypeError(f"a {self.translator.name} cannot pass words on; fit an aligned translator.")
-        return Aligned(self.translator, self.by_layer.taps, self.by_layer.reading, self.summary)
+        return as_aligned(self.translator, self.by_layer.taps, self.by_layer.reading, self.summary)
 
     def text_score(
         self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False
@@ -313,7 +307,7 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         Returns:
             (N, T, H, W) raw scores on one scale; a list of these for a list of layers.
         """
-        image = check_images(inputs)
+        size = spatial_size(check_images(inputs))
         maps = self.by_layer.saliency(
             inputs,
             texts,
@@ -325,11 +319,9 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             contrast=contrast,
             internal_batch_size=internal_batch_size,
         )
-        size = spatial_size(image)
         if isinstance(maps, list):
-            return [LayerAttribution.interpolate(m, size, interpolate_mode) for m in maps]
-        laid: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode)
-        return laid
+            return [enlarge(m, size, interpolate_mode) for m in maps]
+        return enlarge(maps, size, interpolate_mode)
 
     def describe(
         self,
@@ -405,27 +397,3 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
             prior=prior,
             internal_batch_size=internal_batch_size,
         )
-
-
-def check_images(inputs: Inputs) -> Tensor:
-    """The first input, once all of them can carry a map.
-
-    Raises:
-        ValueError: If one is not (N, C, H, W).
-    """
-    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-    for position, tensor in enumerate(tensors):
-        if tensor.ndim != 4:
-            raise ValueError(
-                f"inputs[{position}] has shape {tuple(tensor.shape)}; a map can only be laid on "
-                "(N, C, H, W). Pass what is not an image through additional_forward_args."
-            )
-    return tensors[0]
-
-
-def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode: str) -> Inputs:
-    """Enlarge a layer's map to every input's size and repeat it over channels."""
-    if isinstance(inputs, tuple):
-        return tuple(lay_on(tensor, layer_map, interpolate_mode) for tensor in inputs)  # type: ignore[misc]
-    enlarged: Tensor = LayerAttribution.interpolate(layer_map, spatial_size(inputs), interpolate_mode)
-    return enlarged.to(inputs.dtype).expand_as(inputs).contiguous()

@@ -12,7 +12,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from torchnle import taps
-from torchnle.attr.language_attribution import check_images, lay_on
+from torchnle.attr.input_maps import check_images, lay_on
 from torchnle.attr.synchronous import Synchronous
 from torchnle.description import Description
 from torchnle.features import Features

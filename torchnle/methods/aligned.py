@@ -12,6 +12,7 @@ from torchnle import taps
 from torchnle.reading import Reading
 from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.alignment_fit import fit_captions, fit_class_names, fit_lens
+from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import example_for, find_head
 from torchnle.translators.joining import CLASS_WEIGHT, join
 from torchnle.translators.text_decoder import DECODER, TextDecoder
@@ -36,6 +37,19 @@ class Aligned:
     reading: Reading
     summary: str = ""
     plain: bool = True
+
+
+def as_aligned(
+    translator: Translator, layers: taps.LayerChoice, reading: Reading, summary: str = ""
+) -> Aligned:
+    """What is attached already, for a fit of further layers through it.
+
+    Raises:
+        TypeError: If the translator is no aligned one.
+    """
+    if not isinstance(translator, AlignedTranslator):
+        raise TypeError(f"a {translator.name} cannot pass words on; fit an aligned translator.")
+    return Aligned(translator, layers, reading, summary)
 
 
 def fit_aligned(
@@ -79,10 +93,10 @@ def fit_aligned(
             "or captions= with class_names=."
         )
     speaker = TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder
-    if given == ("class_names",):
+    if class_names is not None and captions is None:
         if layers is not None:
             raise ValueError("class_names= alone finds the layer that the head reads; leave layers out.")
-        return _from_class_names(model, class_names or (), speaker, example, options)
+        return _from_class_names(model, class_names, speaker, example, options)
     if layers is None:
         raise ValueError(f"{given[0]}= needs the layers to map; `suggest_layers` lists what is worth it.")
     if captions is not None:
@@ -123,5 +137,4 @@ def _from_class_names(
     translator = fit_class_names(
         head.weight, class_names, layer=tap.name, bias=head.bias, decoder=decoder, **options
     )
-    reading = Reading(layout=head.layout, num_prefix_tokens=head.num_prefix_tokens, pool=head.read)
-    return Aligned(translator, tap, reading, head.summary, head.plain)
+    return Aligned(translator, tap, head.reading, head.summary, head.plain)

@@ -84,10 +84,10 @@ class Network:
         train_aligned: Go on training the text decoder's part of it.
         kept_change: The share of what the network learned to add that is kept in the end (as in WiSE-FT,
             Wortsman et al. 2022): less forgets less of what `aligned` says where training never looked.
+        dtype: What the weights are saved as.
 
     Raises:
         ValueError: If `kept_change` is not between 0 and 1, or below 1 without `aligned`.
-        dtype: What the weights are saved as.
     """
 
     prefix_length: int = 10

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnle.features import Features
+from torchnle.reading import Reading
 from torchnle.taps import Tap
 from torchnle.translators.neck import Neck
 from torchnle.types import Layout, Where
@@ -93,6 +94,11 @@ class Readout:
     num_prefix_tokens: int | None = None
     branches: Sequence[Branch] = ()
     summary: str = ""
+
+    @property
+    def reading(self) -> Reading:
+        """How to read the layer so that it comes out as the model's last vector has it."""
+        return Reading(layout=self.layout, num_prefix_tokens=self.num_prefix_tokens, pool=self.read)
 
     @property
     def plain(self) -> bool:

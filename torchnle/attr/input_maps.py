@@ -1,0 +1,42 @@
+"""A layer's map on the images that the layer saw."""
+
+from __future__ import annotations
+
+from captum.attr import LayerAttribution
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.reading import spatial_size
+from torchnle.types import Inputs
+
+
+def check_images(inputs: Inputs) -> Tensor:
+    """The first input, once all of them can carry a map.
+
+    Raises:
+        ValueError: If one is not (N, C, H, W).
+    """
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    for position, tensor in enumerate(tensors):
+        if tensor.ndim != 4:
+            raise ValueError(
+                f"inputs[{position}] has shape {tuple(tensor.shape)}; a map can only be laid on "
+                "(N, C, H, W). Pass what is not an image through additional_forward_args."
+            )
+    return tensors[0]
+
+
+def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode: str) -> Inputs:
+    """Enlarge a layer's map to every input's size and repeat it over channels."""
+    if isinstance(inputs, tuple):
+        return tuple(lay_on(tensor, layer_map, interpolate_mode) for tensor in inputs)  # type: ignore[misc]
+    enlarged = enlarge(layer_map, spatial_size(inputs), interpolate_mode)
+    return enlarged.to(inputs.dtype).expand_as(inputs).contiguous()
+
+
+def enlarge(
+    maps: Float[Tensor, "N T h w"], size: tuple[int, int] | None, interpolate_mode: str
+) -> Float[Tensor, "N T H W"]:
+    """Bring maps to a size, as Captum's `LayerAttribution.interpolate` does."""
+    enlarged: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode)
+    return enlarged
