@@ -1,8 +1,10 @@
-"""Peak resident memory above the loaded model, each contender in a process of its own."""
+"""Peak resident memory above the loaded model, each contender in processes of its own."""
 
 from __future__ import annotations
 
+import ctypes
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from torchnle.language import scoring
 _ROWS, _TEXT = 1029, " a small red bird flying"
 #: In MB, of torchnle's way; and the most that the head's gradient may take, as a share of the naive way.
 _LIMIT, _HEAD_SHARE = 350, 0.1
+_PROCESSES = 3
 
 
 def records() -> list[dict[str, Any]]:
@@ -61,12 +64,15 @@ _CONTENDERS: dict[str, Callable[[], Callable[[], object]]] = {
 
 
 def _in_a_process(name: str) -> float:
+    """The median of some processes: how the allocator's free pieces fit differs by tens of MB."""
     command = [sys.executable, "-m", "benchmarks.bench_memory", name]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(_PROCESSES)]
+    return statistics.median(float(run.stdout.split()[-1]) for run in runs)
 
 
 def _peak_above(run: Callable[[], object]) -> float:
-    """The most resident memory during a run above that before, in MB (Linux)."""
+    """The most resident memory during a run above that before, in MB (Linux with glibc)."""
+    ctypes.CDLL(None).malloc_trim(0)  # free memory that is still resident would be used unseen
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
     before = _status("VmRSS")
     run()
