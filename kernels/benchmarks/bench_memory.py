@@ -1,10 +1,10 @@
-"""Peak resident memory above the loaded model, each contender in processes of its own."""
+"""Peak resident memory above the loaded model, each contender in a process of its own."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +22,9 @@ from torchnle.language import scoring
 _ROWS, _TEXT = 1029, " a small red bird flying"
 #: In MB, of torchnle's way; and the most that the head's gradient may take, as a share of the naive way.
 _LIMIT, _HEAD_SHARE = 350, 0.1
-_PROCESSES = 3
+#: Every tensor from 1 MiB on is memory of its own, given back when it is freed: what glibc keeps for later
+#: otherwise differs by 40 MB from run to run.
+_RETURNED = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 
 
 def records() -> list[dict[str, Any]]:
@@ -64,10 +66,9 @@ _CONTENDERS: dict[str, Callable[[], Callable[[], object]]] = {
 
 
 def _in_a_process(name: str) -> float:
-    """The median of some processes: how the allocator's free pieces fit differs by tens of MB."""
     command = [sys.executable, "-m", "benchmarks.bench_memory", name]
-    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(_PROCESSES)]
-    return statistics.median(float(run.stdout.split()[-1]) for run in runs)
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | _RETURNED)
+    return float(run.stdout.split()[-1])
 
 
 def _peak_above(run: Callable[[], object]) -> float:
