@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.common import Contender, Job, dtype_name, same_ids
-from benchmarks.jobs import language_model, prefixes
+from benchmarks.jobs import CLASS_NAMES, language_model, prefixes
 from torchnle.language import decoding
-from torchnle.language.device import best_dtype
+from torchnle.language.agreement import agreement
+from torchnle.language.device import best_dtype, multiplies_int8
 from torchnle.language.model import LanguageModel
 
 Ids = list[list[int]]
@@ -30,6 +31,8 @@ def jobs() -> Iterator[Job]:
     yield captions(lm, 196, targets={_ALONE: 18, _BEST: 1.4})
     if best_dtype(lm.device) == torch.bfloat16:
         yield _low_precision(lm, language_model(torch.bfloat16), 196)
+    if multiplies_int8():
+        yield _int8(lm, language_model("int8"), 196)
 
 
 def captions(
@@ -74,6 +77,23 @@ def _low_precision(lm: LanguageModel, low: LanguageModel, rows: int) -> Job:
         targets={_BEST: 1.4},
         note=f"row by row in float32, {_SAMPLE} rows run. torchnle writes {equal} of {rows} texts as in "
         "float32; rounding makes texts differ, so here nothing is demanded of the agreement.",
+    )
+
+
+def _int8(lm: LanguageModel, small: LanguageModel, rows: int) -> Job:
+    soft = prefixes(lm, rows)
+    context = lm.context(soft)
+    found = agreement(small, lm, soft, [" " + name for name in CLASS_NAMES[:20]], max_new_tokens=_TOKENS)
+    return Job(
+        name=f"greedy captions, {rows} rows, {_TOKENS} tokens, int8",
+        ours=Contender("torchnle", lambda: _ours(small, soft)),
+        peers=[
+            _alone(lm, context),
+            Contender(f"{_BEST}, float32", lambda: _generate_contiguous(lm, context)),
+            Contender("torchnle, float32", lambda: _ours(lm, soft)),
+        ],
+        agree=same_ids(0.0),
+        note=f"against float32 everywhere. {found} (20 class names). Nothing is demanded of the agreement.",
     )
 
 

@@ -170,7 +170,7 @@ def test_dtype_follows_the_machine(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", torch.int64, None])
 def test_refuses_other_dtypes(dtype):
-    with pytest.raises(ValueError, match=r"pass 'auto', torch\.float32"):
+    with pytest.raises(ValueError, match=r"pass 'auto', 'int8', torch\.float32"):
         resolve_dtype(dtype, torch.device("cpu"))
 
 
