@@ -187,6 +187,15 @@ def test_loads_from_a_folder(tmp_path, monkeypatch, family):
     torch.testing.assert_close(lm.hidden(lm.context(prefixes)), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, "auto"])
+def test_positions_stay_exact_in_any_dtype(tmp_path, monkeypatch, dtype):
+    tiny_lm("llama").model.save_pretrained(tmp_path)
+    tiny_lm("llama").tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(model_module.hub, "resolve", lambda reference: tmp_path)
+    lm = LanguageModel.from_pretrained("org/name", dtype=dtype)
+    assert {buffer.dtype for buffer in lm.model.buffers()} == {torch.float32}
+
+
 def test_refuses_a_reference_to_a_file(tmp_path, monkeypatch):
     file = tmp_path / "model.safetensors"
     file.touch()

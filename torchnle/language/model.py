@@ -100,7 +100,7 @@ class LanguageModel:
             folder, dtype=resolve_dtype(dtype, place), use_safetensors=True, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return cls(model.to(place), tokenizer, reference=reference, dtype=dtype)
+        return cls(model.to(place), tokenizer, reference=reference, dtype="int8" if dtype == "int8" else None)
 
     @property
     def revision(self) -> str | None:
