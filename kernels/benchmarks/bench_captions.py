@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.common import Contender, Job, dtype_name, same_ids
-from benchmarks.jobs import language_model, prefixes
+from benchmarks.jobs import CLASS_NAMES, language_model, prefixes
 from torchnle.language import decoding
-from torchnle.language.device import best_dtype
+from torchnle.language.agreement import agreement
+from torchnle.language.device import best_dtype, multiplies_int8
 from torchnle.language.model import LanguageModel
 
 Ids = list[list[int]]
@@ -30,32 +31,41 @@ def jobs() -> Iterator[Job]:
     yield captions(lm, 196, targets={_ALONE: 18, _BEST: 1.4})
     if best_dtype(lm.device) == torch.bfloat16:
         yield _low_precision(lm, language_model(torch.bfloat16), 196)
+    if multiplies_int8():
+        yield _int8(lm, language_model("int8"), 196)
 
 
 def captions(
-    lm: LanguageModel, rows: int, *, agree: float = 0.98, targets: Mapping[str, float] | None = None
+    lm: LanguageModel,
+    rows: int,
+    tokens: int = _TOKENS,
+    *,
+    agree: float = 0.98,
+    targets: Mapping[str, float] | None = None,
 ) -> Job:
     """Captions of some rows; `agree` is the share of texts that must be the same."""
     context = lm.context(prefixes(lm, rows))
     peers = [
-        _alone(lm, context),
-        Contender(_BEST, lambda: _generate_contiguous(lm, context)),
+        _alone(lm, context, tokens),
+        Contender(_BEST, lambda: _generate_contiguous(lm, context, tokens)),
     ]
     if rows < 100:
         peers += [
-            Contender("generate, batched", lambda: _generate(lm, context)),
+            Contender("generate, batched", lambda: _generate(lm, context, tokens)),
             Contender(
                 "generate, batched, contiguous head, static cache",
-                lambda: _generate_contiguous(lm, context, cache_implementation="static"),
+                lambda: _generate_contiguous(lm, context, tokens, cache_implementation="static"),
             ),
         ]
     return Job(
-        name=f"greedy captions, {rows} rows, {_TOKENS} tokens, {dtype_name(lm.dtype)}",
-        ours=Contender("torchnle", lambda: _ours(lm, prefixes(lm, rows))),
+        name=f"greedy captions, {rows} rows, {tokens} tokens, {dtype_name(lm.dtype)}",
+        ours=Contender("torchnle", lambda: _ours(lm, prefixes(lm, rows), tokens)),
         peers=peers,
         agree=same_ids(agree),
         targets=targets or {},
-        note=f"row by row: {_SAMPLE} rows were run, and the time is multiplied by {rows / _SAMPLE:g}.",
+        note=f"row by row: {_SAMPLE} rows were run, and the time is multiplied by {rows / _SAMPLE:g}."
+        if rows > _SAMPLE
+        else "",
     )
 
 
@@ -77,20 +87,38 @@ def _low_precision(lm: LanguageModel, low: LanguageModel, rows: int) -> Job:
     )
 
 
-def _alone(lm: LanguageModel, context: Tensor) -> Contender:
-    return Contender(_ALONE, lambda: _one_by_one(lm, context[:_SAMPLE]), _SAMPLE / len(context))
+def _int8(lm: LanguageModel, small: LanguageModel, rows: int) -> Job:
+    soft = prefixes(lm, rows)
+    context = lm.context(soft)
+    found = agreement(small, lm, soft, [" " + name for name in CLASS_NAMES[:20]], max_new_tokens=_TOKENS)
+    return Job(
+        name=f"greedy captions, {rows} rows, {_TOKENS} tokens, int8",
+        ours=Contender("torchnle", lambda: _ours(small, soft)),
+        peers=[
+            _alone(lm, context),
+            Contender(f"{_BEST}, float32", lambda: _generate_contiguous(lm, context)),
+            Contender("torchnle, float32", lambda: _ours(lm, soft)),
+        ],
+        agree=same_ids(0.0),
+        note=f"against float32 everywhere. {found} (20 class names). Nothing is demanded of the agreement.",
+    )
 
 
-def _ours(lm: LanguageModel, soft: Tensor) -> Ids:
-    return decoding.greedy(lm, soft, max_new_tokens=_TOKENS).ids
+def _alone(lm: LanguageModel, context: Tensor, tokens: int = _TOKENS) -> Contender:
+    sample = context[:_SAMPLE]
+    return Contender(_ALONE, lambda: _one_by_one(lm, sample, tokens), len(sample) / len(context))
+
+
+def _ours(lm: LanguageModel, soft: Tensor, tokens: int = _TOKENS) -> Ids:
+    return decoding.greedy(lm, soft, max_new_tokens=tokens).ids
 
 
 @torch.no_grad()
-def _generate(lm: LanguageModel, context: Tensor, **options: Any) -> Ids:
+def _generate(lm: LanguageModel, context: Tensor, tokens: int = _TOKENS, **options: Any) -> Ids:
     out = lm.model.generate(
         inputs_embeds=context,
         attention_mask=torch.ones(context.shape[:2], dtype=torch.long, device=context.device),
-        max_new_tokens=_TOKENS,
+        max_new_tokens=tokens,
         do_sample=False,
         pad_token_id=next(iter(lm.eos_ids), 0),
         **options,
@@ -103,13 +131,13 @@ def _before_end(lm: LanguageModel, row: list[int]) -> list[int]:
     return row[: ends[0]] if ends else row
 
 
-def _one_by_one(lm: LanguageModel, context: Tensor) -> Ids:
-    return [ids for row in context for ids in _generate(lm, row[None])]
+def _one_by_one(lm: LanguageModel, context: Tensor, tokens: int) -> Ids:
+    return [ids for row in context for ids in _generate(lm, row[None], tokens)]
 
 
-def _generate_contiguous(lm: LanguageModel, context: Tensor, **options: Any) -> Ids:
+def _generate_contiguous(lm: LanguageModel, context: Tensor, tokens: int = _TOKENS, **options: Any) -> Ids:
     with contiguous_head(lm):
-        return _generate(lm, context, **options)
+        return _generate(lm, context, tokens, **options)
 
 
 class _Contiguous(nn.Module):

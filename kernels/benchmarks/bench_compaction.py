@@ -47,9 +47,9 @@ def _full(lm: LanguageModel) -> list[list[int]]:
 
 @contextmanager
 def _never_compact() -> Iterator[None]:
-    before = growth.COMPACT_BELOW
-    growth.COMPACT_BELOW = 0.0
+    before = growth.compact_below
+    growth.compact_below = lambda _: 0.0
     try:
         yield
     finally:
-        growth.COMPACT_BELOW = before
+        growth.compact_below = before

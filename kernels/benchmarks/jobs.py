@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ WORDS = "The photo shows a small red bird on green grass near an old house by th
 
 
 @cache
-def language_model(dtype: torch.dtype = torch.float32) -> LanguageModel:
+def language_model(dtype: torch.dtype | Literal["int8"] = torch.float32) -> LanguageModel:
     """The embedded default, SmolLM2-135M-Instruct."""
     return LanguageModel.from_pretrained(dtype=dtype)
 

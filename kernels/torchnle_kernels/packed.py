@@ -58,10 +58,10 @@ def linear_lse(h: Tensor, weight: Tensor, need_argmax: bool) -> tuple[Tensor, Te
     """See `reference.linear_lse`."""
     found = []
     for rows in _chunks(h):
-        terms = Terms(rows, weight)
+        terms = Terms(rows, weight, rivals=need_argmax and h.dtype != torch.float32)
         for _ in terms.blocks():
             pass
-        found.append(terms.statistics(need_argmax))
+        found.append(terms.statistics())
     lse, top, index = (torch.cat(parts) for parts in zip(*found, strict=True))
     return lse, top, index if need_argmax else torch.full_like(index, -1)
 
@@ -89,16 +89,19 @@ class Terms:
     Args:
         h: The rows' hidden states, (rows, d).
         weight: The layer's weight, (outputs, d).
+        rivals: Whether groups whose largest terms are equal but for rounding are to be told apart.
     """
 
-    def __init__(self, h: Tensor, weight: Tensor) -> None:
+    def __init__(self, h: Tensor, weight: Tensor, *, rivals: bool = False) -> None:
         self.h, self.weight = h, weight
         self.step = max(_GROUP, _TERMS // len(h) // _GROUP * _GROUP)
         self.packed = self._pack(h)
         self.reference = self._highest(self.packed, weight[:_PROBE], len(h))
         self.total = torch.zeros_like(self.reference)
         self.room = torch.empty(self.step * len(h) if h.dtype != torch.float32 else 0)
-        self.peaks = torch.empty(-(-len(weight) // _GROUP), len(h))  # the largest term of each group
+        self.highest = torch.zeros_like(self.total)  # the largest term so far, and its group
+        self.group = torch.zeros(len(h), dtype=torch.int64)
+        self.peaks = torch.empty(-(-len(weight) // _GROUP) if rivals else 0, len(h))  # of every group
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
         """Yield outputs, their terms (outputs, rows), and the factor of all before where there is one."""
@@ -110,22 +113,34 @@ class Terms:
             if bool((peaks > _HIGHEST).any()):
                 factor = self._follow(terms, peaks.amax(dim=0) > _HIGHEST, outputs)
                 peaks = self._peaks(terms)
-            self.peaks[start // _GROUP :][: len(peaks)] = peaks
+            self._keep(peaks, start // _GROUP)
             self.total += self._sum(terms)
             yield outputs, terms, factor
 
-    def statistics(self, need_argmax: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def statistics(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log-sum-exp, maximum and argmax; the largest term, computed again, replaces its rounded self."""
-        highest, group = self.peaks.max(dim=0)  # the first of equal ones
-        top, index = self._largest(self.h, group[:, None])
-        if need_argmax and self.h.dtype != torch.float32:
-            rivals = (self.peaks >= highest * _RIVAL).sum(dim=0) > 1
-            groups = self.peaks[:, rivals].topk(min(_RIVALS, len(self.peaks)), dim=0).indices.T
-            groups = torch.cat([group[rivals, None], groups], dim=1).sort(dim=1).values
-            top[rivals], index[rivals] = self._largest(self.h[rivals], groups)
-        rounded = self.peaks.gather(0, index[None] // _GROUP)[0]
+        top, index = self._largest(self.h, self.group[:, None])
+        rounded = self.highest
+        if len(self.peaks):
+            self._tell_apart(top, index)
+            rounded = self.peaks.gather(0, index[None] // _GROUP)[0]
         largest = (top - self.reference - _SHIFT).exp()
         return (self.total - rounded + largest).log() + self.reference + _SHIFT, top, index
+
+    def _keep(self, peaks: Tensor, start: int) -> None:
+        """Keep the largest term of each row; the first of equal ones."""
+        highest, group = peaks.max(dim=0)
+        self.group = torch.where(highest > self.highest, group + start, self.group)
+        self.highest = torch.maximum(self.highest, highest)
+        if len(self.peaks):
+            self.peaks[start:][: len(peaks)] = peaks
+
+    def _tell_apart(self, top: Tensor, index: Tensor) -> None:
+        """Look for the largest logit of each row in all groups that rounding lets hold it."""
+        rivals = (self.peaks >= self.highest * _RIVAL).sum(dim=0) > 1
+        groups = self.peaks[:, rivals].topk(min(_RIVALS, len(self.peaks)), dim=0).indices.T
+        groups = torch.cat([self.group[rivals, None], groups], dim=1).sort(dim=1).values
+        top[rivals], index[rivals] = self._largest(self.h[rivals], groups)
 
     def _largest(self, h: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
         """The largest logit of each row in its groups (rows, some, ascending), in float32, and its output."""
@@ -150,6 +165,7 @@ class Terms:
         terms[:, rows] = self._terms(packed, block, self.reference[rows])
         factor = (before - self.reference).exp_()
         self.total *= factor
+        self.highest *= factor
         self.peaks[: outputs.start // _GROUP] *= factor
         return factor
 

@@ -51,16 +51,19 @@ def test_rows_leave_the_batch_and_nothing_changes(monkeypatch, family):
         lambda _, args, kwargs: read.append(len(kwargs["inputs_embeds"])), with_kwargs=True
     )
     compact = greedy(lm, prefixes, max_new_tokens=12)
-    lengths = {len(ids) for ids in compact.ids}
-    assert len(lengths) > 2
-    assert read[:2] == [1, 40]  # BOS, the prefixes
-    assert 0 < min(read[1:]) < 20
-    monkeypatch.setattr(growth, "COMPACT_BELOW", 0.0)
-    read.clear()
-    whole = greedy(lm, prefixes, max_new_tokens=12)
-    assert set(read[1:]) == {40}
-    assert compact.ids == whole.ids == [slow_greedy(lm, row, 12) for row in prefixes]
-    torch.testing.assert_close(compact.log_probs, whole.log_probs, atol=1e-5, rtol=0)
+    lengths = [len(ids) for ids in compact.ids]
+    assert len(set(lengths)) > 2
+    unfinished = [sum(length >= step for length in lengths) for step in range(1, 12)]
+    assert read == [1, 40, *filter(None, unfinished)]  # BOS, the prefixes, and who is left at each step
+    for share in (0.5, 0.0):  # by halves, and never
+        monkeypatch.setattr(growth, "compact_below", lambda _, share=share: share)
+        read.clear()
+        whole = greedy(lm, prefixes, max_new_tokens=12)
+        assert not set(read[1:]) & set(range(20, 40))
+        assert share or set(read[1:]) == {40}
+        assert compact.ids == whole.ids
+        torch.testing.assert_close(compact.log_probs, whole.log_probs, atol=1e-5, rtol=0)
+    assert compact.ids == [slow_greedy(lm, row, 12) for row in prefixes]
 
 
 def test_stops_reading_when_every_row_has_ended():

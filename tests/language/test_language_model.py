@@ -170,7 +170,7 @@ def test_dtype_follows_the_machine(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", torch.int64, None])
 def test_refuses_other_dtypes(dtype):
-    with pytest.raises(ValueError, match=r"pass 'auto', torch\.float32"):
+    with pytest.raises(ValueError, match=r"pass 'auto', 'int8', torch\.float32"):
         resolve_dtype(dtype, torch.device("cpu"))
 
 
@@ -185,6 +185,15 @@ def test_loads_from_a_folder(tmp_path, monkeypatch, family):
     prefixes = make_prefixes(2)
     expected = tiny_lm(family).hidden(tiny_lm(family).context(prefixes))
     torch.testing.assert_close(lm.hidden(lm.context(prefixes)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, "auto"])
+def test_positions_stay_exact_in_any_dtype(tmp_path, monkeypatch, dtype):
+    tiny_lm("llama").model.save_pretrained(tmp_path)
+    tiny_lm("llama").tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(model_module.hub, "resolve", lambda reference: tmp_path)
+    lm = LanguageModel.from_pretrained("org/name", dtype=dtype)
+    assert {buffer.dtype for buffer in lm.model.buffers()} == {torch.float32}
 
 
 def test_refuses_a_reference_to_a_file(tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def test_rows_that_leave_the_batch_change_nothing(monkeypatch):
     lm.model.lm_head.bias = torch.nn.Parameter(torch.zeros(lm.vocab_size), requires_grad=False)
     lm.model.lm_head.bias[1] = 3.0
     compact = sample(lm, prefixes, 10, generator=seeded(), max_new_tokens=12)
-    monkeypatch.setattr(growth, "COMPACT_BELOW", 0.0)
+    monkeypatch.setattr(growth, "compact_below", lambda _: 0.0)
     assert sample(lm, prefixes, 10, generator=seeded(), max_new_tokens=12).ids == compact.ids
     assert len({len(ids) for ids in compact.ids}) > 3
 

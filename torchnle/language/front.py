@@ -30,6 +30,27 @@ class Tree:
                 place = numbers[tuple(text[:length])]
                 self.best_below[place] = max(self.best_below[place], offsets[number])
 
+    def fewest(self, k: int) -> int:
+        """The fewest beginnings that must be read before `k` texts are whole, whichever these are."""
+        needed: list[list[int]] = [[] for _ in self.paths]  # for 0, 1, ... texts that begin so
+        for place in reversed(range(len(self.paths))):
+            costs = [0]
+            for token, below in zip(self.trie.children[place], self.places[place], strict=True):
+                ended = len(self.ending.get((*self.paths[place], token), ()))
+                costs = _cheapest(costs, [0] * (ended + 1), k)
+                costs = costs if below is None else _cheapest(costs, needed[below], k)
+            needed[place] = [0, *(cost + (place > 0) for cost in costs[1:])]
+        return needed[0][-1]
+
+
+def _cheapest(some: Sequence[int], others: Sequence[int], k: int) -> list[int]:
+    """What 0, 1, ..., at most `k` texts cost at least, of two sets with such costs."""
+    count = min(k, len(some) + len(others) - 2)
+    return [
+        min(some[i] + others[n - i] for i in range(max(0, n - len(others) + 1), min(n, len(some) - 1) + 1))
+        for n in range(count + 1)
+    ]
+
 
 class Front:
     """What is known on one row: the best whole texts, and the beginnings that may yet beat them.
@@ -37,12 +58,12 @@ class Front:
     Args:
         tree: The tree of the texts.
         k: How many texts are to be found.
-        most: How many beginnings it may ask for; then it gives up.
+        most: How many beginnings it may ask for; then it gives up, with none at once.
     """
 
     def __init__(self, tree: Tree, k: int, most: int) -> None:
         self.tree, self.k, self.left = tree, k, most
-        self.given_up = False
+        self.given_up = not most
         self.whole: list[tuple[float, int]] = []  # a heap of (score, minus the text's number), worst first
         self.open: list[tuple[float, int, float]] = []  # a heap of (minus the bound, place, score)
 

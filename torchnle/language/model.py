@@ -14,6 +14,7 @@ from torchnle import hub
 from torchnle.language.beginning import one_row_cache
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import Head, body
+from torchnle.language.int8 import check_device, quantize
 from torchnle.language.texts import check_texts, shorten
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ class LanguageModel:
         tokenizer: Its tokenizer. The token that starts every sequence is the tokenizer's BOS; a model
             whose tokenizer has none gets none.
         reference: The string that `from_pretrained` would find it by; a translator's config keeps it.
-        dtype: None leaves the model as it is; "auto" is the fastest for the model's device.
+        dtype: None leaves the model as it is; "auto" is the fastest floating type for the model's device;
+            "int8" replaces its linear layers but the head by copies in 8 bits, on a CPU: see `agreement`.
 
     Raises:
         ValueError: If the model has no head, or one whose logits are not a linear function of the last
-            hidden state (Gemma 2 squashes them with a tanh).
+            hidden state (Gemma 2 squashes them with a tanh); if the machine has no int8 instructions.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -59,13 +61,15 @@ class LanguageModel:
         tokenizer: PreTrainedTokenizerBase,
         *,
         reference: str = "",
-        dtype: torch.dtype | Literal["auto"] | None = None,
+        dtype: torch.dtype | Literal["auto", "int8"] | None = None,
     ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.reference = reference
         if dtype is not None:
             self.model.to(dtype=resolve_dtype(dtype, self.device))
+        if dtype == "int8":
+            quantize(body(self.model))
         self._head = Head.of(self.model)
 
     @classmethod
@@ -74,7 +78,7 @@ class LanguageModel:
         reference: str = hub.SMOLLM2,
         *,
         device: torch.device | str | None = None,
-        dtype: torch.dtype | Literal["auto"] = "auto",
+        dtype: torch.dtype | Literal["auto", "int8"] = "auto",
     ) -> LanguageModel:
         """Load a language model by its reference.
 
@@ -82,10 +86,11 @@ class LanguageModel:
             reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; the
                 embedded default is SmolLM2-135M-Instruct.
             device: Where to; None is the CPU.
-            dtype: "auto" = bfloat16 where the device has instructions for it, else float32.
+            dtype: "auto" = bfloat16 where the device has instructions for it, else float32. "int8" says other
+                words than float32 on most rows (`agreement` measures it), and has no gradients.
 
         Raises:
-            ValueError: If the model's head is not linear, or `dtype` is no floating dtype.
+            ValueError: If the model's head is not linear, `dtype` is none of these, or the machine cannot.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -95,7 +100,7 @@ class LanguageModel:
             folder, dtype=resolve_dtype(dtype, place), use_safetensors=True, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return cls(model.to(place), tokenizer, reference=reference)
+        return cls(model.to(place), tokenizer, reference=reference, dtype="int8" if dtype == "int8" else None)
 
     @property
     def revision(self) -> str | None:
@@ -157,7 +162,12 @@ class LanguageModel:
         return self._head.layer.weight, self._head.layer.bias
 
     def to(self, device: torch.device | str) -> LanguageModel:
-        """Move the model to a device, and return it."""
+        """Move the model to a device, and return it.
+
+        Raises:
+            ValueError: If the model is in int8, which is for a CPU.
+        """
+        check_device(self.model, torch.device(device))
         self.model.to(device)
         return self
 

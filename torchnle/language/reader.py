@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,9 @@ from torch import Tensor
 from torchnle import ops
 from torchnle.language.batching import batches
 from torchnle.language.model import LanguageModel
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 #: Products of a hidden state and a token's weights in memory at a time.
 _PRODUCTS = 4096
@@ -43,9 +47,15 @@ class Reader:
         """Hidden states after the tokens of a path for each row; the cache is left as it was."""
         longest = max(map(len, paths))
         padded = [path + [0] * (longest - len(path)) for path in paths]
-        cache = copy.deepcopy(self.cache)
-        cache.batch_select_indices(rows)
-        return self.lm.hidden(self.lm.embed(torch.tensor(padded, device=self.lm.device)), cache=cache)
+        words = self.lm.embed(torch.tensor(padded, device=self.lm.device))
+        return self.lm.hidden(words, cache=self._of(rows))
+
+    def _of(self, rows: Int[Tensor, "B"]) -> DynamicCache:
+        """The keys and values of some rows, as a cache of their own."""
+        chosen = copy.copy(self.cache)
+        chosen.layers = [copy.copy(layer) for layer in self.cache.layers]
+        chosen.batch_select_indices(rows)  # makes new tensors
+        return chosen
 
     def log_probs(
         self, hidden: Float[Tensor, "B W"], places: Int[Tensor, "E"], tokens: Int[Tensor, "E"]

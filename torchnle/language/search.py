@@ -3,7 +3,8 @@
 The log-probability of a text is a sum of terms that are never positive, so what a beginning has scored is an
 upper bound for every text that begins so. Beginnings are read best first, until the k-th best whole text is
 above every bound that is left; the rest need not be read. Where a share of a row's beginnings was read in
-vain, the bound will not help any more, and all texts are scored at once, which costs less a beginning.
+vain, the bound will not help any more, and all texts are scored at once, which costs less a beginning. So are
+they from the start where even k texts that lie as near as possible would need so many.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torchnle.language.reader import Reader
 
 #: The share of all beginnings, and at least how many, after which a row gives up looking for the best first.
 _IN_VAIN, _TRIED = 0.05, 8
-#: Rows that are read at a time by `top_rows`: more waste readings, fewer waste time.
+#: Rows that are read first by `top_rows`, and then as many as before: more waste readings, fewer waste time.
 _AT_LEAST = 16
 
 
@@ -58,8 +59,10 @@ def top_texts(
     ids = lm.tokenize(texts)
     added = [0.0] * len(ids) if offsets is None else offsets.tolist()
     tree, found, extensions = Tree(ids, added), [], 0
+    most = _worth(tree, k)
     for batch in batches(prefixes, internal_batch_size):
-        fronts, count = _search(Reader(lm, batch, prompt, max(map(len, ids))), tree, k)
+        fronts = [Front(tree, k, most) for _ in range(len(batch))]
+        count = _search(Reader(lm, batch, prompt, max(map(len, ids))), tree, fronts) if most else 0
         extensions += count
         given_up = [row for row, front in enumerate(fronts) if front.given_up]
         rest = iter(_exhaustive(lm, batch[given_up], texts, k, prompt, added, internal_batch_size))
@@ -106,7 +109,7 @@ def top_rows(
     scores, order, read = torch.full_like(bounds, -torch.inf), bounds.argsort(descending=True), 0
     while read < len(order):
         threshold = scores.topk(min(k, len(scores))).values[-1]
-        step = order[read : read + min(limit, max(k, _AT_LEAST))]
+        step = order[read : read + min(limit, max(k, _AT_LEAST, read))]
         step = step[bounds[step] >= threshold]
         if not len(step):
             break
@@ -139,9 +142,14 @@ def _exhaustive(
     ]
 
 
-def _search(reader: Reader, tree: Tree, k: int) -> tuple[list[Front], int]:
+def _worth(tree: Tree, k: int) -> int:
+    """How many beginnings a row may ask for; none where even the luckiest row would need more."""
     most = max(_TRIED, int(_IN_VAIN * len(tree.trie.tokens)))
-    fronts = [Front(tree, k, most) for _ in range(len(reader.root))]
+    return most if tree.fewest(k) <= most else 0
+
+
+def _search(reader: Reader, tree: Tree, fronts: list[Front]) -> int:
+    """Read on, best first, until every row knows its best texts or gives up; returns how many were read."""
     beginnings = [(row, 0, 0.0) for row in range(len(fronts))]
     hidden, extensions = reader.root, 0
     while beginnings:
@@ -156,7 +164,7 @@ def _search(reader: Reader, tree: Tree, k: int) -> tuple[list[Front], int]:
                 reader, [row for row, _, _ in beginnings], [tree.paths[p] for _, p, _ in beginnings]
             )
         extensions += len(beginnings)
-    return fronts, extensions
+    return extensions
 
 
 def _read_ends(reader: Reader, rows: list[int], paths: list[list[int]]) -> Float[Tensor, "B W"]:
