@@ -55,15 +55,6 @@ def test_a_range_is_drawn_for_each_image_and_layer():
     assert kept.std() > 0.25  # a single 0.45 would give sqrt(0.55 * 0.45 / 9) = 0.17
 
 
-def test_every_image_can_have_a_range_of_its_own():
-    ranges = torch.tensor([[0.0, 0.0], [0.8, 0.9]]).repeat(2000, 1)
-    kept = draw(location=ranges).locations["a"].float().mean(dim=1)
-    assert kept[::2].min() == 1
-    assert kept[1::2].mean() < 0.3
-    everywhere = torch.tensor([[0.5, 0.5]]).expand(4000, 2)
-    assert torch.equal(draw(location=everywhere).locations["a"], draw().locations["a"])
-
-
 def test_pooling_is_the_mean_over_what_is_kept():
     x = torch.randn(3, 4, 2, generator=generator("pool"))
     kept = torch.tensor([[1, 1, 1, 1], [0, 1, 0, 0], [1, 0, 1, 0]], dtype=torch.bool)

@@ -60,9 +60,3 @@ def test_shards_are_read_one_after_the_other():
         assert len({shards[number] for number in window}) == 2
         assert window != sorted(window)
     assert len({shards[number] for number in numbers[:100]}) == 2  # shuffled within the window
-
-
-def test_parts_say_how_many_of_their_locations_are_dropped():
-    found = order([Part(range(3), location_dropout=(0.0, 0.25)), Part(range(3, 6))])
-    ranges = found.location_dropout([5, 0, 2], (0.5, 0.75))
-    assert ranges.tolist() == [[0.5, 0.75], [0.0, 0.25], [0.0, 0.25]]

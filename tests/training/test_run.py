@@ -170,17 +170,6 @@ class TestCommand:
         assert "0.png is not an image" in err
         assert "... and 2 more" in err
 
-    def test_data_with_a_location_dropout_of_its_own(self, recipe, capsys):
-        losses = []
-        for dropout in ("[]", "[0.0, 0.0]"):
-            output = f"run{len(losses)}"
-            changes = ["--quiet", "--set", f"data.location_dropout={dropout}", "--set", f"output={output}"]
-            assert main(["train", "--config", str(recipe), *changes]) == 0
-            losses.append([line["loss"] for line in logged(Path(output)) if "loss" in line])
-        assert losses[0] != losses[1]
-        assert main(["train", "--config", str(recipe), "--set", "data.location_dropout=[0.5, 1.0]"]) == 2
-        assert "location_dropout = [0.5, 1.0]; pass two numbers" in capsys.readouterr().err
-
     def test_pairs_of_classes_are_read_beside_the_data(self, recipe):
         layers = ["--quiet", "--set", "vision.layers=['act', 'norm']"]
         losses = []

@@ -181,7 +181,7 @@ class _Run:
             recipe.batch_size,
             self.supply.places,
             layer_dropout=recipe.layer_dropout,
-            location_dropout=self.order.location_dropout(self.order.batch(step), recipe.location_range),
+            location_dropout=recipe.location_range,
         )
         return [draws[rows] for rows in self.rows]
 

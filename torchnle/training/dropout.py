@@ -38,7 +38,7 @@ class Draws:
         places: Mapping[str, int],
         *,
         layer_dropout: float,
-        location_dropout: tuple[float, float] | Float[Tensor, "B 2"],
+        location_dropout: tuple[float, float],
     ) -> Draws:
         """Draw a step.
 
@@ -49,12 +49,12 @@ class Draws:
             places: How many locations L each layer has.
             layer_dropout: How likely a layer is dropped.
             location_dropout: How likely a location is dropped: drawn for each image and layer between these
-                two, for all images or for each its own.
+                two.
         """
         source = generator("step", seed, step)
         captions = torch.rand(batch_size, generator=source)
         kept = keep(torch.full((batch_size, 1), 1 - layer_dropout), len(places), source)
-        least, most = torch.as_tensor(location_dropout).expand(batch_size, 2)[:, :, None].unbind(1)
+        least, most = location_dropout
         locations = {}
         for layer, count in places.items():
             dropped = least + (most - least) * torch.rand(batch_size, 1, generator=source)

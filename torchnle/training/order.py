@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.training.randomness import generator
@@ -24,14 +23,11 @@ class Part:
         items: The numbers of its pairs.
         start: The first step that reads it.
         stop: The first step that no longer does; None = to the end.
-        location_dropout: How likely a location of these pairs is dropped, the least and the most; None = as
-            the recipe says.
     """
 
     items: range
     start: int = 0
     stop: int | None = None
-    location_dropout: tuple[float, float] | None = None
 
     def reads(self, step: int) -> bool:
         """Whether a step draws from this part."""
@@ -89,14 +85,6 @@ class Order:
             int(self._shuffled(stage, epoch)[place])
             for epoch, place in zip(epochs.tolist(), within.tolist(), strict=True)
         ]
-
-    def location_dropout(
-        self, numbers: Sequence[int], otherwise: tuple[float, float]
-    ) -> Float[Tensor, "pairs 2"]:
-        """The range of each pair's location dropout: its part's, or else this one."""
-        own = [part for part in self.parts if part.location_dropout is not None]
-        ranges = [next((p.location_dropout for p in own if n in p.items), otherwise) for n in numbers]
-        return torch.tensor(ranges)
 
     def _items(self, step: int) -> Tensor:
         chosen = [torch.arange(p.items.start, p.items.stop) for p in self.parts if p.reads(step)]

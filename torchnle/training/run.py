@@ -218,13 +218,9 @@ def _asked(aligned: AlignedTranslator) -> tuple[str, str | None]:
 
 def _parts(tables: Sequence[DataTable], mixture: Mixture) -> list[Part]:
     return [
-        Part(items, table.start, table.stop or None, _range(table.location_dropout))
+        Part(items, table.start, table.stop or None)
         for table, items in zip(tables, mixture.ranges, strict=True)
     ]
-
-
-def _range(given: tuple[float, ...]) -> tuple[float, float] | None:
-    return (given[0], given[1]) if given else None
 
 
 def _with_classes(

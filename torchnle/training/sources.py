@@ -25,24 +25,10 @@ class DataTable(ABC):
     Args:
         start: The first step that reads it.
         stop: The first step that no longer does; 0 = read to the end.
-        location_dropout: How likely a location of its images is left out, the least and the most; () = as
-            [training] says. What a caption speaks of should show in what is left.
-
-    Raises:
-        ValueError: If the dropout is no range from 0 to below 1.
     """
 
     start: int = 0
     stop: int = 0
-    location_dropout: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        given = self.location_dropout
-        if given and not (len(given) == 2 and 0 <= given[0] <= given[1] < 1):
-            raise ValueError(
-                f"[data] location_dropout = {list(given)}; pass two numbers from 0 to below 1, the least "
-                "and the most."
-            )
 
     @abstractmethod
     def open(self) -> CaptionSource:
