@@ -49,6 +49,7 @@ def _add_aligned(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="as `torchnle describe` takes it (default: efficientnet-lite0)")
     parser.add_argument("--layer", action="append", dest="layers", help="repeat for more")
     parser.add_argument("--scenes", type=int, dest="count", help="how many (default: 8000)")
+    parser.add_argument("--part", choices=("all", "train", "test"), help="of the cut-outs (default: all)")
     parser.add_argument("--classes", action="store_true", help="add what the backbone knows by class names")
     parser.add_argument("--decoder", help="what speaks (default: the shipped one)")
     parser.set_defaults(run=_aligned)
@@ -85,7 +86,7 @@ def _text_decoder(options: argparse.Namespace) -> None:
 def _aligned(options: argparse.Namespace) -> None:
     from torchnle.training.aligned_run import train_aligned
 
-    chosen = _given(options, "model", "layers", "count", "stamps", "seed", "decoder", "classes")
+    chosen = _given(options, "model", "layers", "count", "stamps", "part", "seed", "decoder", "classes")
     translator = train_aligned(options.output, **chosen)
     print(json.dumps(translator.card, indent=1))
     print(f"translator: {options.output}")

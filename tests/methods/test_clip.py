@@ -22,7 +22,7 @@ MODELS = {
     ),
     "ResNet": (
         lambda: open_clip_model(RESNET),
-        "visual.attnpool", "all", (2, 2),
+        "visual.attnpool:input", "all", (2, 2),
     ),
     "timm": (
         lambda: open_clip_model(
@@ -32,7 +32,7 @@ MODELS = {
     ),
     "CoCa": (coca, "visual", "none", None),
     "transformers CLIP": (lambda: hugging_face("CLIP"), "vision_model.encoder.layers.1", "token", (4, 4)),
-    "transformers SigLIP": (lambda: hugging_face("Siglip"), "vision_model.head", "all", (4, 4)),
+    "transformers SigLIP": (lambda: hugging_face("Siglip"), "vision_model.head:input", "all", (4, 4)),
 }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ class ZeroShot(nn.Module):
         return 100 * F.normalize(self.visual(x), dim=1) @ self.texts.T
 
 
-@pytest.mark.parametrize(("vision", "tap"), [(VIT, "visual.ln_post"), (RESNET, "visual.attnpool")])
+@pytest.mark.parametrize(("vision", "tap"), [(VIT, "visual.ln_post"), (RESNET, "visual.attnpool:input")])
 def test_class_heads_made_of_texts(vision, tap):
     model, tokenizer = open_clip_model(vision)
     classifier, x = ZeroShot(model, tokenizer).eval(), images(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import accelerate
@@ -77,7 +78,8 @@ seed = 2
 def recipe(tmp_path, monkeypatch):
     """A recipe file on a tiny backbone and a tiny language model in a folder."""
     preprocess = backbones.Preprocess(size=32, mean=127.0, std=128.0)
-    tiny = backbones.Backbone(conv_net(), preprocess, (), "tiny")
+    names = tuple(f"class {number}" for number in range(5))
+    tiny = backbones.Backbone(conv_net(), preprocess, names, "tiny")
     monkeypatch.setattr(runs.backbones, "load", lambda name, **_: tiny)
     saved_language_model(tmp_path / "lm")
     file = tmp_path / "tiny.toml"
@@ -167,6 +169,25 @@ class TestCommand:
         assert "12 images could not be read and were skipped:\n" in err
         assert "0.png is not an image" in err
         assert "... and 2 more" in err
+
+    def test_pairs_of_classes_are_read_beside_the_data(self, recipe):
+        layers = ["--quiet", "--set", "vision.layers=['act', 'norm']"]
+        losses = []
+        for count in (0, 20):
+            changes = [*layers, "--set", f"classes.count={count}", "--set", f"output=run{count}"]
+            assert main(["train", "--config", str(recipe), *changes]) == 0
+            losses.append([line["loss"] for line in logged(Path(f"run{count}")) if "loss" in line])
+        assert [len(each) for each in losses] == [4, 4]
+        assert losses[0] != losses[1]
+
+    def test_pairs_of_classes_need_names_and_the_layer(self, recipe, monkeypatch, capsys):
+        few = ["--set", "vision.layers=['act']", "--set", "classes.count=2", "--set", "feeding.cache="]
+        assert main(["train", "--config", str(recipe), "--quiet", *few]) == 2
+        assert "the head reads 'norm', which is not among the layers" in capsys.readouterr().err
+        nameless = replace(runs.backbones.load("tiny"), class_names=())
+        monkeypatch.setattr(runs.backbones, "load", lambda name, **_: nameless)
+        assert main(["train", "--config", str(recipe), "--quiet", "--set", "classes.count=2"]) == 2
+        assert "'tiny' has no class names" in capsys.readouterr().err
 
     def test_a_loss_that_is_not_finite(self, recipe, capsys):
         changes = ["--set", "training.learning_rate=1e30", "--set", "training.warmup=0", "--quiet"]

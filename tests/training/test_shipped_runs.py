@@ -92,6 +92,16 @@ def test_an_aligned_translator_is_fitted_to_scenes_and_read_back(tmp_path, stamp
     assert "40 composed scenes (seed 0" in loaded.card["data"]
 
 
+def test_cut_outs_can_be_held_out(tmp_path, stamps, monkeypatch):
+    monkeypatch.setattr(aligned_run.TextDecoder, "from_pretrained", classmethod(lambda cls, name: None))
+    given = {"model": "tiny", "layers": ["layer"], "stamps": stamps, "part": "train", "count": 20}
+    fitted = aligned_run.train_aligned(tmp_path / "out", **given)
+    kept = {cutout.phrase for cutout in shapes()[:11].split("train")}
+    assert set(fitted.phrases) == kept
+    assert 0 < len(kept) < 11
+    assert "--part train" in fitted.card["recipe"]
+
+
 def test_what_the_classifier_knows_is_added(tmp_path, stamps, monkeypatch):
     monkeypatch.setattr(aligned_run.TextDecoder, "from_pretrained", classmethod(lambda cls, name: None))
     given = {"layers": ["layer", "norm"], "stamps": stamps, "count": 40, "classes": True}

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from torchnle.features import Features
 from torchnle.layouts import hints_for
-from torchnle.taps import first_tensor, record_with_output
+from torchnle.taps import first_tensor, record_with_output, resolve
 from torchnle.translators.classifier_head import find_head
 from torchnle.translators.head_trace import difference, trace
 from torchnle.translators.neck import Neck
@@ -66,6 +66,7 @@ def check(model, *, head_name, tap, pooling, places, at="output", size=SIZE):
     example = images(size)
     head = find_head(trained_looking(model), example)
     assert (head.head_name, head.tap.name, head.tap.at, head.pooling) == (head_name, tap, at, pooling)
+    assert resolve(model, head.tap.name) == [head.tap]
     features, logits = features_at(model, head, example)
     assert logits.abs().max() > 0
     close = {"rtol": 1e-4, "atol": 1e-5 * float(logits.abs().max())}
@@ -111,11 +112,11 @@ class TestWaysToPool:
         check(Small(lambda m, x: m.fc(m.act(x).mean((2, 3)))), tap="act", **SMALL)
 
     def test_an_activation_by_function_before_a_pooling_module(self):
-        check(Small(lambda m, x: m.fc(m.pool(F.elu(x)).flatten(1))), tap="pool", at="input", **SMALL)
+        check(Small(lambda m, x: m.fc(m.pool(F.elu(x)).flatten(1))), tap="pool:input", at="input", **SMALL)
 
     def test_an_activation_that_runs_twice(self):
         model = Small(lambda m, x: m.fc(m.pool(m.act(m.act(x) - 0.1)).flatten(1)))
-        check(model, tap="pool", at="input", **SMALL)
+        check(model, tap="pool:input", at="input", **SMALL)
 
     @pytest.mark.parametrize(("function", "module"), [(F.relu, nn.ReLU), (F.silu, nn.SiLU)])
     def test_activation_and_mean_both_by_function(self, function, module):
@@ -280,7 +281,9 @@ class TestFillingTheImage:
                 return self.inner(tokens.mean(1, keepdim=True), tokens, tokens)[0][:, 0]
 
         model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), Attention(), nn.LayerNorm(8), nn.Linear(8, 5))
-        head = check(model, head_name="3", tap="1", pooling="all", places=(4, 6), at="input", size=(9, 13))
+        head = check(
+            model, head_name="3", tap="1:input", pooling="all", places=(4, 6), at="input", size=(9, 13)
+        )
         assert head.branches[0].views[0].count == (24 if positions else 1)
         example = images((9, 13))
         expected = model[3](model[2](model[1](self.filled(model, head, example, (3, 1)))))
@@ -298,13 +301,13 @@ class TestWithoutPlaces:
         ],
     )
     def test_other_pooling_falls_back_to_the_vector_and_says_so(self, finish):
-        head = check(Small(finish), head_name="fc", tap="fc", at="input", pooling="none", places=None)
+        head = check(Small(finish), head_name="fc", tap="fc:input", at="input", pooling="none", places=None)
         assert "only whole images can be read" in head.summary
         assert neck_of(head) is None
 
     def test_an_example_too_small_to_have_places(self):
         model = Small(lambda m, x: m.fc(m.pool(m.act(x)).flatten(1)))
-        check(model, head_name="fc", tap="fc", at="input", pooling="none", places=None, size=(3, 3))
+        check(model, head_name="fc", tap="fc:input", at="input", pooling="none", places=None, size=(3, 3))
 
 
 class TestRefusals:
@@ -483,7 +486,7 @@ MODELS = {
         ),
         "classifier", "swin.layernorm", "mean", (8, 8), [], "output", (64, 64),
     ),
-    "efficientnet-lite0": (efficientnet_lite, "_fc", "_avg_pooling", "mean", (3, 4), [], "input"),
+    "efficientnet-lite0": (efficientnet_lite, "_fc", "_avg_pooling:input", "mean", (3, 4), [], "input"),
 }  # fmt: skip
 
 

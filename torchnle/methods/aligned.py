@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -133,8 +133,7 @@ def _from_class_names(
     options: dict[str, Any],
 ) -> Aligned:
     head = find_head(model, example_for(model) if example is None else example, len(class_names))
-    tap = replace(head.tap, name=head.tap.reference)
     translator = fit_class_names(
-        head.weight, class_names, layer=tap.name, bias=head.bias, decoder=decoder, **options
+        head.weight, class_names, layer=head.tap.name, bias=head.bias, decoder=decoder, **options
     )
-    return Aligned(translator, tap, head.reading, head.summary, head.plain)
+    return Aligned(translator, head.tap, head.reading, head.summary, head.plain)

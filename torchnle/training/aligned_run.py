@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ def train_aligned(
     model: str = "efficientnet-lite0",
     layers: LayerChoice = LAYERS,
     stamps: Path = STAMPS,
+    part: Literal["all", "train", "test"] = "all",
     count: int = 8000,
     classes: bool = False,
     seed: int = 0,
@@ -50,6 +52,7 @@ def train_aligned(
         model: The backbone, as the command line names it.
         layers: The layers to map.
         stamps: Captioned cut-outs (Debian's tuxpaint-stamps-default).
+        part: Which of them; `Cutouts.split` holds a fifth of them out of "train".
         count: How many scenes.
         classes: Add what the backbone's classifier knows by its class names (`join`).
         seed: Seeds scenes and subsets of places.
@@ -62,7 +65,8 @@ def train_aligned(
     backbone = backbones.load(model)
     if classes and not backbone.class_names:
         raise ValueError(f"'{model}' has no class names; fit it to the scenes alone (no --classes).")
-    scenes = compose(load_cutouts(stamps), count, seed)
+    cutouts = load_cutouts(stamps)
+    scenes = compose(cutouts if part == "all" else cutouts.split(part), count, seed)
     speaker = TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder
     started = time.monotonic()
     translator = fit_aligned(
@@ -84,7 +88,7 @@ def train_aligned(
         ),
         "backbone": backbone.name,
         "recipe": f"torchnle train aligned --model {model} --scenes {count} --seed {seed}"
-        f"{' --classes' if classes else ''}",
+        f"{' --classes' if classes else ''}{'' if part == 'all' else f' --part {part}'}",
         "training time": f"{minutes:.1f} minutes on {torch.get_num_threads()} CPU thread(s)",
         "fit": maps,
         "cannot": (

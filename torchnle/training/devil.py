@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchnle.errors import TranslatorMismatchError
 from torchnle.language.loss import ids_log_probs
 from torchnle.training import checkpoint, processes
-from torchnle.training.dropout import Draws, pool
+from torchnle.training.dropout import Draws, of_the_known, pool
 from torchnle.training.moments import fit_moments
 from torchnle.training.order import Order, Part
 from torchnle.training.recipe import Recipe
@@ -194,7 +194,8 @@ class _Run:
         """One number a row: nats of its caption, or the error of its words."""
         device = self.accelerator.device
         tokens = {layer: x.to(device) for layer, x in batch.tokens.items()}
-        keep = {layer: kept[:, None].to(device) for layer, kept in draws.layers.items()}
+        read = of_the_known(draws.layers, batch.known)
+        keep = {layer: kept[:, None].to(device) for layer, kept in read.items()}
         prefixes = self.network(pool(tokens, draws.locations), keep)
         lm = self.translator.language_model
         if words:

@@ -91,6 +91,30 @@ def keep(
     return kept
 
 
+def of_the_known(
+    drawn: Mapping[str, Bool[Tensor, "B"]], known: Mapping[str, Bool[Tensor, "B"]]
+) -> dict[str, Bool[Tensor, "B"]]:
+    """The layers that were drawn, of those that there are; all that there are where none of them was drawn.
+
+    Args:
+        drawn: Which layers are read, (B,) by name.
+        known: Which rows have a layer, (B,) by name; a layer that is not named is known of all.
+
+    Example:
+        >>> drawn = {"a": torch.tensor([True, True]), "b": torch.tensor([False, True])}
+        >>> read = of_the_known(drawn, {"a": torch.tensor([False, False])})
+        >>> read["a"].tolist(), read["b"].tolist()
+        ([False, False], [True, True])
+    """
+    there = {
+        layer: known[layer].to(x.device) if layer in known else torch.ones_like(x)
+        for layer, x in drawn.items()
+    }
+    both = {layer: x & there[layer] for layer, x in drawn.items()}
+    none = ~torch.stack(list(both.values())).any(dim=0)
+    return {layer: torch.where(none, there[layer], x) for layer, x in both.items()}
+
+
 def pool(
     tokens: Mapping[str, Float[Tensor, "B _ _"]], locations: Mapping[str, Bool[Tensor, "B _"]] | None = None
 ) -> dict[str, Float[Tensor, "B 1 _"]]:

@@ -5,138 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from torchnle import backbones
-from torchnle.backbones.preprocess import Fit
 from torchnle.data import Mixture
 from torchnle.language.model import LanguageModel
 from torchnle.methods.devil import devil_translator
 from torchnle.metrics import captions
 from torchnle.training import devil, processes
-from torchnle.training.feature_cache import Stored, cached
+from torchnle.training.class_features import ClassFeatures
+from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
 from torchnle.training.order import Part
 from torchnle.training.recipe import Recipe
+from torchnle.training.settings import Check, Classes, Feeding, Language, Network, Vision
 from torchnle.training.sources import DataTable, data_table
 from torchnle.training.supply import LiveFeatures, Supply
 from torchnle.training.tables import build, override, read_toml
 from torchnle.training.validation import Scorer, Validation
 from torchnle.translators.aligned_start import AlignedStart
 from torchnle.translators.alignment import AlignedTranslator
+from torchnle.translators.alignment_fit import class_phrase
+from torchnle.translators.classifier_head import example_for, find_head
 from torchnle.translators.prefix import PrefixTranslator
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Vision:
-    """The vision model that is described.
-
-    Args:
-        model: A name for `backbones.load`.
-        layers: Dotted names; with ":input" behind it, what that module receives.
-        fit: How a photograph becomes square; the paper squeezes nothing and crops the middle.
-        pretrained: False = random weights, for examples that download nothing.
-    """
-
-    model: str
-    layers: tuple[str, ...]
-    fit: Fit = "crop"
-    pretrained: bool = True
-
-
-@dataclass(frozen=True)
-class Language:
-    """The frozen language model and how it is addressed.
-
-    Args:
-        model: A model reference.
-        dtype: "auto", "float32", "bfloat16" or "float16".
-        prompt: What stands between the prefix and the words.
-        stop: What ends a text beside the end-of-sequence token.
-        max_new_tokens: The most tokens that a trained translator writes.
-    """
-
-    model: str
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    prompt: str = ""
-    stop: str | None = None
-    max_new_tokens: int = 50
-
-
-@dataclass(frozen=True)
-class Network:
-    """The translation network; defaults are the paper's.
-
-    Args:
-        prefix_length: The number of prefix vectors (of `aligned`'s text decoder, where one is given).
-        width: The Transformer's width.
-        depth: Its layers.
-        heads: Its attention heads.
-        feedforward: The width of its feed-forward layers.
-        standardise: Standardise the features channel by channel.
-        start: Words at whose embeddings the prefix starts.
-        opening: Words whose embeddings stand before the prefix, trained too.
-        aligned: A saved `AlignedTranslator` to start from: its prefix, to which the network adds.
-        train_aligned: Go on training the text decoder's part of it.
-        kept_change: The share of what the network learned to add that is kept in the end (as in WiSE-FT,
-            Wortsman et al. 2022): less forgets less of what `aligned` says where training never looked.
-        dtype: What the weights are saved as.
-
-    Raises:
-        ValueError: If `kept_change` is not between 0 and 1, or below 1 without `aligned`.
-    """
-
-    prefix_length: int = 10
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    feedforward: int = 3072
-    standardise: bool = False
-    start: str = ""
-    opening: str = ""
-    aligned: str = ""
-    train_aligned: bool = True
-    kept_change: float = 1.0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.kept_change <= 1 or (self.kept_change < 1 and not self.aligned):
-            raise ValueError(
-                f"[network] kept_change = {self.kept_change}; pass a number from 0 to 1, and less than 1 "
-                "only with aligned = '...', to which the network adds."
-            )
-
-
-@dataclass(frozen=True)
-class Check:
-    """How the translator is validated.
-
-    Args:
-        metric: "loss", or "cider" on what is said.
-        described: How many images are described for CIDEr.
-    """
-
-    metric: Literal["loss", "cider"] = "loss"
-    described: int = 256
-
-
-@dataclass(frozen=True)
-class Feeding:
-    """How features come to the network.
-
-    Args:
-        cache: The folder for a cache of features; "" = the vision model runs at every step.
-        dtype: How the cache stores them.
-        workers: Processes that read images.
-    """
-
-    cache: str = ""
-    dtype: Stored = "bfloat16"
-    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,6 +45,7 @@ class Run:
         network: The translation network.
         training: The settings of training.
         data: Tables of training data, all of which are read together.
+        classes: Pairs of the classifier's own classes, read beside the data.
         check: How the translator is validated.
         validation: Tables of validation data; none = no validation.
         feeding: How features come to the network.
@@ -161,6 +57,7 @@ class Run:
     network: Network
     training: Recipe
     data: tuple[DataTable, ...]
+    classes: Classes = field(default_factory=Classes)
     check: Check = field(default_factory=Check)
     validation: tuple[DataTable, ...] = ()
     feeding: Feeding = field(default_factory=Feeding)
@@ -207,6 +104,7 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
     mixtures = {name: Mixture([table.open() for table in part]) for name, part in tables.items() if part}
     supplies = {name: _supply(run, backbone, name, mixture) for name, mixture in mixtures.items()}
     translator = _translator(run, supplies["train"])
+    supply, parts = _with_classes(run, backbone, supplies["train"], _parts(run.data, mixtures["train"]))
     checks = _validation(run, supplies.get("validation"))
     main = processes.state().is_main_process
     with RunLog(
@@ -218,11 +116,11 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
     ) as log:
         devil.train(
             translator,
-            supplies["train"],
+            supply,
             run.training,
             run.output,
-            parts=_parts(run.data, mixtures["train"]),
-            chunks=mixtures["train"].chunks,
+            parts=parts,
+            chunks=_chunks(mixtures["train"].chunks, run.classes.count),
             validation=checks,
             report=log,
         )
@@ -236,7 +134,7 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
 
 def _part(name: str, value: Any) -> Any:
     tables = {"vision": Vision, "language": Language, "network": Network, "training": Recipe}
-    tables |= {"check": Check, "feeding": Feeding}
+    tables |= {"check": Check, "feeding": Feeding, "classes": Classes}
     if name in ("data", "validation"):
         listed = value if isinstance(value, list) else [value]
         return tuple(data_table(table, name) for table in listed)
@@ -323,6 +221,37 @@ def _parts(tables: Sequence[DataTable], mixture: Mixture) -> list[Part]:
         Part(items, table.start, table.stop or None)
         for table, items in zip(tables, mixture.ranges, strict=True)
     ]
+
+
+def _with_classes(
+    run: Run, backbone: backbones.Backbone, pictures: Supply, parts: list[Part]
+) -> tuple[Supply, list[Part]]:
+    """Pairs of classes behind those of pictures, from the first step to the last."""
+    if not run.classes.count:
+        return pictures, parts
+    if not backbone.class_names:
+        raise ValueError(f"[classes] count = {run.classes.count}, but '{backbone.name}' has no class names.")
+    head = find_head(backbone.model, example_for(backbone.model), len(backbone.class_names))
+    if not head.plain:
+        raise ValueError(
+            "[classes] needs a head that reads the mean over the places of a layer; here more stands "
+            f"between. {head.summary} Leave [classes] out."
+        )
+    supply = ClassFeatures(
+        pictures,
+        head.tap.name,
+        head.weight,
+        head.bias,
+        [class_phrase(name) for name in backbone.class_names],
+        count=run.classes.count,
+        seed=run.classes.seed,
+    )
+    return supply, [*parts, Part(range(len(pictures), len(supply)))]
+
+
+def _chunks(chunks: Sequence[int] | None, classes: int) -> list[int] | None:
+    """Pairs of classes are a shard of their own."""
+    return None if chunks is None else [*chunks, *[max(chunks) + 1] * classes]
 
 
 def _validation(run: Run, supply: Supply | None) -> Validation | None:

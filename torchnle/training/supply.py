@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -30,12 +30,14 @@ class Batch:
         captions: All captions of each image.
         items: The numbers of the pairs, for messages.
         unreadable: Why images could not be read, by number; their successors stand in for them.
+        known: Which pairs have a layer at all, (B,) by name; a layer that is not named is known of all.
     """
 
     tokens: Mapping[str, Float[Tensor, "B _ _"]]
     captions: Sequence[tuple[str, ...]]
     items: Sequence[int]
     unreadable: Mapping[int, str] = field(default_factory=dict)
+    known: Mapping[str, Bool[Tensor, "B"]] = field(default_factory=dict)
 
 
 class Supply(Protocol):

@@ -111,7 +111,7 @@ def fit_class_names(
     Raises:
         ValueError: If weights and names do not fit.
     """
-    names = [_in_words(name) for name in check_classifier(weight, class_names)]
+    names = [class_phrase(name) for name in check_classifier(weight, class_names)]
     encoder = TextEncoder.from_pretrained() if encoder is None else encoder
     targets = encoder.encode(names)
     sums = _Sums(encoder.width)
@@ -169,7 +169,13 @@ def fit_lens(
     )
 
 
-def _in_words(name: str) -> str:
+def class_phrase(name: str) -> str:
+    """A class name as a text says it: with its article, without what stands in brackets.
+
+    Example:
+        >>> class_phrase("crane (machine)")
+        'a crane'
+    """
     bare = name.split(" (")[0]
     return with_article(bare) if bare.strip() else name
 

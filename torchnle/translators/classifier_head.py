@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -150,7 +150,7 @@ def find_readout(
             f"no layer of {type(run.root).__name__} gives its {vector.shape[1]} features, nor are they made "
             "of an activation with places. Pass the layer yourself."
         )
-    return Readout(tap, "none", summary=f"{start} what '{tap.name}' gives. {_NO_PLACES}")
+    return Readout(_findable(tap), "none", summary=f"{start} what '{tap.name}' gives. {_NO_PLACES}")
 
 
 def _reads(model: Callable[..., Any], readout: Readout, example: Tensor, vector: Tensor) -> bool:
@@ -186,7 +186,7 @@ def _readout(model: nn.Module, example: Tensor, run: Trace, parts: Sequence[Line
             f"the logits of {type(run.root).__name__} come from '{name}', reading {where}. "
             "Pass the class weights and the layer yourself."
         )
-    return Readout(Tap(name, module, "input"), "none", summary=f"{start} {_NO_PLACES}")
+    return Readout(_findable(Tap(name, module, "input")), "none", summary=f"{start} {_NO_PLACES}")
 
 
 def _name(parts: Sequence[LinearPart]) -> str:
@@ -198,13 +198,18 @@ def _of_paths(paths: Sequence[Path], summary: str) -> Readout:
     prefixes = [path.num_prefix_tokens for path in paths if path.num_prefix_tokens is not None]
     pooling = first.pooling if len({path.pooling for path in paths}) == 1 else "tokens"
     return Readout(
-        first.tap,
+        _findable(first.tap),
         pooling,
         first.layout,
         prefixes[0] if prefixes else None,
         [path.branch for path in paths],
         summary,
     )
+
+
+def _findable(tap: Tap) -> Tap:
+    """The tap under the name that finds it again, which a translator keeps as its layer's."""
+    return replace(tap, name=tap.reference)
 
 
 def _steps(path: Path) -> str:
