@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchnle.training.dropout import pool
+from torchnle.training.moments import pooled_sample
 from torchnle.training.randomness import generator
 from torchnle.training.supply import Batch, Supply
 
@@ -19,7 +19,7 @@ _MOST_AHEAD = 6.0
 #: What it may be short of that, and after how many steps that is given up.
 _CLOSE, _MOST_STEPS = 1e-2, 200
 #: Of how many pictures the distribution is taken.
-_SAMPLE, _BATCH = 1_024, 64
+_SAMPLE = 1_024
 
 
 class ClassFeatures:
@@ -67,7 +67,7 @@ class ClassFeatures:
         self.count, self.seed = count, seed
         self.weight = weight.detach().float().cpu()
         self.bias = torch.zeros(len(weight)) if bias is None else bias.detach().float().cpu()
-        means = self._means()
+        means = pooled_sample(pictures, _SAMPLE)[layer].float()
         self.mean = means.mean(dim=0)
         self.root = (means - self.mean) / (len(means) - 1) ** 0.5  # covariance = root' root
 
@@ -137,13 +137,6 @@ class ClassFeatures:
             between = (self.weight[classes] - self.weight[rivals]) @ self.root.T
             features = features + (short / between.square().sum(dim=1))[:, None] * (between @ self.root)
         return features
-
-    def _means(self) -> Float[Tensor, "n D"]:
-        """Features of some pictures, averaged over places."""
-        step = max(1, len(self.pictures) // _SAMPLE)
-        numbers = list(range(0, len(self.pictures), step))[:_SAMPLE]
-        batches = self.pictures.batches([numbers[i : i + _BATCH] for i in range(0, len(numbers), _BATCH)])
-        return torch.cat([pool(batch.tokens)[self.layer][:, 0].float().cpu() for batch in batches])
 
 
 def _check(widths: Mapping[str, int], layer: str, weight: Tensor, texts: Sequence[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from torchnle.training.dropout import pool
 from torchnle.training.supply import Supply
@@ -23,10 +25,21 @@ def fit_moments(network: DeViLNetwork | AlignedStart, supply: Supply, count: int
     change = network.change if isinstance(network, AlignedStart) else network
     if not change.standardise:
         return
+    means = pooled_sample(supply, count)
+    for layer in network.layers:
+        x = means[layer].double()
+        change.set_moments(layer, x.mean(dim=0).float(), x.std(dim=0, correction=0).float())
+
+
+def pooled_sample(supply: Supply, count: int) -> dict[str, Float[Tensor, "n _"]]:
+    """Each layer's features of images spread over the data, averaged over places, on the CPU.
+
+    Args:
+        supply: Gives the features.
+        count: The most images that are looked at.
+    """
     step = max(1, len(supply) // count)
     numbers = list(range(0, len(supply), step))[:count]
     batches = supply.batches([numbers[i : i + _BATCH] for i in range(0, len(numbers), _BATCH)])
     means = [pool(batch.tokens) for batch in batches]
-    for layer in network.layers:
-        x = torch.cat([mean[layer][:, 0] for mean in means]).double().cpu()
-        change.set_moments(layer, x.mean(dim=0).float(), x.std(dim=0, correction=0).float())
+    return {layer: torch.cat([mean[layer][:, 0] for mean in means]).cpu() for layer in supply.widths}
