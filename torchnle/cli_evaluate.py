@@ -160,6 +160,7 @@ def _evaluate_class_maps(options: argparse.Namespace) -> None:
         bfloat16=options.bfloat16,
         contrast=options.contrast,
         seed=options.seed,
+        journal=options.output and options.output / "class_maps.jsonl",
         progress=sys.stderr.isatty(),
     )
     leave(options, "class_maps", found, class_maps.page)

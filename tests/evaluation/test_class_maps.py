@@ -158,6 +158,32 @@ def test_the_measurement_and_its_page(tmp_path):
     assert f"| query | {area:.4f} ±" in (tmp_path / "new" / "class_maps.md").read_text()
 
 
+def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
+    backbone, found = batches()
+    lang = attach(backbone, world.ColourTranslator())
+    undisturbed = class_maps.measure(backbone, lang, found, steps=3)
+    file, asked, score = tmp_path / "new" / "class_maps.jsonl", [], world.ColourTranslator.score
+
+    def dies(self, *arguments, **options):
+        asked.append(1)
+        if len(asked) == 7:
+            raise KeyboardInterrupt
+        return score(self, *arguments, **options)
+
+    monkeypatch.setattr(world.ColourTranslator, "score", dies)
+    with pytest.raises(KeyboardInterrupt):
+        class_maps.measure(backbone, lang, found, steps=3, journal=file)
+    with file.open("a") as lines:
+        lines.write('["coarse, Grad-CAM, 1", {"del')  # cut off in the middle
+    resumed = class_maps.measure(backbone, lang, found, steps=3, journal=file)
+    assert resumed == undisturbed
+    calls = len(asked)
+    assert class_maps.measure(backbone, lang, found, steps=3, journal=file) == undisturbed
+    assert len(asked) == calls  # everything was there
+    with pytest.raises(ValueError, match="parts of another measurement"):
+        class_maps.measure(backbone, lang, found, steps=4, journal=file)
+
+
 def test_no_picture_is_told():
     backbone = world.backbone()
     lang = attach(backbone, world.ColourTranslator())

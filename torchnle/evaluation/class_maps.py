@@ -19,7 +19,9 @@ from torchnle.backbones import Backbone
 from torchnle.data import load_cutouts, plain_backgrounds, texture_backgrounds
 from torchnle.evaluation import record
 from torchnle.evaluation.faithfulness import QUERY, MapMaker, compare, grad_cam, query_maps, random_maps
+from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.pictures import photographs, rightly_classified, single_scenes
+from torchnle.training.feature_cache import model_digest
 
 
 def measure(
@@ -31,6 +33,7 @@ def measure(
     bfloat16: bool = False,
     contrast: bool = False,
     seed: int = 0,
+    journal: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Compare, at every attached layer, Grad-CAM, the query's saliency and maps that know nothing.
@@ -43,17 +46,21 @@ def measure(
         bfloat16: As `compare`.
         contrast: Also measure the query against those of all other classes: costly through a language model.
         seed: Of the maps that know nothing.
+        journal: A file that keeps the curves of every batch, and from which a run that was killed goes on.
         progress: Whether a bar shows.
 
     Returns:
         By layer what `compare` gives; and how many pictures show what.
 
     Raises:
-        ValueError: If there is no picture.
+        ValueError: If there is no picture, or the file is another measurement's.
     """
     if not batches:
         raise ValueError("no picture's predicted class is named as the picture is; pass others, or more.")
     shown = Counter(phrase for _, _, phrases in batches for phrase in phrases)
+    asked = {"query": QUERY, "steps": steps, "bfloat16": bfloat16}
+    models = {"model": model_digest(backbone.model), "translator": model_digest(lang.translator)}
+    kept = Journal(journal, {**asked, **models, "seed": seed, "shown": dict(shown.most_common())})
     grids = [f.grid for f in lang.by_layer.read(batches[0][0][:1])]
     layers = {}
     for index, (tap, grid) in enumerate(zip(lang.by_layer.taps, grids, strict=True)):
@@ -61,11 +68,10 @@ def measure(
         methods["random"] = random_maps(grid or (1, 1), seed=seed)
         pairs = [(images, targets) for images, targets, _ in batches]
         watched = tqdm(pairs, desc=tap.name, disable=not progress)
-        layers[tap.name] = compare(backbone.model, watched, methods, steps=steps, bfloat16=bfloat16)
+        options: dict[str, Any] = {"steps": steps, "bfloat16": bfloat16, "journal": kept, "part": tap.name}
+        layers[tap.name] = compare(backbone.model, watched, methods, **options)
     return {
-        "query": QUERY,
-        "steps": steps,
-        "bfloat16": bfloat16,
+        **asked,
         "substrates": {"deletion": "zero, the mean gray", "insertion": "Gaussian blur, 11 pixels, sigma 5"},
         "layers": layers,
         "shown": dict(shown.most_common()),

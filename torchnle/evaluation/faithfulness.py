@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from statistics import mean, stdev
 from typing import Any, TypeAlias
+from zlib import crc32
 
 import torch
 from captum.attr import LayerAttribution, LayerGradCam
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from torchnle.attr import LanguageAttribution
 from torchnle.attr.refinement import refined_scores
+from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.subject import places
 from torchnle.metrics import Curves, deletion, insertion
 from torchnle.running import evaluating
@@ -33,6 +36,8 @@ def compare(
     steps: int = 28,
     batch_size: int = 32,
     bfloat16: bool = False,
+    journal: Journal | None = None,
+    part: str = "",
 ) -> dict[str, Any]:
     """Measure maps of the same images by insertion and deletion.
 
@@ -44,6 +49,8 @@ def compare(
         batch_size: The most perturbed images in the model at once.
         bfloat16: Ask the model about perturbed images in bfloat16, which some processors are much faster in;
             maps are made in its own type.
+        journal: Keeps the curves of every batch as soon as they are there, and has those of an earlier run.
+        part: What they are called there.
 
     Returns:
         For each method "deletion" and "insertion", each with the mean "area", the standard error of that
@@ -55,13 +62,12 @@ def compare(
     """
     found: dict[str, dict[str, list[Curves]]] = {name: {"deletion": [], "insertion": []} for name in methods}
     ask = _in_bfloat16(model) if bfloat16 else model
-    for images, targets in batches:
+    kept = Journal() if journal is None else journal
+    for index, (images, targets) in enumerate(batches):
         for name, make in methods.items():
-            maps = make(images, targets).detach()
-            for kind, curve in (("deletion", deletion), ("insertion", insertion)):
-                found[name][kind].append(
-                    curve(ask, images, maps, targets, steps=steps, batch_size=batch_size)
-                )
+            work = partial(_curves, ask, images, targets, make, steps, batch_size)
+            for kind, (values, shares) in kept.get(f"{part}, {name}, {index}", work).items():
+                found[name][kind].append(Curves(torch.tensor(values), torch.tensor(shares)))
     if not any(kinds["deletion"] for kinds in found.values()):
         raise ValueError("there is no image to measure on.")
     joined = {name: {kind: _join(parts) for kind, parts in kinds.items()} for name, kinds in found.items()}
@@ -74,6 +80,23 @@ def compare(
             for name, kinds in joined.items()
         },
     }
+
+
+def _curves(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    make: MapMaker,
+    steps: int,
+    batch_size: int,
+) -> dict[str, tuple[list[list[float]], list[float]]]:
+    """Both curves of a batch, as JSON keeps them: values and shares."""
+    maps = make(images, targets).detach()
+    curves = {
+        kind: curve(model, images, maps, targets, steps=steps, batch_size=batch_size)
+        for kind, curve in (("deletion", deletion), ("insertion", insertion))
+    }
+    return {kind: (found.values.tolist(), found.shares.tolist()) for kind, found in curves.items()}
 
 
 def _in_bfloat16(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -134,11 +157,14 @@ def query_maps(
 
 
 def random_maps(grid: tuple[int, int], *, seed: int = 0) -> MapMaker:
-    """Maps that know nothing, of the coarseness of a layer: the control."""
-    generator = torch.Generator().manual_seed(seed)
+    """Maps that know nothing, of the coarseness of a layer: the control. A picture always gets the same."""
+
+    def draw(image: Tensor) -> Tensor:
+        own = crc32(image.cpu().numpy().tobytes(), seed)
+        return torch.rand(1, *grid, generator=torch.Generator().manual_seed(own))
 
     def make(images: Tensor, targets: Tensor) -> Tensor:
-        return _enlarged(torch.rand(len(images), 1, *grid, generator=generator).to(images), images)
+        return _enlarged(torch.stack([draw(image) for image in images]).to(images), images)
 
     return make
 
