@@ -5,11 +5,13 @@ import torch
 from letter_encoder import LetterEncoder
 from tiny_translators import LAYERS, WIDTH, features, saved_language_model, tiny_language_model
 
+from torchnle.language import scoring
 from torchnle.translators.aligned_start import AlignedStart
 from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.class_mixture import ClassMixture
 from torchnle.translators.prefix import PrefixTranslator
+from torchnle.translators.recall import recall
 from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.rows import gather
 from torchnle.translators.text_decoder import PrefixFromSentence, TextDecoder
@@ -83,14 +85,51 @@ def test_a_share_of_the_change_is_kept():
             network.scale_change(share)
 
 
+def test_texts_are_scored_after_the_prefix_of_the_description_unless_asked():
+    network, given = AlignedStart.of(aligned(phrases=["cat", "dog"], recall=0.2), WIDTH, **CHANGE), tokens()
+    torch.nn.init.normal_(network.change.output.weight)
+    torch.testing.assert_close(network.for_scoring(given), network(given))
+
+
+def test_texts_are_scored_as_surely_as_the_features_speak():
+    start = aligned(phrases=["cat", "dog", "ship"], recall=0.05)
+    network = AlignedStart.of(start, WIDTH, **CHANGE, scoring_recall=0.4, scoring_share=0.5)
+    torch.nn.init.normal_(network.change.output.weight)
+    ridge, x = start.by_layer["layer4"], torch.randn(2, 1, LAYERS["layer4"])
+    for part in (1.0, 0.5):  # half the evidence: the same sentence, other scores
+        given = {"layer4": (x - ridge.mean) * part + ridge.mean}
+        soft = recall(
+            network.center + ridge(given["layer4"][:, 0]) - ridge.center,
+            start.memory,
+            network.center,
+            spread=0.7,
+            temperature=0.4,
+            by="projection",
+        )
+        expected = network.speak(torch.nn.functional.normalize(soft, dim=-1)) + 0.5 * network.change(given)
+        torch.testing.assert_close(network.for_scoring(given), expected)
+    for value, recalling in ((0.0, start), (-1.0, start), (0.1, aligned())):
+        with pytest.raises(ValueError, match=r"scoring_recall=.* pass a positive temperature and phrases"):
+            AlignedStart.of(recalling, WIDTH, **CHANGE, scoring_recall=value)
+
+
 def test_it_is_saved_in_the_translators_file(tmp_path):
     lm = saved_language_model(tmp_path / "lm")
     start = aligned(lm, mixed=True, phrases=["cat", "dog"], recall=0.5)
-    network = AlignedStart.of(start, WIDTH, **CHANGE, standardise=True)
+    network = AlignedStart.of(start, WIDTH, **CHANGE, standardise=True, scoring_recall=0.3, scoring_share=0.5)
     torch.nn.init.normal_(network.change.output.weight)
     translator = PrefixTranslator(network, lm, prompt="the", stop=" door")
     again = Translator.from_pretrained(translator.save_pretrained(tmp_path / "saved"))
     torch.testing.assert_close(again.network(tokens()), network(tokens()))
+    torch.testing.assert_close(again.network.for_scoring(tokens()), network.for_scoring(tokens()))
+    texts, rows = ["the dog", "a door"], [features("layer4")]
+    expected = scoring.log_prob(
+        lm,
+        network.for_scoring({"layer4": rows[0].rows[:, None]}),
+        [f" {text}" for text in texts],
+        prompt="the",
+    )
+    torch.testing.assert_close(translator.score(rows, texts), expected)
     assert (again.prompt, again.stop) == ("the", " door")
 
 

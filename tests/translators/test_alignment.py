@@ -194,8 +194,13 @@ def test_what_is_said_is_the_mean_of_the_phrases_that_are_recalled(translator):
     features = Features(torch.randn(2, 2, 12), "first")
     recalling.describe(features)
     center, phrases = recalling.center, LetterEncoder().encode(options["phrases"])
+    steps = phrases - center
+    covariance = sum(torch.outer(step, step) for step in steps) / 3
+    metric = torch.linalg.inv(covariance / covariance.trace() * 26 + torch.eye(26))
     for vector, heard in zip(translator.maps[0](features.rows), hearer.heard, strict=True):
-        away = [torch.cosine_similarity(vector - center, p - center, dim=0) / 0.3 for p in phrases]
+        v = vector - center
+        lengths = [(p @ metric @ p * (v @ metric @ v)) ** 0.5 for p in steps]
+        away = [v @ metric @ p / length / 0.3 for p, length in zip(steps, lengths, strict=True)]
         weights = [torch.exp(a) / sum(map(torch.exp, away)) for a in away]
         mean = sum(w * (p - center) for w, p in zip(weights, phrases, strict=True))
         torch.testing.assert_close(heard, center + translator.spread * mean / mean.norm())

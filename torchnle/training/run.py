@@ -187,6 +187,8 @@ def _from_aligned(run: Run, lm: LanguageModel) -> PrefixTranslator:
     network = AlignedStart.of(
         aligned,
         lm.width,
+        scoring_recall=settings.scoring_recall,
+        scoring_share=settings.scoring_share,
         width=settings.width,
         depth=settings.depth,
         heads=settings.heads,

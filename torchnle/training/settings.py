@@ -62,6 +62,8 @@ class Network:
         train_aligned: Go on training the text decoder's part of it.
         kept_change: The share of what the network learned to add that is kept in the end (as in WiSE-FT,
             Wortsman et al. 2022): less forgets less of what `aligned` says where training never looked.
+        scoring_recall: How softly texts are scored (`AlignedStart`), with `aligned` only.
+        scoring_share: The share of what the network adds that it adds there.
         dtype: What the weights are saved as.
 
     Raises:
@@ -79,6 +81,8 @@ class Network:
     aligned: str = ""
     train_aligned: bool = True
     kept_change: float = 1.0
+    scoring_recall: float | None = None
+    scoring_share: float = 1.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:

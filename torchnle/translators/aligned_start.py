@@ -28,6 +28,10 @@ class AlignedStart(PrefixNetwork):
     The Transformer's last layer starts at zero, so that the first prefix is exactly the aligned one, and
     training can only add to it.
 
+    To score given texts, phrases can be recalled as surely as the features speak (`recall` by projections):
+    then a text's probability is highest where most speaks for it, and not as high all over the region where
+    it is the likeliest of all.
+
     Args:
         layers: What it reads: layer name -> width D.
         language_width: The width E of the language model's embeddings.
@@ -38,11 +42,15 @@ class AlignedStart(PrefixNetwork):
         spread: The mean distance of sentence embeddings from their mean (`AlignedTranslator.spread`).
         phrases: How many phrases' embeddings it holds.
         recall: The temperature with which they are recalled (`recall`); None = they are not.
+        scoring_recall: The temperature with which they are recalled by projections, to score texts; None =
+            texts are scored after the prefix that a description follows.
+        scoring_share: The share of what the Transformer adds that is added to score texts, then.
         maps: Each layer's map, as `describe_map` gives it; None = ridge maps.
         change: The remaining arguments of the `DeViLNetwork`.
 
     Raises:
-        ValueError: If `change` holds an unknown argument, a size is not positive, or a kind of map unknown.
+        ValueError: If `change` holds an unknown argument, scores are to recall phrases and there are none, a
+            size is not positive, or a kind of map unknown.
 
     Example:
         >>> small = {"width": 8, "depth": 1, "heads": 2, "feedforward": 16}
@@ -66,11 +74,19 @@ class AlignedStart(PrefixNetwork):
         spread: float = 1.0,
         phrases: int = 0,
         recall: float | None = None,
+        scoring_recall: float | None = None,
+        scoring_share: float = 1.0,
         maps: Mapping[str, Mapping[str, Any]] | None = None,
         change: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(layers, language_width, tokens_per_row=1)
+        if scoring_recall is not None and (scoring_recall <= 0 or not phrases):
+            raise ValueError(
+                f"scoring_recall={scoring_recall} with {phrases} phrases; pass a positive temperature and "
+                "phrases to recall, or None."
+            )
         self.spread, self.recall = spread, recall
+        self.scoring_recall, self.scoring_share = scoring_recall, scoring_share
         self.register_buffer("memory", torch.zeros(phrases, space))
         ridges = {layer: {"kind": "ridge", "in_width": width} for layer, width in layers.items()}
         self.maps = nn.ModuleList(build_map(space, (maps or ridges)[layer]) for layer in layers)
@@ -84,12 +100,22 @@ class AlignedStart(PrefixNetwork):
         nn.init.zeros_(self.change.output.bias)
 
     @classmethod
-    def of(cls, aligned: AlignedTranslator, language_width: int, **change: Any) -> AlignedStart:
+    def of(
+        cls,
+        aligned: AlignedTranslator,
+        language_width: int,
+        *,
+        scoring_recall: float | None = None,
+        scoring_share: float = 1.0,
+        **change: Any,
+    ) -> AlignedStart:
         """Take over the maps and the text decoder of an aligned translator.
 
         Args:
             aligned: Fitted, with a text decoder.
             language_width: The width E of the language model's embeddings.
+            scoring_recall: As the constructor's.
+            scoring_share: As the constructor's.
             change: Arguments of the `DeViLNetwork` (width, depth, heads, feedforward, standardise).
 
         Raises:
@@ -117,6 +143,8 @@ class AlignedStart(PrefixNetwork):
             spread=aligned.spread,
             phrases=0 if aligned.memory is None else len(aligned.memory),
             recall=aligned.recall,
+            scoring_recall=scoring_recall,
+            scoring_share=scoring_share,
             maps=maps,
             change=change,
         )
@@ -141,6 +169,8 @@ class AlignedStart(PrefixNetwork):
             "spread": self.spread,
             "phrases": len(self.memory),
             "recall": self.recall,
+            "scoring_recall": self.scoring_recall,
+            "scoring_share": self.scoring_share,
             "maps": {layer: describe_map(fitted) for layer, fitted in self._by_layer.items()},
             "change": {name: value for name, value in self.change.config.items() if name not in own},
         }
@@ -181,22 +211,43 @@ class AlignedStart(PrefixNetwork):
         change: Tensor = self.change(tokens, keep)
         return aligned + change
 
+    def for_scoring(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R _ E"]:
+        """Map layer tokens to the prefixes that given texts are scored after."""
+        if self.scoring_recall is None:
+            return super().for_scoring(tokens)
+        vectors = recall(
+            self.center + self._step(tokens),
+            self.memory,
+            self.center,
+            spread=self.spread,
+            temperature=self.scoring_recall,
+            by="projection",
+        )
+        prefix: Tensor = self.speak(F.normalize(vectors, dim=-1)) + self.scoring_share * self.change(tokens)
+        return prefix
+
     def embed(
         self,
         tokens: Mapping[str, Float[Tensor, "R _ _"]],
         keep: Mapping[str, Bool[Tensor, "R _"]] | None = None,
     ) -> Float[Tensor, "R k"]:
         """The vectors in the encoder's space, as `AlignedTranslator.embed` makes them of the kept layers."""
-        maps, parts = self._by_layer, []
-        for layer, x in tokens.items():
-            step = maps[layer](x[:, 0]) - maps[layer].center
-            parts.append(step * keep[layer] if keep is not None and layer in keep else step)
-        return self.center + self.spread * F.normalize(torch.stack(parts).sum(dim=0), dim=-1)
+        return self.center + self.spread * F.normalize(self._step(tokens, keep), dim=-1)
 
     @property
     def center(self) -> Float[Tensor, "k"]:
         """The mean of the maps' targets."""
         return torch.stack([fitted.center for fitted in self._by_layer.values()]).mean(dim=0)
+
+    def _step(
+        self, tokens: Mapping[str, Tensor], keep: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, "R k"]:
+        """How far from the center, and where to, the kept layers point on average over all."""
+        maps, parts = self._by_layer, []
+        for layer, x in tokens.items():
+            step = maps[layer](x[:, 0]) - maps[layer].center
+            parts.append(step * keep[layer] if keep is not None and layer in keep else step)
+        return torch.stack(parts).mean(dim=0)
 
     @property
     def _by_layer(self) -> dict[str, TextMap]:

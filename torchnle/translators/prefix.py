@@ -165,7 +165,7 @@ class PrefixTranslator(Translator):
             for batch in batches(self._rows(features, joint), internal_batch_size):
                 decoded = decoding.greedy(
                     self.language_model,
-                    self._prefixes(batch),
+                    self._prefixes(batch, self.network),
                     prompt=self.prompt,
                     stop=self.stop,
                     max_new_tokens=self.max_new_tokens,
@@ -204,7 +204,7 @@ class PrefixTranslator(Translator):
             parts = [
                 scoring.log_prob(
                     language_model,
-                    self._prefixes(batch),
+                    self._prefixes(batch, self.network.for_scoring),
                     texts,
                     prompt=prompt,
                     internal_batch_size=internal_batch_size,
@@ -295,7 +295,7 @@ class PrefixTranslator(Translator):
     ) -> Float[Tensor, "R P E"]:
         with _evaluating(self):
             groups = batches(self._rows(features, joint), internal_batch_size)
-            return torch.cat([self._prefixes(batch) for batch in groups])
+            return torch.cat([self._prefixes(batch, self.network.for_scoring) for batch in groups])
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
         given = as_list(features)
@@ -317,9 +317,11 @@ class PrefixTranslator(Translator):
                 "device: translator.to(device) moves the language model too."
             )
 
-    def _prefixes(self, batch: Sequence[Rows]) -> Float[Tensor, "R P E"]:
+    def _prefixes(
+        self, batch: Sequence[Rows], make: Callable[[dict[str, Tensor]], Tensor]
+    ) -> Float[Tensor, "R P E"]:
         dtype = next(self.network.parameters()).dtype
-        return torch.cat([self.network({k: x.to(dtype) for k, x in rows.tokens.items()}) for rows in batch])
+        return torch.cat([make({k: x.to(dtype) for k, x in rows.tokens.items()}) for rows in batch])
 
     def _apply(
         self: AnyPrefixTranslator, fn: Callable[[Tensor], Tensor], recurse: bool = True

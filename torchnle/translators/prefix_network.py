@@ -39,3 +39,8 @@ class PrefixNetwork(nn.Module, ABC):
     @abstractmethod
     def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
         """Map each layer's tokens, (R, S, D) by layer name, to prefixes (R, P, E)."""
+
+    def for_scoring(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
+        """Map tokens to the prefixes that given texts are scored after: by default `forward`'s."""
+        prefixes: Tensor = self(tokens)
+        return prefixes
