@@ -180,6 +180,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     calls = len(asked)
     assert class_maps.measure(backbone, lang, found, steps=3, journal=file) == undisturbed
     assert len(asked) == calls  # everything was there
+    fewer = class_maps.measure(backbone, lang, found[:1], steps=3, journal=file)
+    assert fewer == class_maps.measure(backbone, lang, found[:1], steps=3)
     with pytest.raises(ValueError, match="parts of another measurement"):
         class_maps.measure(backbone, lang, found, steps=4, journal=file)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
 from torchnle.data import load_cutouts, plain_backgrounds, texture_backgrounds
+from torchnle.data.captions import digest
 from torchnle.evaluation import record
 from torchnle.evaluation.faithfulness import QUERY, MapMaker, compare, grad_cam, query_maps, random_maps
 from torchnle.evaluation.journal import Journal
@@ -59,8 +61,7 @@ def measure(
         raise ValueError("no picture's predicted class is named as the picture is; pass others, or more.")
     shown = Counter(phrase for _, _, phrases in batches for phrase in phrases)
     asked = {"query": QUERY, "steps": steps, "bfloat16": bfloat16}
-    models = {"model": model_digest(backbone.model), "translator": model_digest(lang.translator)}
-    kept = Journal(journal, {**asked, **models, "seed": seed, "shown": dict(shown.most_common())})
+    kept = Journal(journal, {**asked, **_models(backbone, lang), "seed": seed} if journal else {})
     grids = [f.grid for f in lang.by_layer.read(batches[0][0][:1])]
     layers = {}
     for index, (tap, grid) in enumerate(zip(lang.by_layer.taps, grids, strict=True)):
@@ -106,6 +107,13 @@ def page(data: Mapping[str, Any]) -> str:
         ]
         parts.append(f"## `{layer}`, {found['images']} pictures\n\n{record.table(_HEADER, rows)}\n")
     return "\n".join(parts)
+
+
+def _models(backbone: Backbone, lang: LanguageAttribution) -> dict[str, Any]:
+    """What the curves come from: tensors by their digests, the translator's settings as they are saved."""
+    translator = lang.translator
+    digests = {"model": model_digest(backbone.model), "translator": model_digest(translator)}
+    return {**digests, "config": digest([json.dumps(translator.config, sort_keys=True)])}
 
 
 def _methods(
