@@ -11,7 +11,7 @@ from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.class_mixture import ClassMixture
 from torchnle.translators.prefix import PrefixTranslator
-from torchnle.translators.recall import recall
+from torchnle.translators.recall import PhraseMemory
 from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.rows import gather
 from torchnle.translators.text_decoder import PrefixFromSentence, TextDecoder
@@ -98,14 +98,9 @@ def test_texts_are_scored_as_surely_as_the_features_speak():
     ridge, x = start.by_layer["layer4"], torch.randn(2, 1, LAYERS["layer4"])
     for part in (1.0, 0.5):  # half the evidence: the same sentence, other scores
         given = {"layer4": (x - ridge.mean) * part + ridge.mean}
-        soft = recall(
-            network.center + ridge(given["layer4"][:, 0]) - ridge.center,
-            start.memory,
-            network.center,
-            spread=0.7,
-            temperature=0.4,
-            by="projection",
-        )
+        vectors = network.center + ridge(given["layer4"][:, 0]) - ridge.center
+        memory = PhraseMemory(start.memory, network.center)
+        soft = memory.recall(vectors, spread=0.7, temperature=0.4, by="projection")
         expected = network.speak(torch.nn.functional.normalize(soft, dim=-1)) + 0.5 * network.change(given)
         torch.testing.assert_close(network.for_scoring(given), expected)
     for value, recalling in ((0.0, start), (-1.0, start), (0.1, aligned())):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix_network import PrefixNetwork
-from torchnle.translators.recall import recall
+from torchnle.translators.recall import PhraseMemory
 from torchnle.translators.text_decoder import PrefixFromSentence
 from torchnle.translators.text_maps import TextMap, build_map, describe_map
 
@@ -28,9 +28,9 @@ class AlignedStart(PrefixNetwork):
     The Transformer's last layer starts at zero, so that the first prefix is exactly the aligned one, and
     training can only add to it.
 
-    To score given texts, phrases can be recalled as surely as the features speak (`recall` by projections):
-    then a text's probability is highest where most speaks for it, and not as high all over the region where
-    it is the likeliest of all.
+    To score given texts, phrases can be recalled by projections, as surely as the features speak
+    (`PhraseMemory`): then a text's probability is highest where most speaks for it, and not as high all over
+    the region where it is the likeliest of all.
 
     Args:
         layers: What it reads: layer name -> width D.
@@ -41,7 +41,7 @@ class AlignedStart(PrefixNetwork):
         prefix_length: The number P of prefix vectors, the text decoder's.
         spread: The mean distance of sentence embeddings from their mean (`AlignedTranslator.spread`).
         phrases: How many phrases' embeddings it holds.
-        recall: The temperature with which they are recalled (`recall`); None = they are not.
+        recall: The temperature with which they are recalled (`PhraseMemory`); None = they are not.
         scoring_recall: The temperature with which they are recalled by projections, to score texts; None =
             texts are scored after the prefix that a description follows.
         scoring_share: The share of what the Transformer adds that is added to score texts, then.
@@ -88,6 +88,7 @@ class AlignedStart(PrefixNetwork):
         self.spread, self.recall = spread, recall
         self.scoring_recall, self.scoring_share = scoring_recall, scoring_share
         self.register_buffer("memory", torch.zeros(phrases, space))
+        self._whitened: PhraseMemory | None = None
         ridges = {layer: {"kind": "ridge", "in_width": width} for layer, width in layers.items()}
         self.maps = nn.ModuleList(build_map(space, (maps or ridges)[layer]) for layer in layers)
         self.speak = PrefixFromSentence(
@@ -215,10 +216,8 @@ class AlignedStart(PrefixNetwork):
         """Map layer tokens to the prefixes that given texts are scored after."""
         if self.scoring_recall is None:
             return super().for_scoring(tokens)
-        vectors = recall(
+        vectors = self._recalling.recall(
             self.center + self._step(tokens),
-            self.memory,
-            self.center,
             spread=self.spread,
             temperature=self.scoring_recall,
             by="projection",
@@ -256,4 +255,20 @@ class AlignedStart(PrefixNetwork):
     def _recalled(self, vectors: Float[Tensor, "R k"]) -> Float[Tensor, "R k"]:
         if self.recall is None:
             return vectors
-        return recall(vectors, self.memory, self.center, spread=self.spread, temperature=self.recall)
+        return self._recalling.recall(vectors, spread=self.spread, temperature=self.recall)
+
+    @property
+    def _recalling(self) -> PhraseMemory:
+        if self._whitened is None:
+            self._whitened = PhraseMemory(self.memory, self.center)
+        return self._whitened
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AlignedStart:
+        """What `to` comes down to: phrases that were moved or rounded are whitened anew."""
+        self._whitened = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *loaded: Any) -> None:
+        self._whitened = None
+        super()._load_from_state_dict(*loaded)

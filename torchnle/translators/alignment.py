@@ -21,7 +21,7 @@ from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys
-from torchnle.translators.recall import cosines, recall
+from torchnle.translators.recall import PhraseMemory, cosines
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
 from torchnle.translators.text_maps import TextMap, build_map, describe_map
@@ -106,6 +106,10 @@ class AlignedTranslator(Translator):
     @cached_property
     def _phrase_vectors(self) -> Float[Tensor, "T k"] | None:
         return self.encoder.encode(self.phrases) if self.phrases else None
+
+    @cached_property
+    def _recalling(self) -> PhraseMemory:
+        return PhraseMemory(self.encoder.encode(self.phrases), self.center)
 
     @property
     def decoder(self) -> TextDecoder | None:
@@ -204,9 +208,9 @@ class AlignedTranslator(Translator):
 
     def recalled(self, vectors: Float[Tensor, "R k"]) -> Float[Tensor, "R k"]:
         """What is said for vectors in the encoder's space: themselves, or what they recall."""
-        if self.recall is None or self.memory is None:
+        if self.recall is None:
             return vectors
-        return recall(vectors, self.memory, self.center, spread=self.spread, temperature=self.recall)
+        return self._recalling.recall(vectors, spread=self.spread, temperature=self.recall)
 
     def _nearest(self, vectors: Float[Tensor, "R k"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
         if self._phrase_vectors is None:

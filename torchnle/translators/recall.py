@@ -10,16 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def recall(
-    vectors: Float[Tensor, "R k"],
-    phrases: Float[Tensor, "T k"],
-    center: Float[Tensor, "k"],
-    *,
-    spread: float,
-    temperature: float,
-    by: Literal["cosine", "projection"] = "cosine",
-) -> Float[Tensor, "R k"]:
-    """Replace vectors by the mean of the phrases they recall, each with the softmax of its likeness.
+class PhraseMemory:
+    """Phrases that are recalled: vectors are replaced by the mean of phrases, each as far as it is alike.
 
     A map's vector lies where no sentence does, and a decoder trained on sentences says odd things of it. The
     mean of a few phrases lies among sentences (DeCap, Li et al. 2023, section 3.2: projection on a memory of
@@ -27,32 +19,49 @@ def recall(
     it is an animal) which many of them have and which tell them apart badly; whitened by the phrases' own
     covariance, the others count as much.
 
-    By cosines, what a vector recalls depends on its direction alone: every vector says something definite. By
-    projections a vector near the center recalls many phrases a little, and one far from it few: the
-    posterior of phrases that errors of one size blur.
-
     Args:
-        vectors: What a map gave, (R, k).
-        phrases: The memory: embedded phrases, (T, k).
+        phrases: Embedded phrases, (T, k).
         center: The mean that directions are seen from, (k,).
-        spread: The distance from the center of what is returned.
-        temperature: Of the softmax; towards 0 the nearest phrase alone is recalled.
-        by: The likeness of a whitened vector to a whitened phrase: their cosine, or the projection on the
-            phrase's direction in units of the phrases' mean length.
 
     Example:
-        >>> phrases, center = torch.eye(2), torch.zeros(2)
-        >>> recall(torch.tensor([[0.9, 0.1]]), phrases, center, spread=1.0, temperature=0.001)
+        >>> memory = PhraseMemory(torch.eye(2), torch.zeros(2))
+        >>> memory.recall(torch.tensor([[0.9, 0.1]]), spread=1.0, temperature=0.001)
         tensor([[1., 0.]])
     """
-    steps = phrases.float() - center.float()
-    metric = whitening(steps)
-    asked, keys = (vectors - center).float() @ metric, steps @ metric
-    length = asked.norm(dim=-1, keepdim=True) if by == "cosine" else keys.norm(dim=-1).mean()
-    likeness = asked @ F.normalize(keys, dim=-1).T / length.clamp(min=torch.finfo(keys.dtype).eps)
-    recalled = F.normalize((likeness / temperature).softmax(dim=-1) @ steps, dim=-1)
-    found: Tensor = center + spread * recalled.to(vectors)
-    return found
+
+    def __init__(self, phrases: Float[Tensor, "T k"], center: Float[Tensor, "k"]) -> None:
+        self.center = center.float()
+        self.steps = phrases.to(self.center) - self.center
+        self.metric = whitening(self.steps)
+        keys = self.steps @ self.metric
+        self.keys, self.length = F.normalize(keys, dim=-1), keys.norm(dim=-1).mean()
+
+    def recall(
+        self,
+        vectors: Float[Tensor, "R k"],
+        *,
+        spread: float,
+        temperature: float,
+        by: Literal["cosine", "projection"] = "cosine",
+    ) -> Float[Tensor, "R k"]:
+        """Replace vectors by the mean of the phrases they recall, each with the softmax of its likeness.
+
+        By cosines, what a vector recalls depends on its direction alone: every vector says something
+        definite. By projections a vector near the center recalls many phrases a little, and one far from it
+        few: the posterior of phrases that errors of one size blur.
+
+        Args:
+            vectors: What a map gave, (R, k).
+            spread: The distance from the center of what is returned.
+            temperature: Of the softmax; towards 0 the nearest phrase alone is recalled.
+            by: The likeness of a whitened vector to a whitened phrase: their cosine, or the projection on
+                the phrase's direction in units of the phrases' mean length.
+        """
+        asked = (vectors.float() - self.center) @ self.metric
+        length = asked.norm(dim=-1, keepdim=True) if by == "cosine" else self.length
+        likeness = asked @ self.keys.T / length.clamp(min=torch.finfo(asked.dtype).eps)
+        mean = F.normalize((likeness / temperature).softmax(dim=-1) @ self.steps, dim=-1)
+        return (self.center + spread * mean).to(vectors)
 
 
 def whitening(steps: Float[Tensor, "T k"]) -> Float[Tensor, "k k"]:
@@ -68,8 +77,8 @@ def whitening(steps: Float[Tensor, "T k"]) -> Float[Tensor, "k k"]:
     """
     covariance = steps.T @ steps / len(steps)
     variance = covariance.diagonal().mean().clamp(min=torch.finfo(steps.dtype).tiny)
-    values, directions = torch.linalg.eigh(covariance / variance)
-    metric: Tensor = directions * (1 + values.clamp(min=0)).rsqrt() @ directions.T
+    root = torch.linalg.cholesky(covariance / variance + torch.eye(len(covariance)).to(covariance))
+    metric: Tensor = torch.linalg.solve_triangular(root, torch.eye(len(root)).to(root), upper=False).T
     return metric
 
 
