@@ -196,7 +196,7 @@ def test_what_is_said_is_the_mean_of_the_phrases_that_are_recalled(translator):
     center, phrases = recalling.center, LetterEncoder().encode(options["phrases"])
     steps = phrases - center
     covariance = sum(torch.outer(step, step) for step in steps) / 3
-    metric = torch.linalg.inv(covariance / covariance.trace() * 26 + torch.eye(26))
+    metric = torch.linalg.inv(covariance / covariance.trace() * 26 + 3 * torch.eye(26))
     for vector, heard in zip(translator.maps[0](features.rows), hearer.heard, strict=True):
         v = vector - center
         lengths = [(p @ metric @ p * (v @ metric @ v)) ** 0.5 for p in steps]

@@ -9,6 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+#: Multiples of the phrases' mean variance. From 0.3 to 10, more of 200 things at their places (100 scenes of seed
+#: 5) were nearest to their own phrase than without whitening: 0.845 at 0.3, 0.85 at 1, 0.855 at 3, 0.825 at 10, for
+#: 0.815.
+_RIDGE = 3.0
+
 
 class PhraseMemory:
     """Phrases that are recalled: vectors are replaced by the mean of phrases, each as far as it is alike.
@@ -67,17 +72,17 @@ class PhraseMemory:
 def whitening(steps: Float[Tensor, "T k"]) -> Float[Tensor, "k k"]:
     """What steps away from a mean are multiplied by to have much the same variance in every direction.
 
-    Their mean variance is added to that of each direction, so that those in which they hardly differ are not
-    blown up.
+    Three times their mean variance is added to that of each direction, so that those in which they hardly
+    differ are not blown up.
 
     Example:
         >>> wide = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
         >>> (wide @ whitening(wide)).abs().amax(dim=0)
-        tensor([1.7928, 0.9129])
+        tensor([1.3693, 0.5590])
     """
     covariance = steps.T @ steps / len(steps)
     variance = covariance.diagonal().mean().clamp(min=torch.finfo(steps.dtype).tiny)
-    root = torch.linalg.cholesky(covariance / variance + torch.eye(len(covariance)).to(covariance))
+    root = torch.linalg.cholesky(covariance / variance + _RIDGE * torch.eye(len(covariance)).to(covariance))
     metric: Tensor = torch.linalg.solve_triangular(root, torch.eye(len(root)).to(root), upper=False).T
     return metric
 
