@@ -88,7 +88,7 @@ def test_a_share_of_the_change_is_kept():
 def test_texts_are_scored_after_the_prefix_of_the_description_unless_asked():
     network, given = AlignedStart.of(aligned(phrases=["cat", "dog"], recall=0.2), WIDTH, **CHANGE), tokens()
     torch.nn.init.normal_(network.change.output.weight)
-    torch.testing.assert_close(network.for_scoring(given), network(given))
+    torch.testing.assert_close(network.for_places(given), network(given))
 
 
 def test_texts_are_scored_as_surely_as_the_features_speak():
@@ -102,10 +102,43 @@ def test_texts_are_scored_as_surely_as_the_features_speak():
         memory = PhraseMemory(start.memory, network.center)
         soft = memory.recall(vectors, spread=0.7, temperature=0.4, by="projection")
         expected = network.speak(torch.nn.functional.normalize(soft, dim=-1)) + 0.5 * network.change(given)
-        torch.testing.assert_close(network.for_scoring(given), expected)
+        torch.testing.assert_close(network.for_places(given), expected)
     for value, recalling in ((0.0, start), (-1.0, start), (0.1, aligned())):
         with pytest.raises(ValueError, match=r"scoring_recall=.* pass a positive temperature and phrases"):
             AlignedStart.of(recalling, WIDTH, **CHANGE, scoring_recall=value)
+
+
+def test_maps_show_how_far_features_raise_a_text_above_its_prior():
+    lm = tiny_language_model()
+    start = aligned(lm, phrases=["cat", "dog"], recall=0.5)
+    network = AlignedStart.of(start, WIDTH, **CHANGE, scoring_recall=0.3, scoring_share=0.5)
+    torch.nn.init.normal_(network.change.output.weight)
+    translator, rows, texts = (
+        PrefixTranslator(network, lm, prompt="the"),
+        features("layer4"),
+        ["dog", "a door"],
+    )
+    spaced = [f" {text}" for text in texts]
+    after = scoring.log_prob(lm, network.for_places({"layer4": rows.rows[:, None]}), spaced, prompt="the")
+    nothing = scoring.log_prob(lm, network.of_nothing(), spaced, prompt="the")
+    prior = scoring.prior(lm, spaced, prompt="the")
+    torch.testing.assert_close(translator.score_places(rows, texts), after - nothing + prior)
+    torch.testing.assert_close(translator.score_places(rows, texts, prior=True), after - nothing)
+    assert not torch.allclose(translator.score(rows, texts), translator.score_places(rows, texts), atol=1e-2)
+    best = translator.top_rows(rows, "dog", 2, prior=True)
+    torch.testing.assert_close(best.scores, (after - nothing)[:, 0].topk(2).values)
+    for option in ({}, {"prior": True}):  # without such a reading, places are scored as they are described
+        network.scoring_recall = None
+        torch.testing.assert_close(
+            translator.score_places(rows, texts, **option), translator.score(rows, texts, **option)
+        )
+
+
+def test_a_feature_of_all_means_is_nothing():
+    start = aligned(phrases=["cat", "dog"], recall=0.5)
+    network = AlignedStart.of(start, WIDTH, **CHANGE, scoring_recall=0.3)
+    means = {layer: start.by_layer[layer].mean[None, None] for layer in LAYERS}
+    torch.testing.assert_close(network.for_places(means), network.of_nothing())
 
 
 def test_it_is_saved_in_the_translators_file(tmp_path):
@@ -116,15 +149,7 @@ def test_it_is_saved_in_the_translators_file(tmp_path):
     translator = PrefixTranslator(network, lm, prompt="the", stop=" door")
     again = Translator.from_pretrained(translator.save_pretrained(tmp_path / "saved"))
     torch.testing.assert_close(again.network(tokens()), network(tokens()))
-    torch.testing.assert_close(again.network.for_scoring(tokens()), network.for_scoring(tokens()))
-    texts, rows = ["the dog", "a door"], [features("layer4")]
-    expected = scoring.log_prob(
-        lm,
-        network.for_scoring({"layer4": rows[0].rows[:, None]}),
-        [f" {text}" for text in texts],
-        prompt="the",
-    )
-    torch.testing.assert_close(translator.score(rows, texts), expected)
+    torch.testing.assert_close(again.network.for_places(tokens()), network.for_places(tokens()))
     assert (again.prompt, again.stop) == ("the", " door")
 
 

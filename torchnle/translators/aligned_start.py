@@ -28,9 +28,10 @@ class AlignedStart(PrefixNetwork):
     The Transformer's last layer starts at zero, so that the first prefix is exactly the aligned one, and
     training can only add to it.
 
-    To score given texts, phrases can be recalled by projections, as surely as the features speak
-    (`PhraseMemory`): then a text's probability is highest where most speaks for it, and not as high all over
-    the region where it is the likeliest of all.
+    A description's prefix says something definite of every place, and the probability of a text after it is
+    near 1 all over the region where it is the likeliest. To compare places, phrases can be recalled by
+    projections, as surely as the features speak (`PhraseMemory`): the probability is then highest where most
+    speaks for the text.
 
     Args:
         layers: What it reads: layer name -> width D.
@@ -42,9 +43,9 @@ class AlignedStart(PrefixNetwork):
         spread: The mean distance of sentence embeddings from their mean (`AlignedTranslator.spread`).
         phrases: How many phrases' embeddings it holds.
         recall: The temperature with which they are recalled (`PhraseMemory`); None = they are not.
-        scoring_recall: The temperature with which they are recalled by projections, to score texts; None =
-            texts are scored after the prefix that a description follows.
-        scoring_share: The share of what the Transformer adds that is added to score texts, then.
+        scoring_recall: The temperature with which they are recalled by projections, to score texts from place
+            to place; None = that is done after the prefix that a description follows.
+        scoring_share: The share of what the Transformer adds that is added then.
         maps: Each layer's map, as `describe_map` gives it; None = ridge maps.
         change: The remaining arguments of the `DeViLNetwork`.
 
@@ -212,17 +213,22 @@ class AlignedStart(PrefixNetwork):
         change: Tensor = self.change(tokens, keep)
         return aligned + change
 
-    def for_scoring(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R _ E"]:
-        """Map layer tokens to the prefixes that given texts are scored after."""
+    def for_places(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R _ E"]:
+        """Map layer tokens to prefixes after which a text's scores compare from place to place."""
         if self.scoring_recall is None:
-            return super().for_scoring(tokens)
-        vectors = self._recalling.recall(
-            self.center + self._step(tokens),
-            spread=self.spread,
-            temperature=self.scoring_recall,
-            by="projection",
+            return super().for_places(tokens)
+        prefix: Tensor = self._posterior(self.center + self._step(tokens), self.scoring_recall)
+        return prefix + self.scoring_share * self.change(tokens)
+
+    def of_nothing(self) -> Float[Tensor, "1 _ E"] | None:
+        """The prefix of all phrases alike; None where places are scored as they are described."""
+        return (
+            None if self.scoring_recall is None else self._posterior(self.center[None], self.scoring_recall)
         )
-        prefix: Tensor = self.speak(F.normalize(vectors, dim=-1)) + self.scoring_share * self.change(tokens)
+
+    def _posterior(self, vectors: Float[Tensor, "R k"], temperature: float) -> Float[Tensor, "R _ E"]:
+        mean = self._recalling.recall(vectors, spread=self.spread, temperature=temperature, by="projection")
+        prefix: Tensor = self.speak(F.normalize(mean, dim=-1))
         return prefix
 
     def embed(

@@ -73,6 +73,18 @@ class Translator(nn.Module, ABC):
     ) -> Float[Tensor, "rows texts"]:
         """Score every text on every row, raw, in float32; differentiable in the features."""
 
+    def score_places(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "rows texts"]:
+        """Score every text so that rows compare, as a saliency map shows them; by default `score`."""
+        return self.score(features, texts, joint=joint, prior=prior, internal_batch_size=internal_batch_size)
+
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """Of how many tokens' log-probabilities each text's score is the sum.
 
@@ -113,9 +125,9 @@ class Translator(nn.Module, ABC):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` rows of highest score for a text; see `score`."""
+        """Find the `k` rows of highest score for a text; see `score_places`."""
         check_k(k)
-        scores = self.score(
+        scores = self.score_places(
             features, [text], joint=joint, prior=prior, internal_batch_size=internal_batch_size
         )
         return Ranking.of(scores[:, 0], k)

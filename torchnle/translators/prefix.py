@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,8 @@ from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.types import ScoreKind
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
+#: Each layer's tokens by name -> prefixes.
+_Make: TypeAlias = Callable[[dict[str, Tensor]], Tensor]
 
 
 class PrefixTranslator(Translator):
@@ -199,20 +201,40 @@ class PrefixTranslator(Translator):
             ValueError: As `describe`, or if there are no texts or one is blank.
         """
         texts = self.follow(texts)
-        language_model, prompt = self.language_model, self.prompt
-        with _evaluating(self):
-            parts = [
-                scoring.log_prob(
-                    language_model,
-                    self._prefixes(batch, self.network.for_scoring),
-                    texts,
-                    prompt=prompt,
-                    internal_batch_size=internal_batch_size,
-                )
-                for batch in batches(self._rows(features, joint), internal_batch_size)
-            ]
-        scores = torch.cat(parts)
-        return scores - scoring.prior(language_model, texts, prompt=prompt) if prior else scores
+        scores = self._log_probs(features, texts, self.network, joint, internal_batch_size)
+        return scores - self._prior(texts) if prior else scores
+
+    def score_places(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "rows texts"]:
+        """The log-probability of every text, in nats, as far as a row's features raise it above its prior.
+
+        `score` asks what fits a row best. After the prefix that says so, a text's probability is near 1 all
+        over the region where it is the likeliest. Here rows are read as surely as their features speak
+        (`PrefixNetwork.for_places`): log p(text | row) - log p(text | nothing) + log p(text), the last under
+        the language model alone. Networks that know no such reading give what `score` gives.
+
+        Args:
+            features: The features of one layer or of several.
+            texts: The texts.
+            joint: Read the layers of a location together, as DeViL trains.
+            prior: Leave out the last term.
+            internal_batch_size: The most rows that are in work at once.
+
+        Raises:
+            TranslatorMismatchError: If a layer fits no input of the network.
+            TypeError: If `texts` is a single string.
+            ValueError: As `score`.
+        """
+        texts = self.follow(texts)
+        scores = self._log_probs(features, texts, self.network.for_places, joint, internal_batch_size)
+        return scores + self._places_offset(texts, prior)
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """The number of each text's tokens; see `score`."""
@@ -240,11 +262,11 @@ class PrefixTranslator(Translator):
         lm, texts = self.language_model, self.follow(texts)
         return search.top_texts(
             lm,
-            self._all_prefixes(features, joint, internal_batch_size),
+            self._all_prefixes(features, self.network, joint, internal_batch_size),
             texts,
             k,
             prompt=self.prompt,
-            offsets=-scoring.prior(lm, texts, prompt=self.prompt) if prior else None,
+            offsets=-self._prior(texts) if prior else None,
             internal_batch_size=internal_batch_size,
         )
 
@@ -259,7 +281,7 @@ class PrefixTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` rows of highest score for a text, exactly, reading it to its end on few of them.
+        """Find the `k` rows of highest score for a text (`score_places`), exactly; few are read to their end.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -268,17 +290,13 @@ class PrefixTranslator(Translator):
         (text,) = self.follow([text])
         found = search.top_rows(
             self.language_model,
-            self._all_prefixes(features, joint, internal_batch_size),
+            self._all_prefixes(features, self.network.for_places, joint, internal_batch_size),
             text,
             k,
             prompt=self.prompt,
             internal_batch_size=internal_batch_size,
         )
-        if not prior:
-            return found
-        return replace(
-            found, scores=found.scores - scoring.prior(self.language_model, [text], prompt=self.prompt)
-        )
+        return replace(found, scores=found.scores + self._places_offset([text], prior))
 
     def follow(self, texts: Sequence[str]) -> list[str]:
         """The texts as they follow the prompt, if there is one: after a space, as words follow words.
@@ -290,12 +308,48 @@ class PrefixTranslator(Translator):
         spaced = bool(self.prompt) and not self.prompt[-1].isspace()
         return [f" {text.lstrip()}" if spaced else text for text in check_texts(texts)]
 
+    def _log_probs(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        make: _Make,
+        joint: bool,
+        internal_batch_size: int | None,
+    ) -> Float[Tensor, "rows texts"]:
+        groups = batches(self._rows(features, joint), internal_batch_size)
+        with _evaluating(self):
+            parts = [self._after(self._prefixes(batch, make), texts, internal_batch_size) for batch in groups]
+        return torch.cat(parts)
+
+    def _after(
+        self, prefixes: Float[Tensor, "R P E"], texts: Sequence[str], internal_batch_size: int | None = None
+    ) -> Float[Tensor, "R T"]:
+        return scoring.log_prob(
+            self.language_model, prefixes, texts, prompt=self.prompt, internal_batch_size=internal_batch_size
+        )
+
+    def _places_offset(self, texts: Sequence[str], prior: bool) -> Float[Tensor, "T"]:
+        """What `score_places` adds to texts' log-probabilities on all rows alike."""
+        with _evaluating(self):
+            nothing = self.network.of_nothing()
+        if nothing is None:
+            return -self._prior(texts) if prior else torch.zeros(len(texts), device=self.device)
+        lift = -self._after(nothing, texts)[0]
+        return lift if prior else lift + self._prior(texts)
+
+    def _prior(self, texts: Sequence[str]) -> Float[Tensor, "T"]:
+        return scoring.prior(self.language_model, texts, prompt=self.prompt)
+
     def _all_prefixes(
-        self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None
+        self,
+        features: Features | Sequence[Features],
+        make: _Make,
+        joint: bool,
+        internal_batch_size: int | None,
     ) -> Float[Tensor, "R P E"]:
         with _evaluating(self):
             groups = batches(self._rows(features, joint), internal_batch_size)
-            return torch.cat([self._prefixes(batch, self.network.for_scoring) for batch in groups])
+            return torch.cat([self._prefixes(batch, make) for batch in groups])
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
         given = as_list(features)
@@ -317,9 +371,7 @@ class PrefixTranslator(Translator):
                 "device: translator.to(device) moves the language model too."
             )
 
-    def _prefixes(
-        self, batch: Sequence[Rows], make: Callable[[dict[str, Tensor]], Tensor]
-    ) -> Float[Tensor, "R P E"]:
+    def _prefixes(self, batch: Sequence[Rows], make: _Make) -> Float[Tensor, "R P E"]:
         dtype = next(self.network.parameters()).dtype
         return torch.cat([make({k: x.to(dtype) for k, x in rows.tokens.items()}) for rows in batch])
 

@@ -40,7 +40,14 @@ class PrefixNetwork(nn.Module, ABC):
     def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
         """Map each layer's tokens, (R, S, D) by layer name, to prefixes (R, P, E)."""
 
-    def for_scoring(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
-        """Map tokens to the prefixes that given texts are scored after: by default `forward`'s."""
+    def for_places(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
+        """Map tokens to prefixes after which a text's scores compare from place to place.
+
+        By default those of `forward`, which a description follows.
+        """
         prefixes: Tensor = self(tokens)
         return prefixes
+
+    def of_nothing(self) -> Float[Tensor, "1 P E"] | None:
+        """What `for_places` makes of features that speak for nothing; None where it is `forward`."""
+        return None
