@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-#: Multiples of the phrases' mean variance. Of 200 things at their places (100 scenes of seed 5) those nearest to
-#: their own phrase were 0.845 at 0.3, 0.85 at 1, 0.855 at 3, 0.825 at 10, and 0.815 without whitening.
+#: Multiples of the phrases' mean variance. Of 200 things at their places (100 scenes of seed 5) those nearest
+#: to their own phrase were 0.845 at 0.3, 0.85 at 1, 0.855 at 3, 0.825 at 10, and 0.815 without whitening.
 _RIDGE = 3.0
 
 
