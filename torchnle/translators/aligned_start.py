@@ -217,8 +217,9 @@ class AlignedStart(PrefixNetwork):
         """Map layer tokens to prefixes after which a text's scores compare from place to place."""
         if self.scoring_recall is None:
             return super().for_places(tokens)
-        prefix: Tensor = self._posterior(self.center + self._step(tokens), self.scoring_recall)
-        return prefix + self.scoring_share * self.change(tokens)
+        start = self._posterior(self.center + self._step(tokens), self.scoring_recall)
+        prefix: Tensor = start + self.scoring_share * self.change(tokens)
+        return prefix
 
     def of_nothing(self) -> Float[Tensor, "1 _ E"] | None:
         """The prefix of all phrases alike; None where places are scored as they are described."""
