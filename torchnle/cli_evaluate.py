@@ -33,6 +33,13 @@ def add(benchmarks: Any, model_help: str) -> None:
     _add_scenes(scenes)
     scenes.add_argument("--maps", type=int, metavar="N", help="make maps on N scenes only (default: all)")
     scenes.add_argument(
+        "--rivals",
+        type=int,
+        default=16,
+        metavar="N",
+        help="phrases a query is set against in the contrast variants (default: %(default)s; 0 = none)",
+    )
+    scenes.add_argument(
         "--probe",
         type=int,
         default=3000,
@@ -124,6 +131,7 @@ def _evaluate_scenes(options: argparse.Namespace) -> None:
         scorer=scorers.scorer_for(options.scorer, backbone) if options.scorer else None,
         probe=_scenes(options, length=options.probe, seed=options.seed + 1) if options.probe else None,
         maps=options.maps,
+        rivals=options.rivals,
         internal_batch_size=options.batch,
         progress=sys.stderr.isatty(),
     )

@@ -118,7 +118,7 @@ def variants(
     described = translator.score(features, queries, internal_batch_size=internal_batch_size)
     if not torch.allclose(described, found["raw"], atol=1e-3):
         found["after what is described"] = described
-    for name, offset, lengths in _forms(translator, features, every):
+    for name, offset, lengths in _forms(translator, features, every) if rivals else ():
         scores = (raw - offset) / lengths / TEMPERATURES[translator.score_kind]
         found[name] = against(scores, range(count), range(count, len(every)))
     return found

@@ -45,7 +45,7 @@ def measure(
         bert: Whether BERTScore is among the captions' scores.
         probe: Scenes, of another seed, that the ridge probe learns from; None = no probe.
         maps: On how many of the scenes maps are made, which through a language model cost most; None = all.
-        rivals: How many phrases each query is set against in the contrast variants.
+        rivals: How many phrases each query is set against in the contrast variants; 0 = without these.
         batch_size: Scenes in the model at once.
         internal_batch_size: Rows in the language model at once.
         progress: Whether a bar shows.
