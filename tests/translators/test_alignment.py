@@ -210,6 +210,24 @@ def test_what_is_said_is_the_mean_of_the_phrases_that_are_recalled(translator):
     torch.testing.assert_close((hearer.heard - center).norm(dim=1), torch.full((4,), 0.7))
 
 
+def test_phrases_are_encoded_once_and_whitened_anew_when_loaded(translator, monkeypatch):
+    encoded, encode = [], LetterEncoder.encode
+    monkeypatch.setattr(
+        LetterEncoder, "encode", lambda self, texts: encoded.append(texts) or encode(self, texts)
+    )
+    options = {"phrases": WORDS, "recall": 0.1}
+    recalling = AlignedTranslator({"first": translator.maps[0]}, LetterEncoder(), Hearer(), **options)
+    vectors = recalling.center + torch.randn(3, 26)
+    before = recalling.recalled(vectors)
+    recalling._nearest(vectors)
+    assert encoded == [recalling.phrases]
+    elsewhere = {name: tensor + 1 for name, tensor in recalling.state_dict().items()}
+    recalling.load_state_dict(elsewhere)
+    fresh = AlignedTranslator({"first": recalling.maps[0]}, LetterEncoder(), Hearer(), **options)
+    torch.testing.assert_close(recalling.recalled(vectors), fresh.recalled(vectors))
+    assert not torch.allclose(recalling.recalled(vectors), before)
+
+
 def test_a_fit_to_captions_recalls_its_phrases_and_a_lens_too(translator):
     assert translator.recall == RECALL
     one = AlignedTranslator(

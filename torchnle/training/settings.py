@@ -62,7 +62,7 @@ class Network:
         train_aligned: Go on training the text decoder's part of it.
         kept_change: The share of what the network learned to add that is kept in the end (as in WiSE-FT,
             Wortsman et al. 2022): less forgets less of what `aligned` says where training never looked.
-        scoring_recall: How softly texts are scored (`AlignedStart`), with `aligned` only.
+        scoring_recall: How softly maps read places (`AlignedStart`), with `aligned` only.
         scoring_share: The share of what the network adds that it adds there.
         dtype: What the weights are saved as.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,12 +14,12 @@ from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.configuration import check_keys
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix_network import PrefixNetwork
-from torchnle.translators.recall import PhraseMemory
+from torchnle.translators.recall import PhraseMemory, Recalling
 from torchnle.translators.text_decoder import PrefixFromSentence
 from torchnle.translators.text_maps import TextMap, build_map, describe_map
 
 
-class AlignedStart(PrefixNetwork):
+class AlignedStart(Recalling, PrefixNetwork):
     """The prefix of an `AlignedTranslator`, to which a `DeViLNetwork` adds.
 
     Tokens are mapped into the sentence encoder's space, averaged over layers as steps away from the mean
@@ -89,7 +89,6 @@ class AlignedStart(PrefixNetwork):
         self.spread, self.recall = spread, recall
         self.scoring_recall, self.scoring_share = scoring_recall, scoring_share
         self.register_buffer("memory", torch.zeros(phrases, space))
-        self._whitened: PhraseMemory | None = None
         ridges = {layer: {"kind": "ridge", "in_width": width} for layer, width in layers.items()}
         self.maps = nn.ModuleList(build_map(space, (maps or ridges)[layer]) for layer in layers)
         self.speak = PrefixFromSentence(
@@ -266,16 +265,4 @@ class AlignedStart(PrefixNetwork):
 
     @property
     def _recalling(self) -> PhraseMemory:
-        if self._whitened is None:
-            self._whitened = PhraseMemory(self.memory, self.center)
-        return self._whitened
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AlignedStart:
-        """What `to` comes down to: phrases that were moved or rounded are whitened anew."""
-        self._whitened = None
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return self
-
-    def _load_from_state_dict(self, *loaded: Any) -> None:
-        self._whitened = None
-        super()._load_from_state_dict(*loaded)
+        return self._memory_of(self.memory, self.center)

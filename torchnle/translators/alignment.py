@@ -21,7 +21,7 @@ from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys
-from torchnle.translators.recall import PhraseMemory, cosines
+from torchnle.translators.recall import Recalling, cosines
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
 from torchnle.translators.text_maps import TextMap, build_map, describe_map
@@ -30,7 +30,7 @@ from torchnle.translators.text_maps import TextMap, build_map, describe_map
 _NOTHING = "nothing it can name"
 
 
-class AlignedTranslator(Translator):
+class AlignedTranslator(Recalling, Translator):
     """Maps a layer's features among sentence embeddings; scores by projection, speaks through a text decoder.
 
     Ridge regression shrinks what it is unsure of towards the mean of its targets. The direction away from
@@ -106,10 +106,6 @@ class AlignedTranslator(Translator):
     @cached_property
     def _phrase_vectors(self) -> Float[Tensor, "T k"] | None:
         return self.encoder.encode(self.phrases) if self.phrases else None
-
-    @cached_property
-    def _recalling(self) -> PhraseMemory:
-        return PhraseMemory(self.encoder.encode(self.phrases), self.center)
 
     @property
     def decoder(self) -> TextDecoder | None:
@@ -208,9 +204,10 @@ class AlignedTranslator(Translator):
 
     def recalled(self, vectors: Float[Tensor, "R k"]) -> Float[Tensor, "R k"]:
         """What is said for vectors in the encoder's space: themselves, or what they recall."""
-        if self.recall is None:
+        if self.recall is None or self.memory is None:
             return vectors
-        return self._recalling.recall(vectors, spread=self.spread, temperature=self.recall)
+        memory = self._memory_of(self.memory, self.center)
+        return memory.recall(vectors, spread=self.spread, temperature=self.recall)
 
     def _nearest(self, vectors: Float[Tensor, "R k"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
         if self._phrase_vectors is None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchnle.description import Description
 from torchnle.errors import TranslatorMismatchError
@@ -19,6 +18,7 @@ from torchnle.language import decoding, scoring, search
 from torchnle.language.model import LanguageModel
 from torchnle.language.ranking import Ranking
 from torchnle.language.texts import check_texts
+from torchnle.running import evaluating
 from torchnle.translators.base import Translator
 from torchnle.translators.configuration import check_keys, class_path, find_class
 from torchnle.translators.prefix_network import PrefixNetwork
@@ -163,7 +163,7 @@ class PrefixTranslator(Translator):
                 different devices, or layers read together disagree.
         """
         found: list[Description] = []
-        with torch.no_grad(), _evaluating(self):
+        with torch.no_grad(), evaluating(self):
             for batch in batches(self._rows(features, joint), internal_batch_size):
                 decoded = decoding.greedy(
                     self.language_model,
@@ -317,7 +317,7 @@ class PrefixTranslator(Translator):
         internal_batch_size: int | None,
     ) -> Float[Tensor, "rows texts"]:
         groups = batches(self._rows(features, joint), internal_batch_size)
-        with _evaluating(self):
+        with evaluating(self):
             parts = [self._after(self._prefixes(batch, make), texts, internal_batch_size) for batch in groups]
         return torch.cat(parts)
 
@@ -330,7 +330,7 @@ class PrefixTranslator(Translator):
 
     def _places_offset(self, texts: Sequence[str], prior: bool) -> Float[Tensor, "T"]:
         """What `score_places` adds to texts' log-probabilities on all rows alike."""
-        with _evaluating(self):
+        with evaluating(self):
             nothing = self.network.of_nothing()
         if nothing is None:
             return -self._prior(texts) if prior else torch.zeros(len(texts), device=self.device)
@@ -347,7 +347,7 @@ class PrefixTranslator(Translator):
         joint: bool,
         internal_batch_size: int | None,
     ) -> Float[Tensor, "R P E"]:
-        with _evaluating(self):
+        with evaluating(self):
             groups = batches(self._rows(features, joint), internal_batch_size)
             return torch.cat([self._prefixes(batch, make) for batch in groups])
 
@@ -395,15 +395,3 @@ def _describe(batch: Sequence[Rows], texts: Sequence[str], scores: Sequence[floa
     places = ((rows.layer, image, location) for rows in batch for image, location in rows.places)
     for text, score, (layer, image, location) in zip(texts, scores, places, strict=True):
         yield Description(text.strip(), score, layer=layer, image=image, location=location)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while, so that a row's result never depends on the rows beside it."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
