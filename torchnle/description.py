@@ -23,11 +23,13 @@ class Description:
         image: The index of the image in the batch.
         location: (row, column) on the layer's grid; None for the whole image or a mask.
         phrases: Runner-up phrases with their scores, best first, where the translator ranks phrases.
-        unsure: True where the translator does not vouch for the text.
+        probability: The probability, between 0 and 1, that the text is true of the picture at this place,
+            among a vocabulary; None where the translator estimates none.
+        unsure: True where `probability` is too low for the text to be relied on.
 
     Example:
-        >>> print(Description("a tabby cat", -1.25, layer="layer4", location=(3, 4)))
-        layer4 (3, 4): a tabby cat  [log_prob -1.25]
+        >>> print(Description("a tabby cat", -1.25, layer="layer4", location=(3, 4), probability=0.62))
+        layer4 (3, 4): a tabby cat (62%)  [log_prob -1.25]
     """
 
     text: str
@@ -37,7 +39,20 @@ class Description:
     image: int = 0
     location: tuple[int, int] | None = None
     phrases: tuple[tuple[str, float], ...] = ()
+    probability: float | None = None
     unsure: bool = False
+
+    @property
+    def marked_text(self) -> str:
+        """The text followed by its probability and "unsure", as every view shows it.
+
+        Example:
+            >>> Description("a cat", 0.2, probability=0.31, unsure=True).marked_text
+            'a cat (31%, unsure)'
+        """
+        marks = [] if self.probability is None else [f"{self.probability:.0%}"]
+        marks += ["unsure"] * self.unsure
+        return f"{self.text} ({', '.join(marks)})" if marks else self.text
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values that `json.dumps` takes."""
@@ -45,13 +60,12 @@ class Description:
 
     def __str__(self) -> str:
         place = "" if self.location is None else f" {self.location}"
-        doubt = " (unsure)" if self.unsure else ""
-        return f"{self.layer}{place}: {self.text}{doubt}  [{self.score_kind} {self.score:.2f}]"
+        return f"{self.layer}{place}: {self.marked_text}  [{self.score_kind} {self.score:.2f}]"
 
     def _repr_html_(self) -> str:
         place = "whole image" if self.location is None else f"at {self.location}"
         return (
-            f"<p><b>{escape(self.text)}</b> <small>{escape(self.layer)}, {place}, "
+            f"<p><b>{escape(self.marked_text)}</b> <small>{escape(self.layer)}, {place}, "
             f"{self.score_kind} {self.score:.2f}</small></p>"
         )
 
@@ -108,13 +122,13 @@ class DescriptionGrid(Sequence[Description]):
         return [self._descriptions[i : i + columns] for i in range(0, len(self), columns)]
 
     def __str__(self) -> str:
-        widths = [max(len(row[c].text) for row in self._table()) for c in range(self.grid[1])]
+        widths = [max(len(row[c].marked_text) for row in self._table()) for c in range(self.grid[1])]
         lines = (
-            " | ".join(cell.text.ljust(w) for cell, w in zip(row, widths, strict=True))
+            " | ".join(cell.marked_text.ljust(w) for cell, w in zip(row, widths, strict=True))
             for row in self._table()
         )
         return "\n".join(line.rstrip() for line in lines)
 
     def _repr_html_(self) -> str:
-        rows = ("".join(f"<td>{escape(cell.text)}</td>" for cell in row) for row in self._table())
+        rows = ("".join(f"<td>{escape(cell.marked_text)}</td>" for cell in row) for row in self._table())
         return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"

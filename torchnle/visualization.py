@@ -61,9 +61,9 @@ def plot_descriptions(
     for index, cell in enumerate(grid):
         row, column = divmod(index, columns)
         x, y = (column + 0.5) * image.width / columns, (row + 0.5) * image.height / rows
-        _write(axes, x, y, _lines(cell.text, width=16, most=words), strong=not cell.unsure)
+        _write(axes, x, y, _lines(cell.marked_text, width=16, most=words), strong=not cell.unsure)
     if whole is not None:
-        axes.set_title("\n".join(textwrap.wrap(whole.text, 70)), color=INK, fontsize=13, pad=10)
+        axes.set_title("\n".join(textwrap.wrap(whole.marked_text, 70)), color=INK, fontsize=13, pad=10)
     return figure
 
 
