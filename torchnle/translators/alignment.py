@@ -176,10 +176,8 @@ class AlignedTranslator(Recalling, Translator):
         texts = self._say(vectors, near, internal_batch_size)
         scores = self._faithfulness(texts, vectors).tolist()
         return [
-            Description(text, score, "cosine", layer, image, location, phrases, score < self.sure_above)
-            for text, score, phrases, (layer, image, location) in zip(
-                texts, scores, near, places, strict=True
-            )
+            Description(text, score, "cosine", *place, phrases, unsure=score < self.sure_above)
+            for text, score, phrases, place in zip(texts, scores, near, places, strict=True)
         ]
 
     def _say(
