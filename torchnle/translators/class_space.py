@@ -150,12 +150,6 @@ class ClassSpaceTranslator(CosineTranslator):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the regression with empty tensors and load the sentence encoder that is named."""
-        check_keys(config, cls._build, f"the configuration of {cls.__name__}")
-        return cls._build(**config)
-
-    @classmethod
     def _build(
         cls,
         *,

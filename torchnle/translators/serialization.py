@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchnle.version import __version__
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-_FIELDS = {"translator": str, "torchnle_version": str, "config": dict, "card": dict}
+_FIELDS = {"kind": str, "torchnle_version": str, "config": dict, "card": dict}
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Saved:
     """What a folder holds.
 
     Args:
-        translator: The dotted path of the class.
+        kind: The kind of what was saved (`torchnle.translators.kinds`).
         config: What `from_config` takes.
         tensors: The state dict.
         card: Facts for the model card.
     """
 
-    translator: str
+    kind: str
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     card: dict[str, Any] = field(default_factory=dict)
@@ -80,7 +80,7 @@ def read(folder: Path) -> Saved:
             f"{weights} is not a whole safetensors file ({error}). Pickled weights are never read; download "
             "the file again, or save the translator again with save_pretrained."
         ) from error
-    return Saved(config["translator"], config["config"], tensors, config["card"])
+    return Saved(config["kind"], config["config"], tensors, config["card"])
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
@@ -116,7 +116,7 @@ def _kind(tensor: Tensor) -> str:
 
 def _to_json(saved: Saved) -> str:
     content = {
-        "translator": saved.translator,
+        "kind": saved.kind,
         "torchnle_version": __version__,
         "config": saved.config,
         "card": saved.card,
@@ -135,7 +135,8 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is not a translator's: it holds a {type(config).__name__}.")
-    return config
+    # Before there were kinds, files named the module path of the class in this entry.
+    return {"kind" if key == "translator" else key: value for key, value in config.items()}
 
 
 def _check_fields(config: Mapping[str, Any], path: Path) -> None:
