@@ -68,7 +68,7 @@ def test_round_trip_to_bits(prefix_folder, language_model):
     assert torch.equal(loaded.score(features("layer4"), texts), saved.score(features("layer4"), texts))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_dtypes_are_kept(tmp_path, dtype):
     saved = Doubler().to(dtype)
     loaded = Doubler.from_pretrained(saved.save_pretrained(tmp_path / "x"))
@@ -171,7 +171,7 @@ def test_tensors_that_do_not_fit(folder, change, message):
 @pytest.mark.parametrize("text", ["{", "[]", "null", '"a"', "\udce9"])
 def test_a_config_that_is_none(folder, text):
     (folder / "config.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(ValueError, match=r"is not JSON|is not a translator's"):
+    with pytest.raises(ValueError, match=r"config\.json.* (is not JSON|is not one of torchnle's)"):
         Doubler.from_pretrained(folder)
 
 
@@ -180,7 +180,8 @@ def test_a_config_that_is_none(folder, text):
     [
         ({"surprise": 1}, "it holds .*'surprise'"),
         ({"card": None}, "it holds .*and should hold .*'card'"),
-        ({"config": [1]}, r"wrong type under \['config'\]"),
+        ({"config": [1]}, r"config\.json: 'config' is \[1\]; it must be an object"),
+        ({"kind": 3}, r"config\.json: 'kind' is 3; it must be a string"),
         ({"config__wings": 2}, r"unknown key\(s\) \['wings'\]; known are \['width', 'note'\]"),
         ({"torchnle_version": None}, "names no version"),
         ({"torchnle_version": 3}, "names no version"),
@@ -213,7 +214,7 @@ def test_an_older_version_is_read_in_silence(folder, recwarn):
         ({"config__network_config__wings": 2}, r"of DeViLNetwork has the unknown key\(s\) \['wings'\]"),
         ({"config__network_config__layers": None}, r"of DeViLNetwork lacks the key\(s\) \['layers'\]"),
         ({"config__language_model": None}, r"lacks the key\(s\) \['language_model'\]"),
-        ({"config__language_model": "../../secret"}, "a path that leaves its folder"),
+        ({"config__language_model": "../../secret"}, r"'language_model' is '\.\./\.\./secret'"),
         ({"config__network": "torch.nn.Linear"}, "'torch.nn.Linear' is not known"),
         ({"config__network": "prefix"}, "is no PrefixNetwork"),
         ({"config__network_config__depth": 1}, "unknown: network.encoder.layers.1"),

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from torchnle import hub
-from torchnle.translators import configuration, kinds, serialization
+from torchnle.translators import configuration, kinds, saving, serialization
 from torchnle.translators.model_card import model_card
+from torchnle.translators.tensors import load_tensors
 
 # A type variable and not Self, which beartype cannot check in a method.
 AnyPretrained = TypeVar("AnyPretrained", bound="Pretrained")
@@ -120,13 +121,16 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
 
         Raises:
             FileNotFoundError: If a file is missing.
-            ValueError: If the kind, a key of the configuration or a tensor is missing, unknown or of another
-                shape, or the weights are no safetensors file.
+            ValueError: If the kind, an entry of the configuration or a tensor is missing, unknown or does not
+                fit, a tensor holds NaN, or a file is damaged.
         """
+        saving.recover(Path(reference))
         folder = hub.resolve(configuration.pinned(str(reference), revision))
         saved = serialization.read(folder)
-        loaded = kinds.find(saved.kind, cls).from_config(saved.config)
-        serialization.load_tensors(loaded, saved.tensors, folder)
+        found = kinds.find(saved.kind, cls)
+        with torch.random.fork_rng(devices=[]):
+            loaded = found.from_config(saved.config)
+        load_tensors(loaded, saved.tensors, folder / serialization.WEIGHTS)
         loaded.name = loaded.reference = str(reference)
         loaded.card = saved.card
         loaded.eval()
@@ -145,8 +149,9 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
 
         Raises:
             FileExistsError: If the folder holds anything else.
-            ValueError: If the class has no kind, or configuration or card hold a value that JSON does not
-                know.
+            OSError: If a file cannot be written, with its name.
+            ValueError: If the class has no kind, configuration or card hold a value that JSON does not know,
+                or a tensor holds NaN or infinite numbers.
         """
         tensors = {
             name: tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
