@@ -20,6 +20,7 @@ from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
+from torchnle.translators.config_values import Number, Positive, Reference, Size
 from torchnle.translators.recall import Recalling, cosines
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
@@ -281,14 +282,14 @@ class AlignedTranslator(Recalling, Translator):
         cls,
         *,
         maps: Mapping[str, Mapping[str, Any]],
-        width: int,
-        encoder: str,
-        decoder: str | None,
+        width: Size,
+        encoder: Reference,
+        decoder: Reference | None,
         phrases: Sequence[str],
-        spread: float,
+        spread: Positive,
         sure_above: float,
-        best_of: int,
-        recall: float | None = None,
+        best_of: Number,
+        recall: Positive | None = None,
     ) -> Self:
         return cls(
             {layer: build_map(width, described) for layer, described in maps.items()},

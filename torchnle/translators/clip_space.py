@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from torchnle.language.clip_text import ClipText
 from torchnle.translators import concept_bank
+from torchnle.translators.config_values import Reference
 from torchnle.translators.cosine import CosineTranslator
 from torchnle.translators.phrase_ranking import Phrases
 
@@ -72,7 +73,7 @@ class ClipTranslator(CosineTranslator):
         }
 
     @classmethod
-    def _build(cls, *, text_encoder: str, bank: Sequence[str] | None = None, layer: str = "") -> Self:
+    def _build(cls, *, text_encoder: Reference, bank: Sequence[str] | None = None, layer: str = "") -> Self:
         return cls(ClipText.from_pretrained(text_encoder), bank=bank, layer=layer)
 
     def _map(self, texts: tuple[str, ...]) -> Float[Tensor, "T D"]:

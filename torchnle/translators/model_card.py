@@ -22,6 +22,9 @@ def model_card(saved: Pretrained) -> str:
     The front matter holds library, licence ("unknown" unless `saved.card` says), tags, data sets, languages
     and the base models that are Hub repositories; the body shows how to load and use it, the frozen models,
     the configuration and every other fact of `saved.card`.
+
+    Raises:
+        ValueError: If the tags are no list of strings.
     """
     facts = {key: value for key, value in saved.card.items() if key not in _FRONT_MATTER}
     models = ", ".join(f"`{model}`" for model in saved.base_models) or "none"
@@ -49,11 +52,14 @@ def _front_matter(saved: Pretrained) -> str:
     from huggingface_hub import ModelCardData
 
     card = saved.card
+    tags = card.get("tags", [])
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError(f"the card's 'tags' is {tags!r}; it must be a list of strings.")
     repositories = [model.split("@")[0] for model in saved.base_models if _is_repository(model)]
     data = ModelCardData(
         library_name="torchnle",
         license=card.get("license", "unknown"),
-        tags=list(dict.fromkeys([*_TAGS, *card.get("tags", [])])),
+        tags=list(dict.fromkeys([*_TAGS, *tags])),
         datasets=card.get("datasets"),
         language=card.get("language"),
         base_model=repositories or None,

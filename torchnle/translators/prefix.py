@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import torch
@@ -21,7 +21,7 @@ from torchnle.language.texts import check_texts
 from torchnle.running import evaluating
 from torchnle.translators import kinds
 from torchnle.translators.base import Translator
-from torchnle.translators.configuration import check_keys
+from torchnle.translators.config_values import Number, Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.types import ScoreKind
@@ -113,16 +113,14 @@ class PrefixTranslator(Translator):
         *,
         network: str,
         network_config: Mapping[str, Any],
-        language_model: str,
+        language_model: Reference,
         prompt: str = "",
         stop: str | None = None,
-        max_new_tokens: int = 20,
+        max_new_tokens: Number = 20,
         backbone: str = "",
     ) -> AnyPrefixTranslator:
-        if ".." in PurePath(language_model).parts:
-            raise ValueError(f"the language model {language_model!r} is a path that leaves its folder.")
         network_class = kinds.find(network, PrefixNetwork)  # type: ignore[type-abstract]
-        check_keys(network_config, network_class, f"the configuration of {network_class.__name__}")
+        check_config(network_config, network_class, f"the configuration of {network_class.__name__}")
         return cls(
             network_class(**network_config),
             LanguageModel.from_pretrained(language_model),

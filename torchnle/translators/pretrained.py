@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torchnle import hub
 from torchnle.translators import configuration, kinds, saving, serialization
+from torchnle.translators.config_values import check_config, loading
 from torchnle.translators.model_card import model_card
 from torchnle.translators.tensors import load_tensors
 
@@ -79,10 +80,11 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         """Build one whose tensors are then loaded, and load the frozen models that the configuration names.
 
         Raises:
-            ValueError: If a key of `config` is unknown or missing.
+            ValueError: If a key of `config` is unknown or missing, or a value is none that its argument takes
+                (`check_config`).
         """
         build: Callable[..., AnyPretrained] = getattr(cls, "_build", cls)
-        configuration.check_keys(config, build, f"the configuration of {cls.__name__}")
+        check_config(config, build, f"the configuration of {cls.__name__}")
         return build(**config)
 
     @property
@@ -128,7 +130,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         folder = hub.resolve(configuration.pinned(str(reference), revision))
         saved = serialization.read(folder)
         found = kinds.find(saved.kind, cls)
-        with torch.random.fork_rng(devices=[]):
+        with loading(folder / serialization.CONFIG, saved.longest_side), torch.random.fork_rng(devices=[]):
             loaded = found.from_config(saved.config)
         load_tensors(loaded, saved.tensors, folder / serialization.WEIGHTS)
         loaded.name = loaded.reference = str(reference)

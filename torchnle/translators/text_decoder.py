@@ -19,6 +19,7 @@ from typing_extensions import Self
 from torchnle.language import decoding, scoring
 from torchnle.language.decoding import Decoded
 from torchnle.language.model import LanguageModel
+from torchnle.translators.config_values import Count, Number, Reference, Size
 from torchnle.translators.pretrained import Pretrained
 
 #: The shipped decoder: speaks all-MiniLM-L6-v2's space through SmolLM2-135M.
@@ -249,16 +250,16 @@ class TextDecoder(Pretrained):
     def _build(
         cls,
         *,
-        width: int,
-        lm_width: int,
-        opening_length: int,
-        prefix_length: int,
-        hidden: int,
-        language_model: str,
+        width: Size,
+        lm_width: Size,
+        opening_length: Count,
+        prefix_length: Size,
+        hidden: Size,
+        language_model: Reference,
         encoder: str,
         prompt: str,
         stop: str,
-        max_new_tokens: int,
+        max_new_tokens: Number,
     ) -> Self:
         network = PrefixFromSentence(
             width, lm_width, opening_length=opening_length, prefix_length=prefix_length, hidden=hidden
