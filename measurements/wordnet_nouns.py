@@ -86,7 +86,7 @@ def _ranks(index: Path, row: dict[str, int]) -> dict[tuple[str, int], int]:
 
 def _plurals(path: Path) -> list[str]:
     pairs = [line.replace("_", " ").split() for line in path.read_text().splitlines()]
-    return [" ".join(pair) for pair in pairs if len(pair) == 2]
+    return [" ".join(pair[:2]) for pair in pairs]
 
 
 def _kinds(parents: list[list[int]]) -> np.ndarray:

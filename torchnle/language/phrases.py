@@ -33,10 +33,10 @@ _MASS = _words(
     "fabric fire flour fog foliage food fruit fur furniture garbage garlic ginger glass gold granite "
     "grass gravel guacamole hair ham hay honey ice information ivy jewellery jewelry juice ketchup lace "
     "laundry lavender leather lettuce lightning luggage machinery mail marble mayonnaise meat metal milk "
-    "money moss mud mustard news paper parsley pasta pavement plastic pork poultry powder produce rain rice "
-    "rubber salt sand scenery seafood seaweed silk silver smoke snow soap software soil soup spaghetti "
-    "spinach spray steel straw sugar sunlight sunscreen sunshine thyme tinsel toast tofu traffic trash "
-    "underwear velvet vegetation water wheat wood wool"
+    "money moss mud mustard news paper parsley pasta pavement plastic pork poultry powder produce rain "
+    "rice rubber salt sand scenery seafood seaweed silk silver smoke snow soap soccer software soil soup "
+    "spaghetti spinach spray steel straw sugar sunlight sunscreen sunshine thyme tinsel tennis toast tofu "
+    "traffic trash underwear velvet vegetation water wheat wood wool"
 )
 _PLURALS = _words("children feet firemen geese men mice oxen people policemen teeth women")
 _SINGULAR_S = _words("atlas canvas gas lens")
@@ -47,7 +47,7 @@ HEAD_ENDS = _words(
 )
 #: Beginnings with a vowel letter and a consonant's sound, and the other way round.
 _YOO = re.compile(
-    r"uni(?!n|m|d(?!ir)|ss)|unanim|us[aeiu]|usb\b|ut[aeio]|ur[aeiou]|url\b|uk[ru]|uga|uvu|ubi|ufos?\b|eu|ewe|ewing"
+    r"uni(?!n|m|d(?!ir)|ss)|unanim|us[aeiu]|usb\b|ut[aeio]|ur[aeiou]|url\b|uk[ru]|uk\b|uga|uvu|ubi|ufos?\b|eu|ewe|ewing"
     r"|one(?=\b|s\b|s?ie|ness|self|time)|once\b|oui|oua"
 )
 _VOWEL_SOUND = re.compile(r"[aeiou]|heir|honest|honou?r|hour|hors\b|html\b|x[^aeioy]|x\b|y[^aeiou]")
