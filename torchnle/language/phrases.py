@@ -15,7 +15,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_DETERMINERS = _words("a an another the some two three four five six seven eight nine ten several many")
+DETERMINERS = _words("a an another the some two three four five six seven eight nine ten several many")
 _NOT_FIRST = _words(
     "this that these those it it's we you they i my your our his her their no not if when with what there "
     "down up eat see enter remember divided"
@@ -28,22 +28,31 @@ _CLAUSE = re.compile(
 _OTHER_THING = re.compile(r"\s(?:is|are) the\b")  # "An important part of ... is the menorah"
 _ASIDE = re.compile(r",\s+(?:also|and|or|from|that|which|who|with|a|an|the|one)\b.*")
 _MASS = _words(
-    "balsam bread broccoli butter cheese cloth clothing confetti corn fabric fire food fruit fur furniture "
-    "garlic glass gold grass gravel hay honey ice jewelry lace lavender leather meat metal milk money mud "
-    "paper pasta plastic rain rice salt sand silk silver smoke snow soap soil soup steel sugar thyme tinsel "
-    "water wheat wood wool"
+    "advice asphalt bacon balsam bark bread broccoli butter cash celery cement champagne chalk cheese "
+    "chocolate cloth clothing confetti consomme corn cotton dirt dough dust eggnog electricity equipment "
+    "fabric fire flour fog foliage food fruit fur furniture garbage garlic ginger glass gold granite "
+    "grass gravel guacamole hair ham hay honey ice information ivy jewellery jewelry juice ketchup lace "
+    "laundry lavender leather lettuce lightning luggage machinery mail marble mayonnaise meat metal milk "
+    "money moss mud mustard news paper parsley pasta pavement plastic pork poultry powder produce rain "
+    "rice rubber salt sand scenery seafood seaweed silk silver smoke snow soap soccer software soil soup "
+    "spaghetti spinach spray steel straw sugar sunlight sunscreen sunshine thyme tinsel tennis toast tofu "
+    "traffic trash underwear velvet vegetation water wheat wood wool"
 )
 _PLURALS = _words("children feet firemen geese men mice oxen people policemen teeth women")
 _SINGULAR_S = _words("atlas canvas gas lens")
-_PARTITIVES = _words(
-    "bunch cluster couple group handful head heap pair pile piece plant quarter slice string"
-)
-_HEAD_ENDS = _words(
+PARTITIVES = _words("bunch cluster couple group handful head heap pair pile piece plant quarter slice string")
+HEAD_ENDS = _words(
     "of with in inside on at by for from to under over near without like covered playing dancing wearing "
     "sitting standing holding making eating hatched"
 )
-_SILENT_H = ("heir", "honest", "honor", "honour", "hour")
-_YOO = re.compile(r"uni(?!n|m)|use|usu|uti|ura|uro|uku|eu|ewe|one\b|once\b|ubi")
+#: Beginnings with a vowel letter and a consonant's sound, and the other way round.
+_YOO = re.compile(
+    r"uni(?!n|m|d(?!ir)|ss)|unanim|us[aeiu]|usb\b|ut[aeio]|ur[aeiou]|url\b|uk[ru]|uk\b|uga|uvu|ubi|ufos?\b|eu|ewe|ewing"
+    r"|one(?=\b|s\b|s?ie|ness|self|time)|once\b|oui|oua"
+)
+_VOWEL_SOUND = re.compile(r"[aeiou]|heir|honest|honou?r|hour|hors\b|html\b|x[^aeioy]|x\b|y[^aeiou]")
+#: Read as numbers (8, 18, 80, 800, 11) or by letters (F-22, MP3) an "an" stands before these.
+_VOWEL_READ = re.compile(r"8|1[18](?!\d)|[aefhilmnorsx]")
 _QUOTES_AND_ASIDES = re.compile(r"[\u201c\u201d\"]|(?<!\w)'|'(?![\w-])|\([^)]*\)")
 _SENTENCE_END = re.compile(r"[.!?:;](?:\s|$)|\s*[\u2013\u2014]\s*|\s-\s")
 
@@ -69,7 +78,7 @@ def noun_phrase(caption: str, *, most_words: int = 8) -> str | None:
     words = text.split()
     if not words:
         return None
-    named = words[0].lower() in _DETERMINERS
+    named = words[0].lower() in DETERMINERS
     text = " ".join(words)
     first = _SENTENCE_END.split(text)[0]
     if _OTHER_THING.search(first) or (not named and not _is_bare_name(first, whole=text)):
@@ -116,7 +125,7 @@ def with_article(noun: str) -> str:
         raise ValueError(f"with_article({noun!r}): the noun is blank. Pass at least one word.")
     if words[0].lower() in ("a", "an", "another") and len(words) > 1:
         words = words[1:]
-    elif words[0].lower() in _DETERMINERS or is_plural(noun) or head_noun(noun) in _MASS:
+    elif words[0].lower() in DETERMINERS or is_plural(noun) or head_noun(noun) in _MASS:
         return " ".join(words)
     return " ".join([_article(words[0]), *words])
 
@@ -124,12 +133,9 @@ def with_article(noun: str) -> str:
 def _article(word: str) -> str:
     """Choose "a" or "an" by the sound of the next word."""
     low = word.lower()
-    if (word.isupper() and len(word) < 4) or not word[
-        1:2
-    ].isalpha():  # read by letters: an F-22, a UK post box
-        vowel = low[0] in "aefhilmnorsx8"
-    else:
-        vowel = low.startswith(_SILENT_H) or (low[0] in "aeiou" and not _YOO.match(low))
+    if (word.isupper() and len(word) < 4) or not word[1:2].isalpha():  # read by letters: a UK post box
+        return "an" if _VOWEL_READ.match(low) else "a"
+    vowel = _VOWEL_SOUND.match(low) and not _YOO.match(low)
     return "an" if vowel else "a"
 
 
@@ -159,8 +165,8 @@ def head_noun(phrase: str) -> str:
         ['apple', 'tower', 'scissors']
     """
     words = phrase.split()
-    end = next((i for i, word in enumerate(words) if i and word.lower() in _HEAD_ENDS), len(words))
-    if words[end : end + 1] == ["of"] and words[end - 1].lower() in _PARTITIVES and words[end + 1 :]:
+    end = next((i for i, word in enumerate(words) if i and word.lower() in HEAD_ENDS), len(words))
+    if words[end : end + 1] == ["of"] and words[end - 1].lower() in PARTITIVES and words[end + 1 :]:
         return head_noun(" ".join(words[end + 1 :]))
     return words[end - 1]
 

@@ -1,0 +1,221 @@
+"""The noun hierarchy of WordNet 3.0, read from one file of a megabyte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+#: Made by `python -m measurements.wordnet_nouns`, which describes its arrays.
+FILE = Path(__file__).parent / "nouns.npz"
+#: Plural ending and what stands in its place, as WordNet's Morphy has them.
+_ENDINGS = (
+    ("s", ""),
+    ("ses", "s"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+)
+
+
+class NounTable:
+    """The nouns of WordNet 3.0: lemmas, their senses, and the hierarchy above each sense.
+
+    A sense is a synset, a set of words for one meaning, and is given by its index, 0 to 82,114.
+
+    Example:
+        >>> nouns = NounTable()
+        >>> dog, cat = nouns.senses("dog")[0], nouns.senses("cats")[0]
+        >>> nouns.words(dog)
+        ('dog', 'domestic dog', 'Canis familiaris')
+        >>> [nouns.words(synset)[0] for synset in nouns.most_special_common([dog, cat])]
+        ['carnivore']
+    """
+
+    def __init__(self, file: Path = FILE) -> None:
+        with np.load(file) as table:
+            spellings: list[str] = bytes(table["spellings"]).decode().split("\n")
+            plurals = [pair.partition(" ")[::2] for pair in bytes(table["plurals"]).decode().split("\n")]
+            words, word_counts, parent_counts = (table[n] for n in ("words", "word_counts", "parent_counts"))
+            ranks, steps = table["ranks"], table["parents"]
+            self._offsets = table["offsets"].cumsum()
+            self._kinds = table["kinds"]
+            self._imagenet = tuple(table["imagenet_1k"].tolist())
+        synsets = np.repeat(np.arange(len(word_counts)), word_counts)
+        self._spellings = spellings
+        self._words = np.where(words == 0, (words == 0).cumsum(), words)
+        self._word_starts = _starts(word_counts)
+        self._parents = np.repeat(np.arange(len(parent_counts)), parent_counts) - steps
+        self._parent_starts = _starts(parent_counts)
+        self._lemmas: dict[str, int] = {}
+        lemma = np.array([self._lemmas.setdefault(word.lower(), len(self._lemmas)) for word in spellings])
+        by_word = lemma[self._words]
+        self._senses = synsets[np.lexsort((ranks, by_word))]
+        self._sense_starts = _starts(np.bincount(by_word, minlength=len(self._lemmas)))
+        self._singular: dict[str, str] = dict(plurals)
+        self._ancestors: dict[int, frozenset[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def senses(self, lemma: str) -> tuple[int, ...]:
+        """Look up the synsets of a word, commonest first; none where WordNet does not know it.
+
+        Args:
+            lemma: One or more words; case, and hyphens for spaces, do not matter. A plural is looked up as
+                its singular, where it is no lemma itself ("glasses" is one).
+
+        Example:
+            >>> nouns = NounTable()
+            >>> nouns.senses("Polar Bears") == nouns.senses("polar bear") != ()
+            True
+        """
+        for form in self._forms(_plain(lemma)):
+            row = self._lemmas.get(form)
+            if row is not None and form:
+                start, end = self._sense_starts[row : row + 2]
+                return tuple(dict.fromkeys(self._senses[start:end].tolist()))
+        return ()
+
+    def common_senses(self, lemma: str) -> tuple[int, ...]:
+        """Look up the synsets of a word with names of persons and places last: "crane" is no Stephen Crane.
+
+        Example:
+            >>> nouns = NounTable()
+            >>> nouns.words(nouns.senses("crane")[0]), nouns.words(nouns.common_senses("crane")[0])
+            (('Crane', 'Stephen Crane'), ('crane',))
+        """
+        senses = self.senses(lemma)
+        forms = set(self._forms(_plain(lemma)))
+        common = [sense for sense in senses if forms & set(self.words(sense))]
+        return tuple(dict.fromkeys([*common, *senses]))
+
+    def is_thing(self, synset: int) -> bool:
+        """Whether a synset is a physical entity: something that has a place in the world."""
+        return self.senses("physical entity")[0] in self.ancestors(synset)
+
+    def parents(self, synset: int) -> tuple[int, ...]:
+        """Look up the synsets right above one: its hypernyms, and what it is an instance of."""
+        start, end = self._parent_starts[synset : synset + 2]
+        return tuple(self._parents[start:end].tolist())
+
+    def ancestors(self, synset: int) -> frozenset[int]:
+        """Collect all synsets above one, itself included."""
+        if synset not in self._ancestors:
+            above = (self.ancestors(parent) for parent in self.parents(synset))
+            self._ancestors[synset] = frozenset([synset]).union(*above)
+        return self._ancestors[synset]
+
+    def kinds(self, synset: int) -> int:
+        """Count the synsets below one, itself included: 1 for a leaf, 82,115 for "entity"."""
+        return int(self._kinds[synset])
+
+    def words(self, synset: int) -> tuple[str, ...]:
+        """List the words of a synset, in WordNet's order and spelling."""
+        start, end = self._word_starts[synset : synset + 2]
+        return tuple(self._spellings[row] for row in self._words[start:end])
+
+    def said(self, synset: int) -> str | None:
+        """Choose the word that people say for a synset: the first one whose commonest sense it is, or None.
+
+        Latin names of species are passed over.
+
+        Example:
+            >>> nouns = NounTable()
+            >>> bird, machine = nouns.imagenet_1k()[134], nouns.imagenet_1k()[517]
+            >>> nouns.words(bird), nouns.said(bird), nouns.said(machine)
+            (('crane',), None, 'crane')
+        """
+        words = (word for word in self.words(synset) if self.common_senses(word)[:1] == (synset,))
+        return next((word for word in words if not self._is_latin(word)), None)
+
+    def most_special_common(self, synsets: Sequence[int]) -> tuple[int, ...]:
+        """Find the lowest common ancestors: common ancestors with no common ancestor below them.
+
+        Raises:
+            ValueError: If no synset is given.
+        """
+        if not synsets:
+            raise ValueError("most_special_common() got no synsets. Pass at least one.")
+        common = frozenset.intersection(*(self.ancestors(synset) for synset in synsets))
+        above = {node for synset in common for node in self.ancestors(synset) - {synset}}
+        return tuple(sorted(common - above))
+
+    def closure(self, synsets: Sequence[int]) -> tuple[Int[Tensor, " nodes"], Bool[Tensor, "synsets nodes"]]:
+        """Collect the ancestors of many synsets, and which of them lie above which synset.
+
+        Args:
+            synsets: Repeated ones give repeated rows.
+
+        Returns:
+            The ancestors in ascending order, themselves included, and the membership: for probabilities p of
+            the synsets, ``p @ member.to(p.dtype)`` is the probability of each ancestor.
+        """
+        above = [self.ancestors(synset) for synset in synsets]
+        nodes = sorted(frozenset().union(*above))
+        column = {node: index for index, node in enumerate(nodes)}
+        member = torch.zeros(len(synsets), len(nodes), dtype=torch.bool)
+        for row, group in enumerate(above):
+            member[row, [column[node] for node in group]] = True
+        return torch.tensor(nodes, dtype=torch.long), member
+
+    def imagenet_1k(self) -> tuple[int, ...]:
+        """List the synsets of ImageNet's 1,000 classes, in the order of a classifier's head."""
+        return self._imagenet
+
+    def of_wnid(self, wnid: str) -> int:
+        """Look up the synset of one of ImageNet's ids: "n" and an offset in WordNet 3.0.
+
+        Raises:
+            ValueError: If WordNet 3.0 has no noun there.
+
+        Example:
+            >>> nouns = NounTable()
+            >>> nouns.words(nouns.of_wnid("n01440764"))[0]
+            'tench'
+        """
+        offset = int(wnid[1:]) if wnid[:1] == "n" and wnid[1:].isdecimal() else -1
+        index = int(np.searchsorted(self._offsets, offset))
+        if index == len(self) or self._offsets[index] != offset:
+            raise ValueError(f"{wnid!r} is no noun of WordNet 3.0. Give 'n' and eight digits: 'n02084071'.")
+        return index
+
+    def _is_latin(self, word: str) -> bool:
+        """Whether a word is a genus and a species ("Felis catus")."""
+        genus, _, species = word.partition(" ")
+        if not species or not genus[0].isupper() or not species.islower():
+            return False
+        (taxon,) = self.senses("taxonomic group")
+        return any(taxon in self.ancestors(sense) for sense in self.senses(genus))
+
+    def _forms(self, lemma: str) -> Iterator[str]:
+        """The word as it is, with other hyphens, and its singulars, likeliest first."""
+        written = [lemma, lemma.replace("-", " "), lemma.replace("-", "")]
+        if "'" not in lemma:  # a cat's tail is no cat's-tail
+            written.append(lemma.replace(" ", "-"))
+        yield from dict.fromkeys(written)
+        for form in dict.fromkeys(written):
+            yield from self._singulars(form)
+
+    def _singulars(self, lemma: str) -> Iterator[str]:
+        first, space, last = lemma.rpartition(" ")
+        if last in self._singular:
+            yield first + space + self._singular[last]
+        for ending, other in () if last.endswith("ss") else _ENDINGS:
+            if len(last) > len(ending) + 1 and last.endswith(ending):
+                yield lemma.removesuffix(ending) + other
+
+
+def _plain(lemma: str) -> str:
+    return " ".join(lemma.lower().replace("_", " ").split())
+
+
+def _starts(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
