@@ -13,7 +13,7 @@ from torchnle.translators.config_values import Size
 #: How many times the kernel's exponent counts the median squared distance between the texts.
 SCALE = 5.0
 #: The regularisers that leave-one-out chooses from.
-PENALTIES = (0.02, 0.2, 2.0)
+PENALTIES = (0.02, 0.2, 0.5, 1.0, 2.0)
 
 
 class KernelRidge(nn.Module):
@@ -39,6 +39,7 @@ class KernelRidge(nn.Module):
     coefficients: Tensor
     median: Tensor
     scale: Tensor
+    penalty: Tensor
 
     def __init__(self, examples: Size, text_width: Size, width: Size) -> None:
         super().__init__()
@@ -46,6 +47,7 @@ class KernelRidge(nn.Module):
         self.register_buffer("coefficients", torch.zeros(examples, width))
         self.register_buffer("median", torch.ones(()))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("penalty", torch.zeros(()))
 
     @classmethod
     def fit(
@@ -66,13 +68,25 @@ class KernelRidge(nn.Module):
         """
         squared = _squared_distances(texts.double(), texts.double())
         median = _median_of_pairs(squared)
-        coefficients = _solve(torch.exp(-scale * squared / median), targets.double(), penalties)
+        coefficients, penalty = _solve(torch.exp(-scale * squared / median), targets.double(), penalties)
         fitted = cls(len(texts), texts.shape[1], targets.shape[1]).to(texts.device)
         fitted.texts.copy_(texts)
         fitted.coefficients.copy_(coefficients)
         fitted.median.copy_(median)
         fitted.scale.fill_(scale)
+        fitted.penalty.fill_(penalty)
         return fitted
+
+    def left_out(self) -> Float[Tensor, "C D"]:
+        """Predict each fitted text by the fit without it.
+
+        With the fit's own predictions ``K a`` these are ``K a + penalty a_i - a_i / ((K + penalty I)^-1)_ii``.
+        A text that was given more than once is predicted by its other copies.
+        """
+        kernel = torch.exp(-self.scale * _squared_distances(self.texts, self.texts) / self.median).double()
+        inverse = torch.linalg.inv(kernel + self.penalty * torch.eye(len(kernel)).to(kernel))
+        factors = self.penalty - 1 / inverse.diagonal().to(self.coefficients)
+        return self(self.texts) + factors.unsqueeze(1) * self.coefficients
 
     @property
     def config(self) -> dict[str, int]:
@@ -101,18 +115,18 @@ def _median_of_pairs(squared: Float[Tensor, "C C"]) -> Float[Tensor, ""]:
 
 def _solve(
     kernel: Float[Tensor, "C C"], targets: Float[Tensor, "C D"], penalties: Sequence[float]
-) -> Float[Tensor, "C D"]:
-    """The coefficients under the best regulariser; all of them share one eigendecomposition.
+) -> tuple[Float[Tensor, "C D"], float]:
+    """Compute the coefficients under the best regulariser, and that; all share one eigendecomposition.
 
     With ``A = (K + penalty I)^-1``, the residual of text i in a fit without it is ``(A Y)_i / A_ii``.
     """
     values, vectors = torch.linalg.eigh(kernel)
     rotated, squares = vectors.T @ targets, vectors.square()
-    best, lowest = targets, float("inf")
+    best, chosen, lowest = targets, 0.0, float("inf")
     for penalty in penalties:
         inverse = 1 / (values.clamp_min(0) + penalty)
         coefficients = vectors @ (inverse.unsqueeze(1) * rotated)
         error = (coefficients / (squares @ inverse).unsqueeze(1)).square().sum().item()
         if error < lowest:
-            best, lowest = coefficients, error
-    return best
+            best, chosen, lowest = coefficients, penalty, error
+    return best, chosen

@@ -18,6 +18,7 @@ _Class = TypeVar("_Class")
 
 #: Kind -> "module:Class", imported when it is first asked for. One line makes a class of torchnle known.
 KINDS = {
+    "map": "torchnle.methods.aligned.translator:MapTranslator",
     "aligned": "torchnle.translators.alignment:AlignedTranslator",
     "class_space": "torchnle.translators.class_space:ClassSpaceTranslator",
     "clip": "torchnle.translators.clip_space:ClipTranslator",

@@ -1,0 +1,62 @@
+"""What is said: the most special words that the evidence carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.methods.aligned.vocabulary import Vocabulary
+
+#: Words are said that are more likely true than not.
+_LIKELY = 0.5
+#: The least share of each of two phrases that are said as "x or y".
+_EITHER = 0.25
+
+
+@dataclass(frozen=True)
+class Said:
+    """Words and the probability that they are true."""
+
+    text: str
+    probability: float
+
+
+def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
+    """Choose words for every row of probabilities.
+
+    One phrase where one is likelier than not; else the most special noun that is; else two phrases that
+    together are ("x or y"); else the phrase or noun of the largest expected information, its probability times
+    the bits that it says (Deng et al., 2012, "Hedging your bets").
+
+    Example:
+        >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
+        >>> [said.text for said in say(torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.45, 0.45]]), words)]
+        ['a tabby cat', 'a dog']
+    """
+    mass = vocabulary.noun_mass(posterior)
+    return [_choose(p, m, vocabulary) for p, m in zip(posterior.cpu(), mass.cpu(), strict=True)]
+
+
+def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Vocabulary) -> Said:
+    best, index = p.max(dim=0)
+    if best >= _LIKELY:
+        return Said(vocabulary.phrases[index], float(best))
+    information = vocabulary.information
+    likely = mass >= _LIKELY
+    if likely.any():
+        noun = int((information + 1e-3 * mass).masked_fill(~likely, -torch.inf).argmax())
+        return Said(vocabulary.nouns[noun], float(mass[noun]))
+    if len(p) > 1:
+        two = p.topk(2)
+        if two.values[1] >= _EITHER and two.values.sum() >= _LIKELY:
+            first, second = (vocabulary.phrases[i] for i in two.indices)
+            return Said(f"{first} or {second}", float(two.values.sum()))
+    if len(mass):
+        worth = mass * information
+        noun = int(worth.argmax())
+        if worth[noun] > best * torch.log2(torch.tensor(float(len(p)))):
+            return Said(vocabulary.nouns[noun], float(mass[noun]))
+    return Said(vocabulary.phrases[index], float(best))

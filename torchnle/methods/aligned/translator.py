@@ -1,0 +1,379 @@
+"""The translator on the map from text into features: scores, ranks and names by one product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from torchnle.description import Description
+from torchnle.features import Features
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.language.texts import check_texts
+from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.posterior import Candidates, posterior
+from torchnle.methods.aligned.saying import Said, say
+from torchnle.methods.aligned.sentences import Sentences
+from torchnle.methods.aligned.text_map import TextMap
+from torchnle.methods.aligned.vocabulary import Vocabulary, background_phrases, held
+from torchnle.translators.base import Translator
+from torchnle.translators.config_values import Reference
+from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.translators.text_decoder import TextDecoder
+from torchnle.types import ScoreKind
+
+#: How many phrases a description lists.
+_LISTED = 6
+#: Below these probabilities a description is unsure: of pooled features, and of single locations, whose
+#: probabilities spread over more phrases. Cross-validated on photographs
+#: (``python -m measurements unsure``).
+SURE_ABOVE, SURE_ABOVE_AT_LOCATION = 0.36, 0.22
+
+
+class MapTranslator(Translator):
+    """Scores texts on features, and names what features show, by a map from text into each layer's features.
+
+    A text's direction is computed once; a location is scored by one product with it. From the same products
+    come saliency maps, rankings, and the probability of every phrase of a vocabulary (`posterior`), from which
+    `describe` says the most special words that are likely (`say`).
+
+    Args:
+        maps: One fitted map a layer, by the layer's dotted name.
+        encoder: The frozen sentence encoder that the maps were fitted to.
+        decoder: Says whole pictures in sentences; a sentence is kept only where it scores at least as the best
+            phrase does. None = phrases alone.
+        phrases: The phrases that captions named and the maps were fitted to, in the maps' order.
+        class_names: The classifier's class names, as it states them.
+        class_texts: The same, as the maps were fitted to them.
+        vocabulary: What else `describe` may say.
+        sure_above: A description of a whole picture that is less probable than this is unsure.
+        sure_above_at_location: The same for a single location.
+
+    Raises:
+        ValueError: If there is no map, or nothing to say.
+    """
+
+    score_kind: ClassVar[ScoreKind] = "projection"
+    frozen_models: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    encoder: TextEncoder
+    decoder: TextDecoder | None
+
+    def __init__(
+        self,
+        maps: Mapping[str, TextMap],
+        encoder: TextEncoder,
+        decoder: TextDecoder | None = None,
+        *,
+        phrases: Sequence[str] = (),
+        class_names: Sequence[str] = (),
+        class_texts: Sequence[str] = (),
+        vocabulary: Sequence[str] = (),
+        sure_above: float = SURE_ABOVE,
+        sure_above_at_location: float = SURE_ABOVE_AT_LOCATION,
+    ) -> None:
+        super().__init__()
+        if not maps:
+            raise ValueError("there is no map; pass at least one layer's.")
+        if not (phrases or class_texts or vocabulary):
+            raise ValueError("there is nothing to say; pass phrases=, class_names= or vocabulary=.")
+        self.layers = tuple(maps)
+        self.maps = nn.ModuleList(maps.values())
+        self.encoder, self.decoder = encoder, decoder
+        self.phrases, self.class_names, self.class_texts = tuple(phrases), tuple(class_names), tuple(class_texts)
+        self.extra = tuple(vocabulary)
+        self.sure_above, self.sure_above_at_location = sure_above, sure_above_at_location
+        self._latest: tuple[tuple[str, ...], Tensor] | None = None
+
+    @property
+    def by_layer(self) -> dict[str, TextMap]:
+        """The fitted map of each layer."""
+        return dict(zip(self.layers, self.maps, strict=True))  # type: ignore[arg-type]
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Everything that `describe` may say of a thing."""
+        return Vocabulary(
+            [*self.phrases, *self.extra], class_names=self.class_names, class_texts=self.class_texts
+        )
+
+    def directions(self, layer: str, texts: Sequence[str]) -> Float[Tensor, "T D"]:
+        """Map texts into a layer's whitened features, as unit vectors.
+
+        Those of new class names are the weights of new classes (Zero-shot NLE, section 4.1).
+
+        Raises:
+            KeyError: If the layer has no map.
+            TypeError: If `texts` is a single string.
+            ValueError: If there are no texts or one is blank.
+        """
+        checked = tuple(check_texts(texts))
+        if self._latest is None or self._latest[0] != checked:
+            with torch.inference_mode(False), torch.no_grad():  # what is kept must serve calls with gradients
+                self._latest = checked, self.encoder.encode(checked)
+        return self.by_layer[layer].directions(self._latest[1])
+
+    def score(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "rows texts"]:
+        """Score every text on every row: how far the whitened feature points along the text's direction.
+
+        In units of the standard deviation of features whose phrases are the same (of the features themselves
+        where the map knows class names only). 0 = the center of the pictures that are read.
+
+        Args:
+            features: The features of one layer or of several.
+            texts: The texts, as they are; a thousand cost one matrix product.
+            joint: Average over the layers of a location.
+            prior: Not offered: there is no language model whose prior could be subtracted.
+            internal_batch_size: The most rows in work at once.
+
+        Raises:
+            TranslatorMismatchError: If a layer fits no map.
+            TypeError: If `texts` is a single string.
+            ValueError: If there are no rows or texts, one is blank, a feature is NaN or infinite, or `prior`
+                is asked for.
+        """
+        if prior:
+            raise ValueError(
+                "prior=True subtracts a text's log-probability under a language model; this translator "
+                "scores by products and has none. Pass prior=False."
+            )
+        check_texts(texts)
+        directions = {layer: self.directions(layer, texts) for layer in self.layers}
+        maps = self.by_layer
+        parts = []
+        for rows in self._batches(features, joint, internal_batch_size):
+            scores = [maps[s].score(tokens.squeeze(1), directions[s]) for s, tokens in rows.tokens.items()]
+            parts.append(torch.stack(scores).mean(dim=0))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def probabilities(
+        self,
+        features: Features | Sequence[Features],
+        *,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "rows phrases"]:
+        """Estimate the probability of every phrase of `vocabulary` on every row; what is left is none of them."""
+        parts = [self._posterior(rows) for rows in self._batches(features, joint, internal_batch_size)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def describe(
+        self,
+        features: Features | Sequence[Features],
+        *,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Description]:
+        """Say what every row shows, and how probable that is.
+
+        A single location at which nothing is likely, and whose feature is shorter than those of locations are
+        in the mean, is said as background: sky, grass, a wall.
+
+        Args:
+            features: The features of one layer or of several.
+            joint: Read the layers of a location together.
+            internal_batch_size: The most rows in work at once.
+
+        Returns:
+            One description a row: `phrases` holds the likeliest phrases with their probabilities, `score` the
+            text's raw score.
+        """
+        found: list[Description] = []
+        for rows in self._batches(features, joint, internal_batch_size):
+            found += self._describe(rows)
+        return found
+
+    def _describe(self, rows: Rows) -> list[Description]:
+        shares = self._posterior(rows)
+        said = say(shares, self.vocabulary)
+        local = rows.places[0][1] is not None
+        if local:
+            said = self._with_background(rows, said)
+        elif self.decoder is not None:
+            said = self._sentences.improve(rows, shares, said)
+        scores = self._scores(rows, [each.text for each in said])
+        best = shares.topk(min(_LISTED, shares.shape[1]), dim=1)
+        least = self.sure_above_at_location if local else self.sure_above
+        return [
+            Description(
+                each.text,
+                score,
+                self.score_kind,
+                rows.layer,
+                image,
+                location,
+                tuple((self.vocabulary.phrases[i], p) for i, p in zip(indices, values, strict=True)),
+                probability=each.probability,
+                unsure=each.probability < least,
+            )
+            for each, score, (image, location), indices, values in zip(
+                said, scores.tolist(), rows.places, best.indices.tolist(), best.values.tolist(), strict=True
+            )
+        ]
+
+    def _posterior(self, rows: Rows) -> Float[Tensor, "R P"]:
+        local = rows.places[0][1] is not None
+        maps = self.by_layer
+        parts = [
+            posterior(maps[s], tokens.squeeze(1), self._candidates[s], local=local)[0]
+            for s, tokens in rows.tokens.items()
+        ]
+        return torch.stack(parts).mean(dim=0)
+
+    def _with_background(self, rows: Rows, said: list[Said]) -> list[Said]:
+        layer = next(iter(rows.tokens))
+        fitted, tokens = self.by_layer[layer], rows.tokens[layer].squeeze(1)
+        words, directions = background_phrases(), self._background[layer]
+        unit = F.normalize(fitted.whiten(fitted.scaled(tokens)), dim=1)
+        best = (fitted.temperature * (unit @ directions.T)).softmax(dim=1).max(dim=1)
+        short = (tokens.float().norm(dim=1) < fitted.location_norm).tolist()
+        return [
+            Said(words[index], share * (1 - each.probability))
+            if low and each.probability < self.sure_above_at_location
+            else each
+            for each, low, share, index in zip(
+                said, short, best.values.tolist(), best.indices.tolist(), strict=True
+            )
+        ]
+
+    def _scores(self, rows: Rows, texts: list[str]) -> Float[Tensor, "R"]:
+        unique = list(dict.fromkeys(texts))
+        vectors = self.encoder.encode(unique)
+        parts = []
+        for slot, tokens in rows.tokens.items():
+            fitted = self.by_layer[slot]
+            scores = fitted.score(tokens.squeeze(1), fitted.directions(vectors))
+            parts.append(scores[torch.arange(len(texts)), [unique.index(text) for text in texts]])
+        return torch.stack(parts).mean(dim=0)
+
+    @cached_property
+    def _sentences(self) -> Sentences:
+        return Sentences(self)
+
+    @cached_property
+    def vectors(self) -> Float[Tensor, "P k"]:
+        """The sentence embeddings of the vocabulary's phrases."""
+        return embed_cached(self.encoder, self.vocabulary.phrases)
+
+    @property
+    def _candidates(self) -> dict[str, Candidates]:
+        if self._kept is None:
+            self._kept = {layer: self._candidates_of(fitted) for layer, fitted in self.by_layer.items()}
+        return self._kept
+
+    _kept: dict[str, Candidates] | None = None
+    _kept_background: dict[str, Tensor] | None = None
+
+    @property
+    def _background(self) -> dict[str, Tensor]:
+        if self._kept_background is None:
+            vectors = embed_cached(self.encoder, background_phrases())
+            self._kept_background = {
+                layer: fitted.directions(vectors) for layer, fitted in self.by_layer.items()
+            }
+        return self._kept_background
+
+    def _candidates_of(self, fitted: TextMap) -> Candidates:
+        phrases = self.vocabulary.phrases
+        column = {phrase: index for index, phrase in enumerate(phrases)}
+        texts = [*self.phrases[: fitted.phrases], *(self.class_texts if fitted.classes else ())]
+        classes = [column[text] for text in self.class_texts] if fitted.classes else []
+        directions = fitted.directions(self.vectors)
+        return Candidates(
+            directions,
+            held(phrases, texts).to(directions.device),
+            torch.tensor(classes, dtype=torch.long, device=directions.device),
+        )
+
+    def forget(self) -> None:
+        """Drop what was computed from the maps, after they have changed."""
+        self._kept = self._kept_background = None
+
+    def _apply(self, *given: Any, **options: Any) -> Self:
+        self.forget()
+        return super()._apply(*given, **options)
+
+    def _load_from_state_dict(self, *loaded: Any) -> None:
+        self.forget()
+        super()._load_from_state_dict(*loaded)
+
+    def _batches(
+        self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None
+    ) -> list[Rows]:
+        widths = {layer: fitted.width for layer, fitted in self.by_layer.items()}
+        groups = gather(as_list(features), widths, joint=joint, tokens_per_row=1, translator=self.name)
+        return [rows for batch in batches(groups, internal_batch_size) for rows in batch]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything but the maps' tensors.
+
+        Raises:
+            ValueError: If the encoder or the decoder has no reference.
+        """
+        for model, what in ((self.encoder, "sentence encoder"), (self.decoder, "text decoder")):
+            if model is not None and not model.reference:
+                raise ValueError(
+                    f"the {what} has no reference, so a saved translator could not name it. Load it with "
+                    "from_pretrained, or build it with reference=..."
+                )
+        return {
+            "maps": {layer: fitted.config for layer, fitted in self.by_layer.items()},
+            "encoder": self.encoder.reference,
+            "decoder": None if self.decoder is None else self.decoder.reference,
+            "phrases": list(self.phrases),
+            "class_names": list(self.class_names),
+            "class_texts": list(self.class_texts),
+            "vocabulary": list(self.extra),
+            "sure_above": self.sure_above,
+            "sure_above_at_location": self.sure_above_at_location,
+        }
+
+    @classmethod
+    def _build(
+        cls,
+        *,
+        maps: Mapping[str, Mapping[str, Any]],
+        encoder: Reference,
+        decoder: Reference | None,
+        phrases: Sequence[str],
+        class_names: Sequence[str],
+        class_texts: Sequence[str],
+        vocabulary: Sequence[str],
+        sure_above: float,
+        sure_above_at_location: float,
+    ) -> Self:
+        return cls(
+            {layer: build_map(layer, given) for layer, given in maps.items()},
+            TextEncoder.from_pretrained(encoder),
+            None if decoder is None else TextDecoder.from_pretrained(decoder),
+            phrases=phrases,
+            class_names=class_names,
+            class_texts=class_texts,
+            vocabulary=vocabulary,
+            sure_above=sure_above,
+            sure_above_at_location=sure_above_at_location,
+        )
+
+
+def build_map(layer: str, given: Mapping[str, Any]) -> TextMap:
+    """Build an empty map from its saved configuration, checked."""
+    from torchnle.translators.config_values import check_config
+
+    check_config(given, TextMap, f"the map of {layer!r}")
+    return TextMap(**given)

@@ -1,0 +1,124 @@
+"""What a description may say: phrases, what they mean, and the more general nouns above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import resources
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchnle.language.nouns import Nouns
+from torchnle.language.phrases import with_article
+from torchnle.translators import concept_bank
+
+#: A noun with more kinds below it in WordNet says too little: animal, structure, device.
+MOST_KINDS = 1000
+
+
+class Vocabulary:
+    """Phrases, and WordNet's nouns above them, over which probabilities add up.
+
+    Args:
+        phrases: The phrases; duplicates are dropped.
+        class_names: Those of a classifier, as it states them, in the order of `class_texts`: what they mean
+            is found among each other.
+        class_texts: The same as phrases; they come first.
+
+    Example:
+        >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
+        >>> mass = words.noun_mass(torch.tensor([[0.1, 0.5, 0.4]]))
+        >>> found = dict(zip(words.nouns, mass[0].tolist(), strict=True))
+        >>> round(found["a dog"], 2), round(found["a domestic animal"], 2)
+        (0.9, 1.0)
+    """
+
+    def __init__(
+        self,
+        phrases: Sequence[str] = (),
+        *,
+        class_names: Sequence[str] = (),
+        class_texts: Sequence[str] = (),
+    ) -> None:
+        self.phrases = tuple(dict.fromkeys([*class_texts, *phrases]))
+        self._class_names, self._class_texts = tuple(class_names), tuple(class_texts)
+
+    def __len__(self) -> int:
+        return len(self.phrases)
+
+    @cached_property
+    def synsets(self) -> tuple[int | None, ...]:
+        """The synset that each phrase is about; None where WordNet knows none."""
+        found = dict(zip(self._class_texts, meanings(self._class_names), strict=True))
+        nouns = Nouns.load()
+        return tuple(found[p] if p in found else nouns.of_phrase(p) for p in self.phrases)
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """The nouns that may be said in a phrase's stead, with their articles."""
+        return self._tree[0]
+
+    def noun_mass(self, posterior: Float[Tensor, "R P"]) -> Float[Tensor, "R nouns"]:
+        """Add the phrases' probabilities up into the nouns above them."""
+        nouns, phrase, noun, _ = self._tree
+        mass = posterior.new_zeros(len(posterior), len(nouns))
+        where = phrase.to(posterior.device), noun.to(posterior.device)
+        return mass.index_add_(1, where[1], posterior[:, where[0]])
+
+    @property
+    def information(self) -> Float[Tensor, "nouns"]:
+        """How much each noun says, in bits: the logarithm of the share of the phrases that lie below it."""
+        return self._tree[3]
+
+    @cached_property
+    def _tree(self) -> tuple[tuple[str, ...], Int[Tensor, "E"], Int[Tensor, "E"], Float[Tensor, "nouns"]]:
+        nouns = Nouns.load()
+        linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
+        above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
+        said = {node: nouns.said(node) for _, node in above if nouns.kinds(node) <= MOST_KINDS}
+        columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
+        edges = [(i, columns[node]) for i, node in above if node in columns]
+        phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
+        below = torch.bincount(noun, minlength=len(columns)).float()
+        words = tuple(with_article(str(said[node])) for node in columns)
+        return words, phrase, noun, torch.log2(max(1, len(linked)) / below)
+
+
+def meanings(class_names: Sequence[str]) -> tuple[int | None, ...]:
+    """Find the synset of every class name; of ImageNet's by its published identifiers."""
+    from torchnle.backbones import imagenet_class_names
+    from torchnle.errors import MissingDependencyError
+
+    nouns = Nouns.load()
+    try:
+        if tuple(class_names) == imagenet_class_names():
+            return nouns.imagenet_1k()
+    except MissingDependencyError:
+        pass
+    return nouns.of_class_names(class_names) if class_names else ()
+
+
+def shipped_phrases() -> tuple[str, ...]:
+    """List the phrases of the shipped concept bank that name something, with their articles."""
+    nouns = Nouns.load()
+    found = {phrase: nouns.of_phrase(phrase) for phrase in concept_bank.phrases()}
+    return tuple(p for p, noun in found.items() if noun is not None and nouns.kinds(noun) <= MOST_KINDS)
+
+
+def background_phrases() -> tuple[str, ...]:
+    """List what stands behind things: sky, grass, water, walls.
+
+    Example:
+        >>> "the sky" in background_phrases()
+        True
+    """
+    text = resources.files(__package__).joinpath("background_words.txt").read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def held(phrases: Sequence[str], among: Sequence[str]) -> Bool[Tensor, "P"]:
+    """Mark the phrases that are among others."""
+    known = set(among)
+    return torch.tensor([phrase in known for phrase in phrases], dtype=torch.bool)
