@@ -26,10 +26,7 @@ from torchnle.suggest import suggest_layers
 from torchnle.translators.base import Translator
 from torchnle.translators.class_embedding_mlp import EPOCHS
 
-_TRANSLATOR_HELP = (
-    "class-names: sentences through the class names; class-space: phrases and maps in the classifier's own "
-    "space; or a saved translator: its name, folder or Hub id"
-)
+_TRANSLATOR_HELP = "class-names: fitted to the classifier's own class names; or a saved translator: its name, folder or Hub id"
 _MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
 
 #: What is printed, or dumped as JSON, for one photo.
@@ -68,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(saliency)
     saliency.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size")
     saliency.add_argument("--text", action="append", required=True, help="a query; repeat for more")
-    saliency.set_defaults(run=_saliency, translator="class-space")
+    saliency.set_defaults(run=_saliency, translator="class-names")
     layers = commands.add_parser("layers", help="list the layers of a model that are worth describing")
     layers.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     layers.add_argument("--count", type=int, default=4, help="how many at most (default: %(default)s)")
@@ -174,10 +171,8 @@ def _for_each_photo(
 
 def _attach(backbone: backbones.Backbone, translator: str) -> LanguageAttribution:
     """Attach a translator to a model; of several layers, the last one is read."""
-    if translator == "class-space" or (translator == "class-names" and backbone.clip is not None):
-        return backbone.explain()
     if translator == "class-names":
-        return LanguageAttribution.fit(backbone.model, class_names=backbone.class_names)
+        return LanguageAttribution.from_backbone(backbone)
     loaded = Translator.from_pretrained(translator)
     return LanguageAttribution(backbone.model, list(loaded.layers)[-1], loaded)
 

@@ -36,10 +36,10 @@ def add(benchmarks: Any, model_help: str) -> None:
     costs = benchmarks.add_parser("costs", help="seconds of every way of explaining, on this machine")
     costs.add_argument("--model", default="efficientnet-lite0", help=f"{model_help} (default: %(default)s)")
     costs.add_argument(
-        "--aligned",
+        "--captions",
         default="aligned-efficientnet-lite0-scenes",
         metavar="REF",
-        help="an aligned translator of the model (default: %(default)s)",
+        help="a map of the model fitted to captions (default: %(default)s)",
     )
     costs.add_argument("--devil", metavar="REF", help="a trained DeViL translator (default: random weights)")
     costs.add_argument("--photo", type=Path, metavar="FILE", help="what is described (default: a cat)")
@@ -98,7 +98,7 @@ def _costs(options: argparse.Namespace) -> None:
         [phrases(options.texts, seed=options.seed + turn) for turn in range(options.rounds + 1)],
         TextEncoder.from_pretrained(),
         TextDecoder.from_pretrained(),
-        aligned=Translator.from_pretrained(options.aligned),
+        captions=Translator.from_pretrained(options.captions),
         devil=Translator.from_pretrained(options.devil) if options.devil else None,
         scenes=options.scenes,
         clock=clock,

@@ -48,7 +48,7 @@ def add(benchmarks: Any, model_help: str) -> None:
     )
     scenes.set_defaults(run=_evaluate_scenes)
     things = benchmarks.add_parser("class-objects", help="are scenes' things named that are of a class?")
-    _add_subject(things, model_help, count=200, translator="class-names")
+    _add_subject(things, model_help, count=200)
     things.add_argument(
         "--scale",
         type=float,
@@ -82,14 +82,14 @@ def add(benchmarks: Any, model_help: str) -> None:
 
 
 def _add_subject(
-    parser: argparse.ArgumentParser, model_help: str, *, count: int | None, translator: str = "class-space"
+    parser: argparse.ArgumentParser, model_help: str, *, count: int | None, translator: str = "class-names"
 ) -> None:
     parser.add_argument("--model", default="efficientnet-lite0", help=f"{model_help} (default: %(default)s)")
     parser.add_argument(
         "--translator",
         default=translator,
         metavar="REF",
-        help="a folder, a Hub id, class-names or class-space (default: %(default)s)",
+        help="a folder, a Hub id, or class-names (default: %(default)s)",
     )
     parser.add_argument(
         "--layer", action="append", default=[], help="layers to read (default: the translator's)"
@@ -109,7 +109,7 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
         "--objects", type=int, nargs=2, default=(2, 2), metavar="N", help="least and most (default: 2 2)"
     )
     parser.add_argument(
-        "--scorer", metavar="REF", help="judges pictures and texts: class-space or open_clip:NAME[@TAG]"
+        "--scorer", metavar="REF", help="judges pictures and texts: class-names or open_clip:NAME[@TAG]"
     )
     _add_batch(parser)
 

@@ -19,7 +19,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     methods = parser.add_subparsers(required=False, metavar="METHOD")
     _add_devil(methods.add_parser("devil", help="a DeViL translator, from a recipe file (the default)"))
     _add_text_decoder(methods.add_parser("text-decoder", help="the text decoder, on text alone"))
-    _add_aligned(methods.add_parser("aligned", help="an aligned translator, on composed scenes"))
+    _add_aligned(methods.add_parser("aligned", help="a map from text into features, on composed scenes"))
 
 
 def _add_devil(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,10 @@ def _add_aligned(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=int, dest="count", help="how many (default: 8000)")
     parser.add_argument("--part", choices=("all", "train", "test"), help="of the cut-outs (default: all)")
     parser.add_argument("--classes", action="store_true", help="add what the backbone knows by class names")
-    parser.add_argument("--decoder", help="what speaks (default: the shipped one)")
+    parser.add_argument("--decoder", metavar="REF", help="says whole pictures in sentences (default: none)")
+    parser.add_argument(
+        "--adapt", type=Path, metavar="FOLDER", help="pictures whose statistics it is saved with"
+    )
     parser.set_defaults(run=_aligned)
 
 
@@ -86,7 +89,9 @@ def _text_decoder(options: argparse.Namespace) -> None:
 def _aligned(options: argparse.Namespace) -> None:
     from torchnle.training.aligned_run import train_aligned
 
-    chosen = _given(options, "model", "layers", "count", "stamps", "part", "seed", "decoder", "classes")
+    chosen = _given(
+        options, "model", "layers", "count", "stamps", "part", "seed", "decoder", "classes", "adapt"
+    )
     translator = train_aligned(options.output, **chosen)
     print(json.dumps(translator.card, indent=1))
     print(f"translator: {options.output}")

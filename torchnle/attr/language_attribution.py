@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from captum.attr import Attribution
 from captum.log import log_usage
 from jaxtyping import Float
-from torch import Tensor, nn
-from typing_extensions import Self
+from torch import Tensor
 
+from torchnle.attr.constructors import Constructors
 from torchnle.attr.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
 from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
-from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.clip import read_clip
-from torchnle.methods.zero_shot import fit_zero_shot
-from torchnle.reading import Reading, spatial_size
-from torchnle.taps import LayerChoice
+from torchnle.reading import spatial_size
 from torchnle.translators.base import Translator
-from torchnle.translators.classifier_head import example_for
-from torchnle.translators.readout import Readout
 from torchnle.types import Inputs, Where
 
-if TYPE_CHECKING:
-    from torchnle.methods.aligned import Aligned
 
-
-class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
+class LanguageAttribution(Synchronous, Constructors):
     """Describe what layers of a vision model see, and attribute a text to the input.
 
     The door of the library. It attaches to any `nn.Module` through hooks that live only inside a call, and
@@ -57,156 +47,6 @@ class LanguageAttribution(Synchronous, Attribution):  # type: ignore[misc]
         >>> lang.attribute(images, target=text).shape == images.shape
         True
     """
-
-    def __init__(
-        self,
-        forward_func: Callable[..., Any],
-        layers: LayerChoice,
-        translator: Translator,
-        *,
-        reading: Reading | None = None,
-    ) -> None:
-        super().__init__(forward_func)
-        self.by_layer = LayerLanguageAttribution(forward_func, layers, translator, reading=reading)
-        self.summary = ""
-
-    @classmethod
-    def from_classifier(
-        cls,
-        model: nn.Module,
-        class_names: Sequence[str],
-        *,
-        example: Tensor | None = None,
-        text_encoder: TextEncoder | None = None,
-        **options: Any,
-    ) -> Self:
-        """Explain a classifier from its own weights and class names, with no training data.
-
-        The linear head and the features before pooling are found by one dry run, and verified by numbers
-        (`summary` says what was chosen); the class-space translator is fitted to the head's weights.
-
-        Args:
-            model: The classifier, from torchvision, timm, transformers or your own.
-            class_names: One a row of the head's weights, in order.
-            example: A few inputs (N, C, H, W) for the dry run; None = noise of the size that the model's own
-                configuration states, else 224 x 224.
-            text_encoder: The sentence encoder; None = the embedded default.
-            options: For `ClassSpaceTranslator.fit`: `method`, `bank`, `prompt`, ...
-
-        Raises:
-            ValueError: If no linear head gives the model's output, or the names do not fit its rows.
-        """
-        shown = example_for(model) if example is None else example
-        fitted = fit_zero_shot(model, class_names, shown, text_encoder, **options)
-        return cls._reading(model, fitted.head, fitted.translator)
-
-    @classmethod
-    def from_clip(
-        cls,
-        model: nn.Module,
-        tokenizer: Any,
-        *,
-        example: Tensor | None = None,
-        bank: Sequence[str] | None = None,
-        reference: str = "",
-    ) -> Self:
-        """Explain a CLIP by its own text tower: no class names, no fit.
-
-        For a whole image the score of a text is CLIP's own cosine. A place is scored as if the image looked
-        like it everywhere (`torchnle.methods.clip.read_clip` says how, and how far to trust it).
-
-        Args:
-            model: A whole CLIP (or SigLIP, ...) of open_clip or transformers.
-            tokenizer: Its tokenizer: `open_clip.get_tokenizer(...)`, or a tokenizer or processor of
-                transformers.
-            example: A few images (N, C, H, W) for the dry run; None = noise of the size the model states.
-            bank: The phrases that `describe` chooses from; None = the shipped concept bank, encoded when it
-                is first needed.
-            reference: The CLIP's own reference ("open_clip:NAME@TAG", a Hub id, a folder), to save the
-                translator by.
-
-        Raises:
-            TypeError: If the model is no whole CLIP.
-            ValueError: If the layer that its image vector is made of is not found.
-        """
-        clip = read_clip(model, tokenizer, example, bank=bank, reference=reference)
-        return cls._reading(clip.encode_image, clip.readout, clip.translator)
-
-    @classmethod
-    def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
-        attribution = cls(forward_func, readout.tap, translator, reading=readout.reading)
-        attribution.summary = readout.summary
-        return attribution
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: nn.Module,
-        reference: str,
-        layers: LayerChoice | None = None,
-        *,
-        reading: Reading | None = None,
-    ) -> Self:
-        """Attach a saved translator to the model that it was made for.
-
-        Args:
-            model: The vision model.
-            reference: A shipped translator's name, a local folder, or a Hub id "org/name[@revision]".
-            layers: The layers to read; None = those that the translator names.
-            reading: How to read a layer whose layout is ambiguous.
-
-        Raises:
-            FileNotFoundError: If there is no such translator; the message lists where it was looked for.
-            ValueError: If a layer is not in the model, or neither the caller nor the translator names one.
-
-        Example:
-            >>> name = "aligned-efficientnet-lite0-scenes"  # doctest: +SKIP
-            >>> LanguageAttribution.from_pretrained(model, name).describe(images)  # doctest: +SKIP
-        """
-        translator: Translator = Translator.from_pretrained(reference)
-        chosen = layers if layers is not None else list(translator.layers)
-        if not chosen:
-            raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
-        return cls(model, chosen, translator, reading=reading)
-
-    @classmethod
-    def fit(cls, model: nn.Module, layers: LayerChoice | None = None, **source: Any) -> Self:
-        """Give a model sentences in seconds: a closed-form map into text space, and the shared text decoder.
-
-        Args:
-            model: The vision model, unmodified.
-            layers: The layers to read; not with class names alone, which are for what the head reads.
-            source: ``captions=`` (batches of images and captions), ``class_names=`` (of a classifier; no
-                image is needed), both, or ``images=`` with ``through=``, a `LanguageAttribution` of the same
-                model that was fitted before; and the options of `fit_aligned`.
-
-        Raises:
-            ValueError: If none of these sources is given, or what it needs is missing.
-
-        Example:
-            >>> lang = LanguageAttribution.fit(model, class_names=names)  # doctest: +SKIP
-            >>> lang.describe(images)[0].text  # doctest: +SKIP
-            'a tabby cat'
-        """
-        from torchnle.methods.aligned import fit_aligned  # brings the language model's side
-
-        if source.get("through") is not None:
-            source["through"] = source["through"].aligned
-        fitted = fit_aligned(model, layers, **source)
-        attribution = cls(model, fitted.layers, fitted.translator, reading=fitted.reading)
-        attribution.summary = fitted.summary
-        return attribution
-
-    @property
-    def aligned(self) -> Aligned:
-        """What was fitted, for a fit of further layers through it.
-
-        Raises:
-            TypeError: If the translator is no aligned one.
-        """
-        from torchnle.methods.aligned import as_aligned
-
-        return as_aligned(self.translator, self.by_layer.taps, self.by_layer.reading, self.summary)
 
     def text_score(
         self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False

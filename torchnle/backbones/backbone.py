@@ -9,7 +9,6 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
-from torchnle.attr import LanguageAttribution
 from torchnle.backbones.preprocess import Preprocess
 
 
@@ -32,16 +31,6 @@ class Backbone:
     name: str
     clip: nn.Module | None = None
     tokenizer: Callable[[], Any] | None = None
-
-    def explain(self) -> LanguageAttribution:
-        """Attach to the model: a CLIP speaks by its own text tower, a classifier by its class names.
-
-        Raises:
-            ValueError: If it is neither: no linear head is found, or the classes have no known names.
-        """
-        if self.clip is not None and self.tokenizer is not None:
-            return LanguageAttribution.from_clip(self.clip, self.tokenizer(), reference=self.name)
-        return LanguageAttribution.from_classifier(self.model, self.class_names)
 
     def view(self, image: Image.Image) -> Image.Image:
         """The part of the image that the model sees, at display resolution: lay maps over this."""

@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from torchnle.translators.class_embedding_mlp import EPOCHS, ClassEmbeddingMLP
-from torchnle.translators.class_space import PROMPT
 from torchnle.translators.class_weights import class_vectors
 from torchnle.translators.kernel_ridge import PENALTIES, KernelRidge
 from torchnle.version import __version__
@@ -29,6 +28,8 @@ from torchnle.version import __version__
 Fit: TypeAlias = Callable[[Tensor, Tensor], nn.Module]
 #: The constants that may be taken off the cosines of seen classes.
 OFFSETS = tuple(step / 100 for step in range(61))
+#: What the paper makes of a class name.
+PROMPT = "an image of a {}"
 _PROMPTS = ("{}", "a {}", "a photo of a {}", PROMPT)
 _SCALES = (1.5, 3.0, 5.0, 8.0)
 _TINY = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)  # on this scale all but one eigenvalue of the kernel are tiny, too

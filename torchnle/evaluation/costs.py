@@ -12,7 +12,7 @@ from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -26,10 +26,11 @@ from torchnle.evaluation import record
 from torchnle.evaluation.photographs import find_photographs
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.phrase_sums import PhraseSums
+from torchnle.methods.aligned.text_map import TextMap
 from torchnle.methods.devil import devil_translator
 from torchnle.translators.base import Translator
-from torchnle.translators.cosine import CosineTranslator
-from torchnle.translators.ridge import RidgeMap, RidgeSums
 from torchnle.translators.text_decoder import OPENING, PROMPT, TextDecoder
 
 Result = TypeVar("Result")
@@ -46,8 +47,8 @@ DEVIL: dict[str, Any] = {
 }
 #: Random weights say nothing before they stop. They are made to write as long as a sentence is.
 _SENTENCE: dict[str, Any] = {"stop": None, "max_new_tokens": 8}
-#: What a scene gives the ridge: the mean over its places, and over a random subset of them.
-_ROWS_A_SCENE, _BATCH = 2, 128
+#: How many different phrases the captions of a fit name, and how many of them are summed at once.
+_PHRASES, _BATCH = 400, 128
 
 
 class Clock:
@@ -90,7 +91,7 @@ def measure(
     encoder: TextEncoder,
     decoder: TextDecoder,
     *,
-    aligned: Translator,
+    captions: Translator,
     devil: Translator | None = None,
     scenes: int = 10_000,
     clock: Clock | None = None,
@@ -103,10 +104,10 @@ def measure(
         image: As the model takes it.
         queries: Lists of as many texts, mapped in turn: a translator may remember the embeddings of the last.
         encoder: What the fits encode texts with.
-        decoder: Speaks where class names are fitted; a random DeViL network shares its language model.
-        aligned: An aligned translator of the model.
+        decoder: A random DeViL network shares its language model.
+        captions: A map of the model that was fitted to captions.
         devil: A trained DeViL translator of it; None = `DEVIL` with random weights.
-        scenes: How many captioned scenes the aligned translator's map is solved for.
+        scenes: How many captioned scenes the map is solved for.
         clock: Times; None = five rounds, or a minute.
         progress: Whether to show what is at work.
 
@@ -116,25 +117,19 @@ def measure(
     if scenes < 1:
         raise ValueError(f"scenes={scenes}; pass a positive number.")
     clock = clock or Clock()
-    space_fit, space = clock(partial(_class_space, backbone, encoder))
     names_fit, names = clock(
-        lambda: LanguageAttribution.fit(
-            backbone.model, class_names=backbone.class_names, encoder=encoder, decoder=decoder
-        )
+        lambda: LanguageAttribution.from_classifier(backbone.model, backbone.class_names, encoder=encoder)
     )
     (features,) = names.by_layer.read(image)
-    rows, size = _ROWS_A_SCENE * scenes, {"width": features.width, "text_width": encoder.width}
-    generator = torch.Generator().manual_seed(0)
-    extracted = [torch.randn(rows, width, generator=generator) for width in size.values()]
-    solve_fit, _ = clock(partial(solve, *extracted))
+    extracted = torch.randn(scenes, features.width, generator=torch.Generator().manual_seed(0))
+    solve_fit, _ = clock(partial(solve, extracted, encoder))
     if devil is None:
         explains = _devil(names, features.layer, features.width, decoder.language_model)
     else:
         explains = _last_layer(backbone, devil)
     ways: list[tuple[str, LanguageAttribution, dict[str, float] | None]] = [
-        ("class space", space, space_fit),
         ("class names", names, names_fit),
-        ("aligned", _last_layer(backbone, aligned), solve_fit),
+        ("captions", _last_layer(backbone, captions), solve_fit),
         ("DeViL", explains, None),
     ]
     return {
@@ -142,7 +137,7 @@ def measure(
         "language_model": f"{decoder.language_model.reference} in {decoder.language_model.dtype}",
         "threads": torch.get_num_threads(),
         "texts": len(queries[0]),
-        "solved": {"rows": rows, **size},
+        "solved": {"rows": scenes, "width": features.width, "phrases": _PHRASES},
         "devil": "random weights" if devil is None else "trained weights",
         "forward": clock(lambda: names.by_layer.read(image))[0],
         "ways": {
@@ -152,12 +147,14 @@ def measure(
     }
 
 
-def solve(features: Float[Tensor, "n d"], targets: Float[Tensor, "n k"]) -> RidgeMap:
-    """An aligned translator's fit once features and captions' embeddings are there: summed, then solved."""
-    sums = RidgeSums(features.shape[1], targets.shape[1])
+def solve(features: Float[Tensor, "n d"], encoder: TextEncoder) -> TextMap:
+    """Fit a map once features and the phrases of captions, two each, are there: summed, then solved."""
+    sums = PhraseSums(features.shape[1])
     for start in range(0, len(features), _BATCH):
-        sums.add(features[start : start + _BATCH], targets[start : start + _BATCH])
-    return sums.solve()[0]
+        rows = features[start : start + _BATCH]
+        pairs = [(f"thing {2 * i % _PHRASES}", f"thing {(2 * i + 1) % _PHRASES}") for i in range(len(rows))]
+        sums.add(rows, pairs)
+    return TextMap.fit(partial(embed_cached, encoder), prototypes=sums.solve())
 
 
 def photograph(backbone: Backbone, path: Path | None = None) -> Float[Tensor, "1 C H W"]:
@@ -175,15 +172,6 @@ def page(data: Mapping[str, Any]) -> str:
     seconds = [column.format(places=places, **data) for column in _COLUMNS.values()]
     table = record.table(["way", "layer", *seconds, "words at a place"], rows)
     return f"{_PREFACE.format(**data)}\n{table}\n"
-
-
-def _class_space(backbone: Backbone, encoder: TextEncoder) -> LanguageAttribution:
-    """Fitted, and its bank of phrases encoded, which the first description would otherwise wait for."""
-    lang: LanguageAttribution = LanguageAttribution.from_classifier(
-        backbone.model, backbone.class_names, text_encoder=encoder
-    )
-    cast(CosineTranslator, lang.translator).phrases()
-    return lang
 
 
 def _last_layer(backbone: Backbone, translator: Translator) -> LanguageAttribution:
@@ -223,9 +211,8 @@ _COLUMNS = {
 _PREFACE = """# What explaining costs
 
 {model}, {language_model}, {threads} thread(s): wall-clock seconds, medians.
-Reading the layer takes {forward[median]:.3f} s and is in every column but the fit. Fit: for the class space
-and the class names the whole of it, with their texts encoded; for the aligned translator the sums and the
-solve of {solved[rows]} rows of {solved[width]} channels (each scene as a whole and a random part of its
-places), features and captions' embeddings extracted before. Maps are the raw scores at every place. DeViL
+Reading the layer takes {forward[median]:.3f} s and is in every column but the fit. Fit: for the class names
+the whole of it; for the captions the sums and the solve of {solved[rows]} rows of {solved[width]} channels,
+features and phrases extracted before. Maps are the raw scores at every place. DeViL
 has {devil}: it needs a training run; random ones write up to 8 tokens at every place.
 """

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
 from torchnle.errors import MissingDependencyError
-from torchnle.evaluation.subject import CLASS_SPACE, attach, whole
+from torchnle.evaluation.subject import CLASS_NAMES, attach, whole
 from torchnle.metrics import TextImageScorer
 
 
@@ -22,7 +22,7 @@ def scorer_for(reference: str, backbone: Backbone) -> TextImageScorer:
     """The scorer that a reference names.
 
     Args:
-        reference: "class-space" = the model's own class space, which is no judge from outside;
+        reference: "class-names" = the map of the model's own class names, which is no judge from outside;
             "open_clip:NAME[@TAG]" = a model of open_clip.
         backbone: The model that is explained.
 
@@ -34,14 +34,14 @@ def scorer_for(reference: str, backbone: Backbone) -> TextImageScorer:
         >>> scorer_for("vgg", None)
         Traceback (most recent call last):
         ...
-        ValueError: scorer 'vgg'; pass 'class-space' or 'open_clip:NAME[@TAG]'.
+        ValueError: scorer 'vgg'; pass 'class-names' or 'open_clip:NAME[@TAG]'.
     """
     library, _, name = reference.partition(":")
-    if reference == CLASS_SPACE:
+    if reference == CLASS_NAMES:
         return translator_scorer(backbone, attach(backbone))
     if library == "open_clip" and name:
         return open_clip_scorer(name)
-    raise ValueError(f"scorer {reference!r}; pass 'class-space' or 'open_clip:NAME[@TAG]'.")
+    raise ValueError(f"scorer {reference!r}; pass 'class-names' or 'open_clip:NAME[@TAG]'.")
 
 
 def translator_scorer(backbone: Backbone, lang: LanguageAttribution) -> TextImageScorer:

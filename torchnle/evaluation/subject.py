@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,31 +12,26 @@ from torchnle.backbones import Backbone
 from torchnle.features import Features
 from torchnle.translators.base import Translator
 
-#: The references of translators that are fitted on the spot, from the classifier itself: phrases in its own
-#: space, and sentences through its class names.
-CLASS_SPACE, CLASS_NAMES = "class-space", "class-names"
-_FITS: dict[str, Callable[[Backbone], LanguageAttribution]] = {
-    CLASS_SPACE: lambda backbone: LanguageAttribution.from_classifier(backbone.model, backbone.class_names),
-    CLASS_NAMES: lambda backbone: LanguageAttribution.fit(backbone.model, class_names=backbone.class_names),
-}
+#: The reference of the translator that is fitted on the spot, to the classifier's own head and class names.
+CLASS_NAMES = "class-names"
 
 
 def attach(
-    backbone: Backbone, translator: str | Translator = CLASS_SPACE, layers: Sequence[str] = ()
+    backbone: Backbone, translator: str | Translator = CLASS_NAMES, layers: Sequence[str] = ()
 ) -> LanguageAttribution:
     """Attach a translator to a model, always to a list of layers.
 
     Args:
         backbone: The model.
-        translator: A translator or its reference; "class-space" and "class-names" = one fitted to the
-            classifier's own head.
+        translator: A translator or its reference; "class-names" = one fitted to the classifier's own
+            head.
         layers: The layers; () = those that the translator names.
 
     Raises:
         ValueError: If neither says which layers to read.
     """
-    if isinstance(translator, str) and translator in _FITS:
-        fitted = _FITS[translator](backbone)
+    if translator == CLASS_NAMES:
+        fitted = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
         reading = fitted.by_layer.reading
         return LanguageAttribution(backbone.model, fitted.by_layer.taps, fitted.translator, reading=reading)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator
@@ -57,7 +52,9 @@ def places(lang: LanguageAttribution, features: Sequence[Features]) -> list[Feat
 
 
 def at(features: Features, images: Sequence[int], locations: Sequence[tuple[int, int]]) -> Features:
-    """Chosen places of chosen images, each as an image of one token without a grid.
+    """Choose single locations of images, each as an image of one token without a grid.
+
+    Each keeps that it is a single location, and not where it was.
 
     Example:
         >>> features = Features(torch.arange(8.0).view(2, 4, 1), "layer", (2, 2))
@@ -66,4 +63,6 @@ def at(features: Features, images: Sequence[int], locations: Sequence[tuple[int,
     """
     maps: Tensor = features.fold(features.tokens)
     rows, columns = torch.tensor(locations).T
-    return Features(maps[torch.tensor(images), rows, columns].unsqueeze(1), features.layer)
+    return Features(
+        maps[torch.tensor(images), rows, columns].unsqueeze(1), features.layer, None, None, ((0, 0),)
+    )

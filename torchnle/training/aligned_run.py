@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from torchnle import backbones
+from torchnle import backbones, images
+from torchnle.attr import LanguageAttribution
 from torchnle.data import (
     Cutouts,
     Scenes,
@@ -20,11 +20,10 @@ from torchnle.data import (
     plain_backgrounds,
     texture_backgrounds,
 )
-from torchnle.methods.aligned import fit_aligned
 from torchnle.taps import LayerChoice
 from torchnle.training.text_decoder_run import STAMPS
-from torchnle.translators.alignment import AlignedTranslator
-from torchnle.translators.text_decoder import DECODER, TextDecoder
+from torchnle.translators.base import Translator
+from torchnle.translators.text_decoder import TextDecoder
 
 #: The layers of EfficientNet-Lite0 at 28x28, 14x14 and 7x7 places, the last one behind its activation.
 LAYERS = ("_blocks.4", "_blocks.10", "_avg_pooling:input")
@@ -41,11 +40,12 @@ def train_aligned(
     part: Literal["all", "train", "test"] = "all",
     count: int = 8000,
     classes: bool = False,
+    adapt: Path | None = None,
     seed: int = 0,
-    decoder: TextDecoder | str | None = DECODER,
+    decoder: TextDecoder | str | None = None,
     batch_size: int = 32,
-) -> AlignedTranslator:
-    """Fit a translator to composed scenes and save it with its card.
+) -> Translator:
+    """Fit a map from text into features to composed scenes and save it with its card.
 
     Args:
         output: The translator's folder.
@@ -54,9 +54,10 @@ def train_aligned(
         stamps: Captioned cut-outs (Debian's tuxpaint-stamps-default).
         part: Which of them; `Cutouts.split` holds a fifth of them out of "train".
         count: How many scenes.
-        classes: Add what the backbone's classifier knows by its class names (`join`).
-        seed: Seeds scenes and subsets of places.
-        decoder: What speaks; None = descriptions are nearest phrases.
+        classes: Fit the classifier's class names, too.
+        adapt: A folder of unlabelled pictures whose statistics it is saved with; None = the scenes'.
+        seed: Seeds the scenes.
+        decoder: Says whole pictures in sentences; None = phrases alone.
         batch_size: Scenes in the model at once.
 
     Raises:
@@ -67,36 +68,35 @@ def train_aligned(
         raise ValueError(f"'{model}' has no class names; fit it to the scenes alone (no --classes).")
     cutouts = load_cutouts(stamps)
     scenes = compose(cutouts if part == "all" else cutouts.split(part), count, seed)
-    speaker = TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder
     started = time.monotonic()
-    translator = fit_aligned(
+    lang: LanguageAttribution = LanguageAttribution.from_captions(
         backbone.model,
         layers,
-        captions=_batches(backbone, scenes, batch_size),
+        _batches(backbone, scenes, batch_size),
         class_names=backbone.class_names if classes else None,
-        decoder=speaker,
-        phrases=scenes.phrases,
-        seed=seed,
-    ).translator
+        decoder=decoder,
+    )
+    if adapt is not None:
+        lang.adapt([backbone.preprocess(image)[None] for image in images.open_folder(adapt)])
     minutes = (time.monotonic() - started) / 60
-    maps = json.dumps(translator.card["maps"])
-    translator.card = {
+    translator = lang.translator
+    translator.backbone = backbone.name
+    translator.card |= {
         "license": "bsd-3-clause",
         "data": (
             f"{count} composed scenes (seed {seed}, one to three of {len(scenes.phrases)} things) from Tux "
             "Paint's stamps (GPL-2, not part of this) on plain, two-coloured and textured backgrounds."
         ),
-        "backbone": backbone.name,
+        "statistics": "of the scenes" if adapt is None else f"of the pictures in {adapt.name}",
         "recipe": f"torchnle train aligned --model {model} --scenes {count} --seed {seed}"
         f"{' --classes' if classes else ''}{'' if part == 'all' else f' --part {part}'}",
         "training time": f"{minutes:.1f} minutes on {torch.get_num_threads()} CPU thread(s)",
-        "fit": maps,
         "cannot": (
-            f"say what is not among its things{' or a class' * classes}: it knows no actions, and "
-            "few photographs look like its scenes."
+            f"say what is not among its things{' or a class' * classes} or in its vocabulary; it knows no "
+            "actions."
         ),
     }
-    translator.save_pretrained(output)
+    translator.save_pretrained(output, dtype=torch.float16)
     return translator
 
 

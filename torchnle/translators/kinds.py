@@ -20,7 +20,6 @@ _Class = TypeVar("_Class")
 KINDS = {
     "map": "torchnle.methods.aligned.translator:MapTranslator",
     "aligned": "torchnle.translators.alignment:AlignedTranslator",
-    "class_space": "torchnle.translators.class_space:ClassSpaceTranslator",
     "clip": "torchnle.translators.clip_space:ClipTranslator",
     "prefix": "torchnle.translators.prefix:PrefixTranslator",
     "text_decoder": "torchnle.translators.text_decoder:TextDecoder",
@@ -31,7 +30,6 @@ KINDS = {
 #: The module paths that folders named before there were kinds.
 OLD_PATHS = {
     "torchnle.translators.alignment.AlignedTranslator": "aligned",
-    "torchnle.translators.class_space.ClassSpaceTranslator": "class_space",
     "torchnle.translators.clip_space.ClipTranslator": "clip",
     "torchnle.translators.prefix.PrefixTranslator": "prefix",
     "torchnle.translators.text_decoder.TextDecoder": "text_decoder",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from torchnle.methods.aligned.statistics import Domain, DomainSums, batch_statis
 from torchnle.methods.aligned.text_map import Classes, TextMap
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.aligned.vocabulary import shipped_phrases
+from torchnle.methods.aligned.whitening import SHRINKAGE
 from torchnle.reading import Reading
 from torchnle.translators.class_weights import check_classifier
 from torchnle.translators.classifier_head import ClassifierHead
@@ -91,7 +94,7 @@ def fit_class_names(
     names = check_classifier(head.weight, class_names)
     texts = tuple(class_phrase(name) for name in names)
     classes = Classes(head.weight, head.bias, texts)
-    fitted = TextMap.fit(lambda t: embed_cached(encoder, t), classes=classes, regression=regression)
+    fitted = TextMap.fit(partial(embed_cached, encoder), classes=classes, regression=regression)
     translator = MapTranslator(
         {head.tap.name: fitted.to(head.weight.device)},
         encoder,
@@ -115,7 +118,7 @@ def fit_captions(
     decoder: TextDecoder | None = None,
     vocabulary: Sequence[str] | None = None,
     parse: Parse = phrases_of,
-    shrinkage: float | None = None,
+    shrinkage: float = SHRINKAGE,
 ) -> MapTranslator:
     """Fit each layer to captioned pictures in one pass, and the head's layer to its class names too.
 
@@ -128,7 +131,7 @@ def fit_captions(
         decoder: Says whole pictures in sentences.
         vocabulary: What `describe` may say beside phrases and class names; None = the shipped concept bank.
         parse: Finds the phrases of a caption.
-        shrinkage: Of the whitening; None = its default.
+        shrinkage: Of the whitening (`whitening`).
 
     Raises:
         ValueError: If fewer than two images or no noun phrase is given, a batch has not one caption an image,
@@ -151,14 +154,13 @@ def fit_captions(
         raise ValueError("there were no images to fit on; pass batches of (images, captions).")
     names = check_classifier(head.weight, class_names) if head is not None else ()
     texts = tuple(class_phrase(name) for name in names)
-    options = {} if shrinkage is None else {"shrinkage": shrinkage}
     maps, phrases_by_layer = {}, {}
     for layer, found in sums.items():
         prototypes = found.solve()
         reads = head is not None and layer == head.tap.name
         classes = Classes(head.weight, head.bias, texts) if reads and head is not None else None
         fitted = TextMap.fit(
-            lambda t: embed_cached(encoder, t), prototypes=prototypes, classes=classes, **options
+            partial(embed_cached, encoder), prototypes=prototypes, classes=classes, shrinkage=shrinkage
         )
         fitted.read_in(domains[layer].solve())
         marked = marks([named[i] for i in domains[layer].sampled], prototypes.phrases)
@@ -183,7 +185,11 @@ def fit_captions(
 
 
 def adapt(
-    translator: MapTranslator, reader: Reader, images: Iterable[Tensor] | None, *, example: Tensor | None = None
+    translator: MapTranslator,
+    reader: Reader,
+    images: Iterable[Tensor] | None,
+    *,
+    example: Tensor | None = None,
 ) -> None:
     """Give a translator the statistics of other pictures, and calibrate it by the classifier's own softmax.
 
@@ -226,7 +232,9 @@ def fallback_domains(reader: Reader, example: Tensor, maps: Mapping[str, TextMap
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(8, *example.shape[1:], generator=generator).to(example)
-    module = reader.model if isinstance(reader.model, nn.Module) else nn.ModuleList(t.module for t in reader.taps)
+    module = (
+        reader.model if isinstance(reader.model, nn.Module) else nn.ModuleList(t.module for t in reader.taps)
+    )
     with batch_statistics(module) as normalised:
         read = reader.rows(noise)
     found = {}
@@ -244,7 +252,7 @@ def _distance(fitted: TextMap, domain: Domain, sums: DomainSums | None) -> float
     if sums is not None:
         return float(fitted.whiten(torch.stack(sums.sample).to(fitted.center)).norm(dim=1).mean())
     squared = domain.pooled_norm**2 - float(domain.center.square().sum())
-    return max(squared, 0.0) ** 0.5
+    return math.sqrt(max(squared, 0.0))
 
 
 def _read_nothing(translator: MapTranslator, reader: Reader, example: Float[Tensor, "N C H W"]) -> None:

@@ -39,7 +39,9 @@ class Sentences:
         """Say a sentence in a phrase's stead where its score on the feature is at least the best phrase's."""
         translator = self.translator
         texts = self.decode(posterior)
-        sentences = translator._scores(rows, [text or each.text for text, each in zip(texts, said, strict=True)])
+        sentences = translator._scores(
+            rows, [text or each.text for text, each in zip(texts, said, strict=True)]
+        )
         best = translator._scores(rows, [translator.vocabulary.phrases[i] for i in posterior.argmax(dim=1)])
         return [
             Said(text, self._probability(text, share, each))

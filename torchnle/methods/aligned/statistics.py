@@ -72,7 +72,9 @@ class DomainSums:
         if not self.count:
             raise ValueError("no pictures were given; pass at least one batch of images.")
         return Domain(
-            (self._center / self.count).float(), self._norm / self.count, self._location_norm / self._locations
+            (self._center / self.count).float(),
+            self._norm / self.count,
+            self._location_norm / self._locations,
         )
 
     def _consider(self, row: Float[Tensor, "D"]) -> None:

@@ -23,7 +23,7 @@ from torchnle.methods.aligned.sentences import Sentences
 from torchnle.methods.aligned.text_map import TextMap
 from torchnle.methods.aligned.vocabulary import Vocabulary, background_phrases, held
 from torchnle.translators.base import Translator
-from torchnle.translators.config_values import Reference
+from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
 from torchnle.types import ScoreKind
@@ -31,9 +31,8 @@ from torchnle.types import ScoreKind
 #: How many phrases a description lists.
 _LISTED = 6
 #: Below these probabilities a description is unsure: of pooled features, and of single locations, whose
-#: probabilities spread over more phrases. Cross-validated on photographs
-#: (``python -m measurements unsure``).
-SURE_ABOVE, SURE_ABOVE_AT_LOCATION = 0.36, 0.22
+#: probabilities spread over more phrases. Chosen on 53 photographs (docs/measurements.md).
+SURE_ABOVE, SURE_ABOVE_AT_LOCATION = 0.34, 0.22
 
 
 class MapTranslator(Translator):
@@ -85,7 +84,11 @@ class MapTranslator(Translator):
         self.layers = tuple(maps)
         self.maps = nn.ModuleList(maps.values())
         self.encoder, self.decoder = encoder, decoder
-        self.phrases, self.class_names, self.class_texts = tuple(phrases), tuple(class_names), tuple(class_texts)
+        self.phrases, self.class_names, self.class_texts = (
+            tuple(phrases),
+            tuple(class_names),
+            tuple(class_texts),
+        )
         self.extra = tuple(vocabulary)
         self.sure_above, self.sure_above_at_location = sure_above, sure_above_at_location
         self._latest: tuple[tuple[str, ...], Tensor] | None = None
@@ -373,7 +376,5 @@ class MapTranslator(Translator):
 
 def build_map(layer: str, given: Mapping[str, Any]) -> TextMap:
     """Build an empty map from its saved configuration, checked."""
-    from torchnle.translators.config_values import check_config
-
     check_config(given, TextMap, f"the map of {layer!r}")
     return TextMap(**given)

@@ -1,0 +1,280 @@
+"""The ways in which a `LanguageAttribution` comes about without a translator at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from captum.attr import Attribution
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from torchnle import taps
+from torchnle.attr.frozen import as_decoder, as_encoder
+from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
+from torchnle.backbones.backbone import Backbone
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.clip import read_clip
+from torchnle.reading import Reading
+from torchnle.taps import LayerChoice
+from torchnle.translators.base import Translator
+from torchnle.translators.classifier_head import ClassifierHead, example_for, find_head
+from torchnle.translators.readout import Readout
+from torchnle.translators.text_decoder import TextDecoder
+
+
+class Constructors(Attribution):  # type: ignore[misc]
+    """Fits, loads and adapts translators for `LanguageAttribution`, which is the only one to inherit this."""
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layers: LayerChoice,
+        translator: Translator,
+        *,
+        reading: Reading | None = None,
+    ) -> None:
+        super().__init__(forward_func)
+        self.by_layer = LayerLanguageAttribution(forward_func, layers, translator, reading=reading)
+        self.summary = ""
+
+    @classmethod
+    def from_classifier(
+        cls,
+        model: nn.Module,
+        class_names: Sequence[str],
+        *,
+        example: Tensor | None = None,
+        images: Iterable[Tensor] | None = None,
+        encoder: TextEncoder | str | None = None,
+        vocabulary: Sequence[str] | None = None,
+        decoder: TextDecoder | str | None = None,
+        regression: Literal["ridge", "mlp"] = "ridge",
+    ) -> Self:
+        """Explain a classifier from its own weights and class names, with no training data.
+
+        The linear head and the features before pooling are found by one dry run, and verified by numbers
+        (`summary` says what was chosen); the map from text into features is fitted to the head's weights.
+
+        Args:
+            model: The classifier, from torchvision, timm, transformers or your own.
+            class_names: One a row of the head's weights, in order.
+            example: A few inputs (N, C, H, W) for the dry run; None = noise of the size that the model's own
+                configuration states, else 224 x 224.
+            images: Unlabelled pictures of the kind that will be read, batch by batch, for their statistics
+                (see `adapt`); None = the statistics of the model's batch normalisations.
+            encoder: The sentence encoder, or its reference; None = the embedded default.
+            vocabulary: What `describe` may say beside the class names; None = the shipped concept bank.
+            decoder: Says whole pictures in sentences: a text decoder or its reference; None = phrases alone.
+            regression: "ridge" = kernel ridge regression, in closed form; "mlp" = the network of Zero-shot
+                NLE (section 3.1), trained.
+
+        Raises:
+            ValueError: If no linear head gives the model's output, or the names do not fit its rows.
+
+        Example:
+            >>> lang = LanguageAttribution.from_classifier(model, names)  # doctest: +SKIP
+            >>> print(lang.describe(images)[0])  # doctest: +SKIP
+            _avg_pooling:input: a tabby cat (87%)  [projection 4.14]
+        """
+        from torchnle.methods.aligned.fit import Reader, fit_class_names
+
+        shown = example_for(model) if example is None else example
+        head = find_head(model, shown, len(class_names))
+        translator = fit_class_names(
+            Reader(model, [head.tap], head.reading),
+            head,
+            class_names,
+            as_encoder(encoder),
+            example=shown,
+            images=images,
+            decoder=as_decoder(decoder),
+            vocabulary=vocabulary,
+            regression=regression,
+        )
+        return cls._reading(model, head, translator)
+
+    @classmethod
+    def from_captions(
+        cls,
+        model: nn.Module,
+        layers: LayerChoice,
+        captions: Iterable[tuple[Tensor, Sequence[str]]],
+        *,
+        class_names: Sequence[str] | None = None,
+        example: Tensor | None = None,
+        encoder: TextEncoder | str | None = None,
+        vocabulary: Sequence[str] | None = None,
+        decoder: TextDecoder | str | None = None,
+        reading: Reading | None = None,
+    ) -> Self:
+        """Explain any layers of any model from captioned pictures, in one pass and a closed form.
+
+        Args:
+            model: The vision model, unmodified.
+            layers: The layers to map.
+            captions: Batches (images, captions): images as the model takes them, one caption an image.
+            class_names: The names of a classifier's classes, one a row of its head, to be known too, so that
+                what is in no caption can still be named; the head must read one of `layers`.
+            example: With class names: a few inputs for the dry run that finds the head.
+            encoder: As `from_classifier`.
+            vocabulary: As `from_classifier`.
+            decoder: As `from_classifier`.
+            reading: How to read a layer whose layout is ambiguous.
+
+        Raises:
+            ValueError: If there are fewer than two images or no noun phrase in the captions, a batch has not
+                one caption an image, or the head does not read one of the layers.
+
+        Example:
+            >>> lang = LanguageAttribution.from_captions(model, "layer4", batches)  # doctest: +SKIP
+        """
+        from torchnle.methods.aligned.fit import Reader, fit_captions
+
+        chosen = taps.resolve(model, layers)
+        head = None
+        if class_names is not None:
+            head = find_head(model, example_for(model) if example is None else example, len(class_names))
+            _check_read(head, [tap.name for tap in chosen])
+        translator = fit_captions(
+            Reader(model, chosen, reading or Reading()),
+            captions,
+            as_encoder(encoder),
+            head=head,
+            class_names=class_names or (),
+            decoder=as_decoder(decoder),
+            vocabulary=vocabulary,
+        )
+        attribution = cls(model, layers, translator, reading=reading)
+        attribution.summary = "" if head is None else head.summary
+        return attribution
+
+    def adapt(self, images: Tensor | Iterable[Tensor]) -> Self:
+        """Take over the statistics of the pictures that are to be read: any unlabelled ones of their kind.
+
+        Words depend on where the features of such pictures lie: some dozens of photographs make the words for
+        other photographs better. The translator is changed; a classifier's softmax calibrates its
+        probabilities again.
+
+        Args:
+            images: As the model takes them: one batch, or several.
+
+        Returns:
+            This object.
+
+        Raises:
+            TypeError: If the translator has no such statistics (it is not fitted in closed form).
+            ValueError: If there are no images.
+
+        Example:
+            >>> lang.adapt(photographs).describe(photograph)  # doctest: +SKIP
+        """
+        from torchnle.methods.aligned.fit import Reader, adapt
+        from torchnle.methods.aligned.translator import MapTranslator
+
+        if not isinstance(self.by_layer.translator, MapTranslator):
+            raise TypeError(
+                f"a {type(self.by_layer.translator).__name__} has no statistics of pictures; adapt what "
+                "from_classifier or from_captions gave."
+            )
+        layer = self.by_layer
+        batches = [images] if isinstance(images, Tensor) else images
+        adapt(self.by_layer.translator, Reader(self.forward_func, layer.taps, layer.reading), batches)
+        return self
+
+    @classmethod
+    def from_backbone(cls, backbone: Backbone) -> Self:
+        """Explain a model that was loaded by name: a CLIP by its text tower, a classifier by its class names.
+
+        Args:
+            backbone: As `torchnle.backbones.load` gives it.
+
+        Raises:
+            ValueError: If it is neither: no linear head is found, or the classes have no known names.
+        """
+        if backbone.clip is not None and backbone.tokenizer is not None:
+            return cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
+        return cls.from_classifier(backbone.model, backbone.class_names)
+
+    @classmethod
+    def from_clip(
+        cls,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        example: Tensor | None = None,
+        bank: Sequence[str] | None = None,
+        reference: str = "",
+    ) -> Self:
+        """Explain a CLIP by its own text tower: no class names, no fit.
+
+        For a whole image the score of a text is CLIP's own cosine. A place is scored as if the image looked
+        like it everywhere (`torchnle.methods.clip.read_clip` says how, and how far to trust it).
+
+        Args:
+            model: A whole CLIP (or SigLIP, ...) of open_clip or transformers.
+            tokenizer: Its tokenizer: `open_clip.get_tokenizer(...)`, or a tokenizer or processor of
+                transformers.
+            example: A few images (N, C, H, W) for the dry run; None = noise of the size the model states.
+            bank: The phrases that `describe` chooses from; None = the shipped concept bank, encoded when it
+                is first needed.
+            reference: The CLIP's own reference ("open_clip:NAME@TAG", a Hub id, a folder), to save the
+                translator by.
+
+        Raises:
+            TypeError: If the model is no whole CLIP.
+            ValueError: If the layer that its image vector is made of is not found.
+        """
+        clip = read_clip(model, tokenizer, example, bank=bank, reference=reference)
+        return cls._reading(clip.encode_image, clip.readout, clip.translator)
+
+    @classmethod
+    def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
+        attribution = cls(forward_func, readout.tap, translator, reading=readout.reading)
+        attribution.summary = readout.summary
+        return attribution
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        reference: str,
+        layers: LayerChoice | None = None,
+        *,
+        reading: Reading | None = None,
+    ) -> Self:
+        """Attach a saved translator to the model that it was made for.
+
+        Args:
+            model: The vision model.
+            reference: A shipped translator's name, a local folder, or a Hub id "org/name[@revision]".
+            layers: The layers to read; None = those that the translator names.
+            reading: How to read a layer whose layout is ambiguous.
+
+        Raises:
+            FileNotFoundError: If there is no such translator; the message lists where it was looked for.
+            ValueError: If a layer is not in the model, or neither the caller nor the translator names one.
+
+        Example:
+            >>> name = "aligned-efficientnet-lite0-scenes"  # doctest: +SKIP
+            >>> LanguageAttribution.from_pretrained(model, name).describe(images)  # doctest: +SKIP
+        """
+        translator: Translator = Translator.from_pretrained(reference)
+        chosen = layers if layers is not None else list(translator.layers)
+        if not chosen:
+            raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
+        return cls(model, chosen, translator, reading=reading)
+
+
+def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:
+    """Refuse a head whose layer is not among those that captions are mapped to."""
+    if head.tap.name not in layers:
+        raise ValueError(
+            f"the class names are known to '{head.tap.name}', which the classifier's head reads, and which is "
+            f"not among the layers {list(layers)}. Add it, or leave class_names out."
+        )
+    if not head.plain:
+        raise ValueError(
+            "class names cannot be added to captions here: more than a mean stands between the layer and the "
+            f"head. {head.summary} Fit from one of the two."
+        )

@@ -1,0 +1,18 @@
+"""Frozen text models given as they are, or by reference."""
+
+from __future__ import annotations
+
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.translators.text_decoder import TextDecoder
+
+
+def as_encoder(encoder: TextEncoder | str | None) -> TextEncoder:
+    """Load a sentence encoder that is given by reference; None = the embedded default."""
+    if isinstance(encoder, TextEncoder):
+        return encoder
+    return TextEncoder.from_pretrained() if encoder is None else TextEncoder.from_pretrained(encoder)
+
+
+def as_decoder(decoder: TextDecoder | str | None) -> TextDecoder | None:
+    """Load a text decoder that is given by reference; None = none."""
+    return TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder
