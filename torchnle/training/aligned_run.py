@@ -77,7 +77,7 @@ def train_aligned(
         decoder=decoder,
     )
     if adapt is not None:
-        lang.adapt([backbone.preprocess(image)[None] for image in images.open_folder(adapt)])
+        lang.adapt(torch.stack([backbone.preprocess(p)]) for p in images.open_folder(adapt))
     minutes = (time.monotonic() - started) / 60
     translator = lang.translator
     translator.backbone = backbone.name
