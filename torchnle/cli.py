@@ -26,7 +26,7 @@ from torchnle.suggest import suggest_layers
 from torchnle.translators.base import Translator
 from torchnle.translators.class_embedding_mlp import EPOCHS
 
-_TRANSLATOR_HELP = "class-names: fitted to the classifier's own class names; or a saved translator: its name, folder or Hub id"
+_TRANSLATOR_HELP = "class-names: fitted to the classifier's own; or a saved one: its name, folder or Hub id"
 _MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
 
 #: What is printed, or dumped as JSON, for one photo.

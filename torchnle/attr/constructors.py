@@ -270,8 +270,8 @@ def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:
     """Refuse a head whose layer is not among those that captions are mapped to."""
     if head.tap.name not in layers:
         raise ValueError(
-            f"the classifier's head reads '{head.tap.name}', which is not among the layers {list(layers)}. Add "
-            "it, or leave class_names out."
+            f"the classifier's head reads '{head.tap.name}', which is not among the layers {list(layers)}. "
+            "Add it, or leave class_names out."
         )
     if not head.plain:
         raise ValueError(

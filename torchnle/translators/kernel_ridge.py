@@ -80,7 +80,8 @@ class KernelRidge(nn.Module):
     def left_out(self) -> Float[Tensor, "C D"]:
         """Predict each fitted text by the fit without it.
 
-        With the fit's own predictions ``K a`` these are ``K a + penalty a_i - a_i / ((K + penalty I)^-1)_ii``.
+        With the fit's own predictions ``K a`` these are
+        ``K a + penalty a_i - a_i / ((K + penalty I)^-1)_ii``.
         A text that was given more than once is predicted by its other copies.
         """
         kernel = torch.exp(-self.scale * _squared_distances(self.texts, self.texts) / self.median).double()

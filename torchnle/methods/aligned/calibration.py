@@ -64,9 +64,9 @@ def choose_offset(
 ) -> float:
     """Choose what is taken off the cosines of phrases that were fitted, which lie nearer to every feature.
 
-    Each phrase is once named as one that was fitted and once by the direction it has when it is left out, as a
-    phrase that was not; the offset makes the harmonic mean of both rates the largest (generalised zero-shot
-    learning).
+    Each phrase is once named as one that was fitted, and once, as one that was not, by the direction that it
+    has when it is left out; the offset makes the harmonic mean of both rates the largest (generalised
+    zero-shot learning).
 
     Args:
         fitted: The map.

@@ -31,6 +31,7 @@ from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.aligned.vocabulary import shipped_phrases
 from torchnle.methods.aligned.whitening import SHRINKAGE
 from torchnle.reading import Reading
+from torchnle.running import unwrap
 from torchnle.translators.class_weights import check_classifier
 from torchnle.translators.classifier_head import ClassifierHead
 from torchnle.translators.kernel_ridge import KernelRidge
@@ -232,10 +233,8 @@ def fallback_domains(reader: Reader, example: Tensor, maps: Mapping[str, TextMap
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(8, *example.shape[1:], generator=generator).to(example)
-    module = (
-        reader.model if isinstance(reader.model, nn.Module) else nn.ModuleList(t.module for t in reader.taps)
-    )
-    with batch_statistics(module) as normalised:
+    root = unwrap(reader.model) or nn.ModuleList(tap.module for tap in reader.taps)
+    with batch_statistics(root) as normalised:
         read = reader.rows(noise)
     found = {}
     for layer, (pooled, locations) in read.items():

@@ -186,7 +186,7 @@ class TextMap(nn.Module):
         }
 
     def read_in(self, domain: Domain, nulls: Float[Tensor, "M D"] | None = None) -> None:
-        """Take over the statistics of the pictures that are to be read, and features of pictures of nothing."""
+        """Take over the statistics of the pictures to be read, and features of pictures of nothing."""
         self.center.copy_(domain.center)
         self.pooled_norm.fill_(domain.pooled_norm)
         self.location_norm.fill_(domain.location_norm)
@@ -213,7 +213,7 @@ class TextMap(nn.Module):
         return self.whiten(rows) @ directions.T
 
     def scaled(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-        """Bring the features of single locations to the mean norm of pooled ones, on which the head was trained."""
+        """Bring features of single locations to the mean norm of pooled ones, which the head knows."""
         return F.normalize(rows.float(), dim=1) * self.pooled_norm
 
     def head_logits(self, white: Float[Tensor, "R D"]) -> Float[Tensor, "R C"]:

@@ -39,14 +39,14 @@ class MapTranslator(Translator):
     """Scores texts on features, and names what features show, by a map from text into each layer's features.
 
     A text's direction is computed once; a location is scored by one product with it. From the same products
-    come saliency maps, rankings, and the probability of every phrase of a vocabulary (`posterior`), from which
+    come saliency maps, rankings, and the probability of every phrase of a vocabulary (`posterior`), of which
     `describe` says the most special words that are likely (`say`).
 
     Args:
         maps: One fitted map a layer, by the layer's dotted name.
         encoder: The frozen sentence encoder that the maps were fitted to.
-        decoder: Says whole pictures in sentences; a sentence is kept only where it scores at least as the best
-            phrase does. None = phrases alone.
+        decoder: Says whole pictures in sentences; a sentence is kept only where it scores at least as
+            the best phrase does. None = phrases alone.
         phrases: The phrases that captions named and the maps were fitted to, in the maps' order.
         class_names: The classifier's class names, as it states them.
         class_texts: The same, as the maps were fitted to them.
@@ -170,7 +170,7 @@ class MapTranslator(Translator):
         joint: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows phrases"]:
-        """Estimate the probability of every phrase of `vocabulary` on every row; what is left is none of them."""
+        """Estimate the probability of every phrase of `vocabulary` on every row; the rest is none of them."""
         parts = [self._posterior(rows) for rows in self._batches(features, joint, internal_batch_size)]
         return torch.cat(parts)
 

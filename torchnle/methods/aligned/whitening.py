@@ -13,7 +13,7 @@ SHRINKAGE = 3.0
 def whitening(
     within: Float[Tensor, "D D"], shrinkage: float = SHRINKAGE
 ) -> tuple[Float[Tensor, "D D"], Float[Tensor, "D D"]]:
-    """Compute the symmetric whitening matrix of a covariance that is shrunk to its mean variance, and its inverse.
+    """Compute the symmetric whitening matrix of a shrunk covariance, and its inverse.
 
     The covariance is taken in units of its mean variance, so that features keep their scale.
 
