@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from letter_encoder import LetterEncoder
+from torchnle.translators.class_space import PROMPT, ClassSpaceTranslator
 
 from torchnle.errors import TranslatorMismatchError
 from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.translators import concept_bank
 from torchnle.translators.base import Translator
-from torchnle.translators.class_space import PROMPT, ClassSpaceTranslator
 from torchnle.translators.class_weights import class_vectors
 
 NAMES = ["cat", "mug", "boat", "fern", "cliff", "dune", "harp"]

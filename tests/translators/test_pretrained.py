@@ -7,10 +7,10 @@ import torch
 import yaml
 from letter_encoder import LetterEncoder
 from tiny_translators import WIDTH, Doubler, tiny_language_model, tiny_network, tiny_translator
+from torchnle.translators.class_space import ClassSpaceTranslator
+from torchnle.methods.clip.translator import ClipTranslator
 
 from torchnle.translators.alignment import AlignedTranslator
-from torchnle.translators.class_space import ClassSpaceTranslator
-from torchnle.translators.clip_space import ClipTranslator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.pretrained import Pretrained
 from torchnle.translators.ridge import RidgeMap

@@ -14,7 +14,7 @@ from torchnle.attr.frozen import as_decoder, as_encoder
 from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
 from torchnle.backbones.backbone import Backbone
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.clip import read_clip
+from torchnle.methods.clip.read import read_clip
 from torchnle.reading import Reading
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
@@ -209,7 +209,7 @@ class Constructors(Attribution):  # type: ignore[misc]
         """Explain a CLIP by its own text tower: no class names, no fit.
 
         For a whole image the score of a text is CLIP's own cosine. A place is scored as if the image looked
-        like it everywhere (`torchnle.methods.clip.read_clip` says how, and how far to trust it).
+        like it everywhere (`torchnle.methods.clip.read.read_clip` says how, and how far to trust it).
 
         Args:
             model: A whole CLIP (or SigLIP, ...) of open_clip or transformers.

@@ -50,6 +50,12 @@ class ClipText(TextEncoder):
         self.reference = reference
         self._width: int | None = None
 
+    @property
+    def scale(self) -> float:
+        """Give the factor of cosines in CLIP's softmax, the trained one; 100, its limit, where there is none."""
+        logarithm = getattr(self.model, "logit_scale", None)
+        return float(logarithm.exp()) if isinstance(logarithm, torch.Tensor) else 100.0
+
     @classmethod
     def from_pretrained(cls, reference: str = "", *, device: torch.device | str | None = None) -> ClipText:
         """Load a whole CLIP by its reference, in float32.

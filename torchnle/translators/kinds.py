@@ -20,7 +20,7 @@ _Class = TypeVar("_Class")
 KINDS = {
     "map": "torchnle.methods.aligned.translator:MapTranslator",
     "aligned": "torchnle.translators.alignment:AlignedTranslator",
-    "clip": "torchnle.translators.clip_space:ClipTranslator",
+    "clip": "torchnle.methods.clip.translator:ClipTranslator",
     "prefix": "torchnle.translators.prefix:PrefixTranslator",
     "text_decoder": "torchnle.translators.text_decoder:TextDecoder",
     "aligned_start": "torchnle.translators.aligned_start:AlignedStart",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from torchnle.language.clip_text import ClipText, clip_vector, image_function
+from torchnle.methods.clip.translator import ClipTranslator
 from torchnle.translators.classifier_head import find_readout
-from torchnle.translators.clip_space import ClipTranslator
 from torchnle.translators.readout import Readout
 
 
