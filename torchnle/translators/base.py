@@ -177,7 +177,8 @@ class Translator(nn.Module, ABC):
         """
         folder = hub.resolve(configuration.pinned(str(reference), revision))
         saved = serialization.read(folder)
-        translator = configuration.find_class(saved.translator, cls).from_config(saved.config)
+        with hub.kept_random_state():
+            translator = configuration.find_class(saved.translator, cls).from_config(saved.config)
         serialization.load_tensors(translator, saved.tensors, folder)
         translator.name, translator.card = str(reference), saved.card
         translator.eval()

@@ -289,7 +289,8 @@ class TextDecoder(nn.Module):
         """
         folder = hub.resolve(str(reference))
         saved = serialization.read(folder)
-        decoder = configuration.find_class(saved.translator, cls).from_config(saved.config)
+        with hub.kept_random_state():
+            decoder = configuration.find_class(saved.translator, cls).from_config(saved.config)
         serialization.load_tensors(decoder, saved.tensors, folder)
         decoder.card = saved.card
         decoder.reference = str(reference)
