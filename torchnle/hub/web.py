@@ -37,11 +37,10 @@ def check_address(address: str) -> None:
         parts = urlsplit(address)
         plain = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        plain = False
+        plain = False  # its port is no number
     if not plain or _CONTROL.search(address):
-        raise ValueError(
-            f"{hide_secrets(address)!r} is no address that torchnle reads. Write it as https://host/path."
-        )
+        shown = re.sub(r"^(?![A-Za-z]+://).*@", "***@", hide_secrets(address))  # of no address, just in case
+        raise ValueError(f"{shown!r} is no address that torchnle reads. Write it as https://host/path.")
 
 
 def fetch(address: str, folder: Path) -> Path:
