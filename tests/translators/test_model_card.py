@@ -63,3 +63,45 @@ def test_long_values_are_cut():
     (row,) = [line for line in body.splitlines() if line.startswith("| note |")]
     assert len(row) < 230
     assert row.endswith("… |")
+
+
+HOSTILE = (
+    "a | b\n\n# Title\n---\n<script>run()</script> [x](javascript:y) ![z](http://t) `c` $d$ *e* &lt; \x1b[2J"
+)
+
+
+@pytest.mark.parametrize("where", ["title", "key", "value", "config", "list", "dict"])
+def test_texts_of_others_are_shown_and_do_nothing(where):
+    translator = Doubler(note=HOSTILE if where == "config" else None)
+    translator.card = {
+        "title": {"title": HOSTILE},
+        "key": {HOSTILE: "a fact"},
+        "value": {"fact": HOSTILE},
+        "config": {},
+        "list": {"fact": [HOSTILE]},
+        "dict": {"fact": {HOSTILE: 1}},
+    }[where]
+    _, body = front_matter(translator)
+    (line,) = [line for line in body.splitlines() if "Title" in line]
+    for unsafe in ("<", "](", "\x1b", " $d", "\n", " `c", " *e"):
+        assert unsafe not in line
+    assert "&lt;script&gt;" in line
+    assert "&amp;lt;" in line
+    assert line.replace("\\|", "").count("|") == (0 if where == "title" else 3)
+    assert "---" not in body.splitlines()
+    assert sum(line.startswith("# ") for line in body.splitlines()) == 1
+
+
+def test_front_matter_takes_any_text():
+    translator = Doubler()
+    translator.card = {"license": "mit\n---\nevil: true", "tags": [HOSTILE]}
+    found, _ = front_matter(translator)
+    assert found["license"] == "mit --- evil: true"
+    assert found["tags"][-1] == " ".join(HOSTILE.replace("\x1b", "\\x1b").split())
+    assert "evil" not in found
+
+
+def test_a_reference_that_would_leave_its_code_span():
+    lm = tiny_language_model(reference="org/lm`<b>`\n# Title")
+    _, body = front_matter(tiny_translator(lm))
+    assert "`org/lm'<b>' # Title`" in body

@@ -3,6 +3,7 @@
 from torchnle.hub.pretrained import build_from_config, load_pretrained, load_tokenizer, load_weights
 from torchnle.hub.randomness import kept_random_state
 from torchnle.hub.references import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2, MINILM, SMOLLM2, resolve
+from torchnle.hub.snapshot import hidden_secrets
 from torchnle.hub.state_dict import load_state_dict
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "MINILM",
     "SMOLLM2",
     "build_from_config",
+    "hidden_secrets",
     "kept_random_state",
     "load_pretrained",
     "load_state_dict",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -71,6 +72,21 @@ def _network_errors() -> tuple[type[BaseException], ...]:
     from huggingface_hub.errors import HfHubHTTPError
 
     return (OSError, *HfHubHTTPError.__bases__)
+
+
+@contextmanager
+def hidden_secrets() -> Iterator[None]:
+    """Let requests fail with an OSError only, and none that shows a password or a query of an address.
+
+    Raises:
+        OSError: If a request fails.
+    """
+    try:
+        yield
+    except _network_errors() as error:
+        if isinstance(error, OSError) and cause(error) is error:
+            raise
+        raise OSError(f"the request failed: {in_short(error)}") from cause(error)
 
 
 def _ask(model: HubModel, tried: list[str]) -> ModelInfo | None:

@@ -230,7 +230,7 @@ class Translator(nn.Module, ABC):
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
-        with TemporaryDirectory() as scratch:
+        with TemporaryDirectory() as scratch, hub.hidden_secrets():
             folder = self.save_pretrained(Path(scratch) / "translator")
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision is not None:

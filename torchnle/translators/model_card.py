@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape
 from typing import TYPE_CHECKING, Any
+
+from torchnle.language.texts import visible
 
 if TYPE_CHECKING:
     from torchnle.translators.base import Translator
@@ -44,10 +47,10 @@ def model_card(translator: Translator) -> str:
     """
     facts = {key: value for key, value in translator.card.items() if key not in _FRONT_MATTER}
     body = _BODY.format(
-        title=facts.pop("title", translator.name),
+        title=plain(facts.pop("title", translator.name)),
         cls=type(translator).__name__,
         kind=_KINDS[translator.score_kind],
-        models=", ".join(f"`{model}`" for model in translator.base_models) or "none",
+        models=", ".join(map(_code, translator.base_models)) or "none",
     )
     sections = [body, _table("Configuration", translator.config)]
     if facts:
@@ -58,7 +61,7 @@ def model_card(translator: Translator) -> str:
 def _front_matter(translator: Translator) -> str:
     from huggingface_hub import ModelCardData
 
-    card = translator.card
+    card = {key: _lines(translator.card[key]) for key in _FRONT_MATTER if key in translator.card}
     repositories = [model.split("@")[0] for model in translator.base_models if _is_repository(model)]
     data = ModelCardData(
         library_name="torchnle",
@@ -77,11 +80,31 @@ def _is_repository(reference: str) -> bool:
 
 
 def _table(title: str, values: dict[str, Any]) -> str:
-    rows = "".join(f"| {key} | {_cell(value)} |\n" for key, value in values.items())
+    rows = "".join(f"| {plain(key)} | {plain(value)} |\n" for key, value in values.items())
     return f"## {title}\n\n| | |\n|---|---|\n{rows}"
 
 
-def _cell(value: object) -> str:
+def plain(value: object) -> str:
+    r"""A value as one line of Markdown that shows it and does nothing else: no markup, no link, no HTML.
+
+    Example:
+        >>> print(plain("a | <b>[link](http://x)"))
+        a \| &lt;b&gt;[link]\(http://x)
+    """
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     short = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-    return " ".join(short.split()).replace("|", "\\|")
+    line = escape(_line(short), quote=False)
+    return re.sub(r"([\\`*|$]|(?<=\])\()", r"\\\1", line)
+
+
+def _code(text: str) -> str:
+    return f"`{_line(text).replace('`', chr(39))}`"
+
+
+def _line(text: str) -> str:
+    return " ".join(visible(text).split())
+
+
+def _lines(value: Any) -> Any:
+    """A text or a list of them, each on one line: "---" on a line of its own would end the front matter."""
+    return _line(value) if isinstance(value, str) else [_lines(each) for each in value or ()]

@@ -21,6 +21,7 @@ from torchnle.language import decoding, scoring
 from torchnle.language.decoding import Decoded
 from torchnle.language.model import LanguageModel
 from torchnle.translators import configuration, serialization
+from torchnle.translators.model_card import plain
 
 #: The shipped decoder: speaks all-MiniLM-L6-v2's space through SmolLM2-135M.
 DECODER = "decoder-minilm-smollm2"
@@ -302,7 +303,7 @@ def _stripped(decoded: Decoded) -> Decoded:
 
 
 def _card(decoder: TextDecoder) -> str:
-    facts = "\n".join(f"- **{name}**: {value}" for name, value in decoder.card.items())
+    facts = "\n".join(f"- **{plain(name)}**: {plain(value)}" for name, value in decoder.card.items())
     return (
         "---\nlibrary_name: torchnle\ntags:\n- torchnle\n- text-decoder\n---\n\n"
         "# Text decoder\n\n"
