@@ -250,7 +250,7 @@ class TestEveryDoor:
         with pytest.raises(ValueError, match="the data set, row 1 is not an image"):
             source[1]
 
-    @pytest.mark.parametrize("failure", [RuntimeError, SyntaxError, OSError, KeyError])
+    @pytest.mark.parametrize("failure", [RuntimeError, SyntaxError, OSError, KeyError, IndexError])
     def test_what_a_library_raises_names_the_row(self, folder, failure):
         class Rows(list):
             column_names = ("image", "caption")

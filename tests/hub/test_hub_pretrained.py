@@ -207,6 +207,14 @@ class TestStrict:
         with pytest.raises(ValueError, match=r"lacks 1 weights .*transformer\.ln_f\.bias"):
             LanguageModel.from_pretrained(str(folder))
 
+    def test_weights_of_another_shape(self, folder):
+        weights = load_file(folder / "model.safetensors")
+        weights["transformer.ln_f.bias"] = torch.zeros(99)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=f"{folder}.*other shapes") as caught:
+            LanguageModel.from_pretrained(str(folder))
+        assert "ignore_mismatched_sizes" not in str(caught.value)
+
     @pytest.mark.parametrize("length", [0, 5, 400])
     def test_a_truncated_file(self, folder, length):
         whole = (folder / "model.safetensors").read_bytes()
@@ -245,8 +253,9 @@ class TestStrict:
 
         (folder / "model.safetensors").unlink()
         torch.save({"a": Evil()}, folder / "pytorch_model.bin")
-        with pytest.raises(ValueError, match=f"{folder}.*more than tensors"):
+        with pytest.raises(ValueError, match=f"{folder}.*more than tensors") as caught:
             LanguageModel.from_pretrained(str(folder))
+        assert "weights_only" not in str(caught.value)
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
         with pytest.raises(ValueError, match=f"{folder}"):
             LanguageModel.from_pretrained(str(folder))

@@ -73,9 +73,9 @@ class CaptionDataset:
         where = f"{self.name}, row {index}"
         try:
             record = self._rows[index]
-        except IndexError:
-            raise
         except images.FAILURES as error:  # the library may decode when it is indexed
+            if isinstance(error, IndexError) and not -len(self) <= index < len(self):
+                raise
             raise ValueError(f"{where} cannot be read as an image: {error}.") from error
         image = _image(record[self.image], where)
         given = record[self.caption]

@@ -43,10 +43,16 @@ def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
             raise ValueError(_never(str(folder), named)) from None  # an option of transformers' is not ours
         also = f" It names code ({', '.join(named)}), which torchnle never runs." if named else ""
         raise ValueError(f"transformers cannot read {folder}: {error}{also}") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except pickle.UnpicklingError:
         raise ValueError(
-            f"what lies in {folder} is damaged, of another model, or more than tensors: {error}. Download "
-            "it again, or ask its author for safetensors."
+            f"{folder} holds pickled weights that are damaged or more than tensors, and reading those would "
+            "run code from the file, so they were refused. Ask their author for safetensors."
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError) as error:
+        other = "ignore_mismatched_sizes" in str(error)  # an option of transformers' too
+        why = "weights have other shapes than config.json says" if other else f"{error}"
+        raise ValueError(
+            f"what lies in {folder} is damaged, or of different models: {why}. Download it again."
         ) from error
 
 
