@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from torchnle import backbones, visualization
 from torchnle.attr import LanguageAttribution
+from torchnle.cli_output import say
 from torchnle.data import Scenes, load_cutouts, shapes
 
 #: What a measurement found.
@@ -253,6 +254,6 @@ def leave(options: argparse.Namespace, name: str, found: Found, page: Callable[[
         if key not in ("run", "output", "json", "cutouts", "folder", "file", "photo")
     }
     data = {"setting": record.setting(), "options": asked, **found}
-    print(json.dumps(record.plain(data), indent=1) if options.json else page(data))
+    say(json.dumps(record.plain(data), indent=1) if options.json else page(data))
     if options.output:
         record.write(options.output, name, data, page(data))

@@ -121,6 +121,15 @@ def test_a_decoder_is_written_in_bfloat16_and_read_in_float32(tmp_path, monkeypa
     assert (loaded.reference, loaded.name) == (str(tmp_path / "x"), str(tmp_path / "x"))
 
 
+def test_the_card_of_a_decoder_shows_an_encoder_that_would_leave_its_code_span(tmp_path):
+    saved = decoder()
+    saved.encoder = "org/encoder`<b>`\n```\n# Title\x1b[2J"
+    body = (saved.save_pretrained(tmp_path / "x") / "README.md").read_text()
+    assert "embeddings of `org/encoder'<b>' ''' # Title\\x1b[2J` into" in body
+    assert body.splitlines().count("```") == 1
+    assert "\x1b" not in body
+
+
 def test_a_frozen_model_can_be_put_in_anothers_place():
     translator = PrefixTranslator(tiny_network(), tiny_language_model())
     other = tiny_language_model(reference="other")

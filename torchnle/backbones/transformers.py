@@ -30,7 +30,8 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         options: Entries of the configuration to change.
 
     Raises:
-        ValueError: If there is no such folder or type.
+        FileNotFoundError: If there is no such folder or type.
+        ValueError: If it asks for code of its own, which is never run.
     """
     from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -39,13 +40,13 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         folder, config = None, AutoConfig.for_model(name, **options)
     else:
         folder = hub.resolve(name)
-        config = AutoConfig.from_pretrained(folder, **options)
+        config = hub.load_pretrained(AutoConfig, folder, **options)
     whole = _build(config, folder if pretrained else None).eval()
     model = image_tower(whole)
     preprocess = _preprocess(_saved_processor(folder), _image_size(model), fit)
     if folder is None or not hasattr(whole, "get_text_features"):
         return Backbone(model, preprocess, _class_names(model), f"transformers:{name}")
-    tokenizer = partial(AutoTokenizer.from_pretrained, folder, local_files_only=True)
+    tokenizer = partial(hub.load_tokenizer, AutoTokenizer, folder)
     return Backbone(model, preprocess, (), f"transformers:{name}", whole, tokenizer)
 
 
@@ -72,9 +73,10 @@ def _build(config: Any, folder: Path | None) -> nn.Module:
     )
     kind = AutoModelForImageClassification if classifies else AutoModel
     config.architectures = config.architectures or []  # transformers loops over it, but defaults it to None
-    model: nn.Module = (
-        kind.from_config(config) if folder is None else kind.from_pretrained(folder, config=config)
-    )
+    if folder is None:
+        model: nn.Module = hub.build_from_config(kind, config)
+    else:
+        model = hub.load_pretrained(kind, folder, config=config)
     return model
 
 
