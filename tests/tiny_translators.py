@@ -67,7 +67,7 @@ def features(layer: str, images: int = 2, grid: tuple[int, int] | None = (2, 2),
     return Features(tokens, layer, grid)
 
 
-class Doubler(Translator):
+class Doubler(Translator, kind="doubler"):
     """The smallest translator: it says a number and saves two tensors."""
 
     score_kind = "cosine"

@@ -63,3 +63,11 @@ def test_long_values_are_cut():
     (row,) = [line for line in body.splitlines() if line.startswith("| note |")]
     assert len(row) < 230
     assert row.endswith("… |")
+
+
+@pytest.mark.parametrize("tags", [3, "birds", [1], None])
+def test_tags_that_are_no_list_of_strings(tags):
+    translator = Doubler()
+    translator.card = {"tags": tags}
+    with pytest.raises(ValueError, match=r"'tags' is .* a list of strings"):
+        model_card(translator)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from torchnle.translators.alignment import AlignedTranslator
-from torchnle.translators.configuration import check_keys
+from torchnle.translators.config_values import Count, Positive, Size, check_config
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.recall import PhraseMemory, Recalling
@@ -65,17 +65,17 @@ class AlignedStart(Recalling, PrefixNetwork):
 
     def __init__(
         self,
-        layers: Mapping[str, int],
-        language_width: int,
+        layers: Mapping[str, Size],
+        language_width: Size,
         *,
-        space: int,
-        hidden: int,
-        opening_length: int,
-        prefix_length: int,
-        spread: float = 1.0,
-        phrases: int = 0,
-        recall: float | None = None,
-        scoring_recall: float | None = None,
+        space: Size,
+        hidden: Size,
+        opening_length: Count,
+        prefix_length: Size,
+        spread: Positive = 1.0,
+        phrases: Count = 0,
+        recall: Positive | None = None,
+        scoring_recall: Positive | None = None,
         scoring_share: float = 1.0,
         maps: Mapping[str, Mapping[str, Any]] | None = None,
         change: Mapping[str, Any] | None = None,
@@ -90,13 +90,17 @@ class AlignedStart(Recalling, PrefixNetwork):
         self.scoring_recall, self.scoring_share = scoring_recall, scoring_share
         self.register_buffer("memory", torch.zeros(phrases, space))
         ridges = {layer: {"kind": "ridge", "in_width": width} for layer, width in layers.items()}
-        self.maps = nn.ModuleList(build_map(space, (maps or ridges)[layer]) for layer in layers)
+        described = ridges if maps is None else maps
+        if described.keys() != layers.keys():
+            raise ValueError(f"maps are given for {list(described)}, and the layers are {list(layers)}.")
+        self.maps = nn.ModuleList(build_map(space, described[layer]) for layer in layers)
         self.speak = PrefixFromSentence(
             space, language_width, opening_length=opening_length, prefix_length=prefix_length, hidden=hidden
         )
         given = {**(change or {}), "prefix_length": opening_length + prefix_length}
-        check_keys({"layers": 0, "language_width": 0, **given}, DeViLNetwork, "the network's change")
-        self.change = DeViLNetwork(layers, language_width, **given)
+        whole = {"layers": layers, "language_width": language_width, **given}
+        check_config(whole, DeViLNetwork, "the network's change")
+        self.change = DeViLNetwork(**whole)
         nn.init.zeros_(self.change.output.weight)
         nn.init.zeros_(self.change.output.bias)
 

@@ -20,7 +20,7 @@ from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
-from torchnle.translators.configuration import check_keys
+from torchnle.translators.config_values import Number, Positive, Reference, Size
 from torchnle.translators.recall import Recalling, cosines
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.translators.text_decoder import TextDecoder
@@ -58,6 +58,10 @@ class AlignedTranslator(Recalling, Translator):
     """
 
     score_kind: ClassVar[ScoreKind] = "projection"
+    frozen_models: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+
+    encoder: TextEncoder
+    decoder: TextDecoder | None
 
     def __init__(
         self,
@@ -85,18 +89,13 @@ class AlignedTranslator(Recalling, Translator):
             )
         self.layers = tuple(maps)
         self.maps = nn.ModuleList(maps.values())
-        self._frozen = (encoder, decoder)
+        self.encoder, self.decoder = encoder, decoder
         self.phrases = tuple(dict.fromkeys(phrases))
         self.spread = spread
         self.sure_above = sure_above
         self.best_of = best_of
         self.recall = recall
         self._check_widths()
-
-    @property
-    def encoder(self) -> TextEncoder:
-        """The frozen sentence encoder."""
-        return self._frozen[0]
 
     @property
     def memory(self) -> Float[Tensor, "T k"] | None:
@@ -106,11 +105,6 @@ class AlignedTranslator(Recalling, Translator):
     @cached_property
     def _phrase_vectors(self) -> Float[Tensor, "T k"] | None:
         return self.encoder.encode(self.phrases) if self.phrases else None
-
-    @property
-    def decoder(self) -> TextDecoder | None:
-        """What speaks, if there is one."""
-        return self._frozen[1]
 
     def embed(self, rows: Rows) -> Float[Tensor, "R k"]:
         """The vectors of rows in the encoder's space, at the mean distance of the targets from their mean."""
@@ -176,7 +170,9 @@ class AlignedTranslator(Recalling, Translator):
         texts = self._say(vectors, near, internal_batch_size)
         scores = self._faithfulness(texts, vectors).tolist()
         return [
-            Description(text, score, "cosine", layer, image, location, phrases, score < self.sure_above)
+            Description(
+                text, score, "cosine", layer, image, location, phrases, unsure=score < self.sure_above
+            )
             for text, score, phrases, (layer, image, location) in zip(
                 texts, scores, near, places, strict=True
             )
@@ -282,24 +278,18 @@ class AlignedTranslator(Recalling, Translator):
         return self.decoder.reference
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build empty maps and load the encoder and decoder that the configuration names."""
-        check_keys(config, cls._build, f"the configuration of {cls.__name__}")
-        return cls._build(**config)
-
-    @classmethod
     def _build(
         cls,
         *,
         maps: Mapping[str, Mapping[str, Any]],
-        width: int,
-        encoder: str,
-        decoder: str | None,
+        width: Size,
+        encoder: Reference,
+        decoder: Reference | None,
         phrases: Sequence[str],
-        spread: float,
+        spread: Positive,
         sure_above: float,
-        best_of: int,
-        recall: float | None = None,
+        best_of: Number,
+        recall: Positive | None = None,
     ) -> Self:
         return cls(
             {layer: build_map(width, described) for layer, described in maps.items()},

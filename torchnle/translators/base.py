@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, TypeVar
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from torchnle import hub
 from torchnle.description import Description
 from torchnle.features import Features
 from torchnle.language.ranking import Ranking, check_k
-from torchnle.translators import configuration, serialization
-from torchnle.translators.model_card import model_card
+from torchnle.translators.pretrained import Pretrained
 from torchnle.types import ScoreKind
 
-# A type variable and not Self, which beartype cannot check in a method.
-AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
+_UNITS: dict[ScoreKind, str] = {
+    "log_prob": "log-probabilities in nats",
+    "cosine": "cosine similarities",
+    "projection": "projections on the texts' directions",
+}
 
 
-class Translator(nn.Module, ABC):
+class Translator(Pretrained):
     """Turns features into words (`describe`) and scores given words on features (`score`).
 
     Rows: every token of every `Features` is one row. Several `Features` are read one after another
     (rows: layer by layer, image by image, location by location), or, with ``joint=True``, together: they
     must then agree in batch and locations, and one row holds all layers' tokens of one location.
 
-    A translator is saved as a folder of three files: config.json, model.safetensors and README.md, its model
-    card. Frozen text models are named there by reference and never stored.
+    It is saved and loaded as every `Pretrained` is. A translator of your own states a kind where it is
+    defined, ``class Mine(Translator, kind="mine")``, and gives `score_kind`, `describe`, `score` and
+    `config`; once its module is imported, ``Translator.from_pretrained`` finds it.
 
     Attributes:
         layers: The dotted names of the layers it was made for; none where it does not name them.
-        name: What messages call it: its class, or the reference it was loaded from.
-        card: Facts for the model card, plain values by name: training data, results, "license" (an
-            identifier of the Hub), "tags", "datasets", "language". Saved with the translator.
+        backbone: The reference of the vision model it was made for; "" where it does not name it.
     """
 
     #: What `score` returns.
     score_kind: ClassVar[ScoreKind]
 
     layers: tuple[str, ...] = ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.name = type(self).__name__
-        self.card: dict[str, Any] = {}
+    backbone: str = ""
 
     @abstractmethod
     def describe(
@@ -133,108 +127,29 @@ class Translator(nn.Module, ABC):
         return Ranking.of(scores[:, 0], k)
 
     @property
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """Everything but the tensors that `from_config` needs, as plain values that JSON keeps."""
-
-    @classmethod
-    @abstractmethod
-    def from_config(cls: type[AnyTranslator], config: Mapping[str, Any]) -> AnyTranslator:
-        """Build a translator whose tensors are then loaded.
-
-        Raises:
-            ValueError: If a key of `config` is unknown or missing (`configuration.check_keys`).
-        """
+    def base_models(self) -> tuple[str, ...]:
+        """The references of its frozen models, of those that these work with, and of the vision model."""
+        return tuple(dict.fromkeys([*super().base_models, *filter(None, [self.backbone])]))
 
     @property
-    def base_models(self) -> tuple[str, ...]:
-        """The references of the models that this translator works with, for its model card."""
-        return ()
-
-    @classmethod
-    def from_pretrained(
-        cls: type[AnyTranslator],
-        reference: str | Path,
-        *,
-        revision: str | None = None,
-        device: torch.device | str | None = None,
-    ) -> AnyTranslator:
-        """Load a translator, in evaluation mode.
-
-        ``Translator.from_pretrained`` finds the class in the configuration, among torchnle's own; called on a
-        subclass, it gives that subclass or refuses.
-
-        Args:
-            reference: "org/name" on the Hub, a local folder, or the name of a translator that ships with
-                torchnle.
-            revision: A branch, tag or commit on the Hub; the same as "org/name@revision".
-            device: Where to put it; by default where its text model loads.
-
-        Raises:
-            FileNotFoundError: If a file is missing.
-            ValueError: If the class, a key of the configuration or a tensor is missing, unknown or of another
-                shape, or the weights are no safetensors file.
-        """
-        folder = hub.resolve(configuration.pinned(str(reference), revision))
-        saved = serialization.read(folder)
-        translator = configuration.find_class(saved.translator, cls).from_config(saved.config)
-        serialization.load_tensors(translator, saved.tensors, folder)
-        translator.name, translator.card = str(reference), saved.card
-        translator.eval()
-        return translator if device is None else translator.to(device)
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write config.json, model.safetensors and README.md, all of them or none.
-
-        Args:
-            folder: A new or empty folder, or one that holds a saved translator and nothing else, which is
-                then replaced.
-
-        Returns:
-            The folder.
-
-        Raises:
-            FileExistsError: If the folder holds anything else.
-            ValueError: If the configuration or the card holds a value that JSON does not know.
-        """
-        saved = serialization.Saved(
-            configuration.class_path(type(self)), self.config, self.state_dict(), self.card
+    def summary(self) -> str:
+        """A sentence on what it does, for its model card."""
+        return (
+            f"A `{type(self).__name__}` of torchnle: it turns the features of a vision model into words and "
+            f"scores words on features ({_UNITS.get(self.score_kind, self.score_kind)})."
         )
-        return serialization.write(Path(folder), saved, model_card(self))
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        revision: str | None = None,
-        private: bool | None = None,
-        commit_message: str = "Upload translator",
-        token: str | None = None,
-    ) -> str:
-        """Save the translator into a repository of the Hugging Face Hub, created where it does not exist.
-
-        Args:
-            repo_id: "org/name".
-            revision: The branch; by default the main one.
-            private: Whether a repository created here is private; by default as the organisation says.
-            commit_message: What the commit says.
-            token: The access token; by default the one that is logged in.
-
-        Returns:
-            The address of the commit.
-
-        Raises:
-            ValueError: As `save_pretrained`.
-        """
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=token)
-        with TemporaryDirectory() as scratch:
-            folder = self.save_pretrained(Path(scratch) / "translator")
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            if revision is not None:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
-            )
-        return str(commit.commit_url)
+    @property
+    def usage(self) -> str:
+        """Python code for its model card that loads and uses it."""
+        layers = "" if self.layers else ", layers"
+        lines = [
+            "from torchnle import LanguageAttribution",
+            "",
+            f"model = ...  # {self.backbone or 'the vision model that it was made for'}, unmodified",
+            *([] if self.layers else ["layers = ...  # what to read; torchnle.suggest_layers lists layers"]),
+            "images = ...  # a batch of its inputs",
+            f'lang = LanguageAttribution.from_pretrained(model, "<this repository or folder>"{layers})',
+            "lang.describe(images)",
+        ]
+        return "\n".join(lines)

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.translators.config_values import Size
+
 #: Steps of training, chosen on validation splits (seeds 100 to 102) of the embedded default, where 100 unseen
 #: classes are named: top-1 0.573, top-5 0.837; 30 steps 0.573 and 0.830, 100 steps at a lower rate 0.567 and
 #: 0.840, 30 without the gate 0.550 and 0.817. The paper's 2,500 are for CLIP's texts.
@@ -34,7 +36,7 @@ class ClassEmbeddingMLP(nn.Module):
         (torch.Size([3, 5]), 16, 10)
     """
 
-    def __init__(self, text_width: int, width: int, *, soft_dropout: bool = True) -> None:
+    def __init__(self, text_width: Size, width: Size, *, soft_dropout: bool = True) -> None:
         super().__init__()
         hidden, out = (2 * text_width, 2 * width) if soft_dropout else (4 * width, width)
         self.config = {"text_width": text_width, "width": width, "soft_dropout": soft_dropout}

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.translators.config_values import Positive, Size
+
 
 class ClassMixture(nn.Module):
     """The class names' sentence embeddings, averaged with the probabilities that the head gives the classes.
@@ -29,7 +31,7 @@ class ClassMixture(nn.Module):
     bias: Tensor
     vectors: Tensor
 
-    def __init__(self, in_width: int, out_width: int, classes: int, temperature: float = 1.0) -> None:
+    def __init__(self, in_width: Size, out_width: Size, classes: Size, temperature: Positive = 1.0) -> None:
         super().__init__()
         self.register_buffer("weight", torch.zeros(classes, in_width))
         self.register_buffer("bias", torch.zeros(classes))

@@ -16,7 +16,7 @@ from torchnle.running import evaluating
 from torchnle.translators import concept_bank
 from torchnle.translators.class_embedding_mlp import ClassEmbeddingMLP
 from torchnle.translators.class_weights import check_classifier, class_vectors
-from torchnle.translators.configuration import check_keys
+from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.cosine import CosineTranslator
 from torchnle.translators.kernel_ridge import KernelRidge
 from torchnle.translators.phrase_ranking import Phrases
@@ -150,26 +150,18 @@ class ClassSpaceTranslator(CosineTranslator):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the regression with empty tensors and load the sentence encoder that is named."""
-        check_keys(config, cls._build, f"the configuration of {cls.__name__}")
-        return cls._build(**config)
-
-    @classmethod
     def _build(
         cls,
         *,
-        method: str,
+        method: Literal["ridge", "mlp"],
         regression: Mapping[str, Any],
         class_names: Sequence[str],
-        text_encoder: str,
+        text_encoder: Reference,
         bank: Sequence[str] | None = None,
         layer: str = "",
     ) -> Self:
-        if method not in _REGRESSIONS:
-            raise ValueError(f"the configuration names the method {method!r}; known: {list(_REGRESSIONS)}.")
         kind = _REGRESSIONS[method]
-        check_keys(regression, kind, f"the configuration of {kind.__name__}")
+        check_config(regression, kind, f"the configuration of {kind.__name__}")
         encoder = TextEncoder.from_pretrained(text_encoder)
         return cls(kind(**regression), class_names, encoder, bank=bank, layer=layer)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from torchnle.language.clip_text import ClipText
 from torchnle.translators import concept_bank
-from torchnle.translators.configuration import check_keys
+from torchnle.translators.config_values import Reference
 from torchnle.translators.cosine import CosineTranslator
 from torchnle.translators.phrase_ranking import Phrases
 
@@ -73,13 +73,7 @@ class ClipTranslator(CosineTranslator):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Load the CLIP that is named."""
-        check_keys(config, cls._build, f"the configuration of {cls.__name__}")
-        return cls._build(**config)
-
-    @classmethod
-    def _build(cls, *, text_encoder: str, bank: Sequence[str] | None = None, layer: str = "") -> Self:
+    def _build(cls, *, text_encoder: Reference, bank: Sequence[str] | None = None, layer: str = "") -> Self:
         return cls(ClipText.from_pretrained(text_encoder), bank=bank, layer=layer)
 
     def _map(self, texts: tuple[str, ...]) -> Float[Tensor, "T D"]:

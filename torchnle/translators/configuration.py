@@ -1,17 +1,11 @@
-"""What a saved configuration may name, and the checks that it names nothing else."""
+"""Checks of a saved configuration and of the reference that it is loaded by."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-from torchnle.version import __version__
-
-_Class = TypeVar("_Class")
+from typing import Any
 
 
 def check_keys(config: Mapping[str, Any], builder: Callable[..., Any], what: str) -> None:
@@ -40,25 +34,6 @@ def check_keys(config: Mapping[str, Any], builder: Callable[..., Any], what: str
         raise ValueError(f"{what} lacks the key(s) {missing}.")
 
 
-def class_path(cls: type) -> str:
-    """The dotted path under which `find_class` finds a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def find_class(path: str, base: type[_Class]) -> type[_Class]:
-    """The class that a configuration names: a subclass of `base`, and torchnle's own or `base` itself.
-
-    Nothing outside torchnle is ever imported because a file says so.
-
-    Raises:
-        ValueError: If it lies elsewhere, does not exist, or is no (concrete) subclass of `base`.
-    """
-    found = base if path == class_path(base) else _import(path, base.__name__)
-    if not issubclass(found, base) or inspect.isabstract(found):
-        raise ValueError(f"the configuration names {path!r}, which is no {base.__name__} that can be built.")
-    return found
-
-
 def pinned(reference: str, revision: str | None) -> str:
     """A reference and a revision as one string.
 
@@ -77,19 +52,3 @@ def pinned(reference: str, revision: str | None) -> str:
             "a revision."
         )
     return f"{reference}@{revision}"
-
-
-def _import(path: str, asked: str) -> type:
-    if not re.fullmatch(r"torchnle(\.[A-Za-z]\w*)+", path):
-        raise ValueError(
-            f"the configuration names the class {path!r}, which is not one of torchnle's; nothing else is "
-            f"imported. Call from_pretrained on that class itself (here it was {asked})."
-        )
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError:
-        found = None
-    if not isinstance(found, type):
-        raise ValueError(f"torchnle {__version__} has no class {path!r}. Is a newer version needed?")
-    return found

@@ -36,6 +36,9 @@ class CosineTranslator(Translator):
     """
 
     score_kind: ClassVar[ScoreKind] = "cosine"
+    frozen_models: ClassVar[tuple[str, ...]] = ("text_encoder",)
+
+    text_encoder: TextEncoder
 
     def __init__(
         self, text_encoder: TextEncoder, *, bank: Sequence[str] | None = None, layer: str = ""
@@ -63,11 +66,6 @@ class CosineTranslator(Translator):
     @abstractmethod
     def _phrases(self) -> Phrases:
         """The bank, encoded."""
-
-    @property
-    def base_models(self) -> tuple[str, ...]:
-        """The reference of the text encoder."""
-        return (self.text_encoder.reference,) if self.text_encoder.reference else ()
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "T D"]:
         """Map texts into the space of the features, as unit vectors.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from torchnle.translators.config_values import Count, Size, Within
 from torchnle.translators.prefix_network import PrefixNetwork
 
 
@@ -45,17 +46,17 @@ class DeViLNetwork(PrefixNetwork):
 
     def __init__(
         self,
-        layers: Mapping[str, int],
-        language_width: int,
+        layers: Mapping[str, Size],
+        language_width: Size,
         *,
-        prefix_length: int = 10,
-        width: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        feedforward: int = 3072,
+        prefix_length: Size = 10,
+        width: Size = 768,
+        depth: Annotated[int, Within(1, 200)] = 12,
+        heads: Size = 12,
+        feedforward: Size = 3072,
         standardise: bool = False,
         start: bool = False,
-        opening_length: int = 0,
+        opening_length: Count = 0,
     ) -> None:
         super().__init__(layers, language_width, tokens_per_row=1)
         self.prefix_length, self.width = prefix_length, width

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.translators.config_values import Size
+
 #: How many times the kernel's exponent counts the median squared distance between the texts.
 SCALE = 5.0
 #: The regularisers that leave-one-out chooses from.
@@ -38,7 +40,7 @@ class KernelRidge(nn.Module):
     median: Tensor
     scale: Tensor
 
-    def __init__(self, examples: int, text_width: int, width: int) -> None:
+    def __init__(self, examples: Size, text_width: Size, width: Size) -> None:
         super().__init__()
         self.register_buffer("texts", torch.zeros(examples, text_width))
         self.register_buffer("coefficients", torch.zeros(examples, width))

@@ -6,64 +6,60 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from torchnle.translators import kinds
+
 if TYPE_CHECKING:
-    from torchnle.translators.base import Translator
+    from torchnle.translators.pretrained import Pretrained
 
 _FRONT_MATTER = ("license", "tags", "datasets", "language")
 _TAGS = ("torchnle", "interpretability", "explainability", "computer-vision")
 _LONGEST = 200
-_KINDS = {
-    "log_prob": "log-probabilities in nats",
-    "cosine": "cosine similarities",
-    "projection": "projections on the texts' directions",
-}
-
-_BODY = """\
-# {title}
-
-A `{cls}` of torchnle: it turns the features of a vision model into words and scores words on features
-({kind}).
-
-```python
-from torchnle import LanguageAttribution, Translator
-
-translator = Translator.from_pretrained("<this repository or folder>")
-LanguageAttribution(model, layers, translator).describe(images)
-```
-
-The frozen models that it works with are named here and not part of the weights: {models}.
-"""
 
 
-def model_card(translator: Translator) -> str:
-    """Write the card of a translator.
+def model_card(saved: Pretrained) -> str:
+    """Write the card of what is saved.
 
-    The front matter holds library, licence ("unknown" unless `translator.card` says), tags, data sets,
-    languages and the base models that are Hub repositories; the body shows the configuration and every
-    other fact of `translator.card`.
+    The front matter holds library, licence ("unknown" unless `saved.card` says), tags, data sets, languages
+    and the base models that are Hub repositories; the body shows how to load and use it, the frozen models,
+    the configuration and every other fact of `saved.card`.
+
+    Raises:
+        ValueError: If the tags are no list of strings.
     """
-    facts = {key: value for key, value in translator.card.items() if key not in _FRONT_MATTER}
-    body = _BODY.format(
-        title=facts.pop("title", translator.name),
-        cls=type(translator).__name__,
-        kind=_KINDS[translator.score_kind],
-        models=", ".join(f"`{model}`" for model in translator.base_models) or "none",
-    )
-    sections = [body, _table("Configuration", translator.config)]
-    if facts:
-        sections.append(_table("Facts", facts))
-    return f"---\n{_front_matter(translator)}\n---\n\n" + "\n".join(sections)
+    facts = {key: value for key, value in saved.card.items() if key not in _FRONT_MATTER}
+    models = ", ".join(f"`{model}`" for model in saved.base_models) or "none"
+    sections = [
+        f"# {facts.pop('title', saved.name)}\n\n{saved.summary}\n",
+        *([f"```python\n{_imported(type(saved))}{saved.usage}\n```\n"] if saved.usage else []),
+        f"The frozen models that it works with are named here and not part of the weights: {models}.\n",
+        _table("Configuration", saved.config),
+        *([_table("Facts", facts)] if facts else []),
+    ]
+    return f"---\n{_front_matter(saved)}\n---\n\n" + "\n".join(sections)
 
 
-def _front_matter(translator: Translator) -> str:
+def _imported(cls: type) -> str:
+    """What has to run before a class that is not torchnle's own can be loaded."""
+    if kinds.is_ours(cls):
+        return ""
+    named = f"{cls.__name__}, of the kind '{kinds.kind_of(cls)}'"
+    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
+        return f"# First run the code that defines {named}.\n"
+    return f"import {cls.__module__}  # it defines {named}\n"
+
+
+def _front_matter(saved: Pretrained) -> str:
     from huggingface_hub import ModelCardData
 
-    card = translator.card
-    repositories = [model.split("@")[0] for model in translator.base_models if _is_repository(model)]
+    card = saved.card
+    tags = card.get("tags", [])
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError(f"the card's 'tags' is {tags!r}; it must be a list of strings.")
+    repositories = [model.split("@")[0] for model in saved.base_models if _is_repository(model)]
     data = ModelCardData(
         library_name="torchnle",
         license=card.get("license", "unknown"),
-        tags=list(dict.fromkeys([*_TAGS, *card.get("tags", [])])),
+        tags=list(dict.fromkeys([*_TAGS, *tags])),
         datasets=card.get("datasets"),
         language=card.get("language"),
         base_model=repositories or None,

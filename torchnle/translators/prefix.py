@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import torch
@@ -19,8 +19,9 @@ from torchnle.language.model import LanguageModel
 from torchnle.language.ranking import Ranking
 from torchnle.language.texts import check_texts
 from torchnle.running import evaluating
+from torchnle.translators import kinds
 from torchnle.translators.base import Translator
-from torchnle.translators.configuration import check_keys, class_path, find_class
+from torchnle.translators.config_values import Number, Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.types import ScoreKind
@@ -51,6 +52,9 @@ class PrefixTranslator(Translator):
     """
 
     score_kind: ClassVar[ScoreKind] = "log_prob"
+    frozen_models: ClassVar[tuple[str, ...]] = ("language_model",)
+
+    language_model: LanguageModel
 
     def __init__(
         self,
@@ -82,13 +86,8 @@ class PrefixTranslator(Translator):
         return next(self.network.parameters()).device
 
     @property
-    def base_models(self) -> tuple[str, ...]:
-        """The references of the language model and of the vision model."""
-        return tuple(filter(None, (self.language_model.reference, self.backbone)))
-
-    @property
     def config(self) -> dict[str, Any]:
-        """The network's class and arguments, the language model's reference, and how it is asked.
+        """The network's kind and arguments, the language model's reference, and how it is asked.
 
         Raises:
             ValueError: If the language model was built in code and has no reference to save.
@@ -99,7 +98,7 @@ class PrefixTranslator(Translator):
                 "LanguageModel.from_pretrained, or build it with reference=..."
             )
         return {
-            "network": class_path(type(self.network)),
+            "network": kinds.kind_of(type(self.network)),
             "network_config": self.network.config,
             "language_model": _absolute(self.language_model.reference),
             "prompt": self.prompt,
@@ -109,27 +108,19 @@ class PrefixTranslator(Translator):
         }
 
     @classmethod
-    def from_config(cls: type[AnyPrefixTranslator], config: Mapping[str, Any]) -> AnyPrefixTranslator:
-        """Build the network with fresh weights and load the language model that the configuration names."""
-        check_keys(config, cls._build, f"the configuration of {cls.__name__}")
-        return cls._build(**config)
-
-    @classmethod
     def _build(
         cls: type[AnyPrefixTranslator],
         *,
         network: str,
         network_config: Mapping[str, Any],
-        language_model: str,
+        language_model: Reference,
         prompt: str = "",
         stop: str | None = None,
-        max_new_tokens: int = 20,
+        max_new_tokens: Number = 20,
         backbone: str = "",
     ) -> AnyPrefixTranslator:
-        if ".." in PurePath(language_model).parts:
-            raise ValueError(f"the language model {language_model!r} is a path that leaves its folder.")
-        network_class = find_class(network, PrefixNetwork)  # type: ignore[type-abstract]
-        check_keys(network_config, network_class, f"the configuration of {network_class.__name__}")
+        network_class = kinds.find(network, PrefixNetwork)  # type: ignore[type-abstract]
+        check_config(network_config, network_class, f"the configuration of {network_class.__name__}")
         return cls(
             network_class(**network_config),
             LanguageModel.from_pretrained(language_model),
@@ -374,15 +365,6 @@ class PrefixTranslator(Translator):
     def _prefixes(self, batch: Sequence[Rows], make: _Make) -> Float[Tensor, "R P E"]:
         dtype = next(self.network.parameters()).dtype
         return torch.cat([make({k: x.to(dtype) for k, x in rows.tokens.items()}) for rows in batch])
-
-    def _apply(
-        self: AnyPrefixTranslator, fn: Callable[[Tensor], Tensor], recurse: bool = True
-    ) -> AnyPrefixTranslator:
-        """What `to`, `cuda` and `cpu` come down to: the language model follows to the network's device."""
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.language_model.device != self.device:
-            self.language_model.to(self.device)
-        return self
 
 
 def _absolute(reference: str) -> str:

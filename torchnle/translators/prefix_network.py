@@ -9,9 +9,14 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.translators.kinds import HasKind
 
-class PrefixNetwork(nn.Module, ABC):
+
+class PrefixNetwork(HasKind, nn.Module, ABC):
     """Turns the tokens of some layers into a prefix: vectors that a language model reads like words.
+
+    A network of one's own states the kind by which a saved translator names it:
+    ``class Mine(PrefixNetwork, kind="mine")``.
 
     Args:
         layers: What it reads: layer name -> width D.

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.translators.config_values import Size
+
 #: Penalties tried, as multiples of the number of samples: half a decade apart.
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 5))
 
@@ -36,7 +38,7 @@ class RidgeMap(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, in_width: int, out_width: int) -> None:
+    def __init__(self, in_width: Size, out_width: Size) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(in_width))
         self.register_buffer("scale", torch.ones(in_width))

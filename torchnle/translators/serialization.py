@@ -1,25 +1,29 @@
-"""How a translator lies on disk: config.json, model.safetensors and README.md; read and written strictly."""
+"""How what is saved lies on disk: config.json, model.safetensors and README.md; read and written strictly."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
+from torchnle.translators.saving import naming, replace_folder
+from torchnle.translators.tensors import check_finite
 from torchnle.version import __version__
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-_FIELDS = {"translator": str, "torchnle_version": str, "config": dict, "card": dict}
+_FIELDS = {"kind": str, "torchnle_version": str, "config": dict, "card": dict}
+_NAMES = {str: "a string", dict: "an object"}
+_AGAIN = "Download it again, or save it again, into a new folder."
 
 
 @dataclass(frozen=True)
@@ -27,38 +31,46 @@ class Saved:
     """What a folder holds.
 
     Args:
-        translator: The dotted path of the class.
+        kind: The kind of what was saved (`torchnle.translators.kinds`).
         config: What `from_config` takes.
         tensors: The state dict.
         card: Facts for the model card.
     """
 
-    translator: str
+    kind: str
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     card: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def longest_side(self) -> int:
+        """The longest side of all tensors, which no size in the configuration exceeds."""
+        return max((side for tensor in self.tensors.values() for side in tensor.shape), default=1)
+
 
 def write(folder: Path, saved: Saved, card: str) -> Path:
-    """Write a folder beside its final place and then move it there, so that no half of it is ever seen.
+    """Write a folder as a whole: killed at any moment, it leaves the old one or the new one.
 
     Raises:
-        FileExistsError: If `folder` holds anything but a saved translator.
-        ValueError: If the configuration or the card holds a value that JSON does not know.
+        FileExistsError: If `folder` holds anything but what was saved so.
+        OSError: If a file cannot be written, with its name; nothing half-written is left.
+        ValueError: If the configuration or the card holds a value that JSON does not know, or a tensor NaN or
+            infinite numbers.
     """
     target = folder.expanduser().resolve()
-    _check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     text = _to_json(saved)
-    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
-        (new / CONFIG).write_text(text, encoding="utf-8")
-        (new / CARD).write_text(card, encoding="utf-8")
-        tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in saved.tensors.items()}
-        safetensors.torch.save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
-        shutil.copymode(new / CONFIG, new / WEIGHTS)  # safetensors 0.8 keeps it from everybody but its owner
-        _swap(new, target, old)
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in saved.tensors.items()}
+    check_finite(tensors, target / WEIGHTS)
+
+    def fill(new: Path) -> None:
+        for name, content in ((CONFIG, text), (CARD, card)):
+            with naming(target / name):
+                (new / name).write_text(content, encoding="utf-8")
+        with naming(target / WEIGHTS):
+            safetensors.torch.save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+            shutil.copymode(new / CONFIG, new / WEIGHTS)  # safetensors 0.8 keeps it from all but its owner
+
+    replace_folder(target, lambda: _check_replaceable(target), fill)
     return folder
 
 
@@ -77,46 +89,15 @@ def read(folder: Path) -> Saved:
         tensors = safetensors.torch.load_file(weights)
     except SafetensorError as error:
         raise ValueError(
-            f"{weights} is not a whole safetensors file ({error}). Pickled weights are never read; download "
-            "the file again, or save the translator again with save_pretrained."
+            f"{weights} is not a whole safetensors file ({error}; it has {weights.stat().st_size} bytes). "
+            f"Pickled weights are never read. {_AGAIN}"
         ) from error
-    return Saved(config["translator"], config["config"], tensors, config["card"])
-
-
-def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Give a module exactly these tensors, in their own dtype, on the module's devices.
-
-    Raises:
-        ValueError: If a tensor is missing, unknown, of another shape, or not of the same kind (floating
-            point or not), with the names of all of them.
-    """
-    expected = module.state_dict()
-    shared = [name for name in expected if name in tensors]
-    problems = {
-        "missing": [name for name in expected if name not in tensors],
-        "unknown": [name for name in tensors if name not in expected],
-        "of another shape or kind": [
-            f"{name} {_kind(tensors[name])} instead of {_kind(expected[name])}"
-            for name in shared
-            if _kind(tensors[name]) != _kind(expected[name])
-        ],
-    }
-    found = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
-    if found:
-        raise ValueError(
-            f"the tensors of {folder / WEIGHTS} do not fit {type(module).__name__}; {'; '.join(found)}. "
-            "The weights and config.json are not of the same translator, or of another version of torchnle."
-        )
-    module.load_state_dict({n: t.to(expected[n].device) for n, t in tensors.items()}, assign=True)
-
-
-def _kind(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else ' ' + str(tensor.dtype)}"
+    return Saved(config["kind"], config["config"], tensors, config["card"])
 
 
 def _to_json(saved: Saved) -> str:
     content = {
-        "translator": saved.translator,
+        "kind": saved.kind,
         "torchnle_version": __version__,
         "config": saved.config,
         "card": saved.card,
@@ -124,35 +105,48 @@ def _to_json(saved: Saved) -> str:
     try:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"configuration and card of a translator must be plain values: {error}") from error
+        raise ValueError(f"configuration and card must be plain values: {error}") from error
     return text + "\n"
 
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} ({path.stat().st_size} bytes) is not JSON: {error}. {_AGAIN}") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a translator's: it holds a {type(config).__name__}.")
-    return config
+        raise ValueError(f"{path} is not one of torchnle's: it holds a {type(config).__name__}.")
+    # Before there were kinds, files named the module path of the class in this entry.
+    return {"kind" if key == "translator" else key: value for key, value in config.items()}
 
 
 def _check_fields(config: Mapping[str, Any], path: Path) -> None:
     if config.keys() != _FIELDS.keys():
         raise ValueError(
-            f"{path} is not a translator's: it holds {sorted(config)} and should hold {sorted(_FIELDS)}."
+            f"{path} is not one of torchnle's: it holds {sorted(config)} and should hold {sorted(_FIELDS)}."
         )
-    wrong = [key for key, kind in _FIELDS.items() if not isinstance(config[key], kind)]
-    if wrong:
-        raise ValueError(f"{path} holds values of the wrong type under {wrong}.")
+    for key, kind in _FIELDS.items():
+        if not isinstance(config[key], kind):
+            raise ValueError(f"{path}: '{key}' is {config[key]!r}; it must be {_NAMES[kind]}. {_AGAIN}")
+    endless = [f"{name} = {value}" for name, value in _numbers(config) if not math.isfinite(value)]
+    if endless:
+        raise ValueError(f"{path} holds numbers that are not finite: {', '.join(endless)}. {_AGAIN}")
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """All floating numbers in plain values, with the names of their places."""
+    if isinstance(value, float):
+        yield name, value
+    elif isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(entry, f"{name}.{key}" if name else str(key))
 
 
 def _check_version(saved: object, folder: Path) -> None:
     """A newer minor version is warned of; a newer major version is refused."""
     if not isinstance(saved, str) or not re.match(r"\d+\.\d+", saved):
-        raise ValueError(f"{folder / CONFIG} is not a translator's: it names no version of torchnle.")
-    theirs, ours = (tuple(map(int, version.split(".")[:2])) for version in (saved, __version__))
+        raise ValueError(f"{folder / CONFIG} is not one of torchnle's: it names no version of torchnle.")
+    theirs, ours = (tuple(map(int, re.findall(r"\d+", version)[:2])) for version in (saved, __version__))
     message = f"{folder} was saved by torchnle {saved}, this is {__version__}: pip install -U torchnle"
     if theirs[0] > ours[0]:
         raise ValueError(message)
@@ -165,7 +159,9 @@ def _inside(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         there = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else "no such folder"
-        raise FileNotFoundError(f"{folder} holds no {name} (it holds {there}), so it is not a translator's.")
+        raise FileNotFoundError(
+            f"{folder} holds no {name} (it holds {there}), so it is not one of torchnle's."
+        )
     allowed = [folder.resolve()]
     if folder.resolve().parent.name == "snapshots":
         allowed.append(folder.resolve().parents[1] / "blobs")
@@ -183,14 +179,14 @@ def _check_replaceable(target: Path) -> None:
     if not entries:
         return
     others = sorted(entries - {CONFIG, WEIGHTS, CARD})
-    if others or not _is_translator(target, entries):
+    if others or not _is_saved(target, entries):
         raise FileExistsError(
             f"{target} holds something else than a saved translator ({others or sorted(entries)}) and is not "
             "overwritten. Pass a new or empty folder."
         )
 
 
-def _is_translator(target: Path, entries: Iterable[str]) -> bool:
+def _is_saved(target: Path, entries: Iterable[str]) -> bool:
     if CONFIG not in entries:
         return False
     try:
@@ -198,16 +194,3 @@ def _is_translator(target: Path, entries: Iterable[str]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _swap(new: Path, target: Path, old: Path) -> None:
-    """Put `new` in the place of `target`, or leave all as it was."""
-    if not target.exists():
-        new.rename(target)
-        return
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        old.rename(target)
-        raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.translators.config_values import Size, Within
 from torchnle.translators.prefix_network import PrefixNetwork
 
 
@@ -49,13 +50,13 @@ class TExplainNetwork(PrefixNetwork):
 
     def __init__(
         self,
-        layers: Mapping[str, int],
-        language_width: int,
+        layers: Mapping[str, Size],
+        language_width: Size,
         *,
-        tokens: int = 577,
+        tokens: Annotated[int, Within(1, 10_000)] = 577,
         mode: str = "per_token",
-        prefix_length: int | None = None,
-        hidden: int | None = None,
+        prefix_length: Annotated[int, Within(1, 10_000)] | None = None,
+        hidden: Size | None = None,
         activation: str = "none",
     ) -> None:
         super().__init__(layers, language_width, tokens_per_row=tokens)

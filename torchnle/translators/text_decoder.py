@@ -6,9 +6,9 @@ images: whatever is mapped into the encoder's space can be spoken by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from torchnle import hub
 from torchnle.language import decoding, scoring
 from torchnle.language.decoding import Decoded
 from torchnle.language.model import LanguageModel
-from torchnle.translators import configuration, serialization
+from torchnle.translators.config_values import Count, Number, Reference, Size
+from torchnle.translators.pretrained import Pretrained
 
 #: The shipped decoder: speaks all-MiniLM-L6-v2's space through SmolLM2-135M.
 DECODER = "decoder-minilm-smollm2"
@@ -95,7 +95,7 @@ class PrefixFromSentence(nn.Module):
         return self.start + change
 
 
-class TextDecoder(nn.Module):
+class TextDecoder(Pretrained):
     """Speaks sentence embeddings through a frozen language model.
 
     Args:
@@ -113,6 +113,10 @@ class TextDecoder(nn.Module):
         ['a hen on grass']
     """
 
+    frozen_models: ClassVar[tuple[str, ...]] = ("language_model",)
+
+    language_model: LanguageModel
+
     def __init__(
         self,
         network: PrefixFromSentence,
@@ -126,17 +130,16 @@ class TextDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        self._frozen = (language_model,)
+        self.language_model = language_model
         self.encoder = encoder
         self.prompt, self.stop = prompt, stop
         self.max_new_tokens = max_new_tokens
         self.reference = reference
-        self.card: dict[str, Any] = {}
 
     @property
-    def language_model(self) -> LanguageModel:
-        """The frozen language model."""
-        return self._frozen[0]
+    def device(self) -> torch.device:
+        """Where the network is; `to` keeps the language model there too."""
+        return self.network.mean.device
 
     @property
     def width(self) -> int:
@@ -244,25 +247,19 @@ class TextDecoder(nn.Module):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build a decoder with fresh weights and load the language model that the configuration names."""
-        configuration.check_keys(config, cls._build, f"the configuration of {cls.__name__}")
-        return cls._build(**config)
-
-    @classmethod
     def _build(
         cls,
         *,
-        width: int,
-        lm_width: int,
-        opening_length: int,
-        prefix_length: int,
-        hidden: int,
-        language_model: str,
+        width: Size,
+        lm_width: Size,
+        opening_length: Count,
+        prefix_length: Size,
+        hidden: Size,
+        language_model: Reference,
         encoder: str,
         prompt: str,
         stop: str,
-        max_new_tokens: int,
+        max_new_tokens: Number,
     ) -> Self:
         network = PrefixFromSentence(
             width, lm_width, opening_length=opening_length, prefix_length=prefix_length, hidden=hidden
@@ -270,41 +267,45 @@ class TextDecoder(nn.Module):
         model = LanguageModel.from_pretrained(language_model)
         return cls(network, model, encoder=encoder, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens)
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.bfloat16) -> Path:
-        """Write config.json, model.safetensors and README.md, all of them or none."""
-        tensors = {name: tensor.to(dtype) for name, tensor in self.state_dict().items()}
-        saved = serialization.Saved(configuration.class_path(type(self)), self.config, tensors, self.card)
-        return serialization.write(Path(folder), saved, _card(self))
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = torch.bfloat16) -> Path:
+        """Write config.json, model.safetensors and README.md, all of them or none: see `Pretrained`."""
+        return super().save_pretrained(folder, dtype=dtype)
 
     @classmethod
-    def from_pretrained(cls, reference: str | Path = DECODER) -> Self:
-        """Load a decoder, in evaluation mode and float32.
+    def from_pretrained(
+        cls,
+        reference: str | Path = DECODER,
+        *,
+        revision: str | None = None,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Load a decoder, in evaluation mode and float32: see `Pretrained`."""
+        return super().from_pretrained(reference, revision=revision, device=device).float()
 
-        Args:
-            reference: The name of a shipped decoder, a local folder, a Hub id, or a "pypi:" wheel.
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        """The references of the language model and of the sentence encoder whose embeddings it reads."""
+        return tuple(dict.fromkeys(filter(None, [*super().base_models, self.encoder])))
 
-        Raises:
-            FileNotFoundError: If it cannot be found.
-            ValueError: If the folder holds something else, or tensors that do not fit.
-        """
-        folder = hub.resolve(str(reference))
-        saved = serialization.read(folder)
-        decoder = configuration.find_class(saved.translator, cls).from_config(saved.config)
-        serialization.load_tensors(decoder, saved.tensors, folder)
-        decoder.card = saved.card
-        decoder.reference = str(reference)
-        return decoder.float().eval()
+    @property
+    def summary(self) -> str:
+        """What it turns into what."""
+        return (
+            f"A `{type(self).__name__}` of torchnle: it turns sentence embeddings of `{self.encoder}` into "
+            f"prefixes that make `{self.language_model.reference}` say the sentence. Trained on text alone."
+        )
+
+    @property
+    def usage(self) -> str:
+        """Python code that says a sentence by its embedding."""
+        return (
+            "from torchnle.language.text_encoder import TextEncoder\n"
+            f"from {TextDecoder.__module__} import TextDecoder\n\n"
+            'decoder = TextDecoder.from_pretrained("<this repository or folder>")\n'
+            f"encoder = TextEncoder.from_pretrained({self.encoder!r})\n"
+            'decoder.decode(encoder.encode(["a hen on grass"])).texts'
+        )
 
 
 def _stripped(decoded: Decoded) -> Decoded:
     return Decoded([text.strip() for text in decoded.texts], decoded.ids, decoded.log_probs)
-
-
-def _card(decoder: TextDecoder) -> str:
-    facts = "\n".join(f"- **{name}**: {value}" for name, value in decoder.card.items())
-    return (
-        "---\nlibrary_name: torchnle\ntags:\n- torchnle\n- text-decoder\n---\n\n"
-        "# Text decoder\n\n"
-        f"Turns sentence embeddings of `{decoder.encoder}` into prefixes that make "
-        f"`{decoder.language_model.reference}` say the sentence. Trained on text alone.\n\n{facts}\n"
-    )

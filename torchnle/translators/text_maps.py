@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.translators.class_mixture import ClassMixture
+from torchnle.translators.config_values import Size, check_config
 from torchnle.translators.ridge import RidgeMap
 
 
@@ -35,7 +36,7 @@ class MapSum(nn.Module):
     """
 
     def __init__(
-        self, in_width: int, out_width: int, *, maps: Sequence[Mapping[str, Any]], weights: Sequence[float]
+        self, in_width: Size, out_width: Size, *, maps: Sequence[Mapping[str, Any]], weights: Sequence[float]
     ) -> None:
         super().__init__()
         built = [build_map(out_width, described) for described in maps]
@@ -109,6 +110,9 @@ def build_map(out_width: int, described: Mapping[str, Any]) -> TextMap:
         torch.Size([2, 4])
     """
     kind = described.get("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"a map of kind {kind!r} is not known; known are {sorted(_KINDS)}.")
-    return _KINDS[kind](out_width=out_width, **{k: v for k, v in described.items() if k != "kind"})
+    given = {**described, "out_width": out_width}
+    del given["kind"]
+    check_config(given, _KINDS[kind], f"the configuration of a {kind} map")
+    return _KINDS[kind](**given)

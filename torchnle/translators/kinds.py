@@ -1,0 +1,139 @@
+"""The stable names, kinds, by which saved classes are found again wherever their modules have moved to.
+
+A saved folder names a kind, and the table here says where its class is; nothing else is ever imported because
+a file says so. A class of one's own states its kind where it is defined, as in
+``class Mine(Translator, kind="mine")``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from typing import Any, TypeVar
+
+from torchnle.version import __version__
+
+_Class = TypeVar("_Class")
+
+#: Kind -> "module:Class", imported when it is first asked for. One line makes a class of torchnle known.
+KINDS = {
+    "aligned": "torchnle.translators.alignment:AlignedTranslator",
+    "class_space": "torchnle.translators.class_space:ClassSpaceTranslator",
+    "clip": "torchnle.translators.clip_space:ClipTranslator",
+    "prefix": "torchnle.translators.prefix:PrefixTranslator",
+    "text_decoder": "torchnle.translators.text_decoder:TextDecoder",
+    "aligned_start": "torchnle.translators.aligned_start:AlignedStart",
+    "devil_network": "torchnle.translators.devil_network:DeViLNetwork",
+    "texplain_network": "torchnle.translators.texplain_network:TExplainNetwork",
+}
+#: The module paths that folders named before there were kinds.
+OLD_PATHS = {
+    "torchnle.translators.alignment.AlignedTranslator": "aligned",
+    "torchnle.translators.class_space.ClassSpaceTranslator": "class_space",
+    "torchnle.translators.clip_space.ClipTranslator": "clip",
+    "torchnle.translators.prefix.PrefixTranslator": "prefix",
+    "torchnle.translators.text_decoder.TextDecoder": "text_decoder",
+    "torchnle.translators.aligned_start.AlignedStart": "aligned_start",
+    "torchnle.translators.devil_network.DeViLNetwork": "devil_network",
+    "torchnle.translators.texplain_network.TExplainNetwork": "texplain_network",
+}
+_registered: dict[str, type] = {}
+
+
+class HasKind:
+    """Registers every subclass that states a kind: ``class Mine(Translator, kind="mine")``.
+
+    Raises:
+        ValueError: As `register`.
+    """
+
+    def __init_subclass__(cls, *, kind: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if kind is not None:
+            register(kind, cls)
+
+
+def register(kind: str, cls: type) -> None:
+    """Make a class known by its kind; the same class may be defined again, as in a notebook.
+
+    Raises:
+        ValueError: If the kind is torchnle's own, another class's, or no lower-case name.
+
+    Example:
+        >>> register("aligned", dict)
+        Traceback (most recent call last):
+        ...
+        ValueError: the kind 'aligned' is torchnle's own
+        (torchnle.translators.alignment:AlignedTranslator); give builtins:dict another one.
+    """
+    if not isinstance(kind, str) or re.fullmatch(r"[a-z][a-z0-9_-]*", kind) is None:
+        raise ValueError(f"kind={kind!r} of {_where(cls)}: pass a name of a-z, 0-9, '_' and '-', as 'mine'.")
+    if KINDS.get(kind, _where(cls)) != _where(cls):
+        raise ValueError(
+            f"the kind {kind!r} is torchnle's own ({KINDS[kind]}); give {_where(cls)} another one."
+        )
+    if kind in _registered and _where(_registered[kind]) != _where(cls):
+        raise ValueError(
+            f"the kind {kind!r} is that of {_where(_registered[kind])}; give {_where(cls)} another one."
+        )
+    _registered[kind] = cls
+
+
+def kind_of(cls: type) -> str:
+    """Find the kind under which a class is saved.
+
+    Raises:
+        ValueError: If it has none.
+
+    Example:
+        >>> from torchnle.translators.prefix import PrefixTranslator
+        >>> kind_of(PrefixTranslator)
+        'prefix'
+    """
+    known = {**{_where(mine): kind for kind, mine in _registered.items()}, **{w: k for k, w in KINDS.items()}}
+    if _where(cls) not in known:
+        raise ValueError(
+            f"{_where(cls)} has no kind, by which a saved file could name it. Give it one: "
+            f'class {cls.__name__}(..., kind="{cls.__name__.lower()}").'
+        )
+    return known[_where(cls)]
+
+
+def is_ours(cls: type) -> bool:
+    """Whether a class is in torchnle's table, so that it is found without an import by hand."""
+    return _where(cls) in KINDS.values()
+
+
+def find(name: str, base: type[_Class]) -> type[_Class]:
+    """Find the class that a saved file names, by its kind or, as files once did, by its module path.
+
+    Args:
+        name: What the file says.
+        base: What the class must be, or derive from.
+
+    Raises:
+        ValueError: If nothing of this name is known, or its class is no (concrete) `base`.
+    """
+    old = {_where(cls).replace(":", "."): kind for kind, cls in _registered.items()} | OLD_PATHS
+    kind = old.get(name, name)
+    if kind in KINDS:
+        module, _, attribute = KINDS[kind].partition(":")
+        found: type = getattr(importlib.import_module(module), attribute)
+    elif kind in _registered:
+        found = _registered[kind]
+    else:
+        raise ValueError(
+            f"the kind {name!r} is not known; torchnle {__version__} knows {sorted({*KINDS, *_registered})}. "
+            "If it is that of a class of your own, import the module that defines it first, with "
+            f"class ...({base.__name__}, kind={name!r}): nothing is imported because a file says so."
+        )
+    if not issubclass(found, base) or inspect.isabstract(found):
+        raise ValueError(
+            f"the kind {name!r} is that of {_where(found)}, which is no {base.__name__} that can be built."
+        )
+    return found
+
+
+def _where(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"

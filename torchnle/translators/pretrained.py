@@ -1,0 +1,226 @@
+"""What is saved as a folder and found again by its kind: the base of translators and of the text decoder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from torchnle import hub
+from torchnle.translators import configuration, kinds, saving, serialization
+from torchnle.translators.config_values import check_config, loading
+from torchnle.translators.model_card import model_card
+from torchnle.translators.tensors import load_tensors
+
+# A type variable and not Self, which beartype cannot check in a method.
+AnyPretrained = TypeVar("AnyPretrained", bound="Pretrained")
+
+
+class Frozen(Protocol):
+    """A model that is used and never trained or saved: a language model, an encoder, a text decoder."""
+
+    reference: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+
+    def to(self, device: torch.device, /) -> Any:
+        """Move it."""
+
+
+class Pretrained(kinds.HasKind, nn.Module, ABC):
+    """A module that is saved as config.json, model.safetensors and README.md, its model card.
+
+    A subclass gives `config`; what builds it again is `_build` if it has such a class method, else its
+    constructor, called with the entries of `config`. It names the attributes that hold frozen models in
+    `frozen_models`: these are no submodules, have no part in `parameters` and `state_dict`, are never stored,
+    move along with `to`, and stand on the card.
+
+    Attributes:
+        name: What messages call it: its class, or the reference it was loaded from.
+        reference: The string that `from_pretrained` found it by; "" if it was not loaded.
+        card: Facts for the model card, plain values by name: training data, results, "license" (an
+            identifier of the Hub), "tags", "datasets", "language". Saved with it.
+
+    Example:
+        >>> class Scale(Pretrained, kind="scale"):
+        ...     def __init__(self, width: int):
+        ...         super().__init__()
+        ...         self.factors = nn.Parameter(torch.ones(width))
+        ...     @property
+        ...     def config(self):
+        ...         return {"width": len(self.factors)}
+        >>> with TemporaryDirectory() as folder:
+        ...     Pretrained.from_pretrained(Scale(3).save_pretrained(folder)).factors.tolist()
+        [1.0, 1.0, 1.0]
+    """
+
+    #: The attributes that hold frozen models; one of them may be None.
+    frozen_models: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = type(self).__name__
+        self.reference = ""
+        self.card: dict[str, Any] = {}
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Everything but the tensors that `from_config` needs, as plain values that JSON keeps."""
+
+    @classmethod
+    def from_config(cls: type[AnyPretrained], config: Mapping[str, Any]) -> AnyPretrained:
+        """Build one whose tensors are then loaded, and load the frozen models that the configuration names.
+
+        Raises:
+            ValueError: If a key of `config` is unknown or missing, or a value is none that its argument takes
+                (`check_config`).
+        """
+        build: Callable[..., AnyPretrained] = getattr(cls, "_build", cls)
+        check_config(config, build, f"the configuration of {cls.__name__}")
+        return build(**config)
+
+    @property
+    def summary(self) -> str:
+        """A sentence on what it does, for its model card."""
+        return f"A `{type(self).__name__}` of torchnle."
+
+    @property
+    def usage(self) -> str:
+        """Python code for its model card that loads and uses it; "" leaves it out."""
+        return ""
+
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        """The references of the models that it works with, and of those that these work with."""
+        found = (reference for model in self._frozen_models() for reference in _references(model))
+        return tuple(dict.fromkeys(found))
+
+    @classmethod
+    def from_pretrained(
+        cls: type[AnyPretrained],
+        reference: str | Path,
+        *,
+        revision: str | None = None,
+        device: torch.device | str | None = None,
+    ) -> AnyPretrained:
+        """Load what was saved, in evaluation mode.
+
+        The class is that of the kind which the folder names: torchnle's own, or a class of yours that states
+        the kind and has been imported. Called on a subclass, it gives that subclass or refuses.
+
+        Args:
+            reference: "org/name" on the Hub, a local folder, or the name of what ships with torchnle.
+            revision: A branch, tag or commit on the Hub; the same as "org/name@revision".
+            device: Where to put it; by default where its frozen models load.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If the kind, an entry of the configuration or a tensor is missing, unknown or does not
+                fit, a tensor holds NaN, or a file is damaged.
+        """
+        saving.recover(Path(reference))
+        folder = hub.resolve(configuration.pinned(str(reference), revision))
+        saved = serialization.read(folder)
+        found = kinds.find(saved.kind, cls)
+        with loading(folder / serialization.CONFIG, saved.longest_side), torch.random.fork_rng(devices=[]):
+            loaded = found.from_config(saved.config)
+        load_tensors(loaded, saved.tensors, folder / serialization.WEIGHTS)
+        loaded.name = loaded.reference = str(reference)
+        loaded.card = saved.card
+        loaded.eval()
+        return loaded if device is None else loaded.to(device)
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
+        """Write config.json, model.safetensors and README.md, all of them or none.
+
+        Args:
+            folder: A new or empty folder, or one that holds what was saved so and nothing else, which is then
+                replaced.
+            dtype: The floating dtype that tensors are stored in; None = each its own.
+
+        Returns:
+            The folder.
+
+        Raises:
+            FileExistsError: If the folder holds anything else.
+            OSError: If a file cannot be written, with its name.
+            ValueError: If the class has no kind, configuration or card hold a value that JSON does not know,
+                or a tensor holds NaN or infinite numbers.
+        """
+        tensors = {
+            name: tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
+            for name, tensor in self.state_dict().items()
+        }
+        saved = serialization.Saved(kinds.kind_of(type(self)), self.config, tensors, self.card)
+        return serialization.write(Path(folder), saved, model_card(self))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Save into a repository of the Hugging Face Hub, created where it does not exist.
+
+        Args:
+            repo_id: "org/name".
+            revision: The branch; by default the main one.
+            private: Whether a repository created here is private; by default as the organisation says.
+            commit_message: What the commit says; by default "Upload" and the class.
+            token: The access token; by default the one that is logged in.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: As `save_pretrained`.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        message = f"Upload {type(self).__name__}" if commit_message is None else commit_message
+        with TemporaryDirectory() as scratch:
+            folder = self.save_pretrained(Path(scratch) / "saved")
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            if revision is not None:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message
+            )
+        return str(commit.commit_url)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep frozen models out of the submodules."""
+        if name in self.frozen_models:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _apply(self: AnyPretrained, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AnyPretrained:
+        """Move the frozen models too, in `to`, `cuda` and `cpu`; they keep their dtype."""
+        for model in self._frozen_models():
+            device = fn(torch.empty(0, device=model.device)).device
+            if device != model.device:
+                model.to(device)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _frozen_models(self) -> Iterator[Frozen]:
+        held = (getattr(self, name) for name in self.frozen_models)
+        return (model for model in held if model is not None)
+
+
+def _references(model: Frozen) -> tuple[str, ...]:
+    within = model.base_models if isinstance(model, Pretrained) else ()
+    return tuple(filter(None, (model.reference, *within)))
