@@ -53,12 +53,29 @@ def read(
     Raises:
         ValueError: On inputs a model cannot be read with, and on NaN or infinite features, by layer.
     """
+    return read_with_output(forward_func, layers, inputs, additional_forward_args, reading)[0]
+
+
+def read_with_output(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    reading: Reading | None = None,
+) -> tuple[list[Features], Any]:
+    """Like `read`, and the model's own output beside it.
+
+    Raises:
+        ValueError: As `read`.
+    """
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
-    activations = taps.record(forward_func, layers, inputs, additional_forward_args, select=reading.select)
+    activations, output = taps.record_with_output(
+        forward_func, layers, inputs, additional_forward_args, select=reading.select
+    )
     tokens = any(activation.ndim == 3 for activation in activations)  # what else has no tokens in front
     stated = prefix_hint(forward_func) if tokens else None
-    return [
+    features = [
         Features.from_activation(
             activation,
             tap.name,
@@ -71,6 +88,7 @@ def read(
         ).check_finite()
         for tap, activation in zip(layers, activations, strict=True)
     ]
+    return features, output
 
 
 def spatial_size(image: Tensor) -> tuple[int, int] | None:
