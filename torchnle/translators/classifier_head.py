@@ -214,7 +214,10 @@ def _readouts(run: Trace, parts: Sequence[LinearPart]) -> Iterator[Readout]:
         given = torch.cat([path.given for path in found], dim=1)
         ways = "; ".join(f"{path.start}{_steps(path)}" for path in found)
         clip = ", at every place; negative scores become zero before their mean" if parts[0].clipped else ""
-        yield _of_paths(found, f"{start} It receives {ways}{clip}. {_checked(run, given, received)}")
+        readout = _of_paths(found, f"{start} It receives {ways}{clip}. {_checked(run, given, received)}")
+        yield readout
+        if readout.num_prefix_tokens is not None and readout.layout == "NLD":
+            yield replace(readout, num_prefix_tokens=None)  # what is averaged may stand in another order
     module = parts[0].module
     if len(parts) == 1 and module is not None:
         yield Readout(_findable(Tap(name, module, "input")), "none", summary=f"{start} {_NO_PLACES}")

@@ -198,7 +198,7 @@ def _count(run: Trace, filled: Filled, tokens: Tensor) -> int:
 def _what(reading: Reading) -> str:
     if reading.pooling == "mean":
         return "the mean"
-    return f"the {('first', 'second')[reading.token]}"
+    return f"the {('first', 'second', 'last')[reading.token]}"
 
 
 def _where(reading: Reading) -> str:
