@@ -103,9 +103,10 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
     parts = find_linear(run)
     name, classes = _name(parts), len(parts[0].weight)
     if num_classes not in (None, classes):
+        given = f"{num_classes} class names were given" if num_classes else "no class names are known"
         raise ValueError(
-            f"the head '{name}' has {classes} classes, but {num_classes} class names were given. "
-            "Pass class_names=, one name a row of the head's weight, in its order."
+            f"the head '{name}' has {classes} classes, but {given}. Pass class_names=[...], one name a row "
+            "of the head's weight, in its order."
         )
     return _first_that_agrees(model, example, run, parts)
 
