@@ -22,7 +22,6 @@ from tqdm import tqdm
 from torchnle import backbones, cli_benchmarks, cli_evaluate, cli_train, images, visualization
 from torchnle.attr import LanguageAttribution
 from torchnle.cli_output import Parser, said_warnings, say
-from torchnle.places import find_order
 from torchnle.suggest import suggest_layers
 from torchnle.translators.base import Translator
 from torchnle.translators.class_embedding_mlp import EPOCHS
@@ -206,9 +205,6 @@ def _layers(options: argparse.Namespace) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    select = find_order(backbone.model, [layer.name for layer in found], (size, size))
-    if select is not None:
-        say(f"Places stand in another order than in the image: read them with Reading(select={select}).")
 
 
 def _evaluate_class_space(options: argparse.Namespace) -> None:

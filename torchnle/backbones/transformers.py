@@ -11,7 +11,7 @@ from torch import nn
 
 from torchnle import hub
 from torchnle.backbones.backbone import Backbone
-from torchnle.backbones.default import names_for
+from torchnle.backbones.default import known_names
 from torchnle.backbones.preprocess import Fit, Preprocess
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,12 +86,9 @@ def _image_size(model: nn.Module) -> int:
 
 
 def _class_names(model: nn.Module) -> tuple[str, ...]:
-    """The configuration's own names, where they are names; ImageNet's for a head of its size."""
+    """The configuration's own names, where they are names."""
     labels = getattr(getattr(model, "config", None), "id2label", None) or {}
-    names = tuple(labels[index] for index in sorted(labels))
-    if any(name == f"LABEL_{index}" for index, name in enumerate(names)) or len(set(names)) < len(names):
-        return names_for(len(names))
-    return names_for(len(names)) or names
+    return known_names([labels[index] for index in sorted(labels)])
 
 
 def _saved_processor(folder: Path | None) -> dict[str, Any]:

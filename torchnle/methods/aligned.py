@@ -13,6 +13,7 @@ from torchnle.reading import Reading
 from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.alignment_fit import fit_captions, fit_class_names, fit_lens
 from torchnle.translators.base import Translator
+from torchnle.translators.class_names import as_class_names
 from torchnle.translators.classifier_head import example_for, find_head
 from torchnle.translators.joining import CLASS_WEIGHT, join
 from torchnle.translators.text_decoder import DECODER, TextDecoder
@@ -57,7 +58,7 @@ def fit_aligned(
     layers: taps.LayerChoice | None = None,
     *,
     captions: Iterable[tuple[Tensor, Sequence[str]]] | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Iterable[object] | None = None,
     images: Iterable[Tensor] | None = None,
     through: Aligned | None = None,
     decoder: TextDecoder | str | None = DECODER,
@@ -72,8 +73,9 @@ def fit_aligned(
         model: The vision model.
         layers: The layers to map. With class names alone they are found: what the classifier's head reads.
         captions: Batches (images, captions), as `fit_captions` takes them.
-        class_names: One a row of the classifier's head. Together with captions they are added on the layer
-            that the head reads (`join`), so that what is in no caption can still be named.
+        class_names: One a row of the classifier's head, or as `as_class_names` takes them. Together
+            with captions they are added on the layer that the head reads (`join`), so that what is in no
+            caption can still be named.
         images: Batches of images; they are read together with `through`.
         through: What is mapped already, with ``images=``.
         decoder: Speaks; a reference or a `TextDecoder`; None = descriptions are nearest phrases.
@@ -92,6 +94,7 @@ def fit_aligned(
             f"{list(given) or 'no source'} given; pass exactly one of captions=, class_names= and images=, "
             "or captions= with class_names=."
         )
+    class_names = None if class_names is None else as_class_names(class_names)
     speaker = TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder
     if class_names is not None and captions is None:
         if layers is not None:

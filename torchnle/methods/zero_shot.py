@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.translators.class_names import as_class_names
 from torchnle.translators.class_space import ClassSpaceTranslator
 from torchnle.translators.classifier_head import ClassifierHead, find_head
 
@@ -30,7 +31,7 @@ class ZeroShot:
 
 def fit_zero_shot(
     model: nn.Module,
-    class_names: Sequence[str],
+    class_names: Iterable[object],
     example: Tensor,
     text_encoder: TextEncoder | None = None,
     *,
@@ -42,7 +43,7 @@ def fit_zero_shot(
 
     Args:
         model: The classifier.
-        class_names: One a class, in the order of the model's outputs.
+        class_names: One a class, in the order of the model's outputs, or as `as_class_names` takes them.
         example: A few images as the model takes them, for one dry run that finds the head.
         text_encoder: The sentence encoder; None = the embedded default.
         method: "ridge" = closed form; "mlp" = the paper's network.
@@ -50,7 +51,7 @@ def fit_zero_shot(
         options: For `ClassSpaceTranslator.fit`.
 
     Raises:
-        TypeError: If the class names are one string or no strings.
+        TypeError: If the class names have no order or are no strings.
         ValueError: If no linear head is found, or the class names do not fit it.
 
     Example:
@@ -60,9 +61,10 @@ def fit_zero_shot(
         >>> fitted.head.summary  # doctest: +SKIP
         "The head is '_fc' (1000 classes on 1280 features). ..."
     """
-    head = find_head(model, example, len(class_names))
+    names = as_class_names(class_names)
+    head = find_head(model, example, len(names))
     translator = ClassSpaceTranslator.fit(
-        head.weight, class_names, text_encoder, method=method, bank=bank, layer=head.tap.name, **options
+        head.weight, names, text_encoder, method=method, bank=bank, layer=head.tap.name, **options
     )
     return ZeroShot(translator, head)
 
