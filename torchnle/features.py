@@ -24,7 +24,7 @@ class Features:
         layer: The dotted name of the layer they came from.
         grid: (rows, columns) with rows * columns = L in row-major order; None where the tokens have no
             place in the image (vectors, pooled or masked features, class tokens).
-        extra: Class, distillation and register tokens that stood before the grid's tokens, (N, K, D).
+        extra: Class, distillation and register tokens, which have no place in the grid, (N, K, D).
         locations: The (row, column) of each token; filled in from `grid`, kept by `select`.
 
     Raises:
@@ -69,6 +69,7 @@ class Features:
         grid: tuple[int, int] | None = None,
         num_prefix_tokens: int | None = None,
         hints: Hints | None = None,
+        order: Sequence[int] | None = None,
     ) -> Features:
         """Bring whatever a layer gave into (N, L, D) tokens.
 
@@ -82,6 +83,8 @@ class Features:
             num_prefix_tokens: How many class, distillation and register tokens stand in front;
                 None = find it.
             hints: What the model itself states (`torchnle.layouts.hints_for`).
+            order: Which token stands at each place, row by row (`torchnle.token_places.find_places`); None =
+                all of them in order, behind those in front; empty = none has a place.
 
         Raises:
             TypeError: If the activation is not floating.
@@ -105,6 +108,8 @@ class Features:
             hints=hints,
         )
         tokens = _as_tokens(activation, found.layout)
+        if order is not None:
+            return cls(*_placed(tokens, order, layer, found.grid))
         split = found.num_prefix_tokens
         return cls(tokens[:, split:], layer, found.grid, tokens[:, :split] if split else None)
 
@@ -261,6 +266,16 @@ def _check_activation(activation: Tensor, layer: str, batch_size: int | None) ->
     if len(shape) == 3 and shape[1] == batch_size:
         advice = "It seems to be sequence first: pass select=lambda output: output.transpose(0, 1)."
     raise ValueError(f"layer '{layer}' gave shape {shape} for a batch of {batch_size}. {advice}")
+
+
+def _placed(
+    tokens: Tensor, order: Sequence[int], layer: str, grid: tuple[int, int] | None
+) -> tuple[Tensor, str, tuple[int, int] | None, Tensor | None]:
+    """The arguments of `Features` for tokens that stand in another order, or nowhere."""
+    if not order:
+        return tokens, layer, None, None
+    others = sorted(set(range(tokens.shape[1])) - set(order))
+    return tokens[:, list(order)], layer, grid, tokens[:, others] if others else None
 
 
 def _as_tokens(activation: Tensor, layout: str) -> Tensor:

@@ -8,8 +8,8 @@ import yaml
 from letter_encoder import LetterEncoder
 from tiny_translators import WIDTH, Doubler, tiny_language_model, tiny_network, tiny_translator
 from torchnle.translators.class_space import ClassSpaceTranslator
-from torchnle.methods.clip.translator import ClipTranslator
 
+from torchnle.methods.clip.translator import ClipTranslator
 from torchnle.translators.alignment import AlignedTranslator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.pretrained import Pretrained
@@ -119,6 +119,15 @@ def test_a_decoder_is_written_in_bfloat16_and_read_in_float32(tmp_path, monkeypa
     loaded = TextDecoder.from_pretrained(saved.save_pretrained(tmp_path / "x"))
     assert torch.equal(loaded.network.start, saved.network.start.bfloat16().float())
     assert (loaded.reference, loaded.name) == (str(tmp_path / "x"), str(tmp_path / "x"))
+
+
+def test_the_card_of_a_decoder_shows_an_encoder_that_would_leave_its_code_span(tmp_path):
+    saved = decoder()
+    saved.encoder = "org/encoder`<b>`\n```\n# Title\x1b[2J"
+    body = (saved.save_pretrained(tmp_path / "x") / "README.md").read_text()
+    assert "embeddings of `org/encoder'<b>' ''' # Title\\x1b[2J` into" in body
+    assert body.splitlines().count("```") == 1
+    assert "\x1b" not in body
 
 
 def test_a_frozen_model_can_be_put_in_anothers_place():

@@ -100,8 +100,8 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
     if not run.data:
         raise ValueError("the recipe has no data; add a table [[data]] with kind = 'file' or another.")
     tables = {"train": run.data, "validation": run.validation}
-    backbone = backbones.load(run.vision.model, fit=run.vision.fit, pretrained=run.vision.pretrained)
     mixtures = {name: Mixture([table.open() for table in part]) for name, part in tables.items() if part}
+    backbone = backbones.load(run.vision.model, fit=run.vision.fit, pretrained=run.vision.pretrained)
     supplies = {name: _supply(run, backbone, name, mixture) for name, mixture in mixtures.items()}
     translator = _translator(run, supplies["train"])
     supply, parts = _with_classes(run, backbone, supplies["train"], _parts(run.data, mixtures["train"]))

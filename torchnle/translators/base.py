@@ -13,6 +13,7 @@ from torch import Tensor
 from torchnle.description import Description
 from torchnle.features import Features
 from torchnle.language.ranking import Ranking, check_k
+from torchnle.translators.model_card import one_line
 from torchnle.translators.pretrained import Pretrained
 from torchnle.types import ScoreKind
 
@@ -143,10 +144,11 @@ class Translator(Pretrained):
     def usage(self) -> str:
         """Python code for its model card that loads and uses it."""
         layers = "" if self.layers else ", layers"
+        backbone = one_line(self.backbone) or "the vision model that it was made for"
         lines = [
             "from torchnle import LanguageAttribution",
             "",
-            f"model = ...  # {self.backbone or 'the vision model that it was made for'}, unmodified",
+            f"model = ...  # {backbone}, unmodified",
             *([] if self.layers else ["layers = ...  # what to read; torchnle.suggest_layers lists layers"]),
             "images = ...  # a batch of its inputs",
             f'lang = LanguageAttribution.from_pretrained(model, "<this repository or folder>"{layers})',
