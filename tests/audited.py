@@ -27,7 +27,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from torchnle import Translator, backbones, hub
+from torchnle import LanguageAttribution, Translator, backbones, hub
 from torchnle.data import CaptionDataset, CaptionFile, CaptionShards, load_cutouts
 from torchnle.images import open_image, open_transparent
 from torchnle.language.clip_text import ClipText
@@ -183,7 +183,7 @@ def folders(root: Path) -> Iterator[Attempt]:
                 yield lambda name=name, p=pretrained: backbones.load(
                     f"transformers:{root / name}", pretrained=p
                 )
-        yield lambda: backbones.load(f"transformers:{root / 'clip'}").explain()
+        yield lambda: LanguageAttribution.from_backbone(backbones.load(f"transformers:{root / 'clip'}"))
         yield lambda: Translator.from_pretrained(root / "translator")
         yield lambda: recipe(root, language=str(root / "lm"))
         yield lambda: recipe(

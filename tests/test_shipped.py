@@ -73,8 +73,8 @@ def test_the_decoder_says_what_it_is_given(decoder):
 
 
 @pytest.mark.real
-def test_photographs_are_named_from_class_names_alone(decoder, backbone):
-    lang = LanguageAttribution.fit(backbone.model, class_names=backbone.class_names, decoder=decoder)
+def test_photographs_are_named_from_class_names_alone(backbone):
+    lang = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
     assert len(found := named(lang, backbone.preprocess)) >= 5, found
 
 

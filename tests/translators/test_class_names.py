@@ -5,7 +5,7 @@ import torch
 from letter_encoder import LetterEncoder
 from torch import nn
 
-from torchnle.methods.zero_shot import fit_zero_shot
+from torchnle import LanguageAttribution
 from torchnle.translators.class_names import as_class_names
 
 NAMES = ("cat", "dog", "car", "tree")
@@ -79,11 +79,14 @@ def test_what_does_not_name_every_class_once_is_a_value_error(given, words):
 def test_a_mapping_reaches_the_translator_in_the_order_of_the_head():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     mapping = {str(index): name for index, name in reversed(list(enumerate(NAMES)))}
-    fitted = fit_zero_shot(model.eval(), mapping, torch.rand(2, 3, 9, 9), LetterEncoder())
-    assert fitted.translator.class_names == NAMES
+    example = torch.rand(2, 3, 9, 9)
+    lang = LanguageAttribution.from_classifier(model, mapping, example=example, encoder=LetterEncoder())
+    assert lang.translator.class_names == NAMES
 
 
 def test_no_known_names_are_asked_for():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     with pytest.raises(ValueError, match=r"4 classes, but no class names are known.*class_names="):
-        fit_zero_shot(model.eval(), (), torch.rand(2, 3, 9, 9), LetterEncoder())
+        LanguageAttribution.from_classifier(
+            model, (), example=torch.rand(2, 3, 9, 9), encoder=LetterEncoder()
+        )

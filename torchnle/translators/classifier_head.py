@@ -150,7 +150,7 @@ def _disbelieved(run: Trace, parts: Sequence[LinearPart], error: float) -> Value
         f"'{name}' ({'x'.join(map(str, parts[0].weight.shape))}) seemed to be the head of {model}, but on "
         f"other images its features x weight + bias are {error:.1%} off the model's logits: more than a "
         "linear layer is between them, or it differs from call to call. Pass the class weights and the layer "
-        "yourself: ClassSpaceTranslator.fit(weight, class_names) for LanguageAttribution(model, layer, ...)."
+        "fit captions instead: LanguageAttribution.from_captions(model, layers, captions)."
     )
 
 

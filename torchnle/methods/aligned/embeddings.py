@@ -13,7 +13,7 @@ from huggingface_hub.constants import HF_HOME
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from torchnle.language.text_encoder import TextEncoder
@@ -27,8 +27,7 @@ _WORTH_KEEPING = 64
 def embed_cached(encoder: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, "P k"]:
     """Encode phrases block by block, and keep the result in the cache under a hash of encoder and phrases.
 
-    An encoder without a reference cannot be told from others, so nothing is kept of it. A file that cannot be
-    read or written is passed over.
+    Encoders are told apart by their weights. A file that cannot be read or written is passed over.
 
     Args:
         encoder: The sentence encoder.
@@ -44,7 +43,7 @@ def embed_cached(encoder: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, 
 
 
 def _block(encoder: TextEncoder, phrases: list[str]) -> Float[Tensor, "P k"]:
-    if not encoder.reference or len(phrases) < _WORTH_KEEPING:
+    if not isinstance(getattr(encoder, "model", None), nn.Module) or len(phrases) < _WORTH_KEEPING:
         return encoder.encode(phrases).float()
     file = cache_folder() / f"{_key(encoder, phrases)}.safetensors"
     kept = _read(file, (len(phrases), encoder.width))
@@ -60,7 +59,8 @@ def cache_folder() -> Path:
 
 
 def _key(encoder: TextEncoder, phrases: list[str]) -> str:
-    settings = [encoder.reference, encoder.pooling, str(encoder.max_length)]
+    sums = [float(weight.double().sum()) for weight in encoder.model.state_dict().values()]
+    settings = [encoder.pooling, str(encoder.max_length), repr(sums)]
     content = "\0".join([*settings, *phrases]).encode("utf-8", "surrogatepass")
     return hashlib.sha256(content).hexdigest()
 

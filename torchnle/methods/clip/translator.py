@@ -175,7 +175,7 @@ class ClipTranslator(Translator):
             if each.tokens.device != self.text_encoder.device:
                 raise ValueError(
                     f"translator '{self.name}' is on {self.text_encoder.device}, the features of "
-                    f"'{each.layer}' on {each.tokens.device}. Bring them to one device: translator.to(device)."
+                    f"'{each.layer}' on {each.tokens.device}. Use translator.to(device)."
                 )
         widths = {self.layer or "features": self.text_encoder.width}
         groups = gather(given, widths, joint=False, tokens_per_row=1, translator=self.name)
