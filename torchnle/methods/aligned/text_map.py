@@ -116,6 +116,8 @@ class TextMap(nn.Module):
         for name, size in sizes.items():
             self.register_buffer(name, torch.zeros(size))
         self.register_buffer("matrix", torch.eye(width) if whitened else None)
+        # Stored in 16 bits or 32, it is computed with in 32.
+        self.register_load_state_dict_post_hook(lambda loaded, _: loaded.float() and None)
 
     @classmethod
     def fit(
