@@ -111,8 +111,6 @@ def test_wrong_values_are_refused_by_name_or_harmless(tmp_path, kind):
         ("devil_network", ("network_config", "depth"), 10**4, "'depth' is 10000; .* from 1 to 200"),
         ("devil_network", ("network_config", "layers", "layer3"), "6", "'layers.layer3' is '6'; it must be"),
         ("devil_network", ("network_config", "standardise"), 1, "'standardise' is 1; it must be true or"),
-        ("aligned_start", ("network_config", "change", "width"), 0.5, "'width' is 0.5; it must be a whole"),
-        ("aligned_start", ("network_config", "maps"), {}, r"maps are given for \[\]"),
         ("class_space", ("regression", "examples"), 10**9, "'examples' is 1000000000; .* from 1 to 26"),
         ("clip", ("bank",), 3, "'bank' is 3; it must be a list or null"),
     ],

@@ -80,7 +80,6 @@ class TestSavedByPath:
             ("text_decoder", "text_decoder", None),
             ("devil_network", "prefix", "devil_network"),
             ("texplain_network", "prefix", "texplain_network"),
-            ("aligned_start", "prefix", "aligned_start"),
         ],
     )
     def test_it_loads_and_is_saved_by_kind(self, tmp_path, name, kind, network):

@@ -145,8 +145,7 @@ class LanguageAttribution(Synchronous, Constructors):
             internal_batch_size: The most rows (places) the language model sees at once.
 
         Returns:
-            (N, T, H, W) raw scores on one scale (`Translator.score_places`); a list of these for a list of
-            layers.
+            (N, T, H, W) raw scores (`Translator.score`); a list of these for a list of layers.
         """
         size = spatial_size(check_images(inputs))
         maps = self.by_layer.saliency(

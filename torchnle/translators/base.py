@@ -68,18 +68,6 @@ class Translator(Pretrained):
     ) -> Float[Tensor, "rows texts"]:
         """Score every text on every row, raw, in float32; differentiable in the features."""
 
-    def score_places(
-        self,
-        features: Features | Sequence[Features],
-        texts: Sequence[str],
-        *,
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Float[Tensor, "rows texts"]:
-        """Score every text so that rows compare, as a saliency map shows them; by default `score`."""
-        return self.score(features, texts, joint=joint, prior=prior, internal_batch_size=internal_batch_size)
-
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """Of how many tokens' log-probabilities each text's score is the sum.
 
@@ -120,9 +108,9 @@ class Translator(Pretrained):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` rows of highest score for a text; see `score_places`."""
+        """Find the `k` rows of highest score for a text; see `score`."""
         check_k(k)
-        scores = self.score_places(
+        scores = self.score(
             features, [text], joint=joint, prior=prior, internal_batch_size=internal_batch_size
         )
         return Ranking.of(scores[:, 0], k)

@@ -23,7 +23,7 @@ KINDS = {
     "clip": "torchnle.methods.clip.translator:ClipTranslator",
     "prefix": "torchnle.translators.prefix:PrefixTranslator",
     "text_decoder": "torchnle.translators.text_decoder:TextDecoder",
-    "aligned_start": "torchnle.translators.aligned_start:AlignedStart",
+    "map_start": "torchnle.methods.devil.map_start:MapStart",
     "devil_network": "torchnle.translators.devil_network:DeViLNetwork",
     "texplain_network": "torchnle.translators.texplain_network:TExplainNetwork",
 }
@@ -33,7 +33,6 @@ OLD_PATHS = {
     "torchnle.translators.clip_space.ClipTranslator": "clip",
     "torchnle.translators.prefix.PrefixTranslator": "prefix",
     "torchnle.translators.text_decoder.TextDecoder": "text_decoder",
-    "torchnle.translators.aligned_start.AlignedStart": "aligned_start",
     "torchnle.translators.devil_network.DeViLNetwork": "devil_network",
     "torchnle.translators.texplain_network.TExplainNetwork": "texplain_network",
 }

@@ -291,6 +291,10 @@ class MapTranslator(Translator):
             }
         return self._kept_background
 
+    def candidates(self, layer: str) -> Candidates:
+        """The phrases of the vocabulary in a layer's map."""
+        return self._candidates[layer]
+
     def _candidates_of(self, fitted: TextMap) -> Candidates:
         phrases = self.vocabulary.phrases
         column = {phrase: index for index, phrase in enumerate(phrases)}

@@ -1,4 +1,4 @@
-"""DeViL: Decoding Vision features into Language (Dani et al., 2023, GCPR)."""
+"""DeViL's translator as the paper builds it, untrained (Dani et al., 2023, supplement A)."""
 
 from __future__ import annotations
 
