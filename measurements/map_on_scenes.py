@@ -44,7 +44,8 @@ def measure(
     lang = LanguageAttribution(backbone.model, list(translator.layers), translator)
     spots = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.objects]
     with torch.no_grad():
-        read = [lang.by_layer.read(images_of(backbone, scenes[i : i + 25])) for i in range(0, len(scenes), 25)]
+        parted = [scenes[start : start + 25] for start in range(0, len(scenes), 25)]
+        read = [lang.by_layer.read(images_of(backbone, part)) for part in parted]
     found: dict[str, Any] = {}
     for number, layer in enumerate(translator.layers):
         parts = [batch[number] for batch in read]
@@ -93,11 +94,12 @@ def _said(
     translator: MapTranslator, said: Sequence[str], truth: Sequence[str], phrases: Sequence[str]
 ) -> dict[str, float]:
     vectors = translator.encoder.encode(list(phrases))
+    pairs = list(zip(said, truth, strict=True))
     nearest = (translator.encoder.encode(list(said)) @ vectors.T).argmax(dim=1).tolist()
     return {
         "said_nearest_phrase": sum(phrases[i] == t for i, t in zip(nearest, truth, strict=True)) / len(truth),
-        "said_head_noun": sum(head_noun(t) in s.split() for s, t in zip(said, truth, strict=True)) / len(truth),
-        "said_exactly": sum(s == t for s, t in zip(said, truth, strict=True)) / len(truth),
+        "said_head_noun": sum(head_noun(t) in s.split() for s, t in pairs) / len(pairs),
+        "said_exactly": sum(s == t for s, t in pairs) / len(pairs),
     }
 
 

@@ -117,7 +117,7 @@ class TextMap(nn.Module):
             self.register_buffer(name, torch.zeros(size))
         self.register_buffer("matrix", torch.eye(width) if whitened else None)
         # Stored in 16 bits or 32, it is computed with in 32.
-        self.register_load_state_dict_post_hook(lambda loaded, _: loaded.float() and None)
+        self.register_load_state_dict_post_hook(_in_single_precision)  # type: ignore[no-untyped-call]
 
     @classmethod
     def fit(
@@ -227,3 +227,7 @@ class TextMap(nn.Module):
         directions = self.targets[self.phrases :] * self.class_norms[:, None]
         center = self.center if self.matrix is None else self.center @ self.matrix
         return (white + center) @ directions.T + self.class_bias
+
+
+def _in_single_precision(loaded: nn.Module, _: object) -> None:
+    loaded.float()
