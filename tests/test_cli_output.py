@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -139,3 +140,11 @@ def test_the_package_prints_nowhere_else():
         if re.search(r"(?<!\w)print\(|sys\.stdout", line) and ">>>" not in line
     ]
     assert found == []
+
+
+def test_the_package_runs_as_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["torchnle", "describe", "no-such-photo.png"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("torchnle", run_name="__main__")
+    assert left.value.code == 2
+    assert "no-such-photo.png" in outcome(capsys).err

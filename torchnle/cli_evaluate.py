@@ -55,6 +55,16 @@ def add(benchmarks: Any, model_help: str) -> None:
     photographs.add_argument(
         "--rounds", type=int, default=3, help="grids a photograph comes in, at most (default: %(default)s)"
     )
+    photographs.add_argument(
+        "--adapt", type=Path, metavar="FOLDER", help="first adapt the translator to all pictures of a folder"
+    )
+    photographs.add_argument(
+        "--folds",
+        type=int,
+        default=1,
+        metavar="K",
+        help="read each of K folds adapted to the others' photographs (default: %(default)s, not adapted)",
+    )
     _add_batch(photographs)
     photographs.set_defaults(run=_evaluate_photographs)
     things = benchmarks.add_parser("class-objects", help="are scenes' things named that are of a class?")
@@ -159,6 +169,8 @@ def _evaluate_photographs(options: argparse.Namespace) -> None:
         known,
         seed=options.seed,
         rounds=options.rounds,
+        folds=options.folds,
+        adapt_to=options.adapt,
         internal_batch_size=options.batch,
         progress=sys.stderr.isatty(),
     )
@@ -279,7 +291,7 @@ def leave(options: argparse.Namespace, name: str, found: Found, page: Callable[[
     asked = {
         key: str(value)
         for key, value in vars(options).items()
-        if key not in ("run", "output", "json", "cutouts", "folder", "file", "photo")
+        if key not in ("run", "output", "json", "cutouts", "folder", "file", "photo", "truth", "adapt")
     }
     data = {"setting": record.setting(), "options": asked, **found}
     say(json.dumps(record.plain(data), indent=1) if options.json else page(data))

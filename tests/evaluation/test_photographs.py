@@ -7,9 +7,10 @@ import subprocess
 
 import colour_world as world
 import pytest
+import torch
 from PIL import Image
 
-from torchnle import cli_evaluate
+from torchnle import LanguageAttribution, cli_evaluate
 from torchnle.backbones import imagenet_class_names
 from torchnle.cli import main
 from torchnle.data.palette import COLOURS
@@ -19,6 +20,7 @@ from torchnle.evaluation.photographs import (
     Judge,
     Said,
     Verdict,
+    grids,
     measure,
     page,
     rates,
@@ -185,12 +187,185 @@ def test_what_was_said_is_written_for_the_judge(found, folder, tmp_path):
     assert said["photo3"]["description"]["score"] == 7
     elsewhere = json.loads((tmp_path / "said_elsewhere.json").read_text())
     assert elsewhere["photo1 0.071,0.929"]["text"] == "the blue"
-    assert json.loads((tmp_path / "classifier.json").read_text())["photo0"]["text"] == "red"
+    for kind in ("classifier", "classifier_squeezed"):
+        assert json.loads((tmp_path / f"{kind}.json").read_text())["photo0"]["text"] == "red"
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory):
+    """Pictures three times as wide as high: red in the middle third, and mostly blue as a whole."""
+    folder = tmp_path_factory.mktemp("sides")
+    truth = {}
+    for index in range(4):
+        picture = Image.new("RGB", (192, 64), COLOURS["blue"])
+        picture.paste(COLOURS["red"], (64, 0, 128, 64))
+        picture.save(folder / f"photo{index}.png")
+        truth[f"photo{index}"] = {
+            "query": "the red",
+            "exact": ["red"],
+            "box": [0.34, 0, 0.66, 1],
+            "point": [0.05, 0.5],
+            "elsewhere": {"0.5,0.5": ["red"]},
+        }
+    (folder / "truth.json").write_text(json.dumps(truth))
+    return folder
+
+
+def test_wholes_are_read_in_the_backbones_own_view_and_places_in_the_squeezed_picture(sides):
+    backbone = world.backbone()
+    found = measure(backbone, attach(backbone, Namer()), read_photographs(sides, sides / "truth.json"))
+    said = {kind: {text.text for text in texts.values()} for kind, texts in found["said"].items()}
+    assert said == {
+        "classifier": {"red"},
+        "classifier_squeezed": {"blue"},
+        "said": {"the red"},
+        "said_at_place": {"the blue"},
+        "said_elsewhere": {"the red"},
+    }
+    assert found["summary"]["view"] == {"fit": "crop", "share": 1.0}
+    assert found["summary"]["maps"]["in_box"] == 4
+    assert found["summary"]["grids"]["photographs"] == 0  # squeezed, as in grids, none is named rightly
+
+
+class Adaptable(LanguageAttribution):
+    """Keeps what it was adapted to, and how often it had been asked before."""
+
+    def __init__(self, *asked, **options):
+        super().__init__(*asked, **options)
+        self.adapted = []
+
+    def adapt(self, images):
+        once, again = torch.cat(list(images)), torch.cat(list(images))
+        assert torch.equal(once, again)
+        self.adapted.append((self.translator.asked, once))
+
+
+class Counter(Namer):
+    asked = 0
+
+    def describe(self, features, **options):
+        self.asked += 1
+        return super().describe(features, **options)
+
+
+def adaptable(backbone):
+    return Adaptable(backbone.model, ["coarse"], Counter())
+
+
+def inputs(backbone, photographs):
+    return torch.stack([backbone.preprocess(photograph.open()) for photograph in photographs])
+
+
+def test_each_fold_is_read_by_the_statistics_of_the_others(folder, found):
+    backbone = world.backbone()
+    photographs = read_photographs(folder, folder / "truth.json")
+    lang = adaptable(backbone)
+    folded = measure(backbone, lang, photographs, rounds=2, folds=3)
+    assert len(lang.adapted) == 3
+    for fold, (asked, images) in enumerate(lang.adapted):
+        others = [photograph for i, photograph in enumerate(photographs) if i % 3 != fold]
+        assert torch.equal(images, inputs(backbone, others))
+        assert (asked > 0) == (fold > 0)
+    assert (
+        folded["summary"]["statistics"]
+        == "of the photographs of the other folds, in each of 3 folds by index"
+    )
+    for kind in KINDS:  # what is read is the same: nothing here depends on statistics
+        assert {n: s.text for n, s in folded["said"][kind].items()} == {
+            n: s.text for n, s in found["said"][kind].items()
+        }
+    assert folded["summary"]["maps"] == pytest.approx(found["summary"]["maps"])
+    assert folded["summary"]["grids"]["photographs"] == 8
+    assert "statistics: of the photographs of the other folds" in page(folded["summary"])
+
+
+def test_grids_hold_photographs_of_one_fold(folder, monkeypatch):
+    together = []
+    original = grids._together
+    monkeypatch.setattr(
+        grids, "_together", lambda group, side: (together.append(group), original(group, side))[1]
+    )
+    backbone = world.backbone()
+    lang = adaptable(backbone)
+    photographs = read_photographs(folder, folder / "truth.json")
+    photographs = [photographs[i] for i in (0, 4, 1, 5, 2, 6, 3, 7)]  # each fold has all four colours
+    found = measure(backbone, lang, photographs, rounds=1, folds=2)
+    assert found["summary"]["grids"]["count"] == len(together) == 2
+    assert sorted({photographs.index(p) % 2 for p in group} for group in together) == [{0}, {1}]
+
+
+def test_a_folder_is_adapted_to_once_before_anything_is_read(folder, sides):
+    backbone = world.backbone()
+    lang = adaptable(backbone)
+    photographs = read_photographs(folder, folder / "truth.json")
+    summary = measure(backbone, lang, photographs, rounds=0, adapt_to=sides)["summary"]
+    ((asked, images),) = lang.adapted
+    assert asked == 0
+    assert torch.equal(images, inputs(backbone, read_photographs(sides, sides / "truth.json")))
+    assert summary["statistics"] == f"of 4 pictures of the folder {sides.name!r}"
+
+
+class Fixed(LanguageAttribution):
+    adapt = None
+
+
+def test_without_adapt_folds_are_read_as_they_are_and_a_folder_is_refused(folder, sides):
+    backbone = world.backbone()
+    lang = Fixed(backbone.model, ["coarse"], Namer())
+    photographs = read_photographs(folder, folder / "truth.json")
+    summary = measure(backbone, lang, photographs, rounds=0, folds=2)["summary"]
+    assert "cannot be adapted" in summary["statistics"]
+    with pytest.raises(ValueError, match="has no `adapt`"):
+        measure(backbone, lang, photographs, adapt_to=sides)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"folds": 0}, "folds=0"),
+        ({"folds": 9}, "folds=9 of 8 photographs"),
+        ({"folds": 2, "adapt_to": "pictures"}, "both given"),
+        ({"adapt_to": "empty"}, "no pictures"),
+    ],
+)
+def test_adaptations_that_make_no_sense_are_refused(folder, tmp_path, asked, message):
+    (tmp_path / "empty").mkdir()
+    if "adapt_to" in asked:
+        asked = {**asked, "adapt_to": tmp_path / asked["adapt_to"]}
+    backbone = world.backbone()
+    with pytest.raises(ValueError, match=message):
+        measure(backbone, adaptable(backbone), read_photographs(folder, folder / "truth.json"), **asked)
 
 
 def test_a_raw_score_stands_where_there_is_no_probability():
     assert Said.of(Description("a cat", -1.5)).score == -1.5
     assert Said.of(Description("a cat", -1.5, probability=0.0)).score == 0
+
+
+def test_the_command_adapts_by_folds_and_by_folder(folder, sides, monkeypatch, capsys):
+    backbone = world.backbone()
+    langs = [adaptable(backbone), adaptable(backbone)]
+    subjects = iter([(backbone, lang) for lang in langs])
+    monkeypatch.setattr(cli_evaluate, "_subject", lambda options: next(subjects))
+    asked = ["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--rounds", "0", "--json"]
+    for how, statistics in (
+        (["--folds", "2"], "in each of 2 folds"),
+        (["--adapt", str(sides)], "of 4 pictures"),
+    ):
+        assert main([*asked, *how]) == 0
+        data = json.loads(capsys.readouterr().out)
+        assert statistics in data["statistics"]
+        assert str(sides) not in json.dumps(data)
+    assert [len(lang.adapted) for lang in langs] == [2, 1]
+
+
+def test_a_translators_name_does_not_steer_the_terminal(folder, monkeypatch, capsys):
+    backbone = world.backbone()
+    lang = attach(backbone, Namer())
+    lang.translator.name = "org/\x1b[2Jname"
+    monkeypatch.setattr(cli_evaluate, "_subject", lambda options: (backbone, lang))
+    assert main(["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--count", "1"]) == 0
+    assert r"# `org/\x1b[2Jname` on 1 photographs" in capsys.readouterr().out
 
 
 def test_the_command_writes_figures_and_setting(folder, tmp_path, monkeypatch, capsys):

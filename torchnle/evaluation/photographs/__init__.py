@@ -1,7 +1,8 @@
 """Photographs whose content was written down: is what a translator says of them, and where, right?
 
 Read `truth` for what is known of a photograph, `judge` for the rule by which a text is right, `run` for what
-is measured, `grids` for pictures that are put together, `report` for the page.
+is measured, `adaptation` for the pictures that a translator is adapted to, `grids` for pictures that are put
+together, `report` for the page.
 """
 
 from torchnle.evaluation.photographs.judge import Judge, Verdict

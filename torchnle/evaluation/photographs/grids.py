@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from torchnle.evaluation.photographs.judge import Judge
-from torchnle.evaluation.photographs.said import rates
+from torchnle.evaluation.photographs.judge import Judge, Verdict
+from torchnle.evaluation.photographs.said import Said, rates
 from torchnle.evaluation.photographs.subject import Subject
 from torchnle.evaluation.photographs.truth import Photograph
 from torchnle.metrics import box_masks, pointing_hits
@@ -17,40 +17,53 @@ from torchnle.metrics import box_masks, pointing_hits
 _QUARTERS = ((0, 0), (1, 0), (0, 1), (1, 1))  # columns and rows
 
 
-def measure_grids(
-    subject: Subject, photographs: Sequence[Photograph], judge: Judge, *, seed: int, rounds: int
-) -> dict[str, Any]:
-    """Describe the middle of each quarter, and look for each quarter's text.
+class Grids:
+    """Describes the middle of each quarter, and looks for each quarter's text.
 
     Args:
-        subject: What is asked.
-        photographs: Those that the classifier itself names rightly.
         judge: Says what is right.
         seed: Of the order of photographs.
         rounds: How often each photograph is used, at most.
-
-    Returns:
-        "count" of grids, "photographs" they were made from, the `rates` of what is "said", and the share of
-        queries whose map peaks "in_quarter" (chance: 0.25).
     """
-    said, verdicts, hits, count = [], [], [], 0
-    for group in _groups(photographs, judge, seed, rounds):
-        count += 1
+
+    def __init__(self, judge: Judge, *, seed: int, rounds: int) -> None:
+        self._judge, self._seed, self._rounds = judge, seed, rounds
+        self._count = self._photographs = 0
+        self._said: list[Said] = []
+        self._verdicts: list[Verdict] = []
+        self._hits: list[float] = []
+
+    def read(self, subject: Subject, photographs: Sequence[Photograph]) -> None:
+        """Put photographs that the classifier names rightly together, and ask about them."""
+        self._photographs += len(photographs)
+        for group in _groups(photographs, self._judge, self._seed, self._rounds):
+            self._count += 1
+            self._read(subject, group)
+
+    def summary(self) -> dict[str, Any]:
+        """Count what was found.
+
+        Returns:
+            "count" of grids, "photographs" they were made from, the `rates` of what is "said", and the share
+            of queries whose map peaks "in_quarter" (chance: 0.25).
+        """
+        return {
+            "count": self._count,
+            "photographs": self._photographs,
+            "said": rates(self._said, self._verdicts),
+            "in_quarter": sum(self._hits) / len(self._hits) if self._hits else float("nan"),
+        }
+
+    def _read(self, subject: Subject, group: Sequence[Photograph]) -> None:
         x = subject.input(_together(group, subject.preprocess.size))
         maps = subject.maps(x, [photograph.query for photograph in group])
         size = (maps.shape[-2], maps.shape[-1])
         quarters = box_masks([_quarter(place, size) for place in _QUARTERS], size)
-        hits += pointing_hits(maps, quarters, tolerance=0).tolist()
+        self._hits += pointing_hits(maps, quarters, tolerance=0).tolist()
         for photograph, (column, row) in zip(group, _QUARTERS, strict=True):
             text = subject.say(x, (0.25 + column / 2, 0.25 + row / 2))
-            said.append(text)
-            verdicts.append(judge(text.text, photograph.exact, photograph.general))
-    return {
-        "count": count,
-        "photographs": len(photographs),
-        "said": rates(said, verdicts),
-        "in_quarter": sum(hits) / len(hits) if hits else float("nan"),
-    }
+            self._said.append(text)
+            self._verdicts.append(self._judge(text.text, photograph.exact, photograph.general))
 
 
 def _groups(

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
-from torchnle.evaluation.photographs.grids import measure_grids
+from torchnle.evaluation.photographs.adaptation import Adaptation
+from torchnle.evaluation.photographs.grids import Grids
 from torchnle.evaluation.photographs.judge import Judge, Verdict
 from torchnle.evaluation.photographs.said import Said, rates
 from torchnle.evaluation.photographs.subject import Subject
@@ -24,9 +26,9 @@ from torchnle.metrics import box_masks, pointing_hits
 
 #: How many other photographs' queries each query is ranked among.
 OTHERS = 11
-#: What is said: by the classifier, of the picture squeezed as the others see it and of its own usual view; of
-#: the whole, of the main thing's location, of other locations.
-KINDS = ("classifier", "classifier_own_view", "said", "said_at_place", "said_elsewhere")
+#: What is said: by the classifier, of the picture in the backbone's own view and squeezed; by the translator,
+#: of the whole in the own view, and of the main thing's location and of others in the squeezed picture.
+KINDS = ("classifier", "classifier_squeezed", "said", "said_at_place", "said_elsewhere")
 
 
 def measure(
@@ -36,10 +38,15 @@ def measure(
     *,
     seed: int = 1,
     rounds: int = 3,
+    folds: int = 1,
+    adapt_to: Path | None = None,
     internal_batch_size: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measure a translator on photographs, each squeezed whole into the model's input.
+    """Measure a translator on photographs.
+
+    As a whole a photograph is read through the backbone's own preprocessing, as `describe` is used. For
+    locations, maps and grids it is squeezed whole into the model's input, so that boxes and points fit.
 
     Args:
         backbone: A classifier with class names.
@@ -47,36 +54,50 @@ def measure(
         photographs: With what is in them.
         seed: Of the other queries that each query is ranked among, and of the grids.
         rounds: How often each photograph comes in a grid, at most.
+        folds: Above 1, each fold is read after `lang.adapt` got the photographs of the others, if there is
+            such a method.
+        adapt_to: A folder of pictures that `lang.adapt` gets before anything is read.
         internal_batch_size: Rows in the language model at once.
         progress: Whether a bar shows.
 
     Returns:
         "summary", all figures; and "said", what was said, by its kind (one of `KINDS`) and photograph.
+
+    Raises:
+        ValueError: As `Adaptation`.
     """
-    subject = Subject(backbone, lang, internal_batch_size=internal_batch_size)
+    adaptation = Adaptation(lang, backbone.preprocess, folds=folds, folder=adapt_to)
     judge = Judge()
+    grids = Grids(judge, seed=seed, rounds=rounds)
     others = _others(photographs, judge, seed)
     said: dict[str, dict[str, Said]] = {kind: {} for kind in KINDS}
     verdicts: dict[str, list[Verdict]] = {kind: [] for kind in KINDS}
     maps = {}
-    for photograph in tqdm(photographs, disable=not progress):
-        picture = photograph.open()
-        x = subject.input(picture)
-        own_view = backbone.preprocess(picture)[None]
-        for kind, name, text, right, more_general in _ask(subject, x, own_view, photograph):
-            said[kind][name] = text
-            verdicts[kind].append(judge(text.text, right, more_general))
-        maps[photograph.name] = _measure_maps(subject, x, photograph, others[photograph.name])
-    known = [p for p, verdict in zip(photographs, verdicts["classifier"], strict=True) if verdict.is_right]
+    for fold in adaptation.folds(photographs):
+        subject = Subject(backbone, lang, internal_batch_size=internal_batch_size)
+        known = []
+        for photograph in tqdm(fold, disable=not progress):
+            picture = photograph.open()
+            x = subject.input(picture)
+            for kind, name, text, right, more_general in _ask(subject, x, picture, photograph):
+                verdict = judge(text.text, right, more_general)
+                said[kind][name] = text
+                verdicts[kind].append(verdict)
+                if kind == "classifier_squeezed" and verdict.is_right:
+                    known.append(photograph)
+            maps[photograph.name] = _measure_maps(subject, x, photograph, others[photograph.name])
+        grids.read(subject, known)
     summary = {
         "translator": lang.translator.name,
-        "layer": subject.layer,
+        "layer": lang.by_layer.taps[-1].name,
+        "view": {"fit": backbone.preprocess.fit, "share": backbone.preprocess.share},
+        "statistics": adaptation.statistics,
         "score_kind": lang.translator.score_kind,
         "photographs": len(photographs),
         "seed": seed,
         "rates": {kind: rates(list(said[kind].values()), verdicts[kind]) for kind in KINDS},
         "maps": _count(maps),
-        "grids": measure_grids(subject, known, judge, seed=seed, rounds=rounds),
+        "grids": grids.summary(),
         "by_photograph": maps,
     }
     return {"summary": summary, "said": said}
@@ -91,13 +112,14 @@ def write_said(folder: Path, said: dict[str, dict[str, Said]]) -> None:
 
 
 def _ask(
-    subject: Subject, x: Float[Tensor, "1 3 H W"], own_view: Tensor, photograph: Photograph
+    subject: Subject, x: Float[Tensor, "1 3 H W"], picture: Image.Image, photograph: Photograph
 ) -> Iterator[tuple[str, str, Said, tuple[str, ...], tuple[str, ...]]]:
     """What is said, of which kind, under which name, with the words that are right there."""
     name, exact, general = photograph.name, photograph.exact, photograph.general
-    yield "classifier", name, subject.first_class(x), exact, general
-    yield "classifier_own_view", name, subject.first_class(own_view), exact, general
-    yield "said", name, subject.say(x), exact, general
+    own_view = subject.own_view(picture)
+    yield "classifier", name, subject.first_class(own_view), exact, general
+    yield "classifier_squeezed", name, subject.first_class(x), exact, general
+    yield "said", name, subject.say(own_view), exact, general
     yield "said_at_place", name, subject.say(x, photograph.point), exact, general
     for point, words in photograph.elsewhere:
         yield "said_elsewhere", f"{name} {point[0]:.3f},{point[1]:.3f}", subject.say(x, point), words, ()

@@ -32,8 +32,12 @@ class Subject:
         self._rows = internal_batch_size
 
     def input(self, picture: Image.Image) -> Float[Tensor, "1 3 H W"]:
-        """Squeeze a whole picture into the model's input."""
+        """Squeeze a whole picture into the model's input, so that places in both are the same."""
         return self.preprocess(picture)[None]
+
+    def own_view(self, picture: Image.Image) -> Float[Tensor, "1 3 H W"]:
+        """The model's input as its own preprocessing makes it: what a user of `describe` gives it."""
+        return self.backbone.preprocess(picture)[None]
 
     @torch.no_grad()
     def say(self, x: Float[Tensor, "1 3 H W"], point: tuple[float, float] | None = None) -> Said:

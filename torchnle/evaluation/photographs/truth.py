@@ -62,11 +62,16 @@ def read_photographs(folder: Path, truth: Path) -> list[Photograph]:
         ValueError: If the truth of a photograph lacks something.
     """
     known: dict[str, Any] = json.loads(truth.read_text(encoding="utf-8"))
-    files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in _ENDINGS}
+    files = {file.stem: file for file in picture_files(folder)}
     found = [_photograph(name, files[name], fact) for name, fact in known.items() if name in files]
     if not found:
         raise FileNotFoundError(f"{folder} holds none of the {len(known)} photographs of {truth}.")
     return found
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """List the pictures of a folder, .png, .jpg, .jpeg and .webp, in order of their names."""
+    return [file for file in sorted(folder.iterdir()) if file.suffix.lower() in _ENDINGS]
 
 
 def location(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, int]:
