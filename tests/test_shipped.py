@@ -18,7 +18,6 @@ from torchnle.translators.text_decoder import DECODER, TextDecoder
 
 SHIPPED = Path(torchnle.__file__).parent / "translators" / "shipped"
 ALIGNED = "aligned-efficientnet-lite0-scenes"
-DEVIL = "devil-efficientnet-lite0-scenes"
 TEXTS = ["a hen on grass", "a red fire engine", "a teapot and a spoon", "a small dog", "a castle", "an owl"]
 
 #: What counts as naming the main object, written down before the first run.
@@ -45,7 +44,7 @@ def named(lang, preprocess):
     return found
 
 
-@pytest.mark.parametrize(("name", "most"), [(DECODER, 12e6), (ALIGNED, 9e6), (DEVIL, 20e6)])
+@pytest.mark.parametrize(("name", "most"), [(DECODER, 12e6), (ALIGNED, 15e6)])
 def test_it_is_small_and_says_where_it_comes_from(name, most):
     folder = SHIPPED / name
     assert sum(file.stat().st_size for file in folder.iterdir()) <= most
@@ -82,18 +81,6 @@ def test_photographs_are_named_from_class_names_alone(backbone):
 def test_the_shipped_map_names_photographs_that_are_no_scenes(backbone):
     lang = LanguageAttribution.from_pretrained(backbone.model, ALIGNED, "_avg_pooling:input")
     assert len(found := named(lang, backbone.preprocess)) >= 5, found
-
-
-@pytest.mark.real
-def test_the_shipped_devil_speaks_and_scores(backbone):
-    lang = LanguageAttribution.from_pretrained(backbone.model, DEVIL, "_avg_pooling:input")
-    assert len(found := named(lang, backbone.preprocess)) >= 5, found
-    x = backbone.preprocess(images.open_image(find_photographs()["coffee"]))[None]
-    (maps,) = lang.saliency(x, ["an espresso", "a hammer"])
-    assert maps[0].mean() > maps[1].mean()
-    whole, (grid,) = lang.describe(x), lang.describe(x, where="all")
-    assert whole[0].score_kind == "log_prob"
-    assert any("espresso" in cell.text for cell in grid)
 
 
 @pytest.mark.real
