@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import torch
@@ -10,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.language.texts import shorten
+
+_NUMBERED = re.compile(r"(?:label|class|category|output)[\s_-]*\d+", re.IGNORECASE)
 
 
 def class_vectors(
@@ -39,7 +42,7 @@ def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str
     Raises:
         TypeError: If `class_names` is one string, or holds something else than strings.
         ValueError: If `weight` is not (classes, width) with at least two classes, not finite or the same for
-            all classes, or the names are not one a row or blank.
+            all classes, or the names are not one a row, blank, all the same, or numbered labels ("LABEL_0").
 
     Example:
         >>> check_classifier(torch.eye(2), ["cat", " "])
@@ -56,7 +59,21 @@ def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str
             f"{len(names)} class names were given for a head of {len(weight)} rows. Pass one name a row, in "
             "the order of the model's outputs."
         )
+    _check_told_apart(names)
     return names
+
+
+def _check_told_apart(names: tuple[str, ...]) -> None:
+    """Refuse names that say nothing: the same for all, or numbered labels, as configurations state by default."""
+    if len(set(names)) == 1:
+        raise ValueError(
+            f"all {len(names)} classes are called {names[0]!r}, so that no name tells them apart."
+        )
+    if all(_NUMBERED.fullmatch(name.strip()) for name in names):
+        raise ValueError(
+            f"class_names are {names[0]!r}, {names[1]!r}, ...: numbers, which say nothing of what the classes "
+            "show. Pass the names in words, in the order of the model's outputs."
+        )
 
 
 def _check_weight(weight: Tensor) -> None:

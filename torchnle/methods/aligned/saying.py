@@ -39,8 +39,9 @@ def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
         >>> [said.text for said in say(torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.4, 0.4]]), words)]
         ['a tabby cat', 'a dog']
     """
-    mass = vocabulary.noun_mass(posterior)
-    return [_choose(p, m, vocabulary) for p, m in zip(posterior.cpu(), mass.cpu(), strict=True)]
+    shares = posterior.clamp(0, 1)
+    mass = vocabulary.noun_mass(shares)
+    return [_choose(p, m, vocabulary) for p, m in zip(shares.cpu(), mass.cpu(), strict=True)]
 
 
 def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Vocabulary) -> Said:
@@ -56,7 +57,7 @@ def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Voc
         two = p.topk(2)
         if two.values[1] >= _EITHER and two.values.sum() >= _LIKELY:
             first, second = (vocabulary.phrases[i] for i in two.indices)
-            return Said(f"{first} or {second}", float(two.values.sum()))
+            return Said(f"{first} or {second}", min(1.0, float(two.values.sum())))
     if len(mass):
         worth = mass * (information + _WORTH)
         noun = int(worth.argmax())

@@ -59,7 +59,8 @@ class Sentences:
         decoder = self.translator.decoder
         if decoder is None:
             raise ValueError("this translator has no text decoder.")
-        return list(decoder.decode(self.center + self.spread * mean).texts)
+        vectors = self.center.to(mean) + self.spread.to(mean) * mean
+        return list(decoder.decode(vectors).texts)
 
     def _probability(self, text: str, share: Float[Tensor, "P"], phrase: Said) -> float:
         """The probability of the phrases that the sentence's parts are about; of the phrase where none is."""

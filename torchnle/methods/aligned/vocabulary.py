@@ -51,8 +51,10 @@ class Vocabulary:
     @cached_property
     def synsets(self) -> tuple[int | None, ...]:
         """The synset that each phrase is about; None where WordNet knows none."""
-        found = dict(zip(self._class_texts, meanings(self._class_names), strict=True))
         nouns = Nouns.load()
+        found: dict[str, int | None] = {}
+        for text, synset in zip(self._class_texts, meanings(self._class_names), strict=True):
+            found[text] = _common(nouns, found[text], synset) if text in found else synset
         return tuple(found[p] if p in found else nouns.of_phrase(p) for p in self.phrases)
 
     @property
@@ -61,15 +63,16 @@ class Vocabulary:
         return self._tree[0]
 
     def noun_mass(self, posterior: Float[Tensor, "R P"]) -> Float[Tensor, "R nouns"]:
-        """Add the phrases' probabilities up into the nouns above them."""
+        """Add the phrases' probabilities up into the nouns above them, on the device of `posterior`."""
         nouns, phrase, noun, _ = self._tree
-        mass = posterior.new_zeros(len(posterior), len(nouns))
-        where = phrase.to(posterior.device), noun.to(posterior.device)
-        return mass.index_add_(1, where[1], posterior[:, where[0]])
+        ones = posterior.new_ones(len(phrase))
+        places = torch.stack([noun, phrase]).to(posterior.device)
+        above = torch.sparse_coo_tensor(places, ones, (len(nouns), len(self)), check_invariants=False)
+        return torch.sparse.mm(above, posterior.T).T.clamp(max=1)
 
     @property
     def information(self) -> Float[Tensor, "nouns"]:
-        """How much each noun says, in bits: the logarithm of the share of the phrases that lie below it."""
+        """How much each noun says, in bits: minus the logarithm of the share of phrases below it; on the CPU."""
         return self._tree[3]
 
     @cached_property
@@ -98,6 +101,13 @@ def meanings(class_names: Sequence[str]) -> tuple[int | None, ...]:
     except MissingDependencyError:
         pass
     return nouns.of_class_names(class_names) if class_names else ()
+
+
+def _common(nouns: Nouns, first: int | None, second: int | None) -> int | None:
+    """The most special meaning that both of two classes of one name have."""
+    if first is None or second is None:
+        return None
+    return min(nouns.ancestors(first) & nouns.ancestors(second), key=nouns.kinds, default=None)
 
 
 def shipped_phrases() -> tuple[str, ...]:
