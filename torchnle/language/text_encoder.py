@@ -162,7 +162,7 @@ def _warn_of_unknown(texts: Sequence[str]) -> None:
         named = ", ".join(repr(shorten(text)) for text in texts[:5]) + (", ..." if len(texts) > 5 else "")
         warnings.warn(
             f"{len(texts)} text(s) have words that the encoder does not know, so that their vectors mean "
-            f"little: {named}. Write them in a language that it was trained on, or pass encoder= one that was "
+            f"little: {named}. Write them in a language that it was trained on, or pass an encoder= that was "
             "trained on theirs.",
             stacklevel=4,
         )

@@ -42,7 +42,7 @@ def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str
     Raises:
         TypeError: If `class_names` is one string, or holds something else than strings.
         ValueError: If `weight` is not (classes, width) with at least two classes, not finite or the same for
-            all classes, or the names are not one a row, blank, all the same, or numbered labels ("LABEL_0").
+            all classes, or the names are not one a row, blank, or numbered labels ("LABEL_0").
 
     Example:
         >>> check_classifier(torch.eye(2), ["cat", " "])
@@ -59,20 +59,16 @@ def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str
             f"{len(names)} class names were given for a head of {len(weight)} rows. Pass one name a row, in "
             "the order of the model's outputs."
         )
-    _check_told_apart(names)
+    _check_no_numbers(names)
     return names
 
 
-def _check_told_apart(names: tuple[str, ...]) -> None:
-    """Refuse names that say nothing: the same for all, or numbered labels, as configurations state by default."""
-    if len(set(names)) == 1:
-        raise ValueError(
-            f"all {len(names)} classes are called {names[0]!r}, so that no name tells them apart."
-        )
+def _check_no_numbers(names: tuple[str, ...]) -> None:
+    """Refuse numbered labels, as configurations state by default."""
     if all(_NUMBERED.fullmatch(name.strip()) for name in names):
         raise ValueError(
-            f"class_names are {names[0]!r}, {names[1]!r}, ...: numbers, which say nothing of what the classes "
-            "show. Pass the names in words, in the order of the model's outputs."
+            f"class_names are {names[0]!r}, {names[1]!r}, ...: numbers, which do not say what classes are. "
+            "Pass the names in words, in the order of the model's outputs."
         )
 
 

@@ -51,7 +51,7 @@ def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Voc
     information = vocabulary.information
     likely = mass >= _LIKELY
     if likely.any():
-        noun = int((information + 1e-3 * mass).masked_fill(~likely, -torch.inf).argmax())
+        noun = _first_best((information + 1e-3 * mass).masked_fill(~likely, -torch.inf))
         return Said(vocabulary.nouns[noun], float(mass[noun]))
     if len(p) > 1:
         two = p.topk(2)
@@ -60,7 +60,12 @@ def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Voc
             return Said(f"{first} or {second}", min(1.0, float(two.values.sum())))
     if len(mass):
         worth = mass * (information + _WORTH)
-        noun = int(worth.argmax())
+        noun = _first_best(worth)
         if worth[noun] > best * (math.log2(len(p)) + _WORTH):
             return Said(vocabulary.nouns[noun], float(mass[noun]))
     return Said(vocabulary.phrases[index], float(best))
+
+
+def _first_best(values: Float[Tensor, "nouns"]) -> int:
+    """The first of the largest, up to rounding: of nouns that say as much the one with fewer kinds."""
+    return int((values >= values.max() - 1e-5).nonzero()[0])

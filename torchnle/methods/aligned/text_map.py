@@ -202,7 +202,7 @@ class TextMap(nn.Module):
 
         A text that was fitted several times, as the name of two classes is, keeps the mean of its prototypes.
         """
-        return torch.cat([self._directions(block) for block in vectors.to(self.texts).split(_BLOCK)])
+        return torch.cat([self._directions(block) for block in torch.split(vectors.to(self.texts), _BLOCK)])
 
     def _directions(self, vectors: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
         found = F.normalize(self.regression(vectors), dim=1)

@@ -59,7 +59,7 @@ class Vocabulary:
 
     @property
     def nouns(self) -> tuple[str, ...]:
-        """The nouns that may be said in a phrase's stead, with their articles."""
+        """The nouns that may be said in a phrase's stead, with their articles; fewest kinds first."""
         return self._tree[0]
 
     def noun_mass(self, posterior: Float[Tensor, "R P"]) -> Float[Tensor, "R nouns"]:
@@ -68,11 +68,12 @@ class Vocabulary:
         ones = posterior.new_ones(len(phrase))
         places = torch.stack([noun, phrase]).to(posterior.device)
         above = torch.sparse_coo_tensor(places, ones, (len(nouns), len(self)), check_invariants=False)
-        return torch.sparse.mm(above, posterior.T).T.clamp(max=1)
+        mass: Tensor = torch.sparse.mm(above, posterior.T).T
+        return mass.clamp(max=1)
 
     @property
     def information(self) -> Float[Tensor, "nouns"]:
-        """How much each noun says, in bits: minus the logarithm of the share of phrases below it; on the CPU."""
+        """How much each noun says, in bits: minus the log of the share of phrases below it; on the CPU."""
         return self._tree[3]
 
     @cached_property
@@ -80,7 +81,8 @@ class Vocabulary:
         nouns = Nouns.load()
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
-        said = {node: nouns.said(node) for _, node in above if nouns.kinds(node) <= MOST_KINDS}
+        nodes = sorted({node for _, node in above}, key=lambda node: (nouns.kinds(node), node))
+        said = {node: nouns.said(node) for node in nodes if nouns.kinds(node) <= MOST_KINDS}
         columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
         edges = [(i, columns[node]) for i, node in above if node in columns]
         phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
