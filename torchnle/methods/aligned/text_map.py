@@ -170,6 +170,19 @@ class TextMap(nn.Module):
                 fitted.class_bias.copy_(classes.bias.detach())
         return fitted.eval()
 
+    def _apply(self, *given: Any, **options: Any) -> TextMap:
+        """Move as every module does, and stay in float32, in which products are computed."""
+        moved: TextMap = super()._apply(*given, **options)
+        if self.center.dtype != torch.float32:
+            moved = super()._apply(_in_float32)  # type: ignore[no-untyped-call]
+        return moved
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *given: Any) -> None:
+        """Load as every module does, in float32 whatever was stored."""
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            state_dict[name] = _in_float32(state_dict[name])
+        super()._load_from_state_dict(state_dict, prefix, *given)
+
     @property
     def width(self) -> int:
         """The width D of the features."""
@@ -232,3 +245,7 @@ class TextMap(nn.Module):
         directions = self.targets[self.phrases :] * self.class_norms[:, None]
         center = self.center if self.matrix is None else self.center @ self.matrix
         return (white + center) @ directions.T + self.class_bias
+
+
+def _in_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
