@@ -87,3 +87,25 @@ def test_sizes_are_the_config():
     again.load_state_dict(fitted.state_dict())
     assert fitted.config == {"examples": 12, "text_width": 5, "width": 4}
     assert torch.equal(again(data()[0]), fitted(data()[0]))
+
+
+@pytest.mark.parametrize("penalty", [0.02, 1.0])
+def test_left_out_is_the_prediction_of_a_fit_without_each_text(penalty):
+    texts, targets = data()
+    texts[1] = texts[0]  # two copies predict each other
+    fitted = KernelRidge.fit(texts, targets, scale=2.0, penalties=[penalty])
+    squared = (2 - 2 * texts.double() @ texts.double().T).clamp_min(0)
+    kernel = torch.exp(-2.0 * squared / fitted.median.double())
+    for index, predicted in enumerate(fitted.left_out()):
+        rest = [i for i in range(len(texts)) if i != index]
+        system = kernel[rest][:, rest] + penalty * torch.eye(len(rest)).double()
+        expected = kernel[index, rest] @ torch.linalg.solve(system, targets[rest].double())
+        torch.testing.assert_close(predicted.double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_chosen_penalty_is_saved():
+    fitted = KernelRidge.fit(*data(), penalties=[0.3])
+    again = KernelRidge(**fitted.config)
+    again.load_state_dict(fitted.state_dict())
+    assert again.penalty.item() == pytest.approx(0.3)
+    assert torch.equal(again.left_out(), fitted.left_out())

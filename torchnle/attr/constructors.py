@@ -78,7 +78,8 @@ class Constructors(Attribution):  # type: ignore[misc]
             >>> print(lang.describe(images)[0])  # doctest: +SKIP
             _avg_pooling:input: a tabby cat (87%)  [projection 4.14]
         """
-        from torchnle.methods.aligned.fit import Reader, fit_class_names
+        from torchnle.methods.aligned.fit import fit_class_names
+        from torchnle.methods.aligned.reader import Reader
 
         names = as_class_names(class_names)
         shown = example_for(model) if example is None else example
@@ -131,7 +132,8 @@ class Constructors(Attribution):  # type: ignore[misc]
         Example:
             >>> lang = LanguageAttribution.from_captions(model, "layer4", batches)  # doctest: +SKIP
         """
-        from torchnle.methods.aligned.fit import Reader, fit_captions
+        from torchnle.methods.aligned.fit import fit_captions
+        from torchnle.methods.aligned.reader import Reader
 
         chosen = taps.resolve(model, layers)
         head, names = None, () if class_names is None else as_class_names(class_names)
@@ -165,13 +167,15 @@ class Constructors(Attribution):  # type: ignore[misc]
             This object.
 
         Raises:
-            TypeError: If the translator has no such statistics (it is not fitted in closed form).
-            ValueError: If there are no images.
+            TypeError: If the translator has no such statistics (it is not fitted in closed form), or a batch
+                is not a tensor.
+            ValueError: If there are no images, one alone, or images of the same features.
 
         Example:
             >>> lang.adapt(photographs).describe(photograph)  # doctest: +SKIP
         """
-        from torchnle.methods.aligned.fit import Reader, adapt
+        from torchnle.methods.aligned.fit import adapt
+        from torchnle.methods.aligned.reader import Reader
         from torchnle.methods.aligned.translator import MapTranslator
 
         if not isinstance(self.by_layer.translator, MapTranslator):

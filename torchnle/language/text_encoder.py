@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torchnle import hub
 from torchnle.language.texts import check_texts, shorten
+from torchnle.language.unknown_words import unknown_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -121,7 +122,7 @@ class TextEncoder:
 
         Warns:
             UserWarning: If texts have more tokens than the model reads; the rest of them is left out, as
-                Sentence-Transformers does.
+                Sentence-Transformers does. If the encoder does not know their words or their script.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; pass a positive number.")
@@ -136,6 +137,7 @@ class TextEncoder:
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         whole: list[list[int]] = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+        _warn_of_unknown(unknown_texts(self.tokenizer, texts, whole))
         long = [text for text, ids in zip(texts, whole, strict=True) if len(ids) > self.max_length]
         if not long:
             return whole
@@ -154,6 +156,17 @@ class TextEncoder:
             return F.normalize(states[:, 0], dim=1)
         weights = batch["attention_mask"].unsqueeze(-1).to(states)
         return F.normalize((states * weights).sum(dim=1) / weights.sum(dim=1), dim=1)
+
+
+def _warn_of_unknown(texts: Sequence[str]) -> None:
+    if texts:
+        named = ", ".join(repr(shorten(text)) for text in texts[:5]) + (", ..." if len(texts) > 5 else "")
+        warnings.warn(
+            f"{len(texts)} text(s) have words that the encoder does not know, so that their vectors mean "
+            f"little: {named}. Write them in a language that it was trained on, or pass an encoder= that was "
+            "trained on theirs.",
+            stacklevel=4,
+        )
 
 
 def _read_pooling(folder: Path) -> Literal["mean", "cls"]:

@@ -15,7 +15,8 @@ from torchnle import taps
 from torchnle.backbones import Backbone
 from torchnle.data import Mixture
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.fit import Reader, fit_captions
+from torchnle.methods.aligned.fit import fit_captions
+from torchnle.methods.aligned.reader import Reader
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.training import processes
 from torchnle.training.settings import Map, Vision

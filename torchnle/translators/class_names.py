@@ -9,7 +9,7 @@ from typing import Any
 from torchnle.language.texts import shorten
 
 #: What transformers calls classes that nobody named.
-_NOBODYS = re.compile(r"LABEL_\d+")
+_NOBODYS = re.compile(r"(?:label|class|category|output)[\s_-]*\d+", re.IGNORECASE)
 
 
 def as_class_names(class_names: Iterable[object] | Mapping[Any, Any]) -> tuple[str, ...]:

@@ -77,6 +77,8 @@ def choose_offset(
     unit = F.normalize(fitted.whiten(pooled), dim=1)
     own = unit @ fitted.directions(fitted.texts[: named.shape[1]]).T
     without = unit @ F.normalize(left_out, dim=1).T
+    if not named.any():
+        return 0.0
     others = own.masked_fill(named, -torch.inf).amax(dim=1, keepdim=True)
     strangers = without.masked_fill(named, -torch.inf).amax(dim=1, keepdim=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +29,8 @@ _WORTH_KEEPING = 64
 def embed_cached(encoder: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, "P k"]:
     """Encode phrases block by block, and keep the result in the cache under a hash of encoder and phrases.
 
-    Encoders are told apart by their weights. A file that cannot be read or written is passed over.
+    An encoder without a reference or without weights cannot be told from others, so nothing is kept of it. A
+    file that cannot be read or written is passed over.
 
     Args:
         encoder: The sentence encoder.
@@ -43,7 +46,7 @@ def embed_cached(encoder: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, 
 
 
 def _block(encoder: TextEncoder, phrases: list[str]) -> Float[Tensor, "P k"]:
-    if not isinstance(getattr(encoder, "model", None), nn.Module) or len(phrases) < _WORTH_KEEPING:
+    if not encoder.reference or not hasattr(encoder, "model") or len(phrases) < _WORTH_KEEPING:
         return encoder.encode(phrases).float()
     file = cache_folder() / f"{_key(encoder, phrases)}.safetensors"
     kept = _read(file, (len(phrases), encoder.width))
@@ -59,10 +62,15 @@ def cache_folder() -> Path:
 
 
 def _key(encoder: TextEncoder, phrases: list[str]) -> str:
-    sums = [float(weight.double().sum()) for weight in encoder.model.state_dict().values()]
-    settings = [encoder.pooling, str(encoder.max_length), repr(sums)]
-    content = "\0".join([*settings, *phrases]).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(content).hexdigest()
+    settings = [str(getattr(encoder, name, "")) for name in ("reference", "pooling", "max_length")]
+    content = json.dumps([type(encoder).__name__, *settings, *phrases]).encode()
+    return hashlib.sha256(content + _weights(encoder.model)).hexdigest()
+
+
+def _weights(model: nn.Module) -> bytes:
+    """A few numbers of every parameter: one reference, such as a folder, may hold other weights tomorrow."""
+    parts = [parameter.detach().flatten()[:16].float().cpu() for parameter in model.parameters()]
+    return torch.cat(parts).numpy().tobytes()
 
 
 def _read(file: Path, shape: tuple[int, int]) -> Tensor | None:
@@ -75,10 +83,12 @@ def _read(file: Path, shape: tuple[int, int]) -> Tensor | None:
 
 
 def _write(file: Path, vectors: Tensor) -> None:
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=file.parent, prefix=".", delete=False) as scratch:
-            scratch.write(save({"vectors": vectors.cpu().contiguous()}))
-        os.replace(scratch.name, file)
-    except OSError:
-        return
+            try:
+                scratch.write(save({"vectors": vectors.cpu().contiguous()}))
+                scratch.close()
+                os.replace(scratch.name, file)
+            except OSError:
+                os.unlink(scratch.name)

@@ -3,64 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle import reading as readers
-from torchnle import taps
 from torchnle.language.captions import phrases_of
 from torchnle.language.phrases import with_article
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.calibration import (
-    calibrate_by_captions,
-    calibrate_by_head,
-    choose_offset,
-    marks,
-)
+from torchnle.methods.aligned.calibration import calibrate_by_head
+from torchnle.methods.aligned.captioned import CaptionedSums, Parse
 from torchnle.methods.aligned.embeddings import embed_cached
-from torchnle.methods.aligned.phrase_sums import PhraseSums
+from torchnle.methods.aligned.reader import Reader, check_batch
 from torchnle.methods.aligned.statistics import Domain, DomainSums, batch_statistics, contentless
 from torchnle.methods.aligned.text_map import Classes, TextMap
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.aligned.vocabulary import shipped_phrases
 from torchnle.methods.aligned.whitening import SHRINKAGE
-from torchnle.reading import Reading
 from torchnle.running import unwrap
 from torchnle.translators.class_weights import check_classifier
 from torchnle.translators.classifier_head import ClassifierHead
-from torchnle.translators.kernel_ridge import KernelRidge
 from torchnle.translators.text_decoder import TextDecoder
 
-#: Finds the noun phrases of a caption.
-Parse = Callable[[str], Sequence[str]]
-
-
-@dataclass
-class Reader:
-    """Reads chosen layers of one model.
-
-    Args:
-        model: The vision model.
-        taps: The layers.
-        reading: How they are read.
-    """
-
-    model: Callable[..., Any]
-    taps: Sequence[taps.Tap]
-    reading: Reading = field(default_factory=Reading)
-
-    @torch.no_grad()
-    def rows(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Read a batch: each layer's pooled features (N, D), and those of all its locations (R, D)."""
-        features = readers.read(self.model, self.taps, images, reading=self.reading)
-        pool = self.reading.pool
-        return {f.layer: (pool(f, None).rows, pool(f, "all" if f.grid else None).rows) for f in features}
+#: Features that differ by less than this, relative to their size, are the same.
+_ROUNDING = 1e-6
 
 
 def fit_class_names(
@@ -135,53 +103,35 @@ def fit_captions(
         shrinkage: Of the whitening (`whitening`).
 
     Raises:
+        TypeError: If a batch is not a tensor of images with a list of captions.
         ValueError: If fewer than two images or no noun phrase is given, a batch has not one caption an image,
-            or weights and names do not fit.
+            features do not vary with the phrases, or weights and names do not fit.
     """
-    sums: dict[str, PhraseSums] = {}
-    domains: dict[str, DomainSums] = {}
-    named: list[Sequence[str]] = []
-    example: Tensor | None = None
-    for images, captions in batches:
-        if len(images) != len(captions):
-            raise ValueError(f"{len(captions)} captions came with {len(images)} images; pass one an image.")
-        phrases = [tuple(parse(caption)) for caption in captions]
-        named += phrases
-        example = images[:1] if example is None else example
-        for layer, (pooled, locations) in reader.rows(images).items():
-            sums.setdefault(layer, PhraseSums(pooled.shape[1])).add(pooled, phrases)
-            domains.setdefault(layer, DomainSums(pooled.shape[1])).add(pooled, locations)
-    if example is None:
-        raise ValueError("there were no images to fit on; pass batches of (images, captions).")
     names = check_classifier(head.weight, class_names) if head is not None else ()
     texts = tuple(class_phrase(name) for name in names)
-    maps, phrases_by_layer = {}, {}
-    for layer, found in sums.items():
-        prototypes = found.solve()
+    read = CaptionedSums()
+    for images, captions in batches:
+        read.add(reader, images, captions, parse)
+    if read.example is None:
+        raise ValueError("there were no images to fit on; pass batches of (images, captions).")
+    maps: dict[str, TextMap] = {}
+    phrases: tuple[str, ...] = ()
+    for layer in read.sums:
         reads = head is not None and layer == head.tap.name
         classes = Classes(head.weight, head.bias, texts) if reads and head is not None else None
-        fitted = TextMap.fit(
-            partial(embed_cached, encoder), prototypes=prototypes, classes=classes, shrinkage=shrinkage
-        )
-        fitted.read_in(domains[layer].solve())
-        marked = marks([named[i] for i in domains[layer].sampled], prototypes.phrases)
-        sample = torch.stack(domains[layer].sample)
-        calibrate_by_captions(fitted, sample, marked)
-        if isinstance(fitted.regression, KernelRidge):
-            left_out = fitted.regression.left_out()[: len(prototypes.phrases)]
-            fitted.offset.fill_(choose_offset(fitted, left_out, sample, marked))
-        maps[layer], phrases_by_layer[layer] = fitted.to(example.device), prototypes.phrases
+        fitted, phrases = read.fit(layer, partial(embed_cached, encoder), classes, shrinkage)
+        maps[layer] = fitted.to(read.example.device)
     translator = MapTranslator(
         maps,
         encoder,
         decoder,
-        phrases=next(iter(phrases_by_layer.values())),
+        phrases=phrases,
         class_names=names,
         class_texts=texts,
         vocabulary=shipped_phrases() if vocabulary is None else vocabulary,
     )
-    translator.card = {"fitted on": f"{len(named)} captioned images"}
-    _read_nothing(translator, reader, example)
+    translator.card = {"fitted on": f"{read.count} captioned images"}
+    _read_nothing(translator, reader, read.example)
     return translator.eval()
 
 
@@ -201,29 +151,48 @@ def adapt(
         example: Inputs of the model's size; None = the first images.
 
     Raises:
-        ValueError: If there are no images and no example.
+        TypeError: If a batch is not a tensor.
+        ValueError: If there are no images and no example, one image alone, or images of the same features.
+        TranslatorMismatchError: If a layer that is read fits no map.
     """
     sums: dict[str, DomainSums] = {}
-    for batch in images or ():
-        example = batch[:1] if example is None else example
+    for batch in () if images is None else images:
+        example = check_batch(batch)[:1] if example is None else example
         for layer, (pooled, locations) in reader.rows(batch).items():
             sums.setdefault(layer, DomainSums(pooled.shape[1])).add(pooled, locations)
     if example is None:
         raise ValueError("there were no images to adapt to; pass at least one batch.")
-    domains = (
-        {layer: found.solve() for layer, found in sums.items()}
-        if sums
-        else fallback_domains(reader, example, translator.by_layer)
-    )
-    for layer, fitted in translator.by_layer.items():
-        fitted.read_in(domains[layer])
+    if images is not None:
+        _check_enough(sums)
+    domains = {layer: s.solve() for layer, s in sums.items()} or fallback_domains(reader, example)
+    for layer, domain in domains.items():
+        fitted = translator.map_for(layer, len(domain.center))
+        fitted.read_in(domain)
         if fitted.classes:
-            calibrate_by_head(fitted, _distance(fitted, domains[layer], sums.get(layer)))
+            calibrate_by_head(fitted, _distance(fitted, domain, sums.get(layer)))
     _read_nothing(translator, reader, example)
     translator.forget()
 
 
-def fallback_domains(reader: Reader, example: Tensor, maps: Mapping[str, TextMap]) -> dict[str, Domain]:
+def _check_enough(sums: Mapping[str, DomainSums]) -> None:
+    """Refuse pictures whose mean says nothing: none, one, or copies of one."""
+    for layer, found in sums.items():
+        if found.count == 1:
+            raise ValueError(
+                "one image was given to adapt to, and its own features would be the center that they are "
+                "compared with; pass at least two, better some dozens, of the kind that is to be read."
+            )
+        sample = torch.stack(found.sample)
+        if (sample - sample[0]).abs().max() <= _ROUNDING * sample.abs().max():
+            raise ValueError(
+                f"layer '{layer}' gives the same features for all {found.count} images to adapt to; pass "
+                "images that differ, or read a layer that tells them apart."
+            )
+    if not sums:
+        raise ValueError("there were no images to adapt to; pass at least one batch.")
+
+
+def fallback_domains(reader: Reader, example: Tensor) -> dict[str, Domain]:
     """Estimate each layer's center and norms without images, from its batch normalisations.
 
     Noise is run through the model while these use the noise's own statistics. Its locations are as long as
@@ -233,18 +202,19 @@ def fallback_domains(reader: Reader, example: Tensor, maps: Mapping[str, TextMap
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(8, *example.shape[1:], generator=generator).to(example)
-    root = unwrap(reader.model) or nn.ModuleList(tap.module for tap in reader.taps)
+    found = unwrap(reader.model)
+    root = nn.ModuleList(tap.module for tap in reader.taps) if found is None else found
     with batch_statistics(root) as normalised:
         read = reader.rows(noise)
-    found = {}
+    domains = {}
     for layer, (pooled, locations) in read.items():
         norm = float(locations.float().norm(dim=1).mean())
         center = pooled.float().mean(dim=0)
         if normalised:
-            found[layer] = Domain(center, float((center.norm() * norm).sqrt()), norm)
+            domains[layer] = Domain(center, float((center.norm() * norm).sqrt()), norm)
         else:
-            found[layer] = Domain(torch.zeros_like(center), float(pooled.float().norm(dim=1).mean()), norm)
-    return found
+            domains[layer] = Domain(torch.zeros_like(center), float(pooled.float().norm(dim=1).mean()), norm)
+    return domains
 
 
 def _distance(fitted: TextMap, domain: Domain, sums: DomainSums | None) -> float:
@@ -258,7 +228,7 @@ def _read_nothing(translator: MapTranslator, reader: Reader, example: Float[Tens
     if example.ndim != 4:
         return
     for layer, (pooled, _) in reader.rows(contentless(example)).items():
-        fitted = translator.by_layer[layer]
+        fitted = translator.map_for(layer, pooled.shape[1])
         fitted.nulls = pooled.detach().float().to(fitted.center)
 
 

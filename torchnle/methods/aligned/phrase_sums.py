@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,8 @@ from torch import Tensor
 CAPACITY = 4096
 #: Added to each phrase's count: a phrase seen once moves half as far from the mean as its one picture.
 _PRIOR_COUNT = 0.5
+#: Features that vary less than this, relative to their size, are the same up to rounding.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class PhraseSums:
         self.capacity = capacity
         self.count = 0
         self.columns: dict[str, int] = {}
-        self._together = torch.zeros(0, 0, dtype=torch.float64)
+        self._together = torch.zeros(0, 0)  # how often two phrases are named together: exact up to 2**24
         self._by_phrase = torch.zeros(0, width, dtype=torch.float64)
         self._total = torch.zeros(width, dtype=torch.float64)
         self._products = torch.zeros(width, width, dtype=torch.float64)
@@ -62,22 +63,25 @@ class PhraseSums:
     def add(self, pooled: Float[Tensor, "N D"], phrases: Sequence[Sequence[str]]) -> None:
         """Add images: their pooled features, and which phrases each one's caption names."""
         rows = pooled.detach().double().cpu()
-        named = [list(dict.fromkeys(listed)) for listed in phrases]
-        self._make_room({phrase for listed in named for phrase in listed})
-        which = torch.zeros(len(rows), len(self.columns), dtype=torch.float64)
-        for image, listed in enumerate(named):
-            which[image, [self.columns[phrase] for phrase in listed]] = 1
+        present = sorted({phrase for listed in phrases for phrase in listed})
+        self._make_room(present)
+        place = {phrase: index for index, phrase in enumerate(present)}
+        which = torch.zeros(len(rows), len(present), dtype=torch.float64)
+        for image, listed in enumerate(phrases):
+            which[image, [place[phrase] for phrase in listed]] = 1
+        columns = torch.tensor([self.columns[phrase] for phrase in present], dtype=torch.long)
         self.count += len(rows)
         self._total += rows.sum(dim=0)
         self._products += rows.T @ rows
-        self._together += which.T @ which
-        self._by_phrase += which.T @ rows
+        self._together[columns[:, None], columns] += (which.T @ which).float()
+        self._by_phrase[columns] += which.T @ rows
 
     def solve(self) -> Prototypes:
         """Solve for the prototypes, in float64.
 
         Raises:
-            ValueError: If fewer than two images were added, or no phrase.
+            ValueError: If fewer than two images were added, or no phrase, or if all features are the same or
+                go with no phrase, as where all captions name the same.
         """
         if self.count < 2 or not self.columns:
             raise ValueError(
@@ -85,11 +89,17 @@ class PhraseSums:
                 "needs at least two images and one noun phrase among their captions."
             )
         self._keep(self._commonest(self.capacity))
-        counts = self._together.diagonal().clone()
+        together = self._together.double()
+        counts = together.diagonal()
         center = self._total / self.count
-        gram = self._together - torch.outer(counts, counts) / self.count
+        gram = together - torch.outer(counts, counts) / self.count
         moved = self._by_phrase - torch.outer(counts, center)
         vectors = torch.linalg.solve(gram + _PRIOR_COUNT * torch.eye(len(gram)).to(gram), moved)
+        if not vectors.norm(dim=1).max() > _ROUNDING * (self._products.trace() / self.count).sqrt():
+            raise ValueError(
+                f"the features of {self.count} captioned images do not vary with the {len(counts)} phrase(s) "
+                "of their captions; pass images that differ, whose captions do not all name the same."
+            )
         spread = self._products - self.count * torch.outer(center, center)
         explained = vectors.T @ moved
         within = (spread - explained - explained.T + vectors.T @ gram @ vectors) / self.count
@@ -97,23 +107,23 @@ class PhraseSums:
             tuple(self.columns), counts.float(), vectors.float(), center.float(), within.float()
         )
 
-    def _make_room(self, phrases: set[str]) -> None:
-        new = sorted(phrases - self.columns.keys())
-        if new and len(self.columns) + len(new) > 2 * self.capacity:
+    def _make_room(self, present: Sequence[str]) -> None:
+        """Give every phrase a column; where there are too many, the rarer of the old ones lose theirs."""
+        if len(self.columns.keys() | present) > 2 * self.capacity:
             self._keep(self._commonest(self.capacity))
-        for phrase in new:
-            self.columns[phrase] = len(self.columns)
-        size = len(self.columns)
-        if size > len(self._together):
-            grown = torch.zeros(size, size, dtype=torch.float64)
-            grown[: len(self._together), : len(self._together)] = self._together
-            rows = torch.zeros(size, self._by_phrase.shape[1], dtype=torch.float64)
-            rows[: len(self._by_phrase)] = self._by_phrase
-            self._together, self._by_phrase = grown, rows
+        for phrase in present:
+            self.columns.setdefault(phrase, len(self.columns))
+        old, width = self._by_phrase.shape
+        if len(self.columns) > old:
+            size = max(len(self.columns), min(2 * old, 2 * self.capacity))
+            together, by_phrase = torch.zeros(size, size), self._by_phrase.new_zeros(size, width)
+            together[:old, :old], by_phrase[:old] = self._together, self._by_phrase
+            self._together, self._by_phrase = together, by_phrase
 
     def _commonest(self, count: int) -> list[str]:
-        counts = Counter(dict(zip(self.columns, self._together.diagonal().tolist(), strict=True)))
-        return [phrase for phrase, _ in counts.most_common(count)]
+        """List the commonest phrases, of equally common ones the first in the alphabet."""
+        counts = dict(zip(self.columns, self._together.diagonal().tolist(), strict=False))
+        return sorted(counts, key=lambda phrase: (-counts[phrase], phrase))[:count]
 
     def _keep(self, phrases: Sequence[str]) -> None:
         rows = torch.tensor([self.columns[phrase] for phrase in phrases], dtype=torch.long)

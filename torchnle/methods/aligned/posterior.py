@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.methods.aligned.candidates import Candidates
 from torchnle.methods.aligned.text_map import TextMap
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The phrases that a feature may show.
-
-    Args:
-        directions: The direction of each phrase in the map, (P, D).
-        fitted: Which of them the map was fitted to, (P,).
-        classes: Which phrase each class of the head is, (C,); empty without a head.
-    """
-
-    directions: Float[Tensor, "P D"]
-    fitted: Bool[Tensor, "P"]
-    classes: Int[Tensor, "C"]
 
 
 def posterior(

@@ -39,8 +39,9 @@ def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
         >>> [said.text for said in say(torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.4, 0.4]]), words)]
         ['a tabby cat', 'a dog']
     """
-    mass = vocabulary.noun_mass(posterior)
-    return [_choose(p, m, vocabulary) for p, m in zip(posterior.cpu(), mass.cpu(), strict=True)]
+    shares = posterior.clamp(0, 1)
+    mass = vocabulary.noun_mass(shares)
+    return [_choose(p, m, vocabulary) for p, m in zip(shares.cpu(), mass.cpu(), strict=True)]
 
 
 def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Vocabulary) -> Said:
@@ -50,16 +51,21 @@ def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Voc
     information = vocabulary.information
     likely = mass >= _LIKELY
     if likely.any():
-        noun = int((information + 1e-3 * mass).masked_fill(~likely, -torch.inf).argmax())
+        noun = _first_best((information + 1e-3 * mass).masked_fill(~likely, -torch.inf))
         return Said(vocabulary.nouns[noun], float(mass[noun]))
     if len(p) > 1:
         two = p.topk(2)
         if two.values[1] >= _EITHER and two.values.sum() >= _LIKELY:
             first, second = (vocabulary.phrases[i] for i in two.indices)
-            return Said(f"{first} or {second}", float(two.values.sum()))
+            return Said(f"{first} or {second}", min(1.0, float(two.values.sum())))
     if len(mass):
         worth = mass * (information + _WORTH)
-        noun = int(worth.argmax())
+        noun = _first_best(worth)
         if worth[noun] > best * (math.log2(len(p)) + _WORTH):
             return Said(vocabulary.nouns[noun], float(mass[noun]))
     return Said(vocabulary.phrases[index], float(best))
+
+
+def _first_best(values: Float[Tensor, "nouns"]) -> int:
+    """The first of the largest, up to rounding: of nouns that say as much the one with fewer kinds."""
+    return int((values >= values.max() - 1e-5).nonzero()[0])

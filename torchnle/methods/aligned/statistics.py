@@ -56,7 +56,7 @@ class DomainSums:
         """Add pictures: their pooled features, and the features of all their locations."""
         rows = pooled.detach().float().cpu()
         for row in rows:
-            self._consider(row)
+            self._consider(row.clone())  # a view would keep the whole batch
             self.count += 1
         self._locations += len(locations)
         self._center += rows.double().sum(dim=0)

@@ -25,6 +25,8 @@ _REGRESSIONS: dict[str, type[KernelRidge] | type[ClassEmbeddingMLP]] = {
 }
 #: Two sentence embeddings of at least this cosine are those of one text.
 _SAME = 0.9995
+#: Texts that are carried at once.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ class TextMap(nn.Module):
         if prototypes is not None and matrix is not None:
             moved = prototypes.vectors @ matrix
             texts.append(encode(prototypes.phrases))
-            targets.append(F.normalize(moved - moved.mean(dim=0), dim=1))
+            center = moved.mean(dim=0) if len(moved) > 1 else 0.0
+            targets.append(F.normalize(moved - center, dim=1))
         if classes is not None:
             weight = classes.weight.detach().float().cpu()
             weight = weight - weight.mean(dim=0)
@@ -168,6 +171,19 @@ class TextMap(nn.Module):
             if classes.bias is not None:
                 fitted.class_bias.copy_(classes.bias.detach())
         return fitted.eval()
+
+    def _apply(self, *given: Any, **options: Any) -> TextMap:
+        """Move as every module does, and stay in float32, in which products are computed."""
+        moved: TextMap = super()._apply(*given, **options)  # type: ignore[no-untyped-call]
+        if self.center.dtype != torch.float32:
+            moved = super()._apply(_in_float32)  # type: ignore[no-untyped-call]
+        return moved
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *given: Any) -> None:
+        """Load as every module does, in float32 whatever was stored."""
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            state_dict[name] = _in_float32(state_dict[name])
+        super()._load_from_state_dict(state_dict, prefix, *given)
 
     @property
     def width(self) -> int:
@@ -197,13 +213,17 @@ class TextMap(nn.Module):
 
     @torch.no_grad()
     def directions(self, vectors: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
-        """Carry sentence embeddings, unit vectors, to unit directions among the whitened features."""
-        given = vectors.to(self.texts)
-        found = F.normalize(self.regression(given), dim=1)
-        likeness = given @ self.texts.T
-        best, which = likeness.max(dim=1)
-        own = torch.where((best > _SAME)[:, None], self.targets[which], found)
-        return F.normalize(found + own, dim=1)
+        """Carry sentence embeddings, unit vectors, to unit directions among the whitened features.
+
+        A text that was fitted several times, as the name of two classes is, keeps the mean of its prototypes.
+        """
+        return torch.cat([self._directions(block) for block in torch.split(vectors.to(self.texts), _BLOCK)])
+
+    def _directions(self, vectors: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
+        found = F.normalize(self.regression(vectors), dim=1)
+        same = vectors @ self.texts.T > _SAME
+        own = F.normalize(same.to(found) @ self.targets, dim=1)
+        return F.normalize(found + torch.where(same.any(dim=1, keepdim=True), own, found), dim=1)
 
     def whiten(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
         """Take the center off rows and whiten them, in float32; differentiable."""
@@ -229,5 +249,5 @@ class TextMap(nn.Module):
         return (white + center) @ directions.T + self.class_bias
 
 
-def _in_single_precision(loaded: nn.Module, _: object) -> None:
-    loaded.float()
+def _in_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

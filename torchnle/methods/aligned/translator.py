@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -16,15 +15,17 @@ from torchnle.description import Description
 from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
+from torchnle.methods.aligned.background import with_background
+from torchnle.methods.aligned.candidates import Candidates, candidates, check_texts_fit
 from torchnle.methods.aligned.embeddings import embed_cached
-from torchnle.methods.aligned.posterior import Candidates, posterior
-from torchnle.methods.aligned.saying import Said, say
+from torchnle.methods.aligned.posterior import posterior
+from torchnle.methods.aligned.saying import say
 from torchnle.methods.aligned.sentences import Sentences
 from torchnle.methods.aligned.text_map import TextMap
-from torchnle.methods.aligned.vocabulary import Vocabulary, background_phrases, held
+from torchnle.methods.aligned.vocabulary import Vocabulary, background_phrases
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference, check_config
-from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.translators.rows import Rows, as_list, batches, find_slot, gather
 from torchnle.translators.text_decoder import TextDecoder
 from torchnle.types import ScoreKind
 
@@ -55,7 +56,9 @@ class MapTranslator(Translator):
         sure_above_at_location: The same for a single location.
 
     Raises:
-        ValueError: If there is no map, or nothing to say.
+        TypeError: If `vocabulary` is one string, or holds something else than strings.
+        ValueError: If there is no map, or nothing to say, phrases or class names are fewer than a map was
+            fitted to, or one of `vocabulary` is blank.
     """
 
     score_kind: ClassVar[ScoreKind] = "projection"
@@ -81,6 +84,7 @@ class MapTranslator(Translator):
             raise ValueError("there is no map; pass at least one layer's.")
         if not (phrases or class_texts or vocabulary):
             raise ValueError("there is nothing to say; pass phrases=, class_names= or vocabulary=.")
+        check_texts_fit(maps, phrases, class_names, class_texts)
         self.layers = tuple(maps)
         self.maps = nn.ModuleList(maps.values())
         self.encoder, self.decoder = encoder, decoder
@@ -89,9 +93,20 @@ class MapTranslator(Translator):
             tuple(class_names),
             tuple(class_texts),
         )
-        self.extra = tuple(vocabulary)
+        self.extra = tuple(check_texts(vocabulary)) if len(vocabulary) else ()
         self.sure_above, self.sure_above_at_location = sure_above, sure_above_at_location
-        self._latest: tuple[tuple[str, ...], Tensor] | None = None
+
+    def map_for(self, layer: str, width: int) -> TextMap:
+        """Find the map of a layer: the one of its name, else the only one of its width.
+
+        Raises:
+            TranslatorMismatchError: If there is none.
+        """
+        return self.by_layer[find_slot(Features(torch.empty(0, 1, width), layer), self._widths, self.name)]
+
+    @property
+    def _widths(self) -> dict[str, int]:
+        return {layer: fitted.width for layer, fitted in self.by_layer.items()}
 
     @property
     def by_layer(self) -> dict[str, TextMap]:
@@ -116,10 +131,13 @@ class MapTranslator(Translator):
             ValueError: If there are no texts or one is blank.
         """
         checked = tuple(check_texts(texts))
-        if self._latest is None or self._latest[0] != checked:
-            with torch.inference_mode(False), torch.no_grad():  # what is kept must serve calls with gradients
-                self._latest = checked, self.encoder.encode(checked)
-        return self.by_layer[layer].directions(self._latest[1])
+        with torch.inference_mode(False), torch.no_grad():  # what is kept must serve calls with gradients
+            if self._latest is None or self._latest[0] != checked:
+                self._latest = checked, self.encoder.encode(checked), {}
+            _, vectors, directions = self._latest
+            if layer not in directions:
+                directions[layer] = self.by_layer[layer].directions(vectors)
+        return directions[layer]
 
     def score(
         self,
@@ -132,8 +150,8 @@ class MapTranslator(Translator):
     ) -> Float[Tensor, "rows texts"]:
         """Score every text on every row: how far the whitened feature points along the text's direction.
 
-        In units of the standard deviation of features whose phrases are the same (of the features themselves
-        where the map knows class names only). 0 = the center of the pictures that are read.
+        In the units of the features, of which those in which pictures of the same phrases vary more count
+        less (where captions were fitted). 0 = the center of the pictures that are read.
 
         Args:
             features: The features of one layer or of several.
@@ -154,11 +172,10 @@ class MapTranslator(Translator):
                 "scores by products and has none. Pass prior=False."
             )
         check_texts(texts)
-        directions = {layer: self.directions(layer, texts) for layer in self.layers}
         maps = self.by_layer
         parts = []
         for rows in self._batches(features, joint, internal_batch_size):
-            scores = [maps[s].score(tokens.squeeze(1), directions[s]) for s, tokens in rows.tokens.items()]
+            scores = [maps[s].score(t.squeeze(1), self.directions(s, texts)) for s, t in rows.tokens.items()]
             parts.append(torch.stack(scores).mean(dim=0))
         return torch.cat(parts)
 
@@ -206,7 +223,7 @@ class MapTranslator(Translator):
         said = say(shares, self.vocabulary)
         local = rows.places[0][1] is not None
         if local:
-            said = self._with_background(rows, said)
+            said = with_background(self, rows, said)
         elif self.decoder is not None:
             said = self._sentences.improve(rows, shares, said)
         scores = self._scores(rows, [each.text for each in said])
@@ -233,26 +250,10 @@ class MapTranslator(Translator):
         local = rows.places[0][1] is not None
         maps = self.by_layer
         parts = [
-            posterior(maps[s], tokens.squeeze(1), self._candidates[s], local=local)[0]
+            posterior(maps[s], tokens.squeeze(1), self.candidates[s], local=local)[0]
             for s, tokens in rows.tokens.items()
         ]
         return torch.stack(parts).mean(dim=0)
-
-    def _with_background(self, rows: Rows, said: list[Said]) -> list[Said]:
-        layer = next(iter(rows.tokens))
-        fitted, tokens = self.by_layer[layer], rows.tokens[layer].squeeze(1)
-        words, directions = background_phrases(), self._background[layer]
-        unit = F.normalize(fitted.whiten(fitted.scaled(tokens)), dim=1)
-        best = (fitted.temperature * (unit @ directions.T)).softmax(dim=1).max(dim=1)
-        short = (tokens.float().norm(dim=1) < fitted.location_norm).tolist()
-        return [
-            Said(words[index], share * (1 - each.probability))
-            if low and each.probability < self.sure_above_at_location
-            else each
-            for each, low, share, index in zip(
-                said, short, best.values.tolist(), best.indices.tolist(), strict=True
-            )
-        ]
 
     def _scores(self, rows: Rows, texts: list[str]) -> Float[Tensor, "R"]:
         unique = list(dict.fromkeys(texts))
@@ -274,42 +275,28 @@ class MapTranslator(Translator):
         return embed_cached(self.encoder, self.vocabulary.phrases)
 
     @property
-    def _candidates(self) -> dict[str, Candidates]:
-        if self._kept is None:
-            self._kept = {layer: self._candidates_of(fitted) for layer, fitted in self.by_layer.items()}
-        return self._kept
-
-    _kept: dict[str, Candidates] | None = None
-    _kept_background: dict[str, Tensor] | None = None
+    def candidates(self) -> dict[str, Candidates]:
+        """The vocabulary's phrases as each layer's map sees them."""
+        if self._candidates is None:
+            self._candidates = {layer: candidates(self, fitted) for layer, fitted in self.by_layer.items()}
+        return self._candidates
 
     @property
-    def _background(self) -> dict[str, Tensor]:
-        if self._kept_background is None:
+    def backgrounds(self) -> dict[str, Tensor]:
+        """The directions of `background_phrases` in each layer."""
+        if self._backgrounds is None:
             vectors = embed_cached(self.encoder, background_phrases())
-            self._kept_background = {
-                layer: fitted.directions(vectors) for layer, fitted in self.by_layer.items()
-            }
-        return self._kept_background
+            self._backgrounds = {layer: each.directions(vectors) for layer, each in self.by_layer.items()}
+        return self._backgrounds
 
-    def candidates(self, layer: str) -> Candidates:
-        """The phrases of the vocabulary in a layer's map."""
-        return self._candidates[layer]
-
-    def _candidates_of(self, fitted: TextMap) -> Candidates:
-        phrases = self.vocabulary.phrases
-        column = {phrase: index for index, phrase in enumerate(phrases)}
-        texts = [*self.phrases[: fitted.phrases], *(self.class_texts if fitted.classes else ())]
-        classes = [column[text] for text in self.class_texts] if fitted.classes else []
-        directions = fitted.directions(self.vectors)
-        return Candidates(
-            directions,
-            held(phrases, texts).to(directions.device),
-            torch.tensor(classes, dtype=torch.long, device=directions.device),
-        )
+    #: Computed when needed, dropped by `forget`: the texts of the last call, their vectors and directions.
+    _latest: tuple[tuple[str, ...], Tensor, dict[str, Tensor]] | None = None
+    _candidates: dict[str, Candidates] | None = None
+    _backgrounds: dict[str, Tensor] | None = None
 
     def forget(self) -> None:
         """Drop what was computed from the maps, after they have changed."""
-        self._kept = self._kept_background = None
+        self._latest = self._candidates = self._backgrounds = None
 
     def _apply(self, *given: Any, **options: Any) -> Self:
         self.forget()
@@ -322,8 +309,7 @@ class MapTranslator(Translator):
     def _batches(
         self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None
     ) -> list[Rows]:
-        widths = {layer: fitted.width for layer, fitted in self.by_layer.items()}
-        groups = gather(as_list(features), widths, joint=joint, tokens_per_row=1, translator=self.name)
+        groups = gather(as_list(features), self._widths, joint=joint, tokens_per_row=1, translator=self.name)
         return [rows for batch in batches(groups, internal_batch_size) for rows in batch]
 
     @property

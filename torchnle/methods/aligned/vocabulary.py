@@ -51,25 +51,29 @@ class Vocabulary:
     @cached_property
     def synsets(self) -> tuple[int | None, ...]:
         """The synset that each phrase is about; None where WordNet knows none."""
-        found = dict(zip(self._class_texts, meanings(self._class_names), strict=True))
         nouns = Nouns.load()
+        found: dict[str, int | None] = {}
+        for text, synset in zip(self._class_texts, meanings(self._class_names), strict=True):
+            found[text] = _common(nouns, found[text], synset) if text in found else synset
         return tuple(found[p] if p in found else nouns.of_phrase(p) for p in self.phrases)
 
     @property
     def nouns(self) -> tuple[str, ...]:
-        """The nouns that may be said in a phrase's stead, with their articles."""
+        """The nouns that may be said in a phrase's stead, with their articles; fewest kinds first."""
         return self._tree[0]
 
     def noun_mass(self, posterior: Float[Tensor, "R P"]) -> Float[Tensor, "R nouns"]:
-        """Add the phrases' probabilities up into the nouns above them."""
+        """Add the phrases' probabilities up into the nouns above them, on the device of `posterior`."""
         nouns, phrase, noun, _ = self._tree
-        mass = posterior.new_zeros(len(posterior), len(nouns))
-        where = phrase.to(posterior.device), noun.to(posterior.device)
-        return mass.index_add_(1, where[1], posterior[:, where[0]])
+        ones = posterior.new_ones(len(phrase))
+        places = torch.stack([noun, phrase]).to(posterior.device)
+        above = torch.sparse_coo_tensor(places, ones, (len(nouns), len(self)), check_invariants=False)
+        mass: Tensor = torch.sparse.mm(above, posterior.T).T
+        return mass.clamp(max=1)
 
     @property
     def information(self) -> Float[Tensor, "nouns"]:
-        """How much each noun says, in bits: the logarithm of the share of the phrases that lie below it."""
+        """How much each noun says, in bits: minus the log of the share of phrases below it; on the CPU."""
         return self._tree[3]
 
     @cached_property
@@ -77,7 +81,8 @@ class Vocabulary:
         nouns = Nouns.load()
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
-        said = {node: nouns.said(node) for _, node in above if nouns.kinds(node) <= MOST_KINDS}
+        nodes = sorted({node for _, node in above}, key=lambda node: (nouns.kinds(node), node))
+        said = {node: nouns.said(node) for node in nodes if nouns.kinds(node) <= MOST_KINDS}
         columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
         edges = [(i, columns[node]) for i, node in above if node in columns]
         phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
@@ -98,6 +103,13 @@ def meanings(class_names: Sequence[str]) -> tuple[int | None, ...]:
     except MissingDependencyError:
         pass
     return nouns.of_class_names(class_names) if class_names else ()
+
+
+def _common(nouns: Nouns, first: int | None, second: int | None) -> int | None:
+    """The most special meaning that both of two classes of one name have."""
+    if first is None or second is None:
+        return None
+    return min(nouns.ancestors(first) & nouns.ancestors(second), key=nouns.kinds, default=None)
 
 
 def shipped_phrases() -> tuple[str, ...]:

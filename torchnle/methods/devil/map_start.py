@@ -142,7 +142,7 @@ class MapStart(PrefixNetwork):
         network.vectors.copy_(translator.vectors)
         network.speak.load_state_dict(decoder.network.state_dict())
         for layer, reader in network._by_layer.items():
-            reader.take(translator.by_layer[layer], translator.candidates(layer))
+            reader.take(translator.by_layer[layer], translator.candidates[layer])
         return network
 
     @property

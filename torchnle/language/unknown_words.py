@@ -1,0 +1,49 @@
+"""Which texts a tokenizer does not know the words of, as where they are in another script."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: A foreign word is unknown if it is cut into this many pieces a letter: spelt, not read.
+_PIECES_A_LETTER = 0.75
+#: Shorter words may well be a few pieces.
+_FEWEST_LETTERS = 3
+
+
+def unknown_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], encoded: Sequence[Sequence[int]]
+) -> list[str]:
+    """List the texts with a token that stands for "unknown", or with a word in another script that is spelt.
+
+    English tokenizers know single letters of many scripts, and cut "\u043a\u043e\u0448\u043a\u0430" into
+    these; one that was trained on Russian has it whole, or in two pieces.
+
+    Args:
+        tokenizer: Of the encoder.
+        texts: The texts.
+        encoded: Their token ids.
+    """
+    unknown = tokenizer.unk_token_id
+    return [
+        text
+        for text, ids in zip(texts, encoded, strict=True)
+        if (unknown is not None and unknown in ids)
+        or (not text.isascii() and any(_is_spelt(tokenizer, word) for word in text.split()))
+    ]
+
+
+def _is_spelt(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
+    letters = [letter for letter in word if letter.isalpha()]
+    if len(letters) < _FEWEST_LETTERS or not all(map(_is_foreign, letters)):
+        return False
+    return len(tokenizer.tokenize(word)) >= _PIECES_A_LETTER * len(letters)
+
+
+def _is_foreign(letter: str) -> bool:
+    """Whether a letter is of an alphabet other than the Latin one; of Chinese each sign is a word."""
+    return not unicodedata.name(letter, "").startswith(("LATIN", "CJK"))
