@@ -118,8 +118,6 @@ class TextMap(nn.Module):
         for name, size in sizes.items():
             self.register_buffer(name, torch.zeros(size))
         self.register_buffer("matrix", torch.eye(width) if whitened else None)
-        # Stored in 16 bits or 32, it is computed with in 32.
-        self.register_load_state_dict_post_hook(_in_single_precision)  # type: ignore[no-untyped-call]
 
     @classmethod
     def fit(
