@@ -18,10 +18,11 @@ from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
+from torchnle.inputs import spatial_size
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.clip import read_clip
 from torchnle.methods.zero_shot import fit_zero_shot
-from torchnle.reading import Reading, spatial_size
+from torchnle.reading import Reading
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import example_for
