@@ -98,6 +98,8 @@ class Features:
             ((12, 16), torch.Size([2, 192, 8]), torch.Size([2, 1, 8]))
         """
         _check_activation(activation, layer, batch_size)
+        if order is not None and not order:
+            return cls(activation, layer)
         found = arrange(
             activation.shape,
             layer,
@@ -107,7 +109,7 @@ class Features:
             num_prefix_tokens=num_prefix_tokens,
             hints=hints,
         )
-        tokens = _as_tokens(activation, found.layout)
+        tokens = as_tokens(activation, found.layout)
         if order is not None:
             return cls(*_placed(tokens, order, layer, found.grid))
         split = found.num_prefix_tokens
@@ -271,14 +273,18 @@ def _check_activation(activation: Tensor, layer: str, batch_size: int | None) ->
 def _placed(
     tokens: Tensor, order: Sequence[int], layer: str, grid: tuple[int, int] | None
 ) -> tuple[Tensor, str, tuple[int, int] | None, Tensor | None]:
-    """The arguments of `Features` for tokens that stand in another order, or nowhere."""
-    if not order:
-        return tokens, layer, None, None
+    """The arguments of `Features` for tokens that stand in another order."""
     others = sorted(set(range(tokens.shape[1])) - set(order))
     return tokens[:, list(order)], layer, grid, tokens[:, others] if others else None
 
 
-def _as_tokens(activation: Tensor, layout: str) -> Tensor:
+def as_tokens(activation: Tensor, layout: str) -> Tensor:
+    """Lay the places of an activation out as tokens, (N, L, D), row by row.
+
+    Example:
+        >>> as_tokens(torch.zeros(2, 8, 3, 4), "NCHW").shape
+        torch.Size([2, 12, 8])
+    """
     if layout == "NCHW":
         return activation.flatten(2).transpose(1, 2)
     if layout == "NHWC":

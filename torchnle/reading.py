@@ -11,7 +11,9 @@ from torch import Tensor
 
 from torchnle import taps
 from torchnle.features import Features
+from torchnle.inputs import spatial_size
 from torchnle.layouts import arrange, hints_for, prefix_hint
+from torchnle.map_places import MapQuestion, check_map
 from torchnle.token_places import Order, Question, find_places
 from torchnle.types import Inputs, Layout, Select, Where
 
@@ -115,30 +117,43 @@ def _orders(
     additional_forward_args: Any,
     reading: Reading,
 ) -> list[Order]:
-    """Which token of each layer stands at which place; not asked where grid and prefix are stated."""
-    orders: list[Order] = [None] * len(layers)
+    """Which token of each layer stands at which place; not asked where the caller states it."""
     image = inputs[0] if isinstance(inputs, tuple) else inputs
-    stated = (reading.grid is not None, reading.num_prefix_tokens is not None)
-    if all(stated) or spatial_size(image) is None or not image.is_floating_point():
-        return orders
+    stated, size = (reading.grid is not None, reading.num_prefix_tokens is not None), spatial_size(image)
+    run = (inputs, additional_forward_args, reading.select)
+    orders: list[Order] = [None] * len(layers)
     asked: dict[int, Question] = {}
     for i, (tap, activation, options) in enumerate(zip(layers, activations, given, strict=True)):
         shape = tuple(activation.shape)
-        if len(shape) == 3 and shape[0] == image.shape[0]:
-            found = arrange(shape, tap.name, **options)
-            if max(found.grid or (1, 1)) > 1:
-                asked[i] = Question(tap, shape, found, options["hints"], *stated, reading.layout == "NLD")
-    found_orders = find_places(
-        forward_func, list(asked.values()), inputs, additional_forward_args, reading.select
-    )
-    for i, order in zip(asked, found_orders, strict=True):
+        if shape[0] != image.shape[0] or len(shape) not in (3, 4) or all(stated):
+            continue
+        if size is None:
+            _check_places(tap, shape, image, reading)
+            orders[i] = () if reading.layout == "NLD" and reading.grid is None else None
+            continue
+        found = arrange(shape, tap.name, **options)
+        if max(found.grid or (1, 1)) == 1 or not image.is_floating_point():
+            continue
+        if len(shape) == 3:
+            asked[i] = Question(tap, shape, found, options["hints"], *stated, reading.layout == "NLD")
+        elif reading.layout == "auto" and reading.grid is None:
+            check_map(forward_func, MapQuestion(tap, shape, found, options["hints"], size), *run)
+    for i, order in zip(asked, find_places(forward_func, list(asked.values()), *run), strict=True):
         orders[i] = order
     return orders
 
 
-def spatial_size(image: Tensor) -> tuple[int, int] | None:
-    """(height, width) of a batch of images (N, C, H, W); None for other shapes."""
-    return (image.shape[-2], image.shape[-1]) if image.ndim == 4 else None
+def _check_places(tap: taps.Tap, shape: tuple[int, ...], image: Tensor, reading: Reading) -> None:
+    """Refuse to fold tokens of anything but images into a square."""
+    unfolded = reading.layout == "auto" and (len(shape) == 3 or image.ndim > 4) and max(shape[1:-1]) > 1
+    if reading.grid is None and unfolded:
+        video = " (frames of a video have no common grid)" if image.ndim == 5 else ""
+        raise ValueError(
+            f"layer '{tap.name}' gave shape {shape} for an input of shape {tuple(image.shape)}, which is no "
+            f"batch of images (N, C, H, W){video}, so its places are not known. Pass Reading(grid=(rows, "
+            "columns)), with select= for the tokens of one frame, or Reading(layout='NLD') to read them "
+            "without places."
+        )
 
 
 def resize(features: Features, grid: tuple[int, int]) -> Features:

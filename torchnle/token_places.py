@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,15 +13,12 @@ from torch import Tensor, nn
 from torchnle import taps
 from torchnle.inputs import as_tuple
 from torchnle.layouts import Arrangement, Hints
-from torchnle.running import forward, unwrap
+from torchnle.probe_runs import FEW, MANY, ProbeRuns
+from torchnle.running import unwrap
 from torchnle.token_order import seen_order, stands_out
-from torchnle.token_probe import Answers, Probe, code_images
+from torchnle.token_probe import Answers, Probe
 from torchnle.types import Inputs, Select
 
-#: Images of the first probe, which finds the usual order, and of the second, which finds any.
-_FEW, _MANY = 8, 32
-#: Earlier layers are kept in so many random directions.
-_DIRECTIONS = 64
 #: Libraries whose own classes state their tokens truly.
 _TRUSTED = ("timm", "transformers")
 
@@ -75,8 +71,8 @@ class Question:
         return torch.arange(self.found.num_prefix_tokens, self.shape[1])
 
 
-#: Answers by module, an order or a complaint: a layer of a model is asked about once a size of the input.
-_known: WeakKeyDictionary[nn.Module, dict[Any, Order | str]] = WeakKeyDictionary()
+#: Orders by module: a layer of a model is asked about once a size of the input.
+_known: WeakKeyDictionary[nn.Module, dict[Any, Order]] = WeakKeyDictionary()
 
 
 def find_places(
@@ -112,19 +108,15 @@ def find_places(
     for i in asked:
         if trusted and _states(questions[i]):
             known[i][keys[i]] = None
-    asking = _Asking(forward_func, as_tuple(inputs), as_tuple(additional_forward_args), select)
+    runs = ProbeRuns(forward_func, as_tuple(inputs), as_tuple(additional_forward_args), select)
     asked = [i for i in asked if keys[i] not in known[i]]
     for grid in {questions[i].found.grid for i in asked}:
         same = [i for i in asked if questions[i].found.grid == grid]
-        for i, order in zip(same, asking.orders([questions[i] for i in same]), strict=True):
+        for i, order in zip(same, _orders(runs, [questions[i] for i in same]), strict=True):
+            if isinstance(order, str):
+                raise ValueError(order)
             known[i][keys[i]] = order
-    return [_checked(answers[key]) for answers, key in zip(known, keys, strict=True)]
-
-
-def _checked(answer: Order | str) -> Order:
-    if isinstance(answer, str):
-        raise ValueError(answer)
-    return answer
+    return [answers[key] for answers, key in zip(known, keys, strict=True)]
 
 
 def is_trusted(forward_func: Callable[..., Any]) -> bool:
@@ -144,89 +136,28 @@ def _states(question: Question) -> bool:
     return stated is not None and question.found.num_prefix_tokens in (0, stated)
 
 
-@dataclass(frozen=True)
-class _Asking:
-    """The model, and what it is run with beside the images."""
+def _orders(runs: ProbeRuns, questions: Sequence[Question]) -> list[Order | str]:
+    """The orders of layers with one grid; a complaint where there is none."""
+    layers, grid = [question.tap for question in questions], questions[0].found.grid or (1, 1)
+    _, few = runs.answers(layers, grid, FEW)
+    if all(stands_out(a, q.usual) for q, a in zip(questions, few, strict=True)):
+        return [None] * len(questions)
+    probe, many = runs.answers(layers, grid, MANY)
+    trusted = is_trusted(runs.forward_func)
+    return [
+        _settled(question, _order(runs, question, answers, probe), trusted)
+        for question, answers in zip(questions, many, strict=True)
+    ]
 
-    forward_func: Callable[..., Any]
-    inputs: tuple[Any, ...]
-    others: tuple[Any, ...]
-    select: Select | None
 
-    def orders(self, questions: Sequence[Question]) -> list[Order | str]:
-        """The orders of layers with one grid; a complaint where there is none."""
-        probe = self._probe(questions[0], _FEW)
-        few = [probe.answers(tokens) for tokens in self._tokens(questions, probe)]
-        if all(stands_out(a, q.usual) for q, a in zip(questions, few, strict=True)):
-            return [None] * len(questions)
-        probe = self._probe(questions[0], _MANY)
-        many = [probe.answers(tokens) for tokens in self._tokens(questions, probe)]
-        return [
-            _settled(question, self._order(question, answers, probe), is_trusted(self.forward_func))
-            for question, answers in zip(questions, many, strict=True)
-        ]
-
-    def _order(self, question: Question, answers: Answers, probe: Probe) -> Tensor | None:
-        """Which token stands at each place; None if it cannot be seen."""
-        grid = question.found.grid or (1, 1)
-        order = seen_order(answers, question.usual, grid)
-        earlier = iter(()) if order is not None else iter(self._earlier(question, probe))
-        for found in earlier:
-            order = order if order is not None else seen_order(found, question.usual, grid)
+def _order(runs: ProbeRuns, question: Question, answers: Answers, probe: Probe) -> Tensor | None:
+    """Which token stands at each place; None if it cannot be seen."""
+    grid = question.found.grid or (1, 1)
+    order = seen_order(answers, question.usual, grid)
+    if order is not None:
         return order
-
-    def _probe(self, question: Question, count: int) -> Probe:
-        rows, columns = question.found.grid or (1, 1)
-        return code_images((rows, columns), self.inputs[0], count)
-
-    @torch.no_grad()
-    def _tokens(self, questions: Sequence[Question], probe: Probe) -> list[Tensor]:
-        """The tokens of every layer on the images of a probe."""
-        layers = [question.tap for question in questions]
-        runs = [
-            taps.record(self.forward_func, layers, *self._with(images), select=self.select)
-            for images in probe.chunks()
-        ]
-        return [torch.cat(parts) for parts in zip(*runs, strict=True)]
-
-    def _with(self, images: Tensor) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Images, and what belongs to the first of the caller's, as often as there are images."""
-        count, batch = len(images), self.inputs[0].shape[0]
-
-        def fit(value: Any) -> Any:
-            one_each = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == batch
-            return value[:1].expand(count, *value.shape[1:]) if one_each else value
-
-        return (images, *map(fit, self.inputs[1:])), tuple(map(fit, self.others))
-
-    @torch.no_grad()
-    def _earlier(self, question: Question, probe: Probe) -> list[Answers]:
-        """The answers of all modules with as many tokens, in the order in which they ran."""
-        root, kept = unwrap(self.forward_func), dict[nn.Module, list[Tensor]]()
-        if root is None or self.select is not None:
-            return []
-        count = question.shape[1]
-
-        def keep(module: nn.Module, _: Any, output: Any) -> None:
-            tokens = taps.first_tensor(output)
-            if tokens is not None and tokens.ndim == 3 and tokens.shape[1] == count:
-                kept.setdefault(module, []).append(_reduced(tokens))
-
-        with ExitStack() as hooks:
-            for module in root.modules():
-                hooks.callback(module.register_forward_hook(keep).remove)
-            for images in probe.chunks():
-                forward(self.forward_func, *self._with(images))
-        whole = [torch.cat(parts) for parts in kept.values()]
-        return [probe.answers(tokens) for tokens in whole if len(tokens) == len(probe.images)]
-
-
-def _reduced(tokens: Tensor) -> Tensor:
-    width = tokens.shape[2]
-    if width <= _DIRECTIONS:
-        return tokens.float()
-    directions = torch.randn(width, _DIRECTIONS, generator=torch.Generator().manual_seed(0))
-    return tokens.float() @ directions.to(tokens.device)
+    earlier = (seen_order(a, question.usual, grid) for a in runs.earlier(question.shape[1], probe))
+    return next((order for order in earlier if order is not None), None)
 
 
 def _settled(question: Question, order: Tensor | None, trusted: bool) -> Order | str:

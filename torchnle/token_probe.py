@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torchnle.inputs import channels_last, spatial_size
+
 #: So many images of 224 x 224 pixels pass at once, fewer if they are larger.
 _AT_ONCE, _PIXELS = 8, 224 * 224
 
@@ -28,7 +30,7 @@ class Probe:
 
     def chunks(self) -> Iterator[Tensor]:
         """The images, a few at a time, as memory allows."""
-        height, width = self.images.shape[-2:]
+        height, width = spatial_size(self.images) or (1, 1)
         yield from torch.split(self.images, max(1, min(_AT_ONCE, _AT_ONCE * _PIXELS // (height * width))))
 
     def answers(self, tokens: Float[Tensor, "K T D"]) -> Answers:
@@ -70,7 +72,7 @@ def code_images(grid: tuple[int, int], like: Tensor, count: int, seed: int = 0) 
 
     Args:
         grid: (rows, columns) of the patches.
-        like: Images, (N, C, H, W); theirs are the mean, the spread, the dtype and the device.
+        like: Images, (N, C, H, W) or (N, H, W, C); theirs are the mean, the spread, the dtype and the device.
         count: How many images, even.
         seed: Of the codes and of the two contents.
 
@@ -85,7 +87,9 @@ def code_images(grid: tuple[int, int], like: Tensor, count: int, seed: int = 0) 
     mean, spread = values.mean(), values.std().nan_to_num() if values.numel() > 1 else values.new_tensor(1.0)
     contents = torch.randn(2, *like.shape[1:], generator=generator).to(values)
     first, second = mean + (spread if spread > 0 else 1.0) * contents
-    chosen = F.interpolate(codes.view(count, 1, *grid).float(), size=like.shape[-2:], mode="nearest")
+    chosen = F.interpolate(codes.view(count, 1, *grid).float(), size=spatial_size(like), mode="nearest")
+    if channels_last(like):
+        chosen = chosen.movedim(1, -1)
     return Probe(codes, torch.where(chosen.to(values.device) > 0, first, second).to(like.dtype))
 
 

@@ -17,7 +17,7 @@ from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
-from torchnle.reading import spatial_size
+from torchnle.inputs import spatial_size
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Where
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.random_draws import warn_of_draws, watching
 from torchnle.running import check_hookable, forward, unwrap
 from torchnle.taps import Tap, first_tensor
 from torchnle.translators.head_readings import Reading, is_batch, readings_of
@@ -225,11 +226,13 @@ def trace(
         raise TypeError("the layers of a plain function cannot be traced. Pass the nn.Module itself.")
     found = Trace(root, example.shape)
     check_hookable(root, root.modules())
-    with ExitStack() as hooks, torch.no_grad():
+    with watching() as draws, ExitStack() as hooks, torch.no_grad():
         for name, module in root.named_modules():
             if name and not isinstance(module, _PASS_THROUGH):
                 _watch(found, name, module, hooks)
         output = forward(model, example)
+    if draws.found:
+        warn_of_draws(model, lambda: forward(model, example), output)
     found.answer = (answer or logits_of)(output, type(root).__name__)
     return found
 
