@@ -69,9 +69,7 @@ class TestVocabulary:
         assert words.synsets[0] in nouns.ancestors(bird) & nouns.ancestors(machine)
 
     def test_classes_come_first_and_phrases_once(self):
-        words = Vocabulary(
-            ["a dog", "grass", "a dog", "a cat"], class_names=["cat"], class_texts=["a cat"]
-        )
+        words = Vocabulary(["a dog", "grass", "a dog", "a cat"], class_names=["cat"], class_texts=["a cat"])
         assert words.phrases == ("a cat", "a dog", "grass")
         assert len(words) == 3
 
