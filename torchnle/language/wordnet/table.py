@@ -61,6 +61,7 @@ class NounTable:
         self._sense_starts = _starts(np.bincount(by_word, minlength=len(self._lemmas)))
         self._singular: dict[str, str] = dict(plurals)
         self._ancestors: dict[int, frozenset[int]] = {}
+        self._common: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._kinds)
@@ -96,10 +97,14 @@ class NounTable:
             >>> nouns.words(nouns.senses("crane")[0]), nouns.words(nouns.common_senses("crane")[0])
             (('Crane', 'Stephen Crane'), ('crane',))
         """
+        if lemma in self._common:
+            return self._common[lemma]
         senses = self.senses(lemma)
-        forms = set(self._forms(_plain(lemma)))
-        common = [sense for sense in senses if forms & set(self.words(sense))]
-        return tuple(dict.fromkeys([*common, *senses]))
+        if len(senses) > 1:
+            forms = set(self._forms(_plain(lemma)))
+            common = [sense for sense in senses if forms & set(self.words(sense))]
+            senses = self._common[lemma] = tuple(dict.fromkeys([*common, *senses]))
+        return senses
 
     def is_thing(self, synset: int) -> bool:
         """Whether a synset is a physical entity: something that has a place in the world."""
