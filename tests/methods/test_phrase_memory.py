@@ -35,10 +35,14 @@ def test_what_is_recalled_is_the_weighted_mean_as_far_out_as_a_phrase():
         ("an animal", {"a tabby cat", "a poodle"}),
         ("a dog and a red heart on a house", {"a poodle", "a red heart", "a house with a roof"}),
         ("a house with a roof", {"a house with a roof"}),
+        ("tabby cat", {"a tabby cat"}),
+        ("The Red-Heart", {"a red heart"}),
         ("a crane", {"a crane"}),
         ("a bird", set()),  # the crane is a machine
         ("a device", {"a crane"}),
         ("a qwert", {"a qwert"}),
+        ("a standard poodle", {"a poodle"}),  # the nearest that the vocabulary has
+        ("a beagle", set()),  # no kind of poodle, and there is no phrase for all dogs
         ("xyzzy", set()),
         ("", set()),
     ],

@@ -18,9 +18,8 @@ def recall(posterior: Float[Tensor, "R P"], vectors: Float[Tensor, "P k"]) -> Fl
         vectors: The phrases' sentence embeddings.
 
     Example:
-        >>> found = recall(torch.tensor([[0.2, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-        >>> found.round(decimals=3).abs().tolist()
-        [[1.0, 0.0]]
+        >>> recall(torch.tensor([[0.0, 3.0]]), torch.tensor([[4.0], [0.0]]))
+        tensor([[0.]])
     """
     center = vectors.mean(dim=0)
     steps = vectors - center

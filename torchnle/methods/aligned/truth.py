@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchnle.language.head_nouns import phrase_words
 from torchnle.language.nouns import Nouns
-from torchnle.methods.aligned.vocabulary import Vocabulary
+from torchnle.methods.aligned.vocabulary import MOST_KINDS, Vocabulary
 
 _PARTS = re.compile(r",|;| and | or | with | on | in front of | in ")
 
@@ -29,16 +29,16 @@ def phrases_about(text: str, vocabulary: Vocabulary) -> Bool[Tensor, "P"]:
     """Mark the phrases that a text's parts name, and those that are kinds of what they name.
 
     A part that is a phrase of the vocabulary with more to it than its noun ("a red heart") is about no other
-    heart; a part that the vocabulary has not is about all kinds of its noun (`Nouns.of_phrase`).
+    heart; a part that the vocabulary has not is about all kinds of its noun (`Nouns.of_phrase`), or, where it
+    has none of them, about the nearest more general phrases: "a standard poodle" about "a poodle".
     """
-    nouns, column = Nouns.load(), {phrase: i for i, phrase in enumerate(vocabulary.phrases)}
-    found = torch.zeros(len(vocabulary), dtype=torch.bool)
-    for part in [text] if text in column else parts(text):
-        own = column.get(part)
-        noun = nouns.of_phrase(part) if own is None else vocabulary.synsets[own]
-        if own is not None:
-            found[own] = True
-        if noun is not None and (own is None or noun in nouns.common_senses(" ".join(phrase_words(part)))):
+    nouns, found = Nouns.load(), torch.zeros(len(vocabulary), dtype=torch.bool)
+    for part in [text] if vocabulary.columns(text) else parts(text):
+        own = vocabulary.columns(part)
+        found[own] = True
+        meant = [vocabulary.synsets[i] for i in own] if own else [nouns.of_phrase(part)]
+        alone = nouns.common_senses(" ".join(phrase_words(part)))
+        for noun in {each for each in meant if each is not None and (not own or each in alone)}:
             found |= _kinds_of(noun, vocabulary)
     return found
 
@@ -61,4 +61,8 @@ def probability_of(text: str, shares: Float[Tensor, "P"], vocabulary: Vocabulary
 def _kinds_of(noun: int, vocabulary: Vocabulary) -> Bool[Tensor, "P"]:
     nouns = Nouns.load()
     below = [synset is not None and noun in nouns.ancestors(synset) for synset in vocabulary.synsets]
+    if not any(below):
+        above = nouns.ancestors(noun) & {s for s in vocabulary.synsets if s is not None}
+        nearest = min((s for s in above if nouns.kinds(s) <= MOST_KINDS), key=nouns.kinds, default=None)
+        below = [nearest is not None and synset == nearest for synset in vocabulary.synsets]
     return torch.tensor(below, dtype=torch.bool)
