@@ -15,6 +15,8 @@ from torchnle.methods.aligned.statistics import DomainSums
 from torchnle.methods.aligned.text_map import Classes, Encode, TextMap
 from torchnle.translators.kernel_ridge import KernelRidge
 
+#: After this many pictures every eighth is kept out of the fit, to calibrate on; fewer than 32 such are too few.
+_FIRST, _EIGHTH, _ENOUGH = 64, 8, 32
 #: Finds the noun phrases of a caption.
 Parse = Callable[[str], Sequence[str]]
 
@@ -45,8 +47,10 @@ class CaptionedSums:
         """
         _check_captions(check_batch(images), captions)
         phrases = [tuple(parse(caption)) for caption in captions]
+        fitted = [index for index in range(len(phrases)) if not _kept_out(self.count + index)]
         for layer, (pooled, locations) in reader.rows(images).items():
-            self.sums.setdefault(layer, PhraseSums(pooled.shape[1])).add(pooled, phrases)
+            sums = self.sums.setdefault(layer, PhraseSums(pooled.shape[1]))
+            sums.add(pooled[fitted], [phrases[index] for index in fitted])
             self.domains.setdefault(layer, DomainSums(pooled.shape[1])).add(pooled, locations)
         self.example = images[:1] if self.example is None else self.example
         self._named.update(enumerate(phrases, start=self.count))
@@ -69,13 +73,19 @@ class CaptionedSums:
         fitted = TextMap.fit(encode, prototypes=prototypes, classes=classes, shrinkage=shrinkage)
         domain = self.domains[layer]
         fitted.read_in(domain.solve())
-        marked = marks([self._named[number] for number in domain.sampled], prototypes.phrases)
-        sample = torch.stack(domain.sample)
+        kept_out = [slot for slot, number in enumerate(domain.sampled) if _kept_out(number)]
+        slots = kept_out if len(kept_out) >= _ENOUGH else range(len(domain.sampled))
+        marked = marks([self._named[domain.sampled[slot]] for slot in slots], prototypes.phrases)
+        sample = torch.stack([domain.sample[slot] for slot in slots])
         calibrate_by_captions(fitted, sample, marked)
         if isinstance(fitted.regression, KernelRidge):
             left_out = fitted.regression.left_out()[: len(prototypes.phrases)]
             fitted.offset.fill_(choose_offset(fitted, left_out, sample, marked))
         return fitted, prototypes.phrases
+
+
+def _kept_out(number: int) -> bool:
+    return number >= _FIRST and number % _EIGHTH == _EIGHTH - 1
 
 
 def _check_captions(images: Tensor, captions: object) -> None:

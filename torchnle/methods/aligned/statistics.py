@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 #: How many pooled features are kept for calibration, drawn evenly from all that are met.
-RESERVOIR = 1024
+RESERVOIR = 4096
 
 
 @dataclass(frozen=True)
