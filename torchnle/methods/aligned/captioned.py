@@ -15,7 +15,7 @@ from torchnle.methods.aligned.statistics import DomainSums
 from torchnle.methods.aligned.text_map import Classes, Encode, TextMap
 from torchnle.translators.kernel_ridge import KernelRidge
 
-#: After this many pictures every eighth is kept out of the fit, to calibrate on; fewer than 32 such are too few.
+#: After this many pictures every eighth is kept out of the fit, to calibrate on; fewer than 32 are too few.
 _FIRST, _EIGHTH, _ENOUGH = 64, 8, 32
 #: Finds the noun phrases of a caption.
 Parse = Callable[[str], Sequence[str]]

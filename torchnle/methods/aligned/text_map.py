@@ -24,7 +24,7 @@ _REGRESSIONS: dict[str, type[KernelRidge] | type[ClassEmbeddingMLP]] = {
     "mlp": ClassEmbeddingMLP,
 }
 #: With captions the kernel is wider than for class names alone, and as much penalised: prototypes of phrases
-#: are noisier than weights. Of scales 1.5, 3 and 5 it names held-out cut-outs best (`measurements.map_on_scenes`).
+#: are noisier than weights. Of scales 1.5, 3 and 5 it names held-out cut-outs best (measurements).
 _SCALE, _PENALTY = 1.5, 1.0
 #: Two sentence embeddings of at least this cosine are those of one text.
 _SAME = 0.9995

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from torchnle.methods.aligned.posterior import Candidates, posterior
+from torchnle.methods.aligned.candidates import Candidates
+from torchnle.methods.aligned.posterior import posterior
 from torchnle.methods.aligned.text_map import TextMap
 from torchnle.translators.config_values import Count, Size
 from torchnle.translators.kernel_ridge import KernelRidge
