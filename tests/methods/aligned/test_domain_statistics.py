@@ -56,7 +56,7 @@ class TestDomainSums:
         assert all(row.untyped_storage().nbytes() == 8 for row in sums.sample)
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     pass
 
 
@@ -85,8 +85,8 @@ class TestBatchStatistics:
                 assert found
                 model(drawn(4, 3, 8, 8))
                 if fails:
-                    raise Broken
-        except Broken:
+                    raise BrokenError
+        except BrokenError:
             pass
         after, flags_after = state(model)
         assert flags == flags_after
