@@ -141,7 +141,7 @@ class TestAdapt:
     def test_one_picture(self):
         lang = by_names()
         before = lang.translator.maps[0].center.clone()
-        with pytest.raises(ValueError, match="one image was given to adapt to.*at least two"):
+        with pytest.raises(ValueError, match=r"one image was given to adapt to.*at least two"):
             lang.adapt(IMAGES[:1])
         assert torch.equal(lang.translator.maps[0].center, before)
 
@@ -161,7 +161,7 @@ class TestAdapt:
             by_names(images=images)
 
     def test_an_empty_batch(self):
-        with pytest.raises(ValueError, match="empty|no images"):
+        with pytest.raises(ValueError, match=r"empty|no images"):
             by_names().adapt(IMAGES[:0])
 
     def test_a_loader_with_labels(self):

@@ -172,7 +172,7 @@ class TextMap(nn.Module):
 
     def _apply(self, *given: Any, **options: Any) -> TextMap:
         """Move as every module does, and stay in float32, in which products are computed."""
-        moved: TextMap = super()._apply(*given, **options)
+        moved: TextMap = super()._apply(*given, **options)  # type: ignore[no-untyped-call]
         if self.center.dtype != torch.float32:
             moved = super()._apply(_in_float32)  # type: ignore[no-untyped-call]
         return moved
