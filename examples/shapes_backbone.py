@@ -116,7 +116,7 @@ layers = [
 ]
 captioned = composed(length=options.scenes, objects=(1, 3), seed=options.seed + 2)
 pairs = ((images, [s.caption for s in part]) for images, part in batches(captioned, backbone.preprocess))
-lang = LanguageAttribution.fit(backbone.model, layers, captions=pairs, phrases=captioned.phrases)
+lang = LanguageAttribution.from_captions(backbone.model, layers, pairs)
 print(f"translator: {lang.translator.save_pretrained(options.output / 'translator')}")
 
 last = LanguageAttribution(backbone.model, layers[-1], lang.translator)

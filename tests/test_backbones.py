@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from tiny_clip import TEXTS, hugging_face
 
-from torchnle import backbones
+from torchnle import LanguageAttribution, backbones
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.errors import MissingDependencyError
 
@@ -233,7 +233,7 @@ def test_a_clip_by_name_is_explained_by_its_own_text_tower():
     pytest.importorskip("open_clip")
     backbone = backbones.load("open_clip:ViT-S-32", pretrained=False)
     assert backbone.clip.visual is backbone.model
-    lang = backbone.explain()
+    lang = LanguageAttribution.from_backbone(backbone)
     assert lang.by_layer.taps[0].name == "visual.ln_post"
     assert lang.translator.text_encoder.reference == "open_clip:ViT-S-32"
 
@@ -243,5 +243,6 @@ def test_a_clip_in_a_folder_of_transformers(tmp_path):
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     backbone = backbones.load(f"transformers:{tmp_path}")
-    scores = backbone.explain().text_score(TEXTS)(torch.rand(2, 3, 32, 32))
+    lang = LanguageAttribution.from_backbone(backbone)
+    scores = lang.text_score(TEXTS)(torch.rand(2, 3, 32, 32))
     assert scores.shape == (2, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,40 @@ import torch
 
 import torchnle
 from torchnle import LanguageAttribution, backbones, images
-from torchnle.evaluation.photographs import find_photographs, measure
+from torchnle.evaluation.pictures import find_photographs
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.metrics.text_decoder import decoding_quality
 from torchnle.translators.text_decoder import DECODER, TextDecoder
 
 SHIPPED = Path(torchnle.__file__).parent / "translators" / "shipped"
 ALIGNED = "aligned-efficientnet-lite0-scenes"
-DEVIL = "devil-efficientnet-lite0-scenes"
 TEXTS = ["a hen on grass", "a red fire engine", "a teapot and a spoon", "a small dog", "a castle", "an owl"]
 
+#: What counts as naming the main object, written down before the first run.
+NAMES = {
+    "chelsea": frozenset(["cat", "kitten", "tabby", "kitty", "feline"]),
+    "coffee": frozenset(["coffee", "espresso", "cappuccino", "cup", "mug"]),
+    "rocket": frozenset(["rocket", "missile", "spacecraft", "spaceship", "shuttle", "launch"]),
+    "motorcycle_left": frozenset(["motorcycle", "motorbike", "moped", "scooter", "bike"]),
+    "flower": frozenset(["flower", "flowers", "blossom", "daisy", "dahlia", "petal", "petals", "bloom"]),
+    "china": frozenset(
+        ["palace", "temple", "pagoda", "building", "monastery", "tower", "castle", "shrine", "house"]
+    ),
+}
 
-@pytest.mark.parametrize(("name", "most"), [(DECODER, 12e6), (ALIGNED, 9e6), (DEVIL, 20e6)])
+
+def named(lang, preprocess):
+    """Which photographs' sentences hold a word of their list."""
+    found = {}
+    for name, path in find_photographs().items():
+        said = lang.describe(preprocess(images.open_image(path))[None])
+        (description,) = said[-1] if isinstance(said[0], list) else said
+        if NAMES[name] & set(re.findall(r"[a-z]+", description.text.lower())):
+            found[name] = description.text
+    return found
+
+
+@pytest.mark.parametrize(("name", "most"), [(DECODER, 12e6), (ALIGNED, 15e6)])
 def test_it_is_small_and_says_where_it_comes_from(name, most):
     folder = SHIPPED / name
     assert sum(file.stat().st_size for file in folder.iterdir()) <= most
@@ -49,30 +72,15 @@ def test_the_decoder_says_what_it_is_given(decoder):
 
 
 @pytest.mark.real
-def test_photographs_are_named_from_class_names_alone(decoder, backbone):
-    lang = LanguageAttribution.fit(backbone.model, class_names=backbone.class_names, decoder=decoder)
-    found = measure(lang, backbone.preprocess)
-    assert found["named"] >= 5, found
+def test_photographs_are_named_from_class_names_alone(backbone):
+    lang = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
+    assert len(found := named(lang, backbone.preprocess)) >= 5, found
 
 
 @pytest.mark.real
 def test_the_shipped_map_names_photographs_that_are_no_scenes(backbone):
     lang = LanguageAttribution.from_pretrained(backbone.model, ALIGNED, "_avg_pooling:input")
-    found = measure(lang, backbone.preprocess)
-    assert found["named"] >= 5, found
-
-
-@pytest.mark.real
-def test_the_shipped_devil_speaks_and_scores(backbone):
-    lang = LanguageAttribution.from_pretrained(backbone.model, DEVIL, "_avg_pooling:input")
-    found = measure(lang, backbone.preprocess)
-    assert found["named"] >= 5, found
-    x = backbone.preprocess(images.open_image(find_photographs()["coffee"]))[None]
-    (maps,) = lang.saliency(x, ["an espresso", "a hammer"])
-    assert maps[0].mean() > maps[1].mean()
-    whole, (grid,) = lang.describe(x), lang.describe(x, where="all")
-    assert whole[0].score_kind == "log_prob"
-    assert any("espresso" in cell.text for cell in grid)
+    assert len(found := named(lang, backbone.preprocess)) >= 5, found
 
 
 @pytest.mark.real

@@ -36,6 +36,29 @@ def test_a_constant_map_is_drawn(tmp_path):
     assert save(plot_saliency(photo(), torch.zeros(1, 3, 3), ["nothing"]), tmp_path / "flat.png").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["$x^2$ and $y$", "$5 or 10$", "a \\\\frac $", "100 % & _ {", "$\\notacommand$"]
+)
+@pytest.mark.parametrize("usetex", [False, True])
+def test_texts_are_drawn_as_they_are(tmp_path, text, usetex):
+    import matplotlib
+
+    whole = Description(text, 0.0, layer="l")
+    cells = [Description(text, 0.0, layer="l", location=(0, i)) for i in range(2)]
+    with matplotlib.rc_context({"text.usetex": usetex, "axes.formatter.use_mathtext": False}):
+        words = plot_descriptions(photo(), DescriptionGrid(cells, (1, 2)), whole=whole)
+        maps = plot_saliency(photo(), torch.rand(1, 3, 3), [text], score_name=text)
+    drawn = [words.axes[0].title, *words.axes[0].texts, maps.axes[0].title, maps.axes[-1].yaxis.label]
+    assert len(drawn) == 5
+    for each in drawn:
+        assert each.get_text().replace("\n", " ") == text
+        assert not each.get_usetex()
+        assert not each.get_parse_math()
+    assert save(words, tmp_path / "words.png").exists()
+    if not usetex:  # its numbers would need a TeX of the machine's
+        assert save(maps, tmp_path / "maps.png").exists()
+
+
 def test_the_number_of_texts_must_fit():
     with pytest.raises(ValueError, match="2 maps were given with 1 texts"):
         plot_saliency(photo(), torch.zeros(2, 3, 3), ["one"])

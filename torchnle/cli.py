@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from torchnle import backbones, cli_benchmarks, cli_evaluate, cli_train, images, visualization
 from torchnle.attr import LanguageAttribution
-from torchnle.places import find_order
+from torchnle.cli_output import Parser, said_warnings, say
 from torchnle.suggest import suggest_layers
 from torchnle.translators.base import Translator
 from torchnle.translators.class_embedding_mlp import EPOCHS
@@ -42,15 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with said_warnings():
+            options.run(options)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print(f"torchnle: {error}", file=sys.stderr)
+        say(f"torchnle: {error}", error=True)
         return 2
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="torchnle", description="What does this layer, this place, this class mean, in words?"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -153,7 +154,7 @@ def _for_each_photo(
     backbone = backbones.load(options.model)
     lang = _attach(backbone, options.translator)
     if not options.json and lang.summary:
-        print(lang.summary)
+        say(lang.summary)
     progress = tqdm(
         zip(options.photos, photos, strict=True),
         total=len(photos),
@@ -166,7 +167,7 @@ def _for_each_photo(
         if not options.json:
             show(results[-1])
     if options.json:
-        print(json.dumps(results, indent=2))
+        say(json.dumps(results, indent=2))
 
 
 def _attach(backbone: backbones.Backbone, translator: str) -> LanguageAttribution:
@@ -189,7 +190,7 @@ def _layers(options: argparse.Namespace) -> None:
     size = options.size or backbone.preprocess.size
     found = suggest_layers(backbone.model, torch.zeros(1, 3, size, size), count=options.count)
     if options.json:
-        print(json.dumps([asdict(layer) for layer in found], indent=2))
+        say(json.dumps([asdict(layer) for layer in found], indent=2))
         return
     rows = [("layer", "kind", "width", "grid", "stride", "prefix")]
     rows += [
@@ -198,17 +199,14 @@ def _layers(options: argparse.Namespace) -> None:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    select = find_order(backbone.model, [layer.name for layer in found], (size, size))
-    if select is not None:
-        print(f"Places stand in another order than in the image: read them with Reading(select={select}).")
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _evaluate_class_space(options: argparse.Namespace) -> None:
     from torchnle.evaluation import class_space
 
     found = class_space.measure(mlp=options.mlp, splits=options.splits, epochs=options.epochs)
-    print(json.dumps(found, indent=1))
+    say(json.dumps(found, indent=1))
 
 
 def _evaluate_architectures(options: argparse.Namespace) -> None:
@@ -216,34 +214,34 @@ def _evaluate_architectures(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(1)
     if options.overhead:
-        print(json.dumps(architectures.measure_overhead(options.output), indent=2))
+        say(json.dumps(architectures.measure_overhead(options.output), indent=2))
         return
     if not options.report:
         chosen = architectures.sample() if options.sample else architectures.cases(every_member=options.all)
         finished, memory = options.output / architectures.FINISHED, int(options.memory * 1e9)
         for record in architectures.sweep(chosen, finished, memory=memory, threads=options.threads):
             problems = " ".join(record["problems"])
-            print(f"{record['status']:9} {record['key']}  {problems}", flush=True)
-    print(architectures.write_report(options.output))
+            say(f"{record['status']:9} {record['key']}  {problems}")
+    say(architectures.write_report(options.output))
 
 
 def _print_description(result: Result) -> None:
     whole = result["whole"]
-    print(f"{result['photo']}: {whole['text']}  [{whole['score_kind']} {whole['score']:.3f}]")
+    say(f"{result['photo']}: {whole['text']}  [{whole['score_kind']} {whole['score']:.3f}]")
     if "table" in result:
-        print("\n".join(f"  {line}" for line in result["table"].splitlines()))
+        say("\n".join(f"  {line}" for line in result["table"].splitlines()))
     _print_picture(result)
 
 
 def _print_maps(result: Result) -> None:
-    print(result["photo"])
+    say(result["photo"])
     for entry in result["texts"]:
         row, column = entry["peak"]
         highest = f"highest {entry['max']:.3f} at ({row}, {column})"
-        print(f"  {entry['text']}: mean {entry['mean']:.3f}, {highest}")
+        say(f"  {entry['text']}: mean {entry['mean']:.3f}, {highest}")
     _print_picture(result)
 
 
 def _print_picture(result: Result) -> None:
     if "picture" in result:
-        print(f"  picture: {result['picture']}")
+        say(f"  picture: {result['picture']}")

@@ -1,7 +1,7 @@
 """The commands that measure translators.
 
-``torchnle evaluate scenes``, ``class-objects``, ``class-maps``, ``devil-tables`` and ``milannotations``: each
-prints Markdown or JSON, and writes both into a folder where one is given.
+``torchnle evaluate scenes``, ``photographs``, ``class-objects``, ``class-maps``, ``devil-tables`` and
+``milannotations``: each prints Markdown or JSON, and writes both into a folder where one is given.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from torchnle import backbones, visualization
 from torchnle.attr import LanguageAttribution
+from torchnle.cli_output import say
 from torchnle.data import Scenes, load_cutouts, shapes
 
 #: What a measurement found.
@@ -47,6 +48,25 @@ def add(benchmarks: Any, model_help: str) -> None:
         help="scenes the ridge probe learns from (default: %(default)s; 0 = none)",
     )
     scenes.set_defaults(run=_evaluate_scenes)
+    photographs = benchmarks.add_parser("photographs", help="what is said of photographs, judged by WordNet")
+    photographs.add_argument("folder", type=Path, metavar="FOLDER", help="the photographs")
+    photographs.add_argument("truth", type=Path, metavar="TRUTH", help="JSON: what is in them")
+    _add_subject(photographs, model_help, count=None)
+    photographs.add_argument(
+        "--rounds", type=int, default=3, help="grids a photograph comes in, at most (default: %(default)s)"
+    )
+    photographs.add_argument(
+        "--adapt", type=Path, metavar="FOLDER", help="first adapt the translator to all pictures of a folder"
+    )
+    photographs.add_argument(
+        "--folds",
+        type=int,
+        default=1,
+        metavar="K",
+        help="read each of K folds adapted to the others' photographs (default: %(default)s, not adapted)",
+    )
+    _add_batch(photographs)
+    photographs.set_defaults(run=_evaluate_photographs)
     things = benchmarks.add_parser("class-objects", help="are scenes' things named that are of a class?")
     _add_subject(things, model_help, count=200)
     things.add_argument(
@@ -84,7 +104,9 @@ def add(benchmarks: Any, model_help: str) -> None:
 def _add_subject(
     parser: argparse.ArgumentParser, model_help: str, *, count: int | None, translator: str = "class-names"
 ) -> None:
-    parser.add_argument("--model", default="efficientnet-lite0", help=f"{model_help} (default: %(default)s)")
+    parser.add_argument(
+        "--model", "--backbone", default="efficientnet-lite0", help=f"{model_help} (default: %(default)s)"
+    )
     parser.add_argument(
         "--translator",
         default=translator,
@@ -136,6 +158,25 @@ def _evaluate_scenes(options: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
     )
     leave(options, "scenes", found, scenes.page)
+
+
+def _evaluate_photographs(options: argparse.Namespace) -> None:
+    from torchnle.evaluation import photographs
+
+    known = photographs.read_photographs(options.folder, options.truth)[: options.count]
+    found = photographs.measure(
+        *_subject(options),
+        known,
+        seed=options.seed,
+        rounds=options.rounds,
+        folds=options.folds,
+        adapt_to=options.adapt,
+        internal_batch_size=options.batch,
+        progress=sys.stderr.isatty(),
+    )
+    if options.output:
+        photographs.write_said(options.output, found["said"])
+    leave(options, "summary", found["summary"], photographs.page)
 
 
 def _evaluate_class_objects(options: argparse.Namespace) -> None:
@@ -250,9 +291,9 @@ def leave(options: argparse.Namespace, name: str, found: Found, page: Callable[[
     asked = {
         key: str(value)
         for key, value in vars(options).items()
-        if key not in ("run", "output", "json", "cutouts", "folder", "file", "photo")
+        if key not in ("run", "output", "json", "cutouts", "folder", "file", "photo", "truth", "adapt")
     }
     data = {"setting": record.setting(), "options": asked, **found}
-    print(json.dumps(record.plain(data), indent=1) if options.json else page(data))
+    say(json.dumps(record.plain(data), indent=1) if options.json else page(data))
     if options.output:
         record.write(options.output, name, data, page(data))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from torchnle.cli_output import say
 
 _SHOWN = 10
 
@@ -82,8 +83,8 @@ def _text_decoder(options: argparse.Namespace) -> None:
 
         sources = _given(options, "wordnet", "stamps")
         found = train_text_decoder(options.output, recipe, **sources, report=report)
-    print(json.dumps(found, indent=1))
-    print(f"decoder: {options.output / 'decoder'}")
+    say(json.dumps(found, indent=1))
+    say(f"decoder: {options.output / 'decoder'}")
 
 
 def _aligned(options: argparse.Namespace) -> None:
@@ -93,8 +94,8 @@ def _aligned(options: argparse.Namespace) -> None:
         options, "model", "layers", "count", "stamps", "part", "seed", "decoder", "classes", "adapt"
     )
     translator = train_aligned(options.output, **chosen)
-    print(json.dumps(translator.card, indent=1))
-    print(f"translator: {options.output}")
+    say(json.dumps(translator.card, indent=1))
+    say(f"translator: {options.output}")
 
 
 def _devil(options: argparse.Namespace) -> None:
@@ -105,8 +106,8 @@ def _devil(options: argparse.Namespace) -> None:
     recipe = run.Run.read(options.config, options.set)
     _, log = run.train(recipe, tensorboard=options.tensorboard, progress=not options.quiet)
     for line in _unreadable(log.unreadable):
-        print(line, file=sys.stderr)
-    print(f"translator: {recipe.output / 'translator'}")
+        say(line, error=True)
+    say(f"translator: {recipe.output / 'translator'}")
 
 
 def _unreadable(found: dict[int, str]) -> list[str]:

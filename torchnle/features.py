@@ -24,7 +24,7 @@ class Features:
         layer: The dotted name of the layer they came from.
         grid: (rows, columns) with rows * columns = L in row-major order; None where the tokens have no
             place in the image (vectors, pooled or masked features, class tokens).
-        extra: Class, distillation and register tokens that stood before the grid's tokens, (N, K, D).
+        extra: Class, distillation and register tokens, which have no place in the grid, (N, K, D).
         locations: The (row, column) of each token; filled in from `grid`, kept by `select`.
 
     Raises:
@@ -69,6 +69,7 @@ class Features:
         grid: tuple[int, int] | None = None,
         num_prefix_tokens: int | None = None,
         hints: Hints | None = None,
+        order: Sequence[int] | None = None,
     ) -> Features:
         """Bring whatever a layer gave into (N, L, D) tokens.
 
@@ -82,6 +83,8 @@ class Features:
             num_prefix_tokens: How many class, distillation and register tokens stand in front;
                 None = find it.
             hints: What the model itself states (`torchnle.layouts.hints_for`).
+            order: Which token stands at each place, row by row (`torchnle.token_places.find_places`); None =
+                all of them in order, behind those in front; empty = none has a place.
 
         Raises:
             TypeError: If the activation is not floating.
@@ -95,6 +98,8 @@ class Features:
             ((12, 16), torch.Size([2, 192, 8]), torch.Size([2, 1, 8]))
         """
         _check_activation(activation, layer, batch_size)
+        if order is not None and not order:
+            return cls(activation, layer)
         found = arrange(
             activation.shape,
             layer,
@@ -104,7 +109,9 @@ class Features:
             num_prefix_tokens=num_prefix_tokens,
             hints=hints,
         )
-        tokens = _as_tokens(activation, found.layout)
+        tokens = as_tokens(activation, found.layout)
+        if order is not None:
+            return cls(*_placed(tokens, order, layer, found.grid))
         split = found.num_prefix_tokens
         return cls(tokens[:, split:], layer, found.grid, tokens[:, :split] if split else None)
 
@@ -263,7 +270,21 @@ def _check_activation(activation: Tensor, layer: str, batch_size: int | None) ->
     raise ValueError(f"layer '{layer}' gave shape {shape} for a batch of {batch_size}. {advice}")
 
 
-def _as_tokens(activation: Tensor, layout: str) -> Tensor:
+def _placed(
+    tokens: Tensor, order: Sequence[int], layer: str, grid: tuple[int, int] | None
+) -> tuple[Tensor, str, tuple[int, int] | None, Tensor | None]:
+    """The arguments of `Features` for tokens that stand in another order."""
+    others = sorted(set(range(tokens.shape[1])) - set(order))
+    return tokens[:, list(order)], layer, grid, tokens[:, others] if others else None
+
+
+def as_tokens(activation: Tensor, layout: str) -> Tensor:
+    """Lay the places of an activation out as tokens, (N, L, D), row by row.
+
+    Example:
+        >>> as_tokens(torch.zeros(2, 8, 3, 4), "NCHW").shape
+        torch.Size([2, 12, 8])
+    """
     if layout == "NCHW":
         return activation.flatten(2).transpose(1, 2)
     if layout == "NHWC":

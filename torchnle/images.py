@@ -1,16 +1,45 @@
-"""Photographs from files: any kind of picture becomes upright RGB, anything else a clear error."""
+"""The one door for pictures: any raster picture becomes upright RGB, anything else a clear error.
+
+Only formats that Pillow decodes itself are read. What would start a program (PostScript) is not tried,
+whatever the file is called.
+"""
 
 from __future__ import annotations
 
 import os
-import warnings
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+#: The formats that are read, where Pillow has them.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+#: What decoders raise on a damaged file.
+FAILURES = (
+    OSError, SyntaxError, EOFError, ValueError, RuntimeError, LookupError, TypeError, AttributeError,
+    ArithmeticError, AssertionError, MemoryError, Warning, struct.error, zlib.error,
+)  # fmt: skip
+#: The endings of the files that `open_folder` opens.
+_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 _SIXTEEN_BITS = 65535
+_ORIENTATION = 0x0112  # the EXIF tag; 1 to 8
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
@@ -21,11 +50,11 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     are laid over white. Of an animation, the first frame is taken.
 
     Args:
-        path: The file.
+        path: The file, in one of `FORMATS`.
 
     Raises:
-        ValueError: If the file is missing, is not an image, is truncated, or has more pixels than
-            ``PIL.Image.MAX_IMAGE_PIXELS``; the message names the file.
+        ValueError: If the file is missing, is not an image of these formats, is truncated or damaged, or has
+            more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``; the message names the file.
 
     Example:
         >>> import tempfile
@@ -35,10 +64,38 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         >>> image.mode, image.size, image.getpixel((0, 0))
         ('RGB', (4, 2), (255, 255, 255))
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"{file} is not a file. Pass the path of a photograph.")
-    return read_image(file, str(file))
+    return _on_white(_read(_existing(path), str(path)))
+
+
+def open_folder(folder: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open the pictures that lie in a folder, one by one, by name; other files are passed over.
+
+    Raises:
+        ValueError: If there is no picture that can be opened; or as `open_image`, for a damaged one.
+
+    Example:
+        >>> next(open_folder("/nowhere"))
+        Traceback (most recent call last):
+        ...
+        ValueError: /nowhere is not a folder. Pass one that holds pictures.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise ValueError(f"{place} is not a folder. Pass one that holds pictures.")
+    files = sorted(file for file in place.iterdir() if file.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise ValueError(f"{place} holds no pictures with the endings {', '.join(sorted(_SUFFIXES))}.")
+    for file in files:
+        yield open_image(file)
+
+
+def open_transparent(path: str | os.PathLike[str]) -> Image.Image:
+    """As `open_image`, as RGBA: transparent pixels stay transparent.
+
+    Raises:
+        ValueError: As `open_image`.
+    """
+    return _read(_existing(path), str(path)).convert("RGBA")
 
 
 def read_image(file: Path | IO[bytes], name: str) -> Image.Image:
@@ -51,32 +108,89 @@ def read_image(file: Path | IO[bytes], name: str) -> Image.Image:
     Raises:
         ValueError: As `open_image`.
     """
+    return _on_white(_read(file, name))
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """As `open_image`, from an image that Pillow has opened already.
+
+    Args:
+        image: Any mode.
+        name: What messages call it.
+
+    Raises:
+        ValueError: As `open_image`.
+    """
+    waiting = isinstance(image, ImageFile.StubImageFile) or bool(getattr(image, "tile", ()))
+    if waiting and image.format not in (*FORMATS, "MPO"):  # as JPEG's opener calls some of its pictures
+        raise ValueError(f"{name} is a picture of the format {image.format}. {_advice()}")
+    with _failures_of(name):
+        return _on_white(_plain(image))
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
     try:
-        return _to_rgb(ImageOps.exif_transpose(_decode(file)))
+        there = file.is_file()  # and no folder, pipe or device
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise ValueError(f"{file} is not a file. Pass the path of a photograph.")
+    return file
+
+
+def _read(file: Path | IO[bytes], name: str) -> Image.Image:
+    with _failures_of(name), Image.open(file, formats=_known_formats()) as image:
+        return _plain(image)
+
+
+@contextmanager
+def _failures_of(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into a ValueError that names the picture."""
+    try:
+        yield
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not an image that Pillow can read. Save it as PNG or JPEG.") from error
+        raise ValueError(f"{name} is not an image that Pillow can read. {_advice()}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"{name} is too large: {error} Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS "
             "if you trust it."
         ) from error
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
-        raise ValueError(f"{name} cannot be read as an image: {error}. It may be damaged.") from error
+    except FAILURES as error:
+        said = str(error) or type(error).__name__
+        raise ValueError(f"{name} cannot be read as an image: {said}. It may be damaged.") from error
 
 
-def _decode(file: Path | IO[bytes]) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file) as image:
-            image.load()
-            return image.copy()
+@cache
+def _known_formats() -> tuple[str, ...]:
+    """The formats that this Pillow can open."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _plain(image: Image.Image) -> Image.Image:
+    """A copy in memory, upright, with 8 bits a channel."""
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:  # Pillow only warns up to the double
+        raise Image.DecompressionBombError(f"it has {image.width} x {image.height} pixels, more than {most}.")
+    image.load()
     if image.mode == "F":
         raise ValueError("its floating-point pixels have no known white; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
+    plain = _eight_bits(image) if image.mode.startswith("I") else image.copy()
+    turn = _turn(image)
+    return plain if turn is None else plain.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes a decoded image upright; damaged EXIF says nothing (TIFF is turned as it is decoded)."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except FAILURES:
+        return None
+    return _TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
@@ -88,4 +202,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > _SIXTEEN_BITS:
         raise ValueError(f"grey values from {values.min()} to {values.max()} are not 16-bit")
-    return Image.fromarray((values / _SIXTEEN_BITS * 255).round().astype(np.uint8))
+    grey = Image.fromarray((values / _SIXTEEN_BITS * 255).round().astype(np.uint8))
+    clear = image.info.get("transparency")  # the one value that is transparent
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _advice() -> str:
+    return f"Save it as PNG or JPEG; read are {', '.join(_known_formats())}."

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 from torchnle.types import Inputs
 
+#: Channels of an image, and the fewest rows and columns of one whose channels are taken to be last.
+_CHANNELS = (1, 3, 4)
+_FEWEST = 8
+
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """Wrap anything that is not a tuple, as Captum does; None is no argument at all.
@@ -46,6 +50,31 @@ def check_inputs(inputs: Inputs) -> tuple[Tensor, ...]:
     if len(set(sizes)) > 1:
         raise ValueError(f"the inputs have batches of {sizes} examples; the first axis must agree in all.")
     return tensors
+
+
+def channels_last(image: Tensor) -> bool:
+    """Whether a batch of images is (N, H, W, C), by its last axis: 1, 3 or 4 channels of many places.
+
+    Example:
+        >>> channels_last(torch.zeros(1, 48, 64, 3)), channels_last(torch.zeros(1, 3, 48, 64))
+        (True, False)
+    """
+    if image.ndim != 4:
+        return False
+    _, first, middle, last = image.shape
+    return last in _CHANNELS and first not in _CHANNELS and min(first, middle) >= _FEWEST
+
+
+def spatial_size(image: Tensor) -> tuple[int, int] | None:
+    """(height, width) of a batch of images (N, C, H, W) or (N, H, W, C); None for other shapes.
+
+    Example:
+        >>> spatial_size(torch.zeros(1, 3, 48, 64)), spatial_size(torch.zeros(1, 48, 64, 3))
+        ((48, 64), (48, 64))
+    """
+    if image.ndim != 4:
+        return None
+    return (image.shape[1], image.shape[2]) if channels_last(image) else (image.shape[2], image.shape[3])
 
 
 def explain_failure(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:

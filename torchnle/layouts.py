@@ -207,7 +207,8 @@ def _arrange_map(asked: _Question) -> Arrangement:
             break
         allowed = _narrow(allowed, fits)
     if len(allowed) > 1:
-        raise asked.error("the channel axis is ambiguous", "Pass layout='NCHW' or 'NHWC'.", allowed)
+        remedy = "Pass layout='NCHW' or 'NHWC' (attention heads, for one, are no map: pass another layer)."
+        raise asked.error("the channel axis is ambiguous", remedy, allowed)
     return allowed[0]
 
 
@@ -280,6 +281,16 @@ def _divides(asked: _Question, option: Arrangement) -> bool:
         return True
     (height, width), (rows, columns) = asked.input_size, option.grid
     return height % rows == width % columns == 0 and height * columns == width * rows
+
+
+def is_strided(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid is what one stride leaves of an input.
+
+    Example:
+        >>> is_strided((7, 7), (224, 224)), is_strided((197, 64), (224, 224))
+        (True, False)
+    """
+    return grid in _grids(size)
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from torchnle import taps
 from torchnle.features import Features
-from torchnle.layouts import hints_for, prefix_hint
+from torchnle.inputs import spatial_size
+from torchnle.layouts import arrange, hints_for, prefix_hint
+from torchnle.map_places import MapQuestion, check_map
+from torchnle.token_places import Order, Question, find_places
 from torchnle.types import Inputs, Layout, Select, Where
 
 
@@ -23,7 +26,8 @@ class Reading:
         select: Picks the tensor out of what the layer returned (default: the first tensor).
         layout: The order of the axes, "NCHW", "NHWC", "NLD" or "ND" (default "auto": by evidence).
         grid: (rows, columns) of the tokens.
-        num_prefix_tokens: How many class, distillation and register tokens stand before the grid's.
+        num_prefix_tokens: How many class, distillation and register tokens stand before the grid's. With
+            `grid` beside it, the tokens are taken row by row behind these; else their order is looked at.
         pool: How places are picked out of a layer's features (default `Features.select`); a classifier's head
             may look at them through a norm, or at its class token.
 
@@ -53,29 +57,103 @@ def read(
     Raises:
         ValueError: On inputs a model cannot be read with, and on NaN or infinite features, by layer.
     """
+    return read_with_output(forward_func, layers, inputs, additional_forward_args, reading)[0]
+
+
+def read_with_output(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    reading: Reading | None = None,
+) -> tuple[list[Features], Any]:
+    """Like `read`, and the model's own output beside it.
+
+    Raises:
+        ValueError: As `read`.
+    """
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
-    activations = taps.record(forward_func, layers, inputs, additional_forward_args, select=reading.select)
+    activations, output = taps.record_with_output(
+        forward_func, layers, inputs, additional_forward_args, select=reading.select
+    )
+    given = _given(forward_func, layers, activations, image, reading)
+    orders = _orders(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
+    features = [
+        Features.from_activation(
+            activation, tap.name, batch_size=image.shape[0], order=order, **options
+        ).check_finite()
+        for tap, activation, options, order in zip(layers, activations, given, orders, strict=True)
+    ]
+    return features, output
+
+
+def _given(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    activations: Sequence[Tensor],
+    image: Tensor,
+    reading: Reading,
+) -> list[dict[str, Any]]:
+    """What is known beforehand of every layer's layout, as `arrange` takes it."""
     tokens = any(activation.ndim == 3 for activation in activations)  # what else has no tokens in front
     stated = prefix_hint(forward_func) if tokens else None
-    return [
-        Features.from_activation(
-            activation,
-            tap.name,
-            batch_size=image.shape[0],
-            input_size=spatial_size(image),
-            layout=reading.layout,
-            grid=reading.grid,
-            num_prefix_tokens=reading.num_prefix_tokens,
-            hints=replace(hints_for(None, tap.module, tap.at), num_prefix_tokens=stated),
-        ).check_finite()
-        for tap, activation in zip(layers, activations, strict=True)
-    ]
+    common = {
+        "input_size": spatial_size(image),
+        "layout": reading.layout,
+        "grid": reading.grid,
+        "num_prefix_tokens": reading.num_prefix_tokens,
+    }
+    hints = [replace(hints_for(None, tap.module, tap.at), num_prefix_tokens=stated) for tap in layers]
+    return [{**common, "hints": hint} for hint in hints]
 
 
-def spatial_size(image: Tensor) -> tuple[int, int] | None:
-    """(height, width) of a batch of images (N, C, H, W); None for other shapes."""
-    return (image.shape[-2], image.shape[-1]) if image.ndim == 4 else None
+def _orders(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    activations: Sequence[Tensor],
+    given: Sequence[dict[str, Any]],
+    inputs: Inputs,
+    additional_forward_args: Any,
+    reading: Reading,
+) -> list[Order]:
+    """Which token of each layer stands at which place; not asked where the caller states it."""
+    image = inputs[0] if isinstance(inputs, tuple) else inputs
+    stated, size = (reading.grid is not None, reading.num_prefix_tokens is not None), spatial_size(image)
+    run = (inputs, additional_forward_args, reading.select)
+    orders: list[Order] = [None] * len(layers)
+    asked: dict[int, Question] = {}
+    for i, (tap, activation, options) in enumerate(zip(layers, activations, given, strict=True)):
+        shape = tuple(activation.shape)
+        if shape[0] != image.shape[0] or len(shape) not in (3, 4) or all(stated):
+            continue
+        if size is None:
+            _check_places(tap, shape, image, reading)
+            orders[i] = () if reading.layout == "NLD" and reading.grid is None else None
+            continue
+        found = arrange(shape, tap.name, **options)
+        if max(found.grid or (1, 1)) == 1 or not image.is_floating_point():
+            continue
+        if len(shape) == 3:
+            asked[i] = Question(tap, shape, found, options["hints"], *stated, reading.layout == "NLD")
+        elif reading.layout == "auto" and reading.grid is None:
+            check_map(forward_func, MapQuestion(tap, shape, found, options["hints"], size), *run)
+    for i, order in zip(asked, find_places(forward_func, list(asked.values()), *run), strict=True):
+        orders[i] = order
+    return orders
+
+
+def _check_places(tap: taps.Tap, shape: tuple[int, ...], image: Tensor, reading: Reading) -> None:
+    """Refuse to fold tokens of anything but images into a square."""
+    unfolded = reading.layout == "auto" and (len(shape) == 3 or image.ndim > 4) and max(shape[1:-1]) > 1
+    if reading.grid is None and unfolded:
+        video = " (frames of a video have no common grid)" if image.ndim == 5 else ""
+        raise ValueError(
+            f"layer '{tap.name}' gave shape {shape} for an input of shape {tuple(image.shape)}, which is no "
+            f"batch of images (N, C, H, W){video}, so its places are not known. Pass Reading(grid=(rows, "
+            "columns)), with select= for the tokens of one frame, or Reading(layout='NLD') to read them "
+            "without places."
+        )
 
 
 def resize(features: Features, grid: tuple[int, int]) -> Features:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchnle.inputs import as_tuple, check_inputs, explain_failure
 from torchnle.types import Inputs
@@ -22,6 +22,8 @@ def forward(
     modules: Sequence[nn.Module] = (),
 ) -> Any:
     """Run a model once on checked inputs, in evaluation mode and eagerly, and restore its training flags.
+
+    The model gets copies, so that what it writes into its inputs does not reach the caller.
 
     Args:
         model: The model. Of a plain function only `modules` are known, and put in evaluation mode.
@@ -42,14 +44,20 @@ def forward(
     tensors = check_inputs(inputs)
     scope = nn.ModuleList(modules) if root is None else root
     call = root if isinstance(model, nn.Module) and root is not None else model
+
     with evaluating(scope), _eager():
         try:
-            return call(*tensors, *as_tuple(additional_forward_args))
+            return call(*map(_copied, (*tensors, *as_tuple(additional_forward_args))))
         except RuntimeError as error:
             reason = explain_failure(scope, tensors)
             if reason is None:
                 raise
             raise ValueError(reason) from error
+
+
+def _copied(value: Any) -> Any:
+    """A copy of a tensor that is in the autograd graph where it is; anything else itself."""
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 @contextmanager

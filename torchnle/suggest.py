@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from torchnle.graph import Node, bottlenecks
-from torchnle.inputs import check_inputs
+from torchnle.inputs import check_inputs, spatial_size
 from torchnle.layouts import Arrangement, arrange, hints_for
 from torchnle.running import forward, unwrap
 from torchnle.taps import tensors_in
@@ -90,7 +90,7 @@ def suggest_layers(
     shape = check_inputs(example)[0].shape
     if len(shape) != 4:
         raise ValueError(f"the example has shape {tuple(shape)}; pass images (N, C, H, W).")
-    size = (shape[-2], shape[-1])
+    size = spatial_size(check_inputs(example)[0]) or (1, 1)
     points = _with_places(root, _dry_run(root, example, additional_forward_args), size)
     if not points:
         raise ValueError(

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from torchnle.random_draws import warn_of_draws, watching
 from torchnle.running import check_hookable, forward, unwrap
 from torchnle.types import Inputs, Layer, Layers, Select
 
@@ -143,10 +144,12 @@ def record_with_output(
     """
     modules, runs = [tap.module for tap in taps], [list[Tensor]() for _ in taps]
     check_hookable(model, modules)
-    with ExitStack() as hooks:
+    with watching() as draws, ExitStack() as hooks:
         for tap, kept in zip(taps, runs, strict=True):
             hooks.callback(_hook(tap, kept, select).remove)
         output = forward(model, inputs, additional_forward_args, modules=modules)
+    if draws.found:
+        warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
     return [_only_run(tap, kept) for tap, kept in zip(taps, runs, strict=True)], output
 
 

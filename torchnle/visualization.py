@@ -11,6 +11,7 @@ import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -25,6 +26,8 @@ from torchnle.description import Description, DescriptionGrid
 
 INK = "#10182b"
 PAPER = "#ffffff"
+#: Texts are drawn as they are: "$" and "\\" are no TeX, whatever the reader's settings say.
+_AS_IS: dict[str, Any] = {"parse_math": False, "usetex": False}
 #: How far a photo is darkened under words, so that they can be read.
 VEIL = 0.28
 
@@ -63,7 +66,8 @@ def plot_descriptions(
         x, y = (column + 0.5) * image.width / columns, (row + 0.5) * image.height / rows
         _write(axes, x, y, _lines(cell.marked_text, width=16, most=words), strong=not cell.unsure)
     if whole is not None:
-        axes.set_title("\n".join(textwrap.wrap(whole.marked_text, 70)), color=INK, fontsize=13, pad=10)
+        title = "\n".join(textwrap.wrap(whole.marked_text, 70))
+        axes.set_title(title, color=INK, fontsize=13, pad=10, **_AS_IS)
     return figure
 
 
@@ -107,12 +111,12 @@ def plot_saliency(
     panels = figure.subplots(down, across, squeeze=False).flatten()
     for axes, text, values in zip(panels, texts, maps.float().cpu(), strict=False):
         overlay = _overlay(axes, image, values, low, high, opacity)
-        axes.set_title("\n".join(textwrap.wrap(text, 32)), color=INK, fontsize=11)
+        axes.set_title("\n".join(textwrap.wrap(text, 32)), color=INK, fontsize=11, **_AS_IS)
         axes.set_xlabel(f"{values.min():.3f} to {values.max():.3f}", color=INK, fontsize=8)
     for axes in panels[len(texts) :]:
         axes.set_visible(False)
     bar = figure.colorbar(overlay, ax=panels.tolist(), shrink=0.8, pad=0.01)
-    bar.set_label(score_name, color=INK)
+    bar.set_label(score_name, color=INK, **_AS_IS)
     if bar.solids is not None:
         bar.solids.set_alpha(1)
     return figure
@@ -190,6 +194,7 @@ def _write(axes: Axes, x: float, y: float, text: str, *, strong: bool) -> None:
         weight="bold" if strong else "normal",
         style="normal" if strong else "italic",
         path_effects=[withStroke(linewidth=2.4, foreground=INK)],
+        **_AS_IS,
     )
 
 

@@ -121,6 +121,50 @@ class TestFile:
         with pytest.raises(FileNotFoundError, match=r"is not a file; pass a \.jsonl"):
             CaptionFile(tmp_path / "captions.jsonl")
 
+    @pytest.mark.parametrize("strict", [True, False])
+    @pytest.mark.parametrize("write", ["csv", "jsonl", "coco"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "../secret.png",
+            "deep/../../secret.png",
+            "./../secret.png",
+            "{outside}/secret.png",
+            "../images2/a.png",
+        ],
+    )
+    def test_images_outside_the_folder(self, folder, tmp_path, strict, write, name):
+        (tmp_path / "images2").mkdir()
+        for path in ("secret.png", "images2/a.png"):
+            Image.new("RGB", (4, 4)).save(tmp_path / path)
+        name = name.format(outside=tmp_path)
+        file = folder / f"c.{'json' if write == 'coco' else write}"
+        file.write_text(
+            {
+                "csv": f"image,caption\n0.png,a\n{name},a\n",
+                "jsonl": json.dumps({"image": "0.png", "caption": "a"})
+                + "\n"
+                + json.dumps({"image": name, "text": "a"}),
+                "coco": json.dumps(
+                    {
+                        "images": [{"id": 1, "file_name": name}],
+                        "annotations": [{"image_id": 1, "caption": "a"}],
+                    }
+                ),
+            }[write]
+        )
+        with pytest.raises(ValueError, match="outside") as caught:
+            CaptionFile(file, strict=strict)
+        assert repr(name)[1:20] in str(caught.value)
+
+    def test_detours_and_links_within_the_folder(self, folder, tmp_path):
+        Image.new("RGB", (4, 4), "red").save(tmp_path / "elsewhere.png")
+        (folder / "linked.png").symlink_to(tmp_path / "elsewhere.png")
+        names = ["deep/../1.png", str(folder.resolve() / "0.png"), "linked.png"]
+        source = CaptionFile(jsonl(folder, [{"image": n, "caption": "a"} for n in names]), strict=False)
+        found = [source[i].image.getpixel((0, 0)) for i in range(3)]
+        assert found == [RGB["green"], RGB["red"], RGB["red"]]
+
     def test_text_of_another_encoding(self, folder):
         (folder / "c.csv").write_bytes("image,caption\n0.png,caf\xe9\n".encode("latin-1"))
         with pytest.raises(ValueError, match="is not UTF-8"):

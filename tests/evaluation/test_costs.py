@@ -18,9 +18,10 @@ from torchnle import backbones
 from torchnle.cli import main
 from torchnle.evaluation import costs
 from torchnle.evaluation.costs import DEVIL, Clock, measure, page, photograph, solve
-from torchnle.translators.alignment import AlignedTranslator
+from torchnle.methods.aligned.phrase_sums import PhraseSums
+from torchnle.methods.aligned.text_map import TextMap
+from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.base import Translator
-from torchnle.translators.ridge import RidgeMap, RidgeSums
 from torchnle.translators.text_decoder import OPENING, PrefixFromSentence, TextDecoder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "scenes-efficientnet-lite0-smollm2.toml"
@@ -54,13 +55,13 @@ def test_an_impossible_clock(given):
 
 
 def test_the_solve_is_a_fit_of_all_rows():
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(300, 4, generator=generator), torch.randn(300, 2, generator=generator)
-    whole = RidgeSums(4, 2)
-    whole.add(x, y)
-    torch.testing.assert_close(solve(x, y).weight, whole.solve()[0].weight)
-    exact = solve(x, 2 * x[:, :2] + 1)
-    torch.testing.assert_close(exact(x[:5]), 2 * x[:5, :2] + 1, rtol=1e-3, atol=1e-3)
+    x = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    solved = solve(x, LetterEncoder())
+    sums = PhraseSums(4)
+    pairs = [(f"thing {2 * (i % 128)}", f"thing {2 * (i % 128) + 1}") for i in range(300)]
+    sums.add(x, pairs)
+    expected = TextMap.fit(LetterEncoder().encode, prototypes=sums.solve())
+    torch.testing.assert_close(solved.targets, expected.targets)
 
 
 def test_the_network_is_the_shipped_recipes():
@@ -69,10 +70,13 @@ def test_the_network_is_the_shipped_recipes():
     else:
         import tomli as tomllib
     recipe = tomllib.loads(RECIPE.read_text())
-    asked = {**recipe["network"], **recipe["language"], "opening": OPENING}  # the aligned start brings it
+    asked = {
+        **recipe["network"],
+        **recipe["language"],
+        "opening": OPENING,
+    }  # the map's text decoder brings it
     assert {name: asked[name] for name in DEVIL} == DEVIL
-    own = {"dtype", "aligned", "train_aligned", "kept_change", "scoring_recall", "scoring_share"}
-    assert set(recipe["network"]) - own <= set(DEVIL)
+    assert set(recipe["network"]) - {"dtype"} <= set(DEVIL)
 
 
 def decoder():
@@ -90,31 +94,30 @@ def decoder():
 
 
 def aligned():
-    maps = {"fine": RidgeMap(3, 26), "coarse": RidgeMap(3, 26)}
-    return AlignedTranslator(maps, LetterEncoder(), phrases=["a red cat", "a dog"]).eval()
+    maps = {layer: TextMap(3, 26, phrases=2) for layer in ("fine", "coarse")}
+    return MapTranslator(maps, LetterEncoder(), phrases=["a red cat", "a dog"]).eval()
 
 
 def run(**options):
     encoder, image = LetterEncoder(), torch.rand(1, 3, world.SIZE, world.SIZE)
-    options = {"aligned": aligned(), "scenes": 60, "clock": Clock(1, 60), **options}
+    options = {"captions": aligned(), "scenes": 60, "clock": Clock(1, 60), **options}
     return measure(world.backbone(), image, QUERIES, encoder, decoder(), **options), encoder
 
 
 def test_every_way_is_timed():
     found, encoder = run()
     ways = found["ways"]
-    assert list(ways) == ["class space", "class names", "aligned", "DeViL"]
+    assert list(ways) == ["class names", "captions", "DeViL"]
     for name, way in ways.items():
         assert way["locations"] == 16
         for what in ("whole", "places", "saliency"):
             assert way[what]["rounds"] == 1
             assert way[what]["median"] > 0
         assert (way["fit"] is None) == (name == "DeViL")
-    assert [way["layer"] for way in ways.values()][2:] == ["coarse", ways["class names"]["layer"]]
-    assert ways["aligned"]["words"] in (2, 3)  # a map of zeros says one of its phrases everywhere
-    assert found["solved"] == {"rows": 120, "width": 3, "text_width": 26}
+    assert [way["layer"] for way in ways.values()][1:] == ["coarse", ways["class names"]["layer"]]
+    assert found["solved"] == {"rows": 60, "width": 3, "phrases": 400}
     assert found["devil"] == "random weights"
-    assert all(encoder.calls.count(query) >= 2 for query in QUERIES)  # class space and class names map each
+    assert all(encoder.calls.count(query) >= 2 for query in QUERIES)
 
 
 def test_a_trained_network_stands_for_the_random_one():

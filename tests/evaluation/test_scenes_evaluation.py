@@ -133,20 +133,6 @@ def test_variants_of_log_probabilities_are_the_slow_ones():
                 assert found[name][r, q].item() == pytest.approx(expected.item(), abs=1e-4)
 
 
-def test_what_places_and_what_descriptions_say_stand_beside_each_other():
-    """Without rivals there is no contrast; where maps read rows in a way of their own, both are measured."""
-
-    class Own(world.ColourTranslator):
-        def score_places(self, features, texts, **options):
-            return 2 * self.score(features, texts, **options)
-
-    row = Features(torch.rand(1, 4, 3), "fine", (2, 2))
-    same = variants(world.ColourTranslator(), row, ["a red"], [])
-    found = variants(Own(), row, ["a red"], [])
-    assert (list(same), list(found)) == (["raw"], ["raw", "after what is described"])
-    torch.testing.assert_close(found["raw"], 2 * found["after what is described"])
-
-
 def test_other_queries_are_no_rivals():
     """What a map says of an object must not depend on what else is asked about the scene."""
     _, lang = world.tiny_devil()

@@ -8,11 +8,11 @@ from torch import nn
 
 from torchnle import LanguageAttribution
 from torchnle.language.clip_text import ClipText
-from torchnle.methods.clip import read_clip
+from torchnle.methods.clip.read import read_clip
+from torchnle.methods.clip.translator import ClipTranslator
 from torchnle.reading import Reading, read
 from torchnle.translators.base import Translator
 from torchnle.translators.classifier_head import find_head
-from torchnle.translators.clip_space import ClipTranslator
 
 MODELS = {
     "ViT": (lambda: open_clip_model(VIT), "visual.ln_post", "token", (4, 4)),
@@ -109,9 +109,13 @@ def test_describing_takes_the_phrase_of_highest_score():
     model, tokenizer = open_clip_model(VIT)
     lang, x = LanguageAttribution.from_clip(model, tokenizer, bank=TEXTS), images(model)
     best = own_cosines(model, tokenizer, x).max(dim=1)
-    for said, score, index in zip(lang.describe(x), best.values, best.indices, strict=True):
+    shares = (model.logit_scale.exp() * own_cosines(model, tokenizer, x)).softmax(dim=1)
+    for said, score, index, own in zip(lang.describe(x), best.values, best.indices, shares, strict=True):
         assert said.phrases[0][0] == TEXTS[index]
-        assert said.score == pytest.approx(score.item(), abs=1e-5)
+        assert said.phrases[0][1] == pytest.approx(own[index].item(), rel=1e-4)
+        if said.text == TEXTS[index]:
+            assert said.score == pytest.approx(score.item(), abs=1e-5)
+            assert said.probability == pytest.approx(own[index].item(), rel=1e-4)
 
 
 class ZeroShot(nn.Module):

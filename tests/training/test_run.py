@@ -11,16 +11,24 @@ import accelerate
 import pytest
 import torch
 from fakes import conv_net
+from letter_encoder import LetterEncoder
+from tiny_maps import tiny_decoder
 from tiny_translators import saved_language_model
 
 from torchnle import backbones
 from torchnle.cli import main
 from torchnle.errors import MissingDependencyError
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned import embeddings
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.devil.map_start import MapStart
 from torchnle.training import run as runs
+from torchnle.training import start_map
 from torchnle.training.log import RunLog
 from torchnle.training.run import Run
 from torchnle.training.sources import KINDS, data_table
 from torchnle.translators.base import Translator
+from torchnle.translators.text_decoder import TextDecoder
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RECIPE = """
@@ -189,6 +197,32 @@ class TestCommand:
         assert main(["train", "--config", str(recipe), "--quiet", "--set", "classes.count=2"]) == 2
         assert "'tiny' has no class names" in capsys.readouterr().err
 
+    def test_it_starts_from_a_map_that_is_fitted_and_kept(self, recipe, monkeypatch, capsys):
+        lm = runs.LanguageModel.from_pretrained(str(recipe.parent / "lm"), dtype=torch.float32)
+        monkeypatch.setattr(TextDecoder, "from_pretrained", lambda name: tiny_decoder(lm))
+        monkeypatch.setattr(TextEncoder, "from_pretrained", lambda reference: LetterEncoder())
+        monkeypatch.setattr(embeddings, "_WORTH_KEEPING", 10**9)  # the toy encoder is kept in no cache
+        layers = ["--set", "vision.layers=['act', 'norm']", "--set", "map.classes=true", "--quiet"]
+        assert main(["train", "--config", str(recipe), *layers]) == 0
+        kept = MapTranslator.from_pretrained("runs/tiny/map")
+        assert kept.class_names == runs.backbones.load("tiny").class_names
+        trained = Translator.from_pretrained("runs/tiny/translator").network
+        assert isinstance(trained, MapStart)
+        assert trained.vocabulary.phrases == kept.vocabulary.phrases
+        assert trained.change.output.weight.any()
+        unchanged = trained.speak.leave.weight
+        assert torch.equal(unchanged, tiny_decoder().network.leave.weight.bfloat16())
+        by_name = ["--set", "map.reference=runs/tiny/map", "--set", "output=again"]
+        monkeypatch.setattr(start_map, "fit_captions", None)  # neither of these fits again
+        assert main(["train", "--config", str(recipe), *layers]) == 0
+        assert main(["train", "--config", str(recipe), *layers, *by_name]) == 0
+        assert not Path("again/map").exists()
+        losses = [[x["loss"] for x in logged(Path(f)) if "loss" in x] for f in ("runs/tiny", "again")]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+        capsys.readouterr()
+        assert main(["train", "--config", str(recipe), *layers, "--set", "map.images=3"]) == 2
+        assert "the map in 'runs/tiny/map' was fitted by another recipe" in capsys.readouterr().err
+
     def test_a_loss_that_is_not_finite(self, recipe, capsys):
         changes = ["--set", "training.learning_rate=1e30", "--set", "training.warmup=0", "--quiet"]
         assert main(["train", "--config", str(recipe), *changes]) == 2
@@ -223,8 +257,7 @@ class TestRecipes:
             ("training.step=3", r"\[training\] has no key 'step'. Nearest: steps"),
             ("vison.model=x", r"has no key 'vison'. Nearest: vision"),
             ("data.lenght=3", r"\[data\] has no key 'lenght'. Nearest: length"),
-            ("network.kept_change=1.5", r"kept_change = 1.5; pass a number from 0 to 1"),
-            ("network.kept_change=0.5", r"less than 1 only with aligned"),
+            ("map.refrence=x", r"\[map\] has no key 'refrence'. Nearest: reference"),
             ("data.kind=shaped", r"\[data\] kind = 'shaped'. Nearest: shapes"),
             ("training.steps='3'", r"\[training\] steps = '3': it should be int"),
             ("training.steps=true", r"\[training\] steps = True"),

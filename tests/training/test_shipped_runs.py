@@ -16,9 +16,9 @@ from torchnle.backbones import Backbone, Preprocess
 from torchnle.cli import main
 from torchnle.data import shapes
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.training import aligned_run, text_decoder_run
 from torchnle.training.text_decoder import Recipe
-from torchnle.translators.alignment import AlignedTranslator
 
 INDEX = "hen n 1 1 @ 1 1 00000010\ngravel n 1 1 @ 1 1 00000020\n"
 DATA = """00000010 05 n 01 hen 0 000 | adult female chicken; "a brown hen"
@@ -78,38 +78,34 @@ def test_a_decoder_is_trained_measured_and_saved_with_its_card(tmp_path, wordnet
 
 
 def test_an_aligned_translator_is_fitted_to_scenes_and_read_back(tmp_path, stamps, monkeypatch, capsys):
-    monkeypatch.setattr(aligned_run.TextDecoder, "from_pretrained", classmethod(lambda cls, name: None))
     folder = str(tmp_path / "aligned")
     given = ["--layer", "layer", "--layer", "pool:input", "--stamps", str(stamps), "--scenes", "40"]
     assert main(["train", "aligned", "--output", folder, *given]) == 0
     assert folder in capsys.readouterr().out
     monkeypatch.setattr(
-        "torchnle.translators.alignment.TextEncoder.from_pretrained", lambda reference: LetterEncoder()
+        "torchnle.methods.aligned.translator.TextEncoder.from_pretrained", lambda reference: LetterEncoder()
     )
-    loaded = AlignedTranslator.from_pretrained(folder)
+    loaded = MapTranslator.from_pretrained(folder)
     assert loaded.layers == ("layer", "pool:input")
-    assert set(loaded.phrases) == {cutout.phrase for cutout in shapes()[:11]}
+    assert set(loaded.phrases) >= {cutout.phrase for cutout in shapes()[:11]}
     assert "40 composed scenes (seed 0" in loaded.card["data"]
 
 
 def test_cut_outs_can_be_held_out(tmp_path, stamps, monkeypatch):
-    monkeypatch.setattr(aligned_run.TextDecoder, "from_pretrained", classmethod(lambda cls, name: None))
     given = {"model": "tiny", "layers": ["layer"], "stamps": stamps, "part": "train", "count": 20}
     fitted = aligned_run.train_aligned(tmp_path / "out", **given)
-    kept = {cutout.phrase for cutout in shapes()[:11].split("train")}
-    assert set(fitted.phrases) == kept
-    assert 0 < len(kept) < 11
+    kept, held = ({c.phrase for c in shapes()[:11].split(part)} for part in ("train", "test"))
+    assert set(fitted.phrases) >= kept
+    assert held
+    assert not held & set(fitted.phrases)
     assert "--part train" in fitted.card["recipe"]
 
 
 def test_what_the_classifier_knows_is_added(tmp_path, stamps, monkeypatch):
-    monkeypatch.setattr(aligned_run.TextDecoder, "from_pretrained", classmethod(lambda cls, name: None))
     given = {"layers": ["layer", "norm"], "stamps": stamps, "count": 40, "classes": True}
     fitted = aligned_run.train_aligned(tmp_path / "out", model="named", **given)
-    assert set(fitted.phrases) == {
-        *(cut.phrase for cut in shapes()[:11]),
-        *backbones.load("named").class_names,
-    }
+    assert set(fitted.phrases) >= {cut.phrase for cut in shapes()[:11]}
+    assert fitted.class_names == backbones.load("named").class_names
     assert "--classes" in fitted.card["recipe"]
     assert "a class" in fitted.card["cannot"]
     with pytest.raises(ValueError, match=r"'tiny' has no class names; .*no --classes"):

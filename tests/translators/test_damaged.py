@@ -19,7 +19,8 @@ from torchnle.translators.config_values import Number, Positive, Reference, Size
 from torchnle.translators.pretrained import Pretrained
 
 SAVED = Path(__file__).parent / "saved_by_path"
-KINDS = sorted(folder.name for folder in SAVED.iterdir())
+MAP = Path(__file__).parent / "saved_map"
+KINDS = ["map", *sorted(folder.name for folder in SAVED.iterdir())]
 WRONG = [None, True, "x", "", -1, 0, 1.5, 10**6, 10**30, [], ["x"], [None], {}, {"a": 1}, {"": {}}]
 WRONG += [float("nan"), float("inf"), -1e308, "../../x"]
 
@@ -76,7 +77,7 @@ def refusal(folder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_values_are_refused_by_name_or_harmless(tmp_path, kind):
     """Every entry of every kind's configuration in turn is given 19 wrong values."""
-    folder = shutil.copytree(SAVED / kind, tmp_path / kind)
+    folder = shutil.copytree(MAP if kind == "map" else SAVED / kind, tmp_path / kind)
     saved = json.loads((folder / "config.json").read_text())
     refused = 0
     for path in entries(saved["config"]):
@@ -100,25 +101,22 @@ def test_wrong_values_are_refused_by_name_or_harmless(tmp_path, kind):
         ("text_decoder", ("max_new_tokens",), 0, "'max_new_tokens' is 0; .* from 1 to 100000"),
         ("text_decoder", ("prompt",), None, "'prompt' is None; it must be a string"),
         ("text_decoder", ("language_model",), "a/../b", "'language_model' is 'a/../b'; .*'..'"),
-        ("aligned", ("spread",), 0, "'spread' is 0; it must be a finite number above 0"),
-        ("aligned", ("spread",), float("nan"), "config.spread = nan"),
-        ("aligned", ("recall",), "x", "'recall' is 'x'; it must be a finite number above 0 or null"),
-        ("aligned", ("phrases",), "cat", "'phrases' is 'cat'; it must be a list"),
-        ("aligned", ("phrases", 1), 3, r"'phrases\[1\]' is 3; it must be a string"),
-        ("aligned", ("maps",), [], r"'maps' is \[\]; it must be an object"),
-        ("aligned", ("maps", "layer4", "in_width"), -1, "a ridge map: 'in_width' is -1; .* from 1 to 26"),
-        ("aligned", ("maps", "layer4", "kind"), ["x"], r"kind \['x'\] is not known; known are .*'ridge'"),
+        ("map", ("sure_above",), "x", "'sure_above' is 'x'; it must be a finite number"),
+        ("map", ("sure_above",), float("nan"), "config.sure_above = nan"),
+        ("map", ("phrases",), "cat", "'phrases' is 'cat'; it must be a list"),
+        ("map", ("phrases", 1), 3, r"'phrases\[1\]' is 3; it must be a string"),
+        ("map", ("maps",), [], r"'maps' is \[\]; it must be an object"),
+        ("map", ("maps", "layer4", "width"), -1, "'width' is -1; .* from 1 to 26"),
+        ("map", ("maps", "layer4", "regression"), ["x"], r"'regression' is \['x'\]; it must be a string"),
+        ("map", ("maps", "layer4", "classes"), 10**9, "'classes' is 1000000000; .* from 0 to 26"),
         ("devil_network", ("network_config", "depth"), 10**4, "'depth' is 10000; .* from 1 to 200"),
         ("devil_network", ("network_config", "layers", "layer3"), "6", "'layers.layer3' is '6'; it must be"),
         ("devil_network", ("network_config", "standardise"), 1, "'standardise' is 1; it must be true or"),
-        ("aligned_start", ("network_config", "change", "width"), 0.5, "'width' is 0.5; it must be a whole"),
-        ("aligned_start", ("network_config", "maps"), {}, r"maps are given for \[\]"),
-        ("class_space", ("regression", "examples"), 10**9, "'examples' is 1000000000; .* from 1 to 26"),
         ("clip", ("bank",), 3, "'bank' is 3; it must be a list or null"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path, kind, path, value, allowed):
-    folder = shutil.copytree(SAVED / kind, tmp_path / kind)
+    folder = shutil.copytree(MAP if kind == "map" else SAVED / kind, tmp_path / kind)
     saved = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(put(saved, ("config", *path), value)))
     with pytest.raises(ValueError, match=allowed) as caught:

@@ -71,3 +71,61 @@ def test_tags_that_are_no_list_of_strings(tags):
     translator.card = {"tags": tags}
     with pytest.raises(ValueError, match=r"'tags' is .* a list of strings"):
         model_card(translator)
+
+
+HOSTILE = (
+    "a | b\n\n# Title\n---\n<script>run()</script> [x](javascript:y) ![z](http://t) `c` $d$ *e* &lt; \x1b[2J"
+)
+
+
+@pytest.mark.parametrize("where", ["title", "key", "value", "config", "list", "dict"])
+def test_texts_of_others_are_shown_and_do_nothing(where):
+    translator = Doubler(note=HOSTILE if where == "config" else None)
+    translator.card = {
+        "title": {"title": HOSTILE},
+        "key": {HOSTILE: "a fact"},
+        "value": {"fact": HOSTILE},
+        "config": {},
+        "list": {"fact": [HOSTILE]},
+        "dict": {"fact": {HOSTILE: 1}},
+    }[where]
+    _, body = front_matter(translator)
+    (line,) = [line for line in body.splitlines() if "Title" in line]
+    for unsafe in ("<", "](", "\x1b", " $d", "\n", " `c", " *e"):
+        assert unsafe not in line
+    assert "&lt;script&gt;" in line
+    assert "&amp;lt;" in line
+    assert line.replace("\\|", "").count("|") == (0 if where == "title" else 3)
+    assert "---" not in body.splitlines()
+    assert sum(line.startswith("# ") for line in body.splitlines()) == 1
+
+
+def test_front_matter_takes_any_text():
+    translator = Doubler()
+    translator.card = {"license": "mit\n---\nevil: true", "tags": [HOSTILE]}
+    found, _ = front_matter(translator)
+    assert found["license"] == "mit --- evil: true"
+    assert found["tags"][-1] == " ".join(HOSTILE.replace("\x1b", "\\x1b").split())
+    assert "evil" not in found
+
+
+def test_a_reference_that_would_leave_its_code_span():
+    lm = tiny_language_model(reference="org/lm`<b>`\n# Title")
+    _, body = front_matter(tiny_translator(lm))
+    assert "`org/lm'<b>' # Title`" in body
+
+
+def test_a_backbone_that_would_leave_the_code():
+    hostile = "timm/resnet50\n```\n# Title\n\x1b[2J"
+    _, body = front_matter(tiny_translator(tiny_language_model(reference="org/lm"), backbone=hostile))
+    assert body.splitlines().count("```") == 1
+    assert "# Title" not in body.splitlines()
+    assert "\x1b" not in body
+    assert "model = ...  # timm/resnet50 ``` # Title \\x1b[2J, unmodified" in body.splitlines()
+
+
+@pytest.mark.parametrize("value", [3, None, ["mit", "bsd"]])
+def test_a_licence_that_is_no_text_is_kept(value):
+    translator = Doubler()
+    translator.card = {"license": value}
+    assert front_matter(translator)[0].get("license") == value

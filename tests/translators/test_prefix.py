@@ -1,4 +1,6 @@
 import copy
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,6 +73,38 @@ def test_describe_writes_the_most_probable_words(prompt):
         ids, log_prob = greedy_text(lm, prefix, prompt, 5)
         assert description.text == lm.detokenize(ids).strip()
         assert description.score == pytest.approx(log_prob, abs=1e-3)
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT])
+def test_probability_is_the_odds_against_the_language_models_prior(prompt):
+    translator, layer = tiny_translator(prompt=prompt), features("layer4")
+    lm, nothing = translator.language_model, torch.zeros(0, WIDTH)
+    for description, prefix in zip(translator.describe(layer), slow_prefixes(translator, layer), strict=True):
+        ids, with_it = greedy_text(lm, prefix, prompt, 5)
+        ratio = math.exp(with_it - text_log_prob(lm, nothing, lm.detokenize(ids), prompt))
+        assert description.probability == pytest.approx(ratio / (1 + ratio), abs=1e-3)
+        assert description.unsure == (description.probability < 0.5)
+
+
+def test_nothing_written_is_unsure(translator, monkeypatch):
+    written = SimpleNamespace(
+        texts=["", " ", "a cat", "a cat"], log_probs=torch.tensor([0.0, 0.0, 99.0, -99.0])
+    )
+    monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", lambda *_, **__: written)
+    found = translator.describe(features("layer4", images=1))
+    assert [(d.text, d.probability, d.unsure) for d in found] == [
+        ("", 0.0, True),
+        ("", 0.0, True),
+        ("a cat", 1.0, False),
+        ("a cat", 0.0, True),
+    ]
+
+
+def test_without_a_first_token_there_is_no_prior_and_no_probability(monkeypatch):
+    translator = tiny_translator()
+    monkeypatch.setattr(type(translator.language_model), "bos_id", None)
+    monkeypatch.setattr(type(translator.language_model), "eos_id", None)
+    assert {(d.probability, d.unsure) for d in translator.describe(features("layer4"))} == {(None, False)}
 
 
 def test_descriptions_know_their_place(translator):

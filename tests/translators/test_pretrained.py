@@ -8,12 +8,11 @@ import yaml
 from letter_encoder import LetterEncoder
 from tiny_translators import WIDTH, Doubler, tiny_language_model, tiny_network, tiny_translator
 
-from torchnle.translators.alignment import AlignedTranslator
-from torchnle.translators.class_space import ClassSpaceTranslator
-from torchnle.translators.clip_space import ClipTranslator
+from torchnle.methods.aligned.text_map import TextMap
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.clip.translator import ClipTranslator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.pretrained import Pretrained
-from torchnle.translators.ridge import RidgeMap
 from torchnle.translators.text_decoder import PrefixFromSentence, TextDecoder
 
 META = torch.device("meta")
@@ -38,18 +37,13 @@ def decoder():
     )
 
 
-def aligned(decoder):
-    return AlignedTranslator({"layer4": RidgeMap(8, 26)}, Letters(), decoder, phrases=["a cat"])
-
-
-def class_space():
-    return ClassSpaceTranslator.fit(torch.randn(3, 8), ["cat", "dog", "mug"], Letters(), bank=["cat"])
+def mapped(decoder):
+    return MapTranslator({"layer4": TextMap(8, 26, phrases=1)}, Letters(), decoder, phrases=["a cat"])
 
 
 KINDS = {
-    "aligned": (lambda: aligned(decoder()), ("letters", "org/decoder", "org/lm")),
-    "aligned without a decoder": (lambda: aligned(None), ("letters",)),
-    "class_space": (class_space, ("letters",)),
+    "map": (lambda: mapped(decoder()), ("letters", "org/decoder", "org/lm")),
+    "map without a decoder": (lambda: mapped(None), ("letters",)),
     "clip": (lambda: ClipTranslator(Letters(), bank=["cat"]), ("letters",)),
     "prefix": (
         lambda: tiny_translator(tiny_language_model(reference="org/lm"), backbone="timm/net"),
@@ -78,7 +72,7 @@ def test_to_moves_every_frozen_model(kind):
     assert module.to("meta") is module
     assert {model.device for model in frozen(module)} <= {META}
     assert {tensor.device for tensor in module.state_dict().values()} <= {META}
-    assert len(before) == {"aligned": 3, "none": 0}.get(kind, 1)
+    assert len(before) == {"map": 3, "none": 0}.get(kind, 1)
 
 
 def test_the_language_model_keeps_its_dtype():
@@ -119,6 +113,15 @@ def test_a_decoder_is_written_in_bfloat16_and_read_in_float32(tmp_path, monkeypa
     loaded = TextDecoder.from_pretrained(saved.save_pretrained(tmp_path / "x"))
     assert torch.equal(loaded.network.start, saved.network.start.bfloat16().float())
     assert (loaded.reference, loaded.name) == (str(tmp_path / "x"), str(tmp_path / "x"))
+
+
+def test_the_card_of_a_decoder_shows_an_encoder_that_would_leave_its_code_span(tmp_path):
+    saved = decoder()
+    saved.encoder = "org/encoder`<b>`\n```\n# Title\x1b[2J"
+    body = (saved.save_pretrained(tmp_path / "x") / "README.md").read_text()
+    assert "embeddings of `org/encoder'<b>' ''' # Title\\x1b[2J` into" in body
+    assert body.splitlines().count("```") == 1
+    assert "\x1b" not in body
 
 
 def test_a_frozen_model_can_be_put_in_anothers_place():

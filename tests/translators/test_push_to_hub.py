@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
@@ -101,3 +102,20 @@ def test_nothing_is_created_for_what_cannot_be_saved(hub):
     with pytest.raises(ValueError, match="plain values"):
         Doubler(note={1, 2}).push_to_hub("org/name", token="hf_secret")
     assert hub.calls == []
+
+
+def test_a_failed_upload_shows_no_password(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://bob:s3cret@127.0.0.1:9")
+    with pytest.raises(OSError, match="refused") as caught:
+        Doubler().push_to_hub("org/name", token="hf_none")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_refused_upload_shows_no_password(hub, monkeypatch):
+    address = hub.address.replace("http://", "http://bob:s3cret@")
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    monkeypatch.setattr(TinyHub, "do_POST", lambda self: self.send_error(403))
+    with pytest.raises(OSError, match="403") as caught:
+        Doubler().push_to_hub("org/name", token="hf_none")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))

@@ -14,10 +14,11 @@ from torchnle.attr.frozen import as_decoder, as_encoder
 from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
 from torchnle.backbones.backbone import Backbone
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.clip import read_clip
+from torchnle.methods.clip.read import read_clip
 from torchnle.reading import Reading
 from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
+from torchnle.translators.class_names import as_class_names
 from torchnle.translators.classifier_head import ClassifierHead, example_for, find_head
 from torchnle.translators.readout import Readout
 from torchnle.translators.text_decoder import TextDecoder
@@ -42,7 +43,7 @@ class Constructors(Attribution):  # type: ignore[misc]
     def from_classifier(
         cls,
         model: nn.Module,
-        class_names: Sequence[str],
+        class_names: Iterable[object],
         *,
         example: Tensor | None = None,
         images: Iterable[Tensor] | None = None,
@@ -58,7 +59,7 @@ class Constructors(Attribution):  # type: ignore[misc]
 
         Args:
             model: The classifier, from torchvision, timm, transformers or your own.
-            class_names: One a row of the head's weights, in order.
+            class_names: One a row of the head's weights, or a mapping (`as_class_names`).
             example: A few inputs (N, C, H, W) for the dry run; None = noise of the size that the model's own
                 configuration states, else 224 x 224.
             images: Unlabelled pictures of the kind that will be read, batch by batch, for their statistics
@@ -80,12 +81,13 @@ class Constructors(Attribution):  # type: ignore[misc]
         from torchnle.methods.aligned.fit import fit_class_names
         from torchnle.methods.aligned.reader import Reader
 
+        names = as_class_names(class_names)
         shown = example_for(model) if example is None else example
-        head = find_head(model, shown, len(class_names))
+        head = find_head(model, shown, len(names))
         translator = fit_class_names(
             Reader(model, [head.tap], head.reading),
             head,
-            class_names,
+            names,
             as_encoder(encoder),
             example=shown,
             images=images,
@@ -102,7 +104,7 @@ class Constructors(Attribution):  # type: ignore[misc]
         layers: LayerChoice,
         captions: Iterable[tuple[Tensor, Sequence[str]]],
         *,
-        class_names: Sequence[str] | None = None,
+        class_names: Iterable[object] | None = None,
         example: Tensor | None = None,
         encoder: TextEncoder | str | None = None,
         vocabulary: Sequence[str] | None = None,
@@ -134,16 +136,16 @@ class Constructors(Attribution):  # type: ignore[misc]
         from torchnle.methods.aligned.reader import Reader
 
         chosen = taps.resolve(model, layers)
-        head = None
+        head, names = None, () if class_names is None else as_class_names(class_names)
         if class_names is not None:
-            head = find_head(model, example_for(model) if example is None else example, len(class_names))
+            head = find_head(model, example_for(model) if example is None else example, len(names))
             _check_read(head, [tap.name for tap in chosen])
         translator = fit_captions(
             Reader(model, chosen, reading or Reading()),
             captions,
             as_encoder(encoder),
             head=head,
-            class_names=class_names or (),
+            class_names=names,
             decoder=as_decoder(decoder),
             vocabulary=vocabulary,
         )
@@ -213,7 +215,7 @@ class Constructors(Attribution):  # type: ignore[misc]
         """Explain a CLIP by its own text tower: no class names, no fit.
 
         For a whole image the score of a text is CLIP's own cosine. A place is scored as if the image looked
-        like it everywhere (`torchnle.methods.clip.read_clip` says how, and how far to trust it).
+        like it everywhere (`torchnle.methods.clip.read.read_clip` says how, and how far to trust it).
 
         Args:
             model: A whole CLIP (or SigLIP, ...) of open_clip or transformers.

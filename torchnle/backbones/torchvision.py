@@ -6,7 +6,7 @@ from inspect import signature
 from typing import Any
 
 from torchnle.backbones.backbone import Backbone
-from torchnle.backbones.default import names_for
+from torchnle.backbones.default import known_names
 from torchnle.backbones.names import check_name
 from torchnle.backbones.preprocess import Fit, Preprocess
 from torchnle.errors import MissingDependencyError
@@ -39,9 +39,9 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         options = {"weights_backbone": None, **options}
     model = models.get_model(name, weights=weights if pretrained else None, **options).eval()
     preprocess = _preprocess(weights.transforms(), fit, options.get("image_size"))
-    return Backbone(
-        model, preprocess, names_for(len(weights.meta.get("categories", ()))), f"torchvision:{name}"
-    )
+    categories = () if "num_classes" in options else weights.meta.get("categories", ())
+    names = known_names(categories) if getattr(weights.transforms(), "crop_size", None) else ()
+    return Backbone(model, preprocess, names, f"torchvision:{name}")
 
 
 def _preprocess(transforms: Any, fit: Fit, image_size: int | None) -> Preprocess:

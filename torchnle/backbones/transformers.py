@@ -11,7 +11,7 @@ from torch import nn
 
 from torchnle import hub
 from torchnle.backbones.backbone import Backbone
-from torchnle.backbones.default import names_for
+from torchnle.backbones.default import known_names
 from torchnle.backbones.preprocess import Fit, Preprocess
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -30,7 +30,8 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         options: Entries of the configuration to change.
 
     Raises:
-        ValueError: If there is no such folder or type.
+        FileNotFoundError: If there is no such folder or type.
+        ValueError: If it asks for code of its own, which is never run.
     """
     from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -39,13 +40,13 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         folder, config = None, AutoConfig.for_model(name, **options)
     else:
         folder = hub.resolve(name)
-        config = AutoConfig.from_pretrained(folder, **options)
+        config = hub.load_pretrained(AutoConfig, folder, **options)
     whole = _build(config, folder if pretrained else None).eval()
     model = image_tower(whole)
     preprocess = _preprocess(_saved_processor(folder), _image_size(model), fit)
     if folder is None or not hasattr(whole, "get_text_features"):
         return Backbone(model, preprocess, _class_names(model), f"transformers:{name}")
-    tokenizer = partial(AutoTokenizer.from_pretrained, folder, local_files_only=True)
+    tokenizer = partial(hub.load_tokenizer, AutoTokenizer, folder)
     return Backbone(model, preprocess, (), f"transformers:{name}", whole, tokenizer)
 
 
@@ -72,9 +73,10 @@ def _build(config: Any, folder: Path | None) -> nn.Module:
     )
     kind = AutoModelForImageClassification if classifies else AutoModel
     config.architectures = config.architectures or []  # transformers loops over it, but defaults it to None
-    model: nn.Module = (
-        kind.from_config(config) if folder is None else kind.from_pretrained(folder, config=config)
-    )
+    if folder is None:
+        model: nn.Module = hub.build_from_config(kind, config)
+    else:
+        model = hub.load_pretrained(kind, folder, config=config)
     return model
 
 
@@ -84,12 +86,9 @@ def _image_size(model: nn.Module) -> int:
 
 
 def _class_names(model: nn.Module) -> tuple[str, ...]:
-    """The configuration's own names, where they are names; ImageNet's for a head of its size."""
+    """The configuration's own names, where they are names."""
     labels = getattr(getattr(model, "config", None), "id2label", None) or {}
-    names = tuple(labels[index] for index in sorted(labels))
-    if any(name == f"LABEL_{index}" for index, name in enumerate(names)) or len(set(names)) < len(names):
-        return names_for(len(names))
-    return names_for(len(names)) or names
+    return known_names([labels[index] for index in sorted(labels)])
 
 
 def _saved_processor(folder: Path | None) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class CaptionDataset:
         if not len(dataset):
             raise ValueError(f"{name} is empty.")
         self.dataset, self.image, self.caption, self.name = dataset, image, caption, name
+        self._rows = _undecoded(dataset, image)
         columns = list(getattr(dataset, "column_names", None) or dataset[0])
         for column in (image, caption):
             if column not in columns:
@@ -71,10 +72,12 @@ class CaptionDataset:
         """One image with its captions."""
         where = f"{self.name}, row {index}"
         try:
-            record = self.dataset[index]
-            image = _image(record[self.image], where)
-        except (OSError, SyntaxError) as error:  # the library decodes when it is indexed
+            record = self._rows[index]
+        except images.FAILURES as error:  # the library may decode when it is indexed
+            if isinstance(error, IndexError) and not -len(self) <= index < len(self):
+                raise
             raise ValueError(f"{where} cannot be read as an image: {error}.") from error
+        image = _image(record[self.image], where)
         given = record[self.caption]
         captions = [given] if isinstance(given, str) else list(given)
         if not captions or not all(isinstance(text, str) and text.strip() for text in captions):
@@ -91,9 +94,23 @@ class CaptionDataset:
         return digest(part for pair in pairs for part in (repr(pair.captions), pair.image.tobytes()))
 
 
+def _undecoded(dataset: Any, column: str) -> Records:
+    """The rows with images as bytes or paths, so that `torchnle.images` decodes them and not the library.
+
+    A data set with a transform or a format of the caller's stays as it is: that decides what comes out.
+    """
+    feature: Any = (getattr(dataset, "features", None) or {}).get(column)
+    formatted = (getattr(dataset, "format", None) or {}).get("type") is not None
+    if formatted or not getattr(feature, "decode", False) or not hasattr(dataset, "cast_column"):
+        rows: Records = dataset
+        return rows
+    cast: Records = dataset.cast_column(column, type(feature)(decode=False))
+    return cast
+
+
 def _image(value: object, where: str) -> Image.Image:
     if isinstance(value, Image.Image):
-        return value.convert("RGB")
+        return images.to_rgb(value, where)
     raw = value.get("bytes") if isinstance(value, Mapping) else value
     if isinstance(raw, bytes):
         return images.read_image(io.BytesIO(raw), where)

@@ -12,8 +12,10 @@ from pathlib import Path
 from PIL import Image
 
 from torchnle import images
+from torchnle.data import shard_names
 from torchnle.data.captions import CaptionedImage, digest
-from torchnle.errors import MissingDependencyError
+from torchnle.hub import web
+from torchnle.hub.report import hide_secrets
 
 _IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
 _CAPTION = "txt"
@@ -35,18 +37,25 @@ class CaptionShards:
     that goes on needs not read what came before.
 
     Args:
-        shards: webdataset's notation ("cc3m-train-{0000..0575}.tar"), or a list. Addresses (https:, s3: and
-            whatever else webdataset opens) are downloaded once.
+        shards: Paths and plain http and https addresses in webdataset's notation
+            ("cc3m-train-{0000..0575}.tar"), or a list of them. Addresses are downloaded once. Of what else
+            webdataset opens ("pipe:", "gs:", standard input) nothing is read, for it starts programs.
         cache: Where downloaded shards are kept.
         strict: Refuse images without caption and captions without image; otherwise leave them out.
 
     Raises:
         MissingDependencyError: If webdataset is not installed.
-        ValueError: If a shard is no tar file, holds no pair, or (strict) a pair is not whole.
+        OSError: If a shard is missing or cannot be downloaded.
+        ValueError: If a shard is neither a local file nor such an address (then nothing is opened at all), is
+            no tar file, holds no pair, or (strict) a pair is not whole.
     """
 
     def __init__(
-        self, shards: str | Sequence[str], *, cache: str | Path | None = None, strict: bool = True
+        self,
+        shards: str | Path | Sequence[str | Path],
+        *,
+        cache: str | Path | None = None,
+        strict: bool = True,
     ) -> None:
         self.shards = tuple(_local(shards, cache))
         self._names: list[str] = []
@@ -103,17 +112,25 @@ class CaptionShards:
         return images.read_image(io.BytesIO(self._read(member)), name)
 
 
-def _local(shards: str | Sequence[str], cache: str | Path | None) -> Iterator[str]:
-    """Paths of the shards, downloaded where they are addresses."""
-    try:
-        from webdataset.cache import FileCache, islocal
-        from webdataset.shardlists import expand_urls
-    except ImportError as error:
-        raise MissingDependencyError("webdataset", extra="data", purpose="to read tar shards") from error
-    listed = [shards] if isinstance(shards, (str, Path)) else list(shards)
-    download = FileCache(str(cache or Path.home() / ".cache" / "torchnle" / "shards"))
-    for url in (url for each in listed for url in expand_urls(str(each))):
-        yield str(download.get_file(url)) if not islocal(url) else url.removeprefix("file:")
+def _local(shards: str | Path | Sequence[str | Path], cache: str | Path | None) -> Iterator[str]:
+    """Paths of the shards, downloaded where they are addresses; all names are checked before the first."""
+    folder = Path(cache or Path.home() / ".cache" / "torchnle" / "shards")
+    for name in shard_names.expand(shards):
+        yield _downloaded(name, folder) if shard_names.is_address(name) else _regular(name)
+
+
+def _downloaded(address: str, folder: Path) -> str:
+    path = web.fetch(address, folder)
+    if not tarfile.is_tarfile(path):
+        path.unlink()
+        raise ValueError(f"what {hide_secrets(address)} gives is no tar file; it was not kept.")
+    return str(path)
+
+
+def _regular(path: str) -> str:
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"the shard {path!r} is a folder or a device. Pass the path of a tar file.")
+    return path
 
 
 def _members(number: int, shard: str) -> Iterator[tuple[str, _Member]]:

@@ -11,13 +11,14 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 from PIL import Image
 
 from torchnle import images
 from torchnle.data.caption_files import read_captions
+from torchnle.language.texts import shorten
 
 #: What counts as an image where a folder is searched.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -84,8 +85,8 @@ class CaptionFile:
             them out.
 
     Raises:
-        ValueError: If there are no captions, the file is not what its name says, or (strict) captions and
-            images do not belong together.
+        ValueError: If there are no captions, the file is not what its name says, it names an image outside
+            the folder, or (strict) captions and images do not belong together.
 
     Example:
         >>> import tempfile
@@ -108,6 +109,8 @@ class CaptionFile:
         self.file = Path(file)
         self.folder = self.file.parent if images is None else Path(images)
         captions = read_captions(self.file, image_key, caption_key)
+        for name in captions:
+            _check_inside(self.folder, name, self.file)
         there = {name: texts for name, texts in captions.items() if (self.folder / name).is_file()}
         if strict:
             self._check(captions, there)
@@ -233,6 +236,18 @@ def digest(parts: Iterable[str | bytes]) -> str:
         raw = part.encode() if isinstance(part, str) else part
         total.update(len(raw).to_bytes(8, "big") + raw)
     return total.hexdigest()
+
+
+def _check_inside(folder: Path, name: str, file: Path) -> None:
+    """A name may not climb out of the folder, nor lead elsewhere; links that lie in the folder may."""
+    path = PurePath(name)
+    if not path.drive and not path.is_absolute() and ".." not in path.parts:
+        return
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{file} names the image {shorten(name)!r}, which lies outside {folder}. Pass images=, "
+            "the folder that holds them all."
+        )
 
 
 def _some(names: Iterable[str]) -> str:

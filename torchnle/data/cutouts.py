@@ -14,6 +14,7 @@ from typing import Literal, overload
 import numpy as np
 from PIL import Image
 
+from torchnle import images
 from torchnle.language.phrases import noun_phrase
 
 _log = logging.getLogger(__name__)
@@ -183,9 +184,8 @@ def _read_phrase(path: Path) -> str:
 
 def _read_image(path: Path, smallest: int, largest: int) -> Image.Image:
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        image = images.open_transparent(path)
+    except ValueError as error:
         raise _UnusableError("unreadable") from error
     alpha = np.asarray(image)[..., 3]
     share = (alpha >= 128).mean()

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image, ImageFilter
 
+from torchnle import images
+
 Mask = Bool[np.ndarray, "H W"]
 
 
@@ -137,4 +139,4 @@ def _coarse(image: Image.Image, share: float) -> Image.Image:
 def _compressed(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
+    return images.read_image(buffer, "the compressed picture")

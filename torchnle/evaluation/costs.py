@@ -23,7 +23,7 @@ from torchnle import images
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
 from torchnle.evaluation import record
-from torchnle.evaluation.photographs import find_photographs
+from torchnle.evaluation.pictures import find_photographs
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.embeddings import embed_cached

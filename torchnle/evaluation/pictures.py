@@ -104,6 +104,30 @@ def photographs() -> Iterator[tuple[Image.Image, str]]:
         yield open_image(folder / name), phrase
 
 
+def find_photographs() -> dict[str, Path]:
+    """Where scikit-image and scikit-learn keep the six photographs.
+
+    Raises:
+        MissingDependencyError: If one of the packages is not installed.
+    """
+    try:
+        import skimage.data
+        import sklearn.datasets
+    except ImportError as error:
+        raise MissingDependencyError(
+            "scikit-image and scikit-learn", extra="eval", purpose="for their photographs"
+        ) from error
+    skimage_folder = Path(skimage.data.__file__).parent
+    sklearn_folder = Path(sklearn.datasets.__file__).parent / "images"
+    files = {
+        "chelsea": skimage_folder / "chelsea.png",
+        "coffee": skimage_folder / "coffee.png",
+        "rocket": skimage_folder / "rocket.jpg",
+        "motorcycle_left": skimage_folder / "motorcycle_left.png",
+    }
+    return files | {name: sklearn_folder / f"{name}.jpg" for name in ("flower", "china")}
+
+
 def _batches(
     backbone: Backbone, pictures: Iterable[tuple[Image.Image, str]], size: int
 ) -> Iterator[tuple[Tensor, list[str]]]:

@@ -16,14 +16,25 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", 
 
 def setting() -> dict[str, Any]:
     """The machine, the versions and the commit of a measurement: torchnle's, wherever it is run from."""
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=False)
     return {
         "machine": f"{platform.machine()}, {_processor()}",
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
-        "commit": commit.stdout.strip(),
+        "commit": commit_of(Path(__file__).resolve().parents[1]),
     }
+
+
+def commit_of(package: Path) -> str:
+    """The commit that a package lies in, "" where it is installed and not checked out.
+
+    Args:
+        package: Its folder. Only the repository that it is the top of counts: a package in an environment
+            that lies within another project's repository is not of that project's commit.
+    """
+    top = _git(package, "rev-parse", "--show-toplevel")
+    tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
+    own = bool(top and tracked) and Path(top).resolve() == package.resolve().parent
+    return _git(package, "rev-parse", "--short", "HEAD") if own else ""
 
 
 def write(folder: Path, name: str, data: Mapping[str, Any], page: str) -> None:
@@ -82,6 +93,17 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+
+
+def _git(folder: Path, *asked: str) -> str:
+    """What git answers, "" where it refuses or is not installed."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *asked], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
 def _version(package: str) -> str:

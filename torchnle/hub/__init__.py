@@ -1,6 +1,22 @@
 """Model references: one string names a model, `resolve` turns it into files, none of which is ever run."""
 
+from torchnle.hub.pretrained import build_from_config, load_pretrained, load_tokenizer, load_weights
+from torchnle.hub.randomness import kept_random_state
 from torchnle.hub.references import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2, MINILM, SMOLLM2, resolve
+from torchnle.hub.snapshot import hidden_secrets
 from torchnle.hub.state_dict import load_state_dict
 
-__all__ = ["EFFICIENTNET_LITE0", "EFFICIENTNET_LITE2", "MINILM", "SMOLLM2", "load_state_dict", "resolve"]
+__all__ = [
+    "EFFICIENTNET_LITE0",
+    "EFFICIENTNET_LITE2",
+    "MINILM",
+    "SMOLLM2",
+    "build_from_config",
+    "hidden_secrets",
+    "kept_random_state",
+    "load_pretrained",
+    "load_state_dict",
+    "load_tokenizer",
+    "load_weights",
+    "resolve",
+]

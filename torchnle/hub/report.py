@@ -1,8 +1,13 @@
-"""The one error for a reference that led nowhere: everything that was tried, in order."""
+"""The one error for a reference that led nowhere, and what an error may show: never a password."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+#: User and password as they are written, and with a "/" in the password that should have been "%2F".
+_USER = re.compile(r"(?<=://)(?:[^\s/?#@:]*:(?!\d+(?:[/?#\s]|$))\S*|[^\s/?#]*)@")
+_QUERY = re.compile(r"(?<=://)([^\s?#'\"<>]*)\?[^\s#'\"<>]+")
 
 
 def unresolved(reference: str, tried: Sequence[str]) -> FileNotFoundError:
@@ -20,17 +25,44 @@ def unresolved(reference: str, tried: Sequence[str]) -> FileNotFoundError:
     """
     steps = "\n".join(f"  {number}. {step}" for number, step in enumerate(tried, start=1))
     return FileNotFoundError(
-        f"{reference!r} could not be found. Tried, in order:\n{steps}\n"
-        "Check the spelling and the network, or pass the path of a folder that holds the files."
+        hide_secrets(
+            f"{reference!r} could not be found. Tried, in order:\n{steps}\n"
+            "Check the spelling and the network, or pass the path of a folder that holds the files."
+        )
     )
 
 
+def hide_secrets(text: str) -> str:
+    """Replace what may be secret in every address of a text: user, password and query.
+
+    Example:
+        >>> hide_secrets("GET https://bob:s3cret@host/a.tar?token=abc failed")
+        'GET https://***@host/a.tar?*** failed'
+    """
+    return _QUERY.sub(r"\1?***", _USER.sub("***@", text))
+
+
 def in_short(error: BaseException) -> str:
-    """An error's class and first line, cut to a readable length.
+    """An error's class and first line, cut to a readable length, without secrets.
 
     Example:
         >>> in_short(OSError("disk full" + chr(10) + "and more"))
         'OSError: disk full'
     """
-    lines = str(error).strip().splitlines()
+    lines = hide_secrets(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def cause(error: BaseException) -> BaseException | None:
+    """The error as the cause of another one; None where a traceback of it would show a secret.
+
+    Example:
+        >>> cause(OSError("no route to http://bob:s3cret@host")) is None
+        True
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if hide_secrets(str(link)) != str(link):
+            return None
+        link = link.__cause__ or link.__context__
+    return error

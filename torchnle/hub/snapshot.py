@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchnle.hub import digest, paths
-from torchnle.hub.report import in_short, unresolved
+from torchnle.hub import digest, paths, web
+from torchnle.hub.report import cause, hide_secrets, in_short, unresolved
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -73,22 +74,42 @@ def _network_errors() -> tuple[type[BaseException], ...]:
     return (OSError, *HfHubHTTPError.__bases__)
 
 
+@contextmanager
+def hidden_secrets() -> Iterator[None]:
+    """Let requests fail with an OSError only, and none that shows a password or a query of an address.
+
+    Raises:
+        OSError: If a request fails.
+    """
+    try:
+        yield
+    except _network_errors() as error:
+        if isinstance(error, OSError) and cause(error) is error:
+            raise
+        raise OSError(f"the request failed: {in_short(error)}") from cause(error)
+
+
 def _ask(model: HubModel, tried: list[str]) -> ModelInfo | None:
     """What the Hub says of the model; None where it could not be asked."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    place = f"the Hugging Face Hub at {_endpoint()}"
+    place = f"the Hugging Face Hub at {hide_secrets(_endpoint())}"
+    try:
+        web.check_address(_endpoint())
+    except ValueError as error:
+        tried.append(f"the Hugging Face Hub at HF_ENDPOINT: {error}")
+        return None
     try:
         return HfApi(endpoint=_endpoint()).model_info(
             model.repo, revision=model.revision, files_metadata=True
         )
     except RepositoryNotFoundError as error:
         tried.append(f"{place}: has no such model, or it is private or gated (then: 'hf auth login')")
-        raise unresolved(str(model), tried) from error
+        raise unresolved(str(model), tried) from cause(error)
     except RevisionNotFoundError as error:
         tried.append(f"{place}: has {model.repo!r}, but not the revision {model.revision!r}")
-        raise unresolved(str(model), tried) from error
+        raise unresolved(str(model), tried) from cause(error)
     except _network_errors() as error:
         tried.append(f"{place}: {in_short(error)}")
         return None
@@ -136,9 +157,9 @@ def _download(model: HubModel, info: ModelInfo, verified: Path) -> Path:
         )
     except _network_errors() as error:
         raise OSError(
-            f"downloading {model} from {_endpoint()} failed: {in_short(error)}. Nothing half-written is "
-            "used; try again."
-        ) from error
+            f"downloading {model} from {hide_secrets(_endpoint())} failed: {in_short(error)}. Nothing "
+            "half-written is used; try again."
+        ) from cause(error)
     mark = verified / f"{model.repo.replace('/', '--')}-{info.sha}"
     if not mark.exists():
         _verify(model, folder, files)

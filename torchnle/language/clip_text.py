@@ -50,6 +50,12 @@ class ClipText(TextEncoder):
         self.reference = reference
         self._width: int | None = None
 
+    @property
+    def scale(self) -> float:
+        """Give the trained factor of cosines in CLIP's softmax; 100, its limit, where there is none."""
+        logarithm = getattr(self.model, "logit_scale", None)
+        return float(logarithm.exp()) if isinstance(logarithm, torch.Tensor) else 100.0
+
     @classmethod
     def from_pretrained(cls, reference: str = "", *, device: torch.device | str | None = None) -> ClipText:
         """Load a whole CLIP by its reference, in float32.
@@ -61,11 +67,14 @@ class ClipText(TextEncoder):
 
         Raises:
             TypeError: If the model that is found has no text tower.
+            ValueError: If open_clip has no such model or weights; if a folder lacks weights or a tokenizer,
+                or asks for code of its own, which is never run.
         """
-        if reference.startswith("open_clip:"):
-            model, tokenizer = _from_open_clip(reference.removeprefix("open_clip:"))
-        else:
-            model, tokenizer = _from_transformers(reference.removeprefix("transformers:"))
+        with hub.kept_random_state():
+            if reference.startswith("open_clip:"):
+                model, tokenizer = _from_open_clip(reference.removeprefix("open_clip:"))
+            else:
+                model, tokenizer = _from_transformers(reference.removeprefix("transformers:"))
         return cls(model.to(device or "cpu"), tokenizer, reference=reference)
 
     @property
@@ -151,6 +160,12 @@ def _from_open_clip(name: str) -> tuple[nn.Module, Any]:
     import open_clip
 
     model_name, _, tag = name.partition("@")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if model_name not in open_clip.list_models() or tag not in ("", *tags):  # a folder may hold anything
+        raise ValueError(
+            f"open_clip has no model {model_name!r} with weights {tag!r}. Pass open_clip:NAME@TAG, with one "
+            "of open_clip.list_pretrained()."
+        )
     return open_clip.create_model(model_name, pretrained=tag or None), open_clip.get_tokenizer(model_name)
 
 
@@ -158,7 +173,5 @@ def _from_transformers(reference: str) -> tuple[nn.Module, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     folder = hub.resolve(reference)
-    model = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = hub.load_weights(AutoModel, folder, dtype=torch.float32)
+    return model, hub.load_tokenizer(AutoTokenizer, folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -90,16 +89,17 @@ class LanguageModel:
                 words than float32 on most rows (`agreement` measures it), and has no gradients.
 
         Raises:
-            ValueError: If the model's head is not linear, `dtype` is none of these, or the machine cannot.
+            FileNotFoundError: If the reference cannot be found, or its folder holds no weights.
+            ValueError: If the model's head is not linear, `dtype` is none of these, or the machine cannot; if
+                the folder lacks weights or a tokenizer, or asks for code of its own, which is never run.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        folder = _folder(hub.resolve(reference))
+        folder = hub.resolve(reference)
         place = torch.device(device or "cpu")
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=resolve_dtype(dtype, place), use_safetensors=True, local_files_only=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with hub.kept_random_state():
+            model = hub.load_weights(AutoModelForCausalLM, folder, dtype=resolve_dtype(dtype, place))
+        tokenizer = hub.load_tokenizer(AutoTokenizer, folder)
         return cls(model.to(place), tokenizer, reference=reference, dtype="int8" if dtype == "int8" else None)
 
     @property
@@ -316,9 +316,3 @@ class LanguageModel:
                 f"the prefixes are on {prefixes.device}, {self._name} is on {self.device}; move one of them "
                 "with .to(device)."
             )
-
-
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ValueError(f"'{path}' is no folder; a language model is a folder with config.json and weights.")
-    return path

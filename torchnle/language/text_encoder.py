@@ -73,15 +73,16 @@ class TextEncoder:
             device: Where to; None is the CPU.
 
         Raises:
-            ValueError: If its pooling is neither the mean nor the CLS token.
+            FileNotFoundError: If the reference cannot be found, or its folder holds no weights.
+            ValueError: If its pooling is neither the mean nor the CLS token; if the folder lacks weights or a
+                tokenizer, or asks for code of its own, which is never run.
         """
         from transformers import AutoModel, AutoTokenizer
 
         folder = hub.resolve(reference)
-        model = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with hub.kept_random_state():
+            model = hub.load_weights(AutoModel, folder, optional=("pooler.",), dtype=torch.float32)
+        tokenizer = hub.load_tokenizer(AutoTokenizer, folder)
         return cls(
             model.to(device or "cpu"),
             tokenizer,

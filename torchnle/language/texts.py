@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+#: Control characters but line breaks and tabs; what turns the direction of writing; halves of characters.
+_HIDDEN = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: A text of more characters than this is a mistake (a file's contents, a whole page).
 MAX_CHARACTERS = 10_000
 
@@ -35,6 +38,16 @@ def shorten(text: str, length: int = 40) -> str:
         'aaaaa...'
     """
     return text if len(text) <= length else text[:length] + "..."
+
+
+def visible(text: str) -> str:
+    r"""Write out every character by which a text could steer a terminal or hide what it says.
+
+    Example:
+        >>> print(visible("a cat\x1b[2J"))
+        a cat\x1b[2J
+    """
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _check_text(index: int, text: object) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from torchnle.errors import TranslatorMismatchError
 from torchnle.language.loss import ids_log_probs
+from torchnle.methods.devil.map_start import MapStart
 from torchnle.training import checkpoint, processes
 from torchnle.training.dropout import Draws, of_the_known, pool
 from torchnle.training.moments import fit_moments
@@ -24,7 +25,6 @@ from torchnle.training.supply import Batch, Supply
 from torchnle.training.targets import caption_tokens
 from torchnle.training.validation import Validation
 from torchnle.training.words import embedding_scale, word_errors
-from torchnle.translators.aligned_start import AlignedStart
 from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix import PrefixTranslator
 
@@ -49,7 +49,7 @@ def train(
     With several processes (``torchrun`` or ``accelerate launch``) each takes its rows of every batch.
 
     Args:
-        translator: With a `DeViLNetwork` or an `AlignedStart`, and the frozen language model.
+        translator: With a `DeViLNetwork` or a `MapStart`, and the frozen language model.
         supply: Features and captions.
         recipe: All settings.
         folder: For the checkpoints ``last.pt`` and, with validation, ``best.pt``.
@@ -290,10 +290,10 @@ class _Run:
         return True
 
 
-def _network(translator: PrefixTranslator, supply: Supply) -> DeViLNetwork | AlignedStart:
+def _network(translator: PrefixTranslator, supply: Supply) -> DeViLNetwork | MapStart:
     network = translator.network
-    if not isinstance(network, (DeViLNetwork, AlignedStart)):
-        raise TypeError(f"DeViL trains a DeViLNetwork or an AlignedStart, not a {type(network).__name__}.")
+    if not isinstance(network, (DeViLNetwork, MapStart)):
+        raise TypeError(f"DeViL trains a DeViLNetwork or a MapStart, not a {type(network).__name__}.")
     if dict(network.layers) != dict(supply.widths):
         raise TranslatorMismatchError(
             f"translator '{translator.name}' reads layers of widths {network.layers}; the data gives "

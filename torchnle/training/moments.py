@@ -6,15 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.methods.devil.map_start import MapStart
 from torchnle.training.dropout import pool
 from torchnle.training.supply import Supply
-from torchnle.translators.aligned_start import AlignedStart
 from torchnle.translators.devil_network import DeViLNetwork
 
 _BATCH = 64
 
 
-def fit_moments(network: DeViLNetwork | AlignedStart, supply: Supply, count: int) -> None:
+def fit_moments(network: DeViLNetwork | MapStart, supply: Supply, count: int) -> None:
     """Set a network's standardisation from the pooled features of images spread over the data.
 
     Args:
@@ -22,7 +22,7 @@ def fit_moments(network: DeViLNetwork | AlignedStart, supply: Supply, count: int
         supply: Gives the features.
         count: The most images that are looked at.
     """
-    change = network.change if isinstance(network, AlignedStart) else network
+    change = network.change if isinstance(network, MapStart) else network
     if not change.standardise:
         return
     means = pooled_sample(supply, count)

@@ -12,7 +12,10 @@ import torch
 from torchnle import backbones
 from torchnle.data import Mixture
 from torchnle.language.model import LanguageModel
+from torchnle.methods.aligned.fit import class_phrase
+from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.devil import devil_translator
+from torchnle.methods.devil.map_start import MapStart
 from torchnle.metrics import captions
 from torchnle.training import devil, processes
 from torchnle.training.class_features import ClassFeatures
@@ -20,14 +23,12 @@ from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
 from torchnle.training.order import Part
 from torchnle.training.recipe import Recipe
-from torchnle.training.settings import Check, Classes, Feeding, Language, Network, Vision
+from torchnle.training.settings import Check, Classes, Feeding, Language, Map, Network, Vision
 from torchnle.training.sources import DataTable, data_table
+from torchnle.training.start_map import start_map
 from torchnle.training.supply import LiveFeatures, Supply
 from torchnle.training.tables import build, override, read_toml
 from torchnle.training.validation import Scorer, Validation
-from torchnle.translators.aligned_start import AlignedStart
-from torchnle.translators.alignment import AlignedTranslator
-from torchnle.translators.alignment_fit import class_phrase
 from torchnle.translators.classifier_head import example_for, find_head
 from torchnle.translators.prefix import PrefixTranslator
 
@@ -45,6 +46,7 @@ class Run:
         network: The translation network.
         training: The settings of training.
         data: Tables of training data, all of which are read together.
+        map: The map from text into features that training starts from; None = the paper's start.
         classes: Pairs of the classifier's own classes, read beside the data.
         check: How the translator is validated.
         validation: Tables of validation data; none = no validation.
@@ -57,6 +59,7 @@ class Run:
     network: Network
     training: Recipe
     data: tuple[DataTable, ...]
+    map: Map | None = None
     classes: Classes = field(default_factory=Classes)
     check: Check = field(default_factory=Check)
     validation: tuple[DataTable, ...] = ()
@@ -100,10 +103,11 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
     if not run.data:
         raise ValueError("the recipe has no data; add a table [[data]] with kind = 'file' or another.")
     tables = {"train": run.data, "validation": run.validation}
-    backbone = backbones.load(run.vision.model, fit=run.vision.fit, pretrained=run.vision.pretrained)
     mixtures = {name: Mixture([table.open() for table in part]) for name, part in tables.items() if part}
+    backbone = backbones.load(run.vision.model, fit=run.vision.fit, pretrained=run.vision.pretrained)
     supplies = {name: _supply(run, backbone, name, mixture) for name, mixture in mixtures.items()}
-    translator = _translator(run, supplies["train"])
+    start = _start(run, backbone, mixtures["train"], progress)
+    translator = _translator(run, supplies["train"], start)
     supply, parts = _with_classes(run, backbone, supplies["train"], _parts(run.data, mixtures["train"]))
     checks = _validation(run, supplies.get("validation"))
     main = processes.state().is_main_process
@@ -125,16 +129,13 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
             report=log,
         )
     if main:
-        if isinstance(translator.network, AlignedStart):
-            translator.network.scale_change(run.network.kept_change)
-        translator.network.to(_DTYPES[run.network.dtype])
-        translator.save_pretrained(run.output / "translator")
+        translator.save_pretrained(run.output / "translator", dtype=_DTYPES[run.network.dtype])
     return translator, log
 
 
 def _part(name: str, value: Any) -> Any:
     tables = {"vision": Vision, "language": Language, "network": Network, "training": Recipe}
-    tables |= {"check": Check, "feeding": Feeding, "classes": Classes}
+    tables |= {"check": Check, "feeding": Feeding, "classes": Classes, "map": Map}
     if name in ("data", "validation"):
         listed = value if isinstance(value, list) else [value]
         return tuple(data_table(table, name) for table in listed)
@@ -154,14 +155,21 @@ def _supply(run: Run, backbone: backbones.Backbone, name: str, mixture: Mixture)
         return cached(Path(run.feeding.cache) / name, live, dtype=run.feeding.dtype)
 
 
-def _translator(run: Run, supply: Supply) -> PrefixTranslator:
+def _start(run: Run, backbone: backbones.Backbone, data: Mixture, progress: bool) -> MapTranslator | None:
+    if run.map is None:
+        return None
+    main = processes.state().is_main_process
+    return start_map(run.map, run.vision, backbone, data, run.output / "map", progress=progress and main)
+
+
+def _translator(run: Run, supply: Supply, start: MapTranslator | None) -> PrefixTranslator:
     lm = LanguageModel.from_pretrained(
         run.language.model,
         dtype="auto" if run.language.dtype == "auto" else _DTYPES[run.language.dtype],
     )
     torch.manual_seed(run.training.seed)  # here: what was loaded before may have drawn from it, or not
-    if run.network.aligned:
-        return _from_aligned(run, lm)
+    if start is not None:
+        return _from_map(run, lm, start)
     network = run.network
     return devil_translator(
         supply.widths,
@@ -181,23 +189,18 @@ def _translator(run: Run, supply: Supply) -> PrefixTranslator:
     )
 
 
-def _from_aligned(run: Run, lm: LanguageModel) -> PrefixTranslator:
-    aligned = AlignedTranslator.from_pretrained(run.network.aligned)
-    settings = run.network
-    network = AlignedStart.of(
-        aligned,
+def _from_map(run: Run, lm: LanguageModel, start: MapTranslator) -> PrefixTranslator:
+    settings, language, decoder = run.network, run.language, start.decoder
+    network = MapStart.of(
+        start,
         lm.width,
-        scoring_recall=settings.scoring_recall,
-        scoring_share=settings.scoring_share,
         width=settings.width,
         depth=settings.depth,
         heads=settings.heads,
         feedforward=settings.feedforward,
         standardise=settings.standardise,
     )
-    if not settings.train_aligned:
-        network.freeze_start()
-    asked, language = _asked(aligned), run.language
+    asked = ("", None) if decoder is None else (decoder.prompt, decoder.stop)
     if (language.prompt, language.stop) not in (asked, ("", None)):
         raise ValueError(
             f"[language] prompt = {language.prompt!r}, stop = {language.stop!r}: the text decoder was "
@@ -211,11 +214,6 @@ def _from_aligned(run: Run, lm: LanguageModel) -> PrefixTranslator:
         max_new_tokens=language.max_new_tokens,
         backbone=run.vision.model,
     )
-
-
-def _asked(aligned: AlignedTranslator) -> tuple[str, str | None]:
-    """The prompt and the stop that the text decoder was trained with."""
-    return ("", None) if aligned.decoder is None else (aligned.decoder.prompt, aligned.decoder.stop)
 
 
 def _parts(tables: Sequence[DataTable], mixture: Mixture) -> list[Part]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torchnle.backbones.preprocess import Fit
 from torchnle.training.feature_cache import Stored
+from torchnle.translators.text_decoder import DECODER
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Network:
     """The translation network; defaults are the paper's.
 
     Args:
-        prefix_length: The number of prefix vectors (of `aligned`'s text decoder, where one is given).
+        prefix_length: The number of prefix vectors; with a [map] it is the text decoder's.
         width: The Transformer's width.
         depth: Its layers.
         heads: Its attention heads.
@@ -58,16 +59,7 @@ class Network:
         standardise: Standardise the features channel by channel.
         start: Words at whose embeddings the prefix starts.
         opening: Words whose embeddings stand before the prefix, trained too.
-        aligned: A saved `AlignedTranslator` to start from: its prefix, to which the network adds.
-        train_aligned: Go on training the text decoder's part of it.
-        kept_change: The share of what the network learned to add that is kept in the end (as in WiSE-FT,
-            Wortsman et al. 2022): less forgets less of what `aligned` says where training never looked.
-        scoring_recall: How softly maps read places (`AlignedStart`), with `aligned` only.
-        scoring_share: The share of what the network adds that it adds there.
         dtype: What the weights are saved as.
-
-    Raises:
-        ValueError: If `kept_change` is not between 0 and 1, or below 1 without `aligned`.
     """
 
     prefix_length: int = 10
@@ -78,19 +70,24 @@ class Network:
     standardise: bool = False
     start: str = ""
     opening: str = ""
-    aligned: str = ""
-    train_aligned: bool = True
-    kept_change: float = 1.0
-    scoring_recall: float | None = None
-    scoring_share: float = 1.0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.kept_change <= 1 or (self.kept_change < 1 and not self.aligned):
-            raise ValueError(
-                f"[network] kept_change = {self.kept_change}; pass a number from 0 to 1, and less than 1 "
-                "only with aligned = '...', to which the network adds."
-            )
+
+@dataclass(frozen=True)
+class Map:
+    """The map from text into features that training starts from (`MapStart`).
+
+    Args:
+        reference: A saved `MapTranslator`; "" = one is fitted to the recipe's data and kept in the output.
+        decoder: The text decoder that makes the prefix, where a map is fitted.
+        images: The most images, spread over the data, that it is fitted to.
+        classes: Fit it to the classifier's class names too, in the layer that its head reads.
+    """
+
+    reference: str = ""
+    decoder: str = DECODER
+    images: int = 8_000
+    classes: bool = True
 
 
 @dataclass(frozen=True)

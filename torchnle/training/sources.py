@@ -80,12 +80,25 @@ class DatasetTable(DataTable):
     caption: str = "caption"
 
     def open(self) -> CaptionSource:
-        """The rows of a split."""
+        """The rows of a split; a script beside the data is never run.
+
+        Raises:
+            MissingDependencyError: If datasets is not installed.
+            ValueError: If the data set needs a script of its own.
+        """
         try:
             from datasets import load_dataset
         except ImportError as error:
             raise MissingDependencyError("datasets", extra="data", purpose="to read data sets") from error
-        rows = load_dataset(self.path, self.name, split=self.split)
+        try:
+            rows = load_dataset(self.path, self.name, split=self.split, trust_remote_code=False)
+        except (RuntimeError, ValueError) as error:
+            if "script" not in str(error) and "trust_remote_code" not in str(error):
+                raise
+            raise ValueError(
+                f"the data set {self.path!r} needs a script of its own, and torchnle never runs code that "
+                "comes with data. Save it as Parquet, or as images with a .jsonl of captions (kind = 'file')."
+            ) from None
         return data.CaptionDataset(rows, image=self.image, caption=self.caption, name=self.path)
 
 

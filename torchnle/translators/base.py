@@ -13,6 +13,7 @@ from torch import Tensor
 from torchnle.description import Description
 from torchnle.features import Features
 from torchnle.language.ranking import Ranking, check_k
+from torchnle.translators.model_card import one_line
 from torchnle.translators.pretrained import Pretrained
 from torchnle.types import ScoreKind
 
@@ -67,18 +68,6 @@ class Translator(Pretrained):
     ) -> Float[Tensor, "rows texts"]:
         """Score every text on every row, raw, in float32; differentiable in the features."""
 
-    def score_places(
-        self,
-        features: Features | Sequence[Features],
-        texts: Sequence[str],
-        *,
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Float[Tensor, "rows texts"]:
-        """Score every text so that rows compare, as a saliency map shows them; by default `score`."""
-        return self.score(features, texts, joint=joint, prior=prior, internal_batch_size=internal_batch_size)
-
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """Of how many tokens' log-probabilities each text's score is the sum.
 
@@ -119,9 +108,9 @@ class Translator(Pretrained):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` rows of highest score for a text; see `score_places`."""
+        """Find the `k` rows of highest score for a text; see `score`."""
         check_k(k)
-        scores = self.score_places(
+        scores = self.score(
             features, [text], joint=joint, prior=prior, internal_batch_size=internal_batch_size
         )
         return Ranking.of(scores[:, 0], k)
@@ -143,10 +132,11 @@ class Translator(Pretrained):
     def usage(self) -> str:
         """Python code for its model card that loads and uses it."""
         layers = "" if self.layers else ", layers"
+        backbone = one_line(self.backbone) or "the vision model that it was made for"
         lines = [
             "from torchnle import LanguageAttribution",
             "",
-            f"model = ...  # {self.backbone or 'the vision model that it was made for'}, unmodified",
+            f"model = ...  # {backbone}, unmodified",
             *([] if self.layers else ["layers = ...  # what to read; torchnle.suggest_layers lists layers"]),
             "images = ...  # a batch of its inputs",
             f'lang = LanguageAttribution.from_pretrained(model, "<this repository or folder>"{layers})',

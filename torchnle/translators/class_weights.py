@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import torch
@@ -10,9 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.language.texts import shorten
-
-_NUMBERED = re.compile(r"(?:label|class|category|output)[\s_-]*\d+", re.IGNORECASE)
+from torchnle.translators.class_names import as_class_names
 
 
 def class_vectors(
@@ -40,9 +37,9 @@ def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str
     Two classes may have the same name (ImageNet has two cranes): its text is then mapped between them.
 
     Raises:
-        TypeError: If `class_names` is one string, or holds something else than strings.
+        TypeError: If `class_names` has no order or holds something else than strings (`as_class_names`).
         ValueError: If `weight` is not (classes, width) with at least two classes, not finite or the same for
-            all classes, or the names are not one a row, blank, or numbered labels ("LABEL_0").
+            all classes, or the names are not one a row, blank or nobody's.
 
     Example:
         >>> check_classifier(torch.eye(2), ["cat", " "])
@@ -51,25 +48,13 @@ def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str
         ValueError: class_names[1] is ' ', which is blank; every class needs a name in words.
     """
     _check_weight(weight)
-    if isinstance(class_names, str):
-        raise TypeError(f"class_names is one string, {shorten(class_names)!r}; pass a list, a name a class.")
-    names = tuple(_check_name(index, name) for index, name in enumerate(class_names))
+    names = as_class_names(class_names)
     if len(names) != len(weight):
         raise ValueError(
             f"{len(names)} class names were given for a head of {len(weight)} rows. Pass one name a row, in "
             "the order of the model's outputs."
         )
-    _check_no_numbers(names)
     return names
-
-
-def _check_no_numbers(names: tuple[str, ...]) -> None:
-    """Refuse numbered labels, as configurations state by default."""
-    if all(_NUMBERED.fullmatch(name.strip()) for name in names):
-        raise ValueError(
-            f"class_names are {names[0]!r}, {names[1]!r}, ...: numbers, which do not say what classes are. "
-            "Pass the names in words, in the order of the model's outputs."
-        )
 
 
 def _check_weight(weight: Tensor) -> None:
@@ -82,13 +67,3 @@ def _check_weight(weight: Tensor) -> None:
         raise ValueError("weight holds NaN or infinite values; check the model's weights.")
     if torch.equal(weight, weight[:1].expand_as(weight)):
         raise ValueError("weight has the same row for all classes, so that they cannot be told apart.")
-
-
-def _check_name(index: int, name: object) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"class_names[{index}] is {name!r}; every class name must be a string.")
-    if not name.strip():
-        raise ValueError(
-            f"class_names[{index}] is {name!r}, which is blank; every class needs a name in words."
-        )
-    return name

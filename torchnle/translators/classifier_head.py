@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchnle.features import Features
 from torchnle.reading import Reading, read
 from torchnle.taps import Tap
+from torchnle.translators.head_check import Comparison, compare, varied
 from torchnle.translators.head_logits import LinearPart, find_linear
 from torchnle.translators.head_path import Path, find_path
 from torchnle.translators.head_trace import Trace, difference, trace
@@ -50,9 +51,10 @@ class ClassifierHead(Readout):
     clipped: bool = False
 
     def logits(self, features: Features) -> Float[Tensor, "N C"]:
-        """The model's logits, made again of the features that are read at `tap`."""
+        """The model's logits, made again of the features that are read at `tap`, in float32."""
         rows = self.read(features, "all" if self.clipped else None)
-        scores = F.linear(rows.tokens, self.weight, self.bias)
+        bias = None if self.bias is None else self.bias.float()
+        scores = F.linear(rows.tokens.float(), self.weight.float(), bias)
         return (scores.relu() if self.clipped else scores).mean(dim=1)
 
 
@@ -78,7 +80,8 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
     The head is the last linear layer (or 1x1 convolution) whose output equals the model's logits; or a few of
     them whose weighted sum does; or a matrix of the model that gives them by function (`find_linear`). The
     features are the latest activation with places that makes what the head receives, directly or through
-    what stands in between (`find_path`). No name of a model or layer is looked at.
+    what stands in between (`find_path`). No name of a model or layer is looked at. What was found is believed
+    only if the logits made again of it are the model's own, on images that it was not found with.
 
     Args:
         model: The classifier; its output is (N, classes), or holds that as `logits` or first tensor.
@@ -86,8 +89,8 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
         num_classes: The number of class names; None = do not check.
 
     Raises:
-        ValueError: If nothing linear gives the logits, it has another number of classes, or its parts read
-            different layers.
+        ValueError: If nothing linear gives the logits, it has another number of classes, its parts read
+            different layers, or the logits made again differ.
 
     Example:
         >>> import torch
@@ -96,22 +99,58 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
         >>> head.head_name, head.tap.name, head.pooling
         ('3', '0', 'mean')
     """
-    run = trace(model, example)
+    run = trace(model, varied(example))
     parts = find_linear(run)
     name, classes = _name(parts), len(parts[0].weight)
     if num_classes not in (None, classes):
+        given = f"{num_classes} class names were given" if num_classes else "no class names are known"
         raise ValueError(
-            f"the head '{name}' has {classes} classes, but {num_classes} class names were given. "
-            "Pass one name a row of the head's weight, in its order."
+            f"the head '{name}' has {classes} classes, but {given}. Pass class_names=[...], one name a row "
+            "of the head's weight, in its order."
         )
+    return _first_that_agrees(model, example, run, parts)
+
+
+def _first_that_agrees(
+    model: nn.Module, example: Tensor, run: Trace, parts: Sequence[LinearPart]
+) -> ClassifierHead:
+    """The head with the first readout of which the model's logits can be made again, on other images too."""
     biases = [part.bias for part in parts if part.bias is not None]
-    readout = _readout(model, example, run, parts)
-    return ClassifierHead(
-        **vars(readout),
-        weight=torch.cat([part.weight for part in parts], dim=1),
-        bias=torch.stack(biases).sum(0) if biases else None,
-        head_name=name,
-        clipped=parts[0].clipped,
+    weight = torch.cat([part.weight for part in parts], dim=1)
+    bias = torch.stack(biases).sum(0) if biases else None
+    error = float("inf")
+    for readout in _readouts(run, parts):
+        head = ClassifierHead(
+            **vars(readout), weight=weight, bias=bias, head_name=_name(parts), clipped=parts[0].clipped
+        )
+        found = _compared(model, head, example, run)
+        if found is not None and found.agree and (readout.pooling == "none" or max(found.grid or (1,)) > 1):
+            return head
+        error = error if found is None else found.error
+    raise _disbelieved(run, parts, error)
+
+
+def _compared(model: nn.Module, head: ClassifierHead, example: Tensor, run: Trace) -> Comparison | None:
+    """None where the layer cannot be read that way: queries have no places."""
+    try:
+        return compare(model, head.tap, head.reading, head.logits, example, run.tolerance)
+    except ValueError:
+        return None
+
+
+def _disbelieved(run: Trace, parts: Sequence[LinearPart], error: float) -> ValueError:
+    name, model = _name(parts), type(run.root).__name__
+    if error == float("inf"):
+        where = "different layers, or layers without places" if len(parts) > 1 else "no layer with places"
+        return ValueError(
+            f"the logits of {model} come from '{name}', reading {where}. "
+            "Pass the class weights and the layer yourself."
+        )
+    return ValueError(
+        f"'{name}' ({'x'.join(map(str, parts[0].weight.shape))}) seemed to be the head of {model}, but on "
+        f"other images its features x weight + bias are {error:.1%} off the model's logits: more than a "
+        "linear layer is between them, or it differs from call to call. Pass the class weights and the layer "
+        "fit captions instead: LanguageAttribution.from_captions(model, layers, captions)."
     )
 
 
@@ -165,7 +204,8 @@ def _reads(model: Callable[..., Any], readout: Readout, example: Tensor, vector:
     return features.grid is not None and max(features.grid) > 1 and difference(given, vector) < _AGAIN
 
 
-def _readout(model: nn.Module, example: Tensor, run: Trace, parts: Sequence[LinearPart]) -> Readout:
+def _readouts(run: Trace, parts: Sequence[LinearPart]) -> Iterator[Readout]:
+    """The way back to a layer with places, then the vector that the head itself receives."""
     name, (classes, width) = _name(parts), parts[0].weight.shape
     start = f"The head is '{name}' ({classes} classes on {width} features)."
     paths = [find_path(run, part.received, part.time) for part in parts]
@@ -175,18 +215,13 @@ def _readout(model: nn.Module, example: Tensor, run: Trace, parts: Sequence[Line
         given = torch.cat([path.given for path in found], dim=1)
         ways = "; ".join(f"{path.start}{_steps(path)}" for path in found)
         clip = ", at every place; negative scores become zero before their mean" if parts[0].clipped else ""
-        said = f"{start} It receives {ways}{clip}. {_checked(run, given, received)}"
-        readout = _of_paths(found, said)
-        if _reads(model, readout, example, received):
-            return readout
+        readout = _of_paths(found, f"{start} It receives {ways}{clip}. {_checked(run, given, received)}")
+        yield readout
+        if readout.num_prefix_tokens is not None and readout.layout == "NLD":
+            yield replace(readout, num_prefix_tokens=None)  # what is averaged may stand in another order
     module = parts[0].module
-    if len(parts) > 1 or module is None:
-        where = "different layers, or layers without places" if len(parts) > 1 else "no layer with places"
-        raise ValueError(
-            f"the logits of {type(run.root).__name__} come from '{name}', reading {where}. "
-            "Pass the class weights and the layer yourself."
-        )
-    return Readout(_findable(Tap(name, module, "input")), "none", summary=f"{start} {_NO_PLACES}")
+    if len(parts) == 1 and module is not None:
+        yield Readout(_findable(Tap(name, module, "input")), "none", summary=f"{start} {_NO_PLACES}")
 
 
 def _name(parts: Sequence[LinearPart]) -> str:

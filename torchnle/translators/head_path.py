@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchnle.taps import Tap
 from torchnle.translators.head_readings import Reading
 from torchnle.translators.head_trace import Pool, Trace
-from torchnle.translators.neck import Filled, Neck, Product, Unit
+from torchnle.translators.neck import Filled, Neck, Product, Unit, attempt
 from torchnle.translators.readout import Branch, Pooling, View
 from torchnle.types import Layout
 
@@ -19,8 +19,6 @@ from torchnle.types import Layout
 _LONGEST = 24
 #: How many of the vectors that come nearest to one are looked at.
 _NEAREST = 8
-#: What modules raise that want another size, or more than one argument.
-_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +97,7 @@ def _one_back(run: Trace, vector: Tensor, before: int) -> tuple[_Step, Tensor, i
     """The step that made a vector out of another, with that other and its time."""
     for call in run.producers(vector, before):
         step = _Step(call.module, call.shape)
-        again = _try(_neck([step]), call.received)
+        again = attempt(_neck([step]), call.received)
         if again is not None and run.close(again, vector):
             return step, call.received, call.time
     for module, width in _by_function(run, vector.shape[1]):
@@ -137,7 +135,7 @@ def _from_readings(readings: Sequence[Reading], steps: Sequence[_Step]) -> Path 
     rows = torch.cat([reading.vector for reading in readings], dim=1)
     prefixes = [r.num_prefix_tokens for r in readings if r.num_prefix_tokens is not None]
     start = " and ".join(map(_what, readings)) + _where(first)
-    given = _try(neck, rows)
+    given = attempt(neck, rows)
     if given is None:
         return None
     pooling: Pooling = first.pooling if len(readings) == 1 else "tokens"
@@ -183,7 +181,7 @@ def _filling(
     tap: Tap, filled: Filled, tokens: Tensor, count: int, start: str, steps: Sequence[_Step]
 ) -> Path | None:
     neck = _neck([_Step(filled, None), *steps])
-    given = _try(neck, tokens.flatten(1))
+    given = attempt(neck, tokens.flatten(1))
     if given is None or neck is None:
         return None
     branch = Branch([View("all", count=count)], neck)
@@ -193,26 +191,14 @@ def _filling(
 def _count(run: Trace, filled: Filled, tokens: Tensor) -> int:
     """How many copies of a token the pool must see: one, if more are the same to it."""
     neck, count = Neck([filled], [None]), tokens.shape[1]
-    one, many = _try(neck, tokens[:, -1]), _try(neck, tokens[:, -1].repeat(1, count))
+    one, many = attempt(neck, tokens[:, -1]), attempt(neck, tokens[:, -1].repeat(1, count))
     return 1 if one is not None and many is not None and run.close(one, many) else count
-
-
-@torch.no_grad()
-def _try(neck: Neck | None, rows: Tensor) -> Tensor | None:
-    """A neck on rows, in the dtype of its own tensors; None if it wants more than these."""
-    if neck is None:
-        return rows
-    own = next((t for t in (*neck.parameters(), *neck.buffers()) if t.is_floating_point()), rows)
-    try:
-        return neck(rows.to(own.dtype)).float()  # type: ignore[no-any-return]
-    except _REFUSALS:
-        return None
 
 
 def _what(reading: Reading) -> str:
     if reading.pooling == "mean":
         return "the mean"
-    return f"the {('first', 'second')[reading.token]}"
+    return f"the {('first', 'second', 'last')[reading.token]}"
 
 
 def _where(reading: Reading) -> str:

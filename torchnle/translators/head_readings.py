@@ -14,7 +14,9 @@ from torchnle.taps import Tap
 _POINTWISE = (nn.ReLU, nn.SiLU)
 #: The most tokens without place that may stand before the averaged ones.
 _MOST_PREFIX = 16
-#: Heads read the class token and a distillation token behind it.
+#: Of tokens without place that stand behind the averaged ones, so many may stand before them.
+_MOST_FRONT = 1
+#: Heads read the class token and a distillation token behind it, or the last token.
 _HEAD_TOKENS = 2
 #: Flattened maps with more numbers an image are no input of a linear layer.
 _MOST_FLAT = 65_536
@@ -31,7 +33,8 @@ class Reading:
         pooling: "mean" = over the places; "token" = one of the first tokens; "flat" = all places one after
             another.
         vector: The vectors, (N, D), float32.
-        num_prefix_tokens: How many tokens the mean leaves out in front; None where it is not known.
+        num_prefix_tokens: How many tokens the mean leaves out in front; None where it is not known, or tokens
+            elsewhere are left out.
         pointwise: The function applied before the mean, or None.
         token: Which token is read.
         grid: (rows, columns) of a map.
@@ -69,8 +72,8 @@ def readings_of(value: Any, tap: Tap, batch_size: int) -> Iterator[Reading]:
     Example:
         >>> import torch
         >>> found = readings_of(torch.ones(1, 5, 2), Tap("norm", nn.Identity()), 1)
-        >>> [(r.pooling, r.token, r.num_prefix_tokens) for r in found][:3]
-        [('token', 0, None), ('token', 1, None), ('mean', 0, 0)]
+        >>> [(r.pooling, r.token, r.num_prefix_tokens) for r in found][:4]
+        [('token', 0, None), ('token', 1, None), ('token', -1, None), ('mean', 0, 0)]
     """
     if not is_batch(value, batch_size):
         return
@@ -95,7 +98,10 @@ def _map_readings(value: Tensor, tap: Tap) -> Iterator[Reading]:
 
 def _token_readings(value: Tensor, tap: Tap) -> Iterator[Reading]:
     count = value.shape[1]
-    for token in range(min(_HEAD_TOKENS, count)):
+    for token in (*range(min(_HEAD_TOKENS, count)), *((-1,) if count > _HEAD_TOKENS else ())):
         yield Reading(tap, str(count), "NLD", "token", value[:, token].clone(), token=token)
-    for prefix in range(min(_MOST_PREFIX, count - 2) + 1):
-        yield Reading(tap, str(count - prefix), "NLD", "mean", value[:, prefix:].mean(1), prefix)
+    for others in range(min(_MOST_PREFIX, count - 2) + 1):
+        yield Reading(tap, str(count - others), "NLD", "mean", value[:, others:].mean(1), others)
+        for front in range(min(_MOST_FRONT, others - 1) + 1) if others else ():
+            kept = value[:, front : count - others + front]
+            yield Reading(tap, str(count - others), "NLD", "mean", kept.mean(1))

@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.random_draws import warn_of_draws, watching
 from torchnle.running import check_hookable, forward, unwrap
 from torchnle.taps import Tap, first_tensor
 from torchnle.translators.head_readings import Reading, is_batch, readings_of
 
 #: Modules that change nothing in evaluation: no one looks for a layer there.
 _PASS_THROUGH = (nn.Identity, nn.modules.dropout._DropoutNd)
+_COMPUTED = {torch.bfloat16, torch.float16, torch.float32, torch.float64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +109,23 @@ class Trace:
         return len(self.readings) + len(self.calls) + len(self.outer) + len(self.pools) + len(self.ends)
 
     @cached_property
+    def tolerance(self) -> float:
+        """Three quarters of the digits of the coarsest dtype that the model computes in."""
+        held = {p.dtype for p in self.root.parameters()} & _COMPUTED
+        return float(max(torch.finfo(dtype).eps for dtype in held | {self.answer.dtype}) ** 0.75)
+
+    @cached_property
     def free_matrices(self) -> dict[str, Tensor]:
         """Every matrix of the model that no linear layer multiplied with: the model may, by function."""
         parts = self.root.named_modules()
         used = {name for name, part in parts if isinstance(part, nn.Linear) and self.runs[part]}
+        return {name: value for name, value in self.matrices.items() if name.rpartition(".")[0] not in used}
+
+    @cached_property
+    def matrices(self) -> dict[str, Tensor]:
+        """Every matrix of the model, under its dotted name."""
         held = (*self.root.named_parameters(), *self.root.named_buffers())
-        return {
-            name: value
-            for name, value in held
-            if value.ndim == 2 and value.is_floating_point() and name.rpartition(".")[0] not in used
-        }
+        return {name: value for name, value in held if value.ndim == 2 and value.is_floating_point()}
 
     def keep(
         self,
@@ -176,10 +185,8 @@ class Trace:
         return next((tap for tap in same if self.runs[tap.module] == 1), None)
 
     def close(self, value: Tensor, expected: Tensor) -> bool:
-        """Whether two tensors agree to three quarters of the digits of the answer's dtype."""
-        if value.shape != expected.shape:
-            return False
-        return difference(value, expected) <= float(torch.finfo(self.answer.dtype).eps ** 0.75)
+        """Whether two tensors agree up to `tolerance`."""
+        return value.shape == expected.shape and difference(value, expected) <= self.tolerance
 
     def vectors(self, before: int, width: int) -> tuple[list[int], Float[Tensor, "M N D"]]:
         """The M vectors of a width that were there before a time, latest first, and when they came."""
@@ -219,12 +226,14 @@ def trace(
         raise TypeError("the layers of a plain function cannot be traced. Pass the nn.Module itself.")
     found = Trace(root, example.shape)
     check_hookable(root, root.modules())
-    with ExitStack() as hooks, torch.no_grad():
+    with watching() as draws, ExitStack() as hooks, torch.no_grad():
         for name, module in root.named_modules():
             if name and not isinstance(module, _PASS_THROUGH):
                 _watch(found, name, module, hooks)
         output = forward(model, example)
-    found.answer = (answer or _logits)(output, type(root).__name__)
+    if draws.found:
+        warn_of_draws(model, lambda: forward(model, example), output)
+    found.answer = (answer or logits_of)(output, type(root).__name__)
     return found
 
 
@@ -251,7 +260,16 @@ def difference(value: Tensor, expected: Tensor) -> float:
     return float((value - expected).abs().max() / scale)
 
 
-def _logits(output: Any, model_name: str) -> Tensor:
+def logits_of(output: Any, model_name: str) -> Tensor:
+    """The logits (N, classes) in what a classifier returns: its `logits`, or its first tensor.
+
+    Raises:
+        ValueError: If that has another shape.
+
+    Example:
+        >>> logits_of({"logits": torch.ones(1, 5)}, "model").shape
+        torch.Size([1, 5])
+    """
     logits = first_tensor(getattr(output, "logits", output))
     if logits is None or logits.ndim != 2:
         given = type(output).__name__ if logits is None else f"shape {tuple(logits.shape)}"

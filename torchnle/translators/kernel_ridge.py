@@ -86,9 +86,9 @@ class KernelRidge(nn.Module):
         """
         kernel = torch.exp(-self.scale * _squared_distances(self.texts, self.texts) / self.median).double()
         inverse = torch.linalg.inv(kernel + self.penalty * torch.eye(len(kernel)).to(kernel))
-        factors = self.penalty - 1 / inverse.diagonal().to(self.coefficients)
-        predicted: Tensor = self.forward(self.texts) + factors.unsqueeze(1) * self.coefficients
-        return predicted
+        factors: Tensor = self.penalty - 1 / inverse.diagonal().to(self.coefficients)
+        predicted: Tensor = self(self.texts)
+        return predicted + factors.unsqueeze(1) * self.coefficients
 
     @property
     def config(self) -> dict[str, int]:

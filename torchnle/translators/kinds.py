@@ -19,21 +19,18 @@ _Class = TypeVar("_Class")
 #: Kind -> "module:Class", imported when it is first asked for. One line makes a class of torchnle known.
 KINDS = {
     "map": "torchnle.methods.aligned.translator:MapTranslator",
-    "aligned": "torchnle.translators.alignment:AlignedTranslator",
-    "clip": "torchnle.translators.clip_space:ClipTranslator",
+    "clip": "torchnle.methods.clip.translator:ClipTranslator",
     "prefix": "torchnle.translators.prefix:PrefixTranslator",
     "text_decoder": "torchnle.translators.text_decoder:TextDecoder",
-    "aligned_start": "torchnle.translators.aligned_start:AlignedStart",
+    "map_start": "torchnle.methods.devil.map_start:MapStart",
     "devil_network": "torchnle.translators.devil_network:DeViLNetwork",
     "texplain_network": "torchnle.translators.texplain_network:TExplainNetwork",
 }
 #: The module paths that folders named before there were kinds.
 OLD_PATHS = {
-    "torchnle.translators.alignment.AlignedTranslator": "aligned",
     "torchnle.translators.clip_space.ClipTranslator": "clip",
     "torchnle.translators.prefix.PrefixTranslator": "prefix",
     "torchnle.translators.text_decoder.TextDecoder": "text_decoder",
-    "torchnle.translators.aligned_start.AlignedStart": "aligned_start",
     "torchnle.translators.devil_network.DeViLNetwork": "devil_network",
     "torchnle.translators.texplain_network.TExplainNetwork": "texplain_network",
 }
@@ -60,11 +57,11 @@ def register(kind: str, cls: type) -> None:
         ValueError: If the kind is torchnle's own, another class's, or no lower-case name.
 
     Example:
-        >>> register("aligned", dict)
+        >>> register("map", dict)
         Traceback (most recent call last):
         ...
-        ValueError: the kind 'aligned' is torchnle's own
-        (torchnle.translators.alignment:AlignedTranslator); give builtins:dict another one.
+        ValueError: the kind 'map' is torchnle's own
+        (torchnle.methods.aligned.translator:MapTranslator); give builtins:dict another one.
     """
     if not isinstance(kind, str) or re.fullmatch(r"[a-z][a-z0-9_-]*", kind) is None:
         raise ValueError(f"kind={kind!r} of {_where(cls)}: pass a name of a-z, 0-9, '_' and '-', as 'mine'.")

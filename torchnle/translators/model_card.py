@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape
 from typing import TYPE_CHECKING, Any
 
+from torchnle.language.texts import visible
 from torchnle.translators import kinds
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ def model_card(saved: Pretrained) -> str:
         ValueError: If the tags are no list of strings.
     """
     facts = {key: value for key, value in saved.card.items() if key not in _FRONT_MATTER}
-    models = ", ".join(f"`{model}`" for model in saved.base_models) or "none"
+    models = ", ".join(map(code, saved.base_models)) or "none"
     sections = [
-        f"# {facts.pop('title', saved.name)}\n\n{saved.summary}\n",
+        f"# {plain(facts.pop('title', saved.name))}\n\n{saved.summary}\n",
         *([f"```python\n{_imported(type(saved))}{saved.usage}\n```\n"] if saved.usage else []),
         f"The frozen models that it works with are named here and not part of the weights: {models}.\n",
         _table("Configuration", saved.config),
@@ -51,15 +53,15 @@ def _imported(cls: type) -> str:
 def _front_matter(saved: Pretrained) -> str:
     from huggingface_hub import ModelCardData
 
-    card = saved.card
-    tags = card.get("tags", [])
+    tags = saved.card.get("tags", [])
     if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
         raise ValueError(f"the card's 'tags' is {tags!r}; it must be a list of strings.")
+    card = {key: _lines(saved.card[key]) for key in _FRONT_MATTER if key in saved.card}
     repositories = [model.split("@")[0] for model in saved.base_models if _is_repository(model)]
     data = ModelCardData(
         library_name="torchnle",
         license=card.get("license", "unknown"),
-        tags=list(dict.fromkeys([*_TAGS, *tags])),
+        tags=list(dict.fromkeys([*_TAGS, *card.get("tags", [])])),
         datasets=card.get("datasets"),
         language=card.get("language"),
         base_model=repositories or None,
@@ -73,11 +75,45 @@ def _is_repository(reference: str) -> bool:
 
 
 def _table(title: str, values: dict[str, Any]) -> str:
-    rows = "".join(f"| {key} | {_cell(value)} |\n" for key, value in values.items())
+    rows = "".join(f"| {plain(key)} | {plain(value)} |\n" for key, value in values.items())
     return f"## {title}\n\n| | |\n|---|---|\n{rows}"
 
 
-def _cell(value: object) -> str:
+def plain(value: object) -> str:
+    r"""A value as one line of Markdown that shows it and does nothing else: no markup, no link, no HTML.
+
+    Example:
+        >>> print(plain("a | <b>[link](http://x)"))
+        a \| &lt;b&gt;[link]\(http://x)
+    """
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     short = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-    return " ".join(short.split()).replace("|", "\\|")
+    line = escape(one_line(short), quote=False)
+    return re.sub(r"([\\`*|$]|(?<=\])\()", r"\\\1", line)
+
+
+def code(text: str) -> str:
+    """A text as a code span of Markdown, which it cannot leave.
+
+    Example:
+        >>> print(code("org/lm`<b>`"))
+        `org/lm'<b>'`
+    """
+    return f"`{one_line(text).replace('`', chr(39))}`"
+
+
+def one_line(text: str) -> str:
+    r"""A text on one line, with control characters written out.
+
+    Example:
+        >>> one_line("org/model\n```\x1b[2J")
+        'org/model ```\\x1b[2J'
+    """
+    return " ".join(visible(text).split())
+
+
+def _lines(value: Any) -> Any:
+    """A text or a list of them, each on one line: "---" on a line of its own would end the front matter."""
+    if isinstance(value, list | tuple):
+        return [_lines(each) for each in value]
+    return one_line(value) if isinstance(value, str) else value

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.running import evaluating
 from torchnle.types import Layout
+
+#: What modules raise that want another size, or more than one argument.
+_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
 class Neck(nn.Module):
@@ -111,3 +115,21 @@ class Filled(nn.Module):
         laid = tokens.movedim(-1, 1) if self.layout == "NCHW" else tokens
         given: Tensor = laid if self.pool is None else self.pool(laid)
         return given.flatten(1)
+
+
+@torch.no_grad()
+def attempt(neck: Neck | None, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R E"] | None:
+    """Apply a neck to rows, in the dtype of its own tensors; None if it wants more than these.
+
+    Example:
+        >>> import torch
+        >>> attempt(Neck([nn.Linear(3, 2)], [None]), torch.ones(1, 4)) is None
+        True
+    """
+    if neck is None:
+        return rows
+    own = next((t for t in (*neck.parameters(), *neck.buffers()) if t.is_floating_point()), rows)
+    try:
+        return neck(rows.to(own.dtype)).float()  # type: ignore[no-any-return]
+    except _REFUSALS:
+        return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -27,8 +28,6 @@ from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.types import ScoreKind
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
-#: Each layer's tokens by name -> prefixes.
-_Make: TypeAlias = Callable[[dict[str, Tensor]], Tensor]
 
 
 class PrefixTranslator(Translator):
@@ -146,7 +145,10 @@ class PrefixTranslator(Translator):
 
         Returns:
             One `Description` a row, in row order; `score` is the log-probability of what was written, in
-            nats.
+            nats. `probability` is the network's own estimate (`PrefixNetwork.probabilities`); where it makes
+            none, p(text | row) / (p(text | row) + p(text)), p(text) under the language model alone: the
+            posterior odds of the feature against the language model's prior. A text that is no likelier with
+            the feature than without it is unsure.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -158,13 +160,13 @@ class PrefixTranslator(Translator):
             for batch in batches(self._rows(features, joint), internal_batch_size):
                 decoded = decoding.greedy(
                     self.language_model,
-                    self._prefixes(batch, self.network),
+                    self._prefixes(batch),
                     prompt=self.prompt,
                     stop=self.stop,
                     max_new_tokens=self.max_new_tokens,
                     internal_batch_size=internal_batch_size,
                 )
-                found += _describe(batch, decoded.texts, decoded.log_probs.tolist())
+                found += self._descriptions(batch, decoded)
         return found
 
     def score(
@@ -192,40 +194,8 @@ class PrefixTranslator(Translator):
             ValueError: As `describe`, or if there are no texts or one is blank.
         """
         texts = self.follow(texts)
-        scores = self._log_probs(features, texts, self.network, joint, internal_batch_size)
+        scores = self._log_probs(features, texts, joint, internal_batch_size)
         return scores - self._prior(texts) if prior else scores
-
-    def score_places(
-        self,
-        features: Features | Sequence[Features],
-        texts: Sequence[str],
-        *,
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Float[Tensor, "rows texts"]:
-        """The log-probability of every text, in nats, as far as a row's features raise it above its prior.
-
-        `score` asks what fits a row best. After the prefix that says so, a text's probability is near 1 all
-        over the region where it is the likeliest. Here rows are read as surely as their features speak
-        (`PrefixNetwork.for_places`): log p(text | row) - log p(text | nothing) + log p(text), the last under
-        the language model alone. Networks that know no such reading give what `score` gives.
-
-        Args:
-            features: The features of one layer or of several.
-            texts: The texts.
-            joint: Read the layers of a location together, as DeViL trains.
-            prior: Leave out the last term.
-            internal_batch_size: The most rows that are in work at once.
-
-        Raises:
-            TranslatorMismatchError: If a layer fits no input of the network.
-            TypeError: If `texts` is a single string.
-            ValueError: As `score`.
-        """
-        texts = self.follow(texts)
-        scores = self._log_probs(features, texts, self.network.for_places, joint, internal_batch_size)
-        return scores + self._places_offset(texts, prior)
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """The number of each text's tokens; see `score`."""
@@ -253,7 +223,7 @@ class PrefixTranslator(Translator):
         lm, texts = self.language_model, self.follow(texts)
         return search.top_texts(
             lm,
-            self._all_prefixes(features, self.network, joint, internal_batch_size),
+            self._all_prefixes(features, joint, internal_batch_size),
             texts,
             k,
             prompt=self.prompt,
@@ -272,7 +242,7 @@ class PrefixTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` rows of highest score for a text (`score_places`), exactly; few are read to their end.
+        """Find the `k` rows of highest score for a text, exactly; few are read to their end.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -281,13 +251,13 @@ class PrefixTranslator(Translator):
         (text,) = self.follow([text])
         found = search.top_rows(
             self.language_model,
-            self._all_prefixes(features, self.network.for_places, joint, internal_batch_size),
+            self._all_prefixes(features, joint, internal_batch_size),
             text,
             k,
             prompt=self.prompt,
             internal_batch_size=internal_batch_size,
         )
-        return replace(found, scores=found.scores + self._places_offset([text], prior))
+        return replace(found, scores=found.scores - self._prior([text])) if prior else found
 
     def follow(self, texts: Sequence[str]) -> list[str]:
         """The texts as they follow the prompt, if there is one: after a space, as words follow words.
@@ -303,30 +273,22 @@ class PrefixTranslator(Translator):
         self,
         features: Features | Sequence[Features],
         texts: Sequence[str],
-        make: _Make,
         joint: bool,
         internal_batch_size: int | None,
     ) -> Float[Tensor, "rows texts"]:
         groups = batches(self._rows(features, joint), internal_batch_size)
         with evaluating(self):
-            parts = [self._after(self._prefixes(batch, make), texts, internal_batch_size) for batch in groups]
+            parts = [
+                scoring.log_prob(
+                    self.language_model,
+                    self._prefixes(batch),
+                    texts,
+                    prompt=self.prompt,
+                    internal_batch_size=internal_batch_size,
+                )
+                for batch in groups
+            ]
         return torch.cat(parts)
-
-    def _after(
-        self, prefixes: Float[Tensor, "R P E"], texts: Sequence[str], internal_batch_size: int | None = None
-    ) -> Float[Tensor, "R T"]:
-        return scoring.log_prob(
-            self.language_model, prefixes, texts, prompt=self.prompt, internal_batch_size=internal_batch_size
-        )
-
-    def _places_offset(self, texts: Sequence[str], prior: bool) -> Float[Tensor, "T"]:
-        """What `score_places` adds to texts' log-probabilities on all rows alike."""
-        with evaluating(self):
-            nothing = self.network.of_nothing()
-        if nothing is None:
-            return -self._prior(texts) if prior else torch.zeros(len(texts), device=self.device)
-        lift = -self._after(nothing, texts)[0]
-        return lift if prior else lift + self._prior(texts)
 
     def _prior(self, texts: Sequence[str]) -> Float[Tensor, "T"]:
         return scoring.prior(self.language_model, texts, prompt=self.prompt)
@@ -334,13 +296,12 @@ class PrefixTranslator(Translator):
     def _all_prefixes(
         self,
         features: Features | Sequence[Features],
-        make: _Make,
         joint: bool,
         internal_batch_size: int | None,
     ) -> Float[Tensor, "R P E"]:
         with evaluating(self):
             groups = batches(self._rows(features, joint), internal_batch_size)
-            return torch.cat([self._prefixes(batch, make) for batch in groups])
+            return torch.cat([self._prefixes(batch) for batch in groups])
 
     def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
         given = as_list(features)
@@ -362,18 +323,49 @@ class PrefixTranslator(Translator):
                 "device: translator.to(device) moves the language model too."
             )
 
-    def _prefixes(self, batch: Sequence[Rows], make: _Make) -> Float[Tensor, "R P E"]:
+    def _prefixes(self, batch: Sequence[Rows]) -> Float[Tensor, "R P E"]:
+        return torch.cat([self.network(self._tokens(rows)) for rows in batch])
+
+    def _tokens(self, rows: Rows) -> dict[str, Float[Tensor, "R S D"]]:
         dtype = next(self.network.parameters()).dtype
-        return torch.cat([make({k: x.to(dtype) for k, x in rows.tokens.items()}) for rows in batch])
+        return {slot: x.to(dtype) for slot, x in rows.tokens.items()}
+
+    def _descriptions(self, batch: Sequence[Rows], decoded: decoding.Decoded) -> Iterator[Description]:
+        network, end = self.network, 0
+        for rows in batch:
+            begin, end = end, end + len(rows)
+            texts, scores = decoded.texts[begin:end], decoded.log_probs[begin:end]
+            known = network.probabilities(rows.tokens, texts)
+            probabilities = self._odds(texts, scores) if known is None else known
+            for text, score, probability, (image, location) in zip(
+                texts, scores.tolist(), probabilities, rows.places, strict=True
+            ):
+                least = network.sure_above if location is None else network.sure_above_at_location
+                yield Description(
+                    text.strip(),
+                    score,
+                    layer=rows.layer,
+                    image=image,
+                    location=location,
+                    probability=probability,
+                    unsure=probability is not None and probability < least,
+                )
+
+    def _odds(self, texts: Sequence[str], log_probs: Float[Tensor, "R"]) -> Sequence[float | None]:
+        """How much likelier texts are after their prefixes than without, as probabilities; 0 of no text.
+
+        None where the language model has no token to begin with, and so no prior.
+        """
+        lm = self.language_model
+        if lm.bos_id is None and lm.eos_id is None and not self.prompt:
+            return [None] * len(texts)
+        written = list(dict.fromkeys(text for text in texts if text.strip()))
+        prior = dict(zip(written, self._prior(written).tolist(), strict=True)) if written else {}
+        ratios = [p - prior.get(text, math.inf) for text, p in zip(texts, log_probs.tolist(), strict=True)]
+        return [torch.tensor(ratio).sigmoid().item() for ratio in ratios]
 
 
 def _absolute(reference: str) -> str:
     """A local folder by its full path, which does not depend on where the program was started."""
     path = Path(reference).expanduser()
     return str(path.resolve()) if path.exists() else reference
-
-
-def _describe(batch: Sequence[Rows], texts: Sequence[str], scores: Sequence[float]) -> Iterator[Description]:
-    places = ((rows.layer, image, location) for rows in batch for image, location in rows.places)
-    for text, score, (layer, image, location) in zip(texts, scores, places, strict=True):
-        yield Description(text.strip(), score, layer=layer, image=image, location=location)

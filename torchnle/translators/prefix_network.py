@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -25,7 +25,14 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
 
     Raises:
         ValueError: If there is no layer or a size is not positive.
+
+    Attributes:
+        sure_above: A description of a pooled feature that is less probable than this is unsure.
+        sure_above_at_location: The same for a single location.
     """
+
+    sure_above: float = 0.5
+    sure_above_at_location: float = 0.5
 
     def __init__(self, layers: Mapping[str, int], language_width: int, tokens_per_row: int) -> None:
         super().__init__()
@@ -45,14 +52,8 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
     def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
         """Map each layer's tokens, (R, S, D) by layer name, to prefixes (R, P, E)."""
 
-    def for_places(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
-        """Map tokens to prefixes after which a text's scores compare from place to place.
-
-        By default those of `forward`, which a description follows.
-        """
-        prefixes: Tensor = self(tokens)
-        return prefixes
-
-    def of_nothing(self) -> Float[Tensor, "1 P E"] | None:
-        """What `for_places` makes of features that speak for nothing; None where it is `forward`."""
+    def probabilities(
+        self, tokens: Mapping[str, Float[Tensor, "R _ _"]], texts: Sequence[str]
+    ) -> list[float] | None:
+        """Estimate how likely each row's own text is true of it; None where the network knows no estimate."""
         return None

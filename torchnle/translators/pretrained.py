@@ -130,7 +130,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         folder = hub.resolve(configuration.pinned(str(reference), revision))
         saved = serialization.read(folder)
         found = kinds.find(saved.kind, cls)
-        with loading(folder / serialization.CONFIG, saved.longest_side), torch.random.fork_rng(devices=[]):
+        with loading(folder / serialization.CONFIG, saved.longest_side), hub.kept_random_state():
             loaded = found.from_config(saved.config)
         load_tensors(loaded, saved.tensors, folder / serialization.WEIGHTS)
         loaded.name = loaded.reference = str(reference)
@@ -184,13 +184,14 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
             The address of the commit.
 
         Raises:
+            OSError: If a request fails; it shows no password.
             ValueError: As `save_pretrained`.
         """
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
         message = f"Upload {type(self).__name__}" if commit_message is None else commit_message
-        with TemporaryDirectory() as scratch:
+        with TemporaryDirectory() as scratch, hub.hidden_secrets():
             folder = self.save_pretrained(Path(scratch) / "saved")
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision is not None:

@@ -25,9 +25,9 @@ class View:
     """One vector made of a layer's tokens.
 
     Args:
-        pooling: "mean" = over the places; "token" = one of the tokens in front; "all" = every token, one
+        pooling: "mean" = over the places; "token" = one of those without place; "all" = every token, one
             after another.
-        token: Which of the tokens in front.
+        token: Which of the tokens without place; -1 = the last.
         pointwise: What the model applies at every place before the mean (the ReLU of DenseNet), or None.
         count: For "all": how many tokens a place is repeated to, so that it fills the image.
     """

@@ -20,6 +20,7 @@ from torchnle.language import decoding, scoring
 from torchnle.language.decoding import Decoded
 from torchnle.language.model import LanguageModel
 from torchnle.translators.config_values import Count, Number, Reference, Size
+from torchnle.translators.model_card import code
 from torchnle.translators.pretrained import Pretrained
 
 #: The shipped decoder: speaks all-MiniLM-L6-v2's space through SmolLM2-135M.
@@ -290,9 +291,10 @@ class TextDecoder(Pretrained):
     @property
     def summary(self) -> str:
         """What it turns into what."""
+        encoder, spoken = code(self.encoder), code(self.language_model.reference)
         return (
-            f"A `{type(self).__name__}` of torchnle: it turns sentence embeddings of `{self.encoder}` into "
-            f"prefixes that make `{self.language_model.reference}` say the sentence. Trained on text alone."
+            f"A `{type(self).__name__}` of torchnle: it turns sentence embeddings of {encoder} into prefixes "
+            f"that make {spoken} say the sentence. Trained on text alone."
         )
 
     @property

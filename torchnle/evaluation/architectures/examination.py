@@ -16,7 +16,7 @@ from torchnle.evaluation.architectures.bare import FAILURES, sentence, takes
 from torchnle.evaluation.architectures.texts import SeededTexts
 from torchnle.features import Features
 from torchnle.layouts import Hints, hints_for
-from torchnle.places import find_order, locate, seeded_pair
+from torchnle.places import locate, seeded_pair
 from torchnle.reading import Reading, read
 from torchnle.running import forward
 from torchnle.suggest import SuggestedLayer, suggest_layers
@@ -45,7 +45,6 @@ class Examination:
         difference: The largest relative difference between a batch and one image alone, over layers.
         located: Of the change in a layer's features when the input's top right quarter changes, the part that
             lies in the top right quarter of its grid (a quarter if the grid meant nothing), by layer.
-        order: The argument that puts the places in the order of the image; "" where they are.
         sizes: Unusual input sizes: "works", or why the model does not take them.
         head: The classifier's head and how it is read, of an encoder how its features are; or why not.
         problems: Sentences; none where everything works.
@@ -56,7 +55,6 @@ class Examination:
     layers: list[SuggestedLayer] = field(default_factory=list)
     difference: float = 0.0
     located: list[float] = field(default_factory=list)
-    order: str = ""
     sizes: dict[str, str] = field(default_factory=dict)
     head: str = ""
     problems: list[str] = field(default_factory=list)
@@ -85,9 +83,8 @@ def examine(model: nn.Module, size: int, *, unusual: Sequence[tuple[int, int]] =
     pair = seeded_pair((size, size))
     try:
         found.layers = suggest_layers(model, pair[:1])
-        reading = _order(model, found)
-        found.problems += _read(model, found, pair, reading)
-        found.problems += _speak(model, found.layers, pair[:1], reading)
+        found.problems += _read(model, found, pair)
+        found.problems += _speak(model, found.layers, pair[:1])
         found.problems += _head(model, found, pair if found.parameters <= MANY else pair[:1])
         tried = unusual if found.parameters <= MANY else unusual[:1]
         found.problems += _other_sizes(model, found, tried)
@@ -140,18 +137,11 @@ def _changes(before: dict[str, int], after: dict[str, int]) -> Iterator[str]:
         yield f"the model was changed: {', '.join(changed[:4])} ({len(changed)} in all)."
 
 
-def _order(model: nn.Module, found: Examination) -> Reading | None:
-    """How to read the layers so that their places are in the order of the image."""
-    select = find_order(model, [layer.name for layer in found.layers], (found.size, found.size))
-    found.order = "" if select is None else f"select={select}"
-    return None if select is None else Reading(select=select)
-
-
-def _read(model: nn.Module, found: Examination, pair: Tensor, reading: Reading | None) -> Iterator[str]:
+def _read(model: nn.Module, found: Examination, pair: Tensor) -> Iterator[str]:
     """Read a batch and one image alone, and compare with each other and with what was suggested."""
     taps = resolve(model, [layer.name for layer in found.layers])
     with torch.no_grad():
-        both, alone = read(model, taps, pair, None, reading), read(model, taps, pair[:1], None, reading)
+        both, alone = read(model, taps, pair), read(model, taps, pair[:1])
     for layer, features, single in zip(found.layers, both, alone, strict=True):
         shape = (2, layer.grid[0] * layer.grid[1], layer.width)
         dropped = 0 if features.extra is None else features.extra.shape[1]
@@ -160,7 +150,10 @@ def _read(model: nn.Module, found: Examination, pair: Tensor, reading: Reading |
             yield f"'{layer.name}' was read as {given}, but suggested as {layer}."
         difference = _relative(features.tokens[:1], single.tokens)
         found.difference = max(found.difference, difference)
-        found.located.append(round(locate(features).right, 3))
+        located = locate(features)
+        found.located.append(round(located.right, 3))
+        if not located.in_order:
+            yield f"the places of '{layer.name}' are not in the order of the image."
         if difference > TOLERANCE:
             yield f"'{layer.name}' differs by {difference:.0e} between a batch and one image alone."
 
@@ -170,16 +163,14 @@ def _relative(given: Tensor, expected: Tensor) -> float:
     return float((given - expected).abs().max() / scale)
 
 
-def _speak(
-    model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor, reading: Reading | None
-) -> Iterator[str]:
+def _speak(model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor) -> Iterator[str]:
     """Describe the whole, a place and all places; attribute and score a text."""
     names = [layer.name for layer in layers]
-    lang = LanguageAttribution(model, names, SeededTexts(TEXTS), reading=reading)
+    lang = LanguageAttribution(model, names, SeededTexts(TEXTS))
     whole, place = lang.describe(image), lang.describe(image, where=(0, -1))
     cells, heat = lang.describe(image, where="all"), lang.attribute(image, target=TEXTS[0])
     with torch.no_grad():
-        scores = TextScore(model, names[-1], lang.translator, TEXTS, reading=reading)(image)
+        scores = TextScore(model, names[-1], lang.translator, TEXTS)(image)
     for layer, one, corner, grid, laid in zip(layers, whole, place, cells, heat, strict=True):
         if grid[0].grid != layer.grid or corner[0].location != (0, layer.grid[1] - 1):
             yield f"'{layer.name}' was described on {grid[0].grid} and at {corner[0].location}."

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from torchnle import hub
 from torchnle.backbones.transformers import image_tower
 
 _TEXT: dict[str, Any] = {
@@ -35,6 +36,6 @@ def build_tower(kind: str) -> tuple[Callable[[], nn.Module], int]:
         text = type(standard.text_config)(**_TEXT)
         vision = standard.vision_config
         config = type(standard)(text_config=text.to_dict(), vision_config=vision.to_dict())
-        return image_tower(AutoModel.from_config(config))
+        return image_tower(hub.build_from_config(AutoModel, config))
 
     return build, VISION_LANGUAGE[kind]

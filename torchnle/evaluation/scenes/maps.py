@@ -112,12 +112,9 @@ def variants(
 ) -> dict[str, Float[Tensor, "rows queries"]]:
     """Every saliency variant of the queries' scores on rows, out of one reading of the texts."""
     every = [*queries, *(rival for rival in rivals if rival not in queries)]
-    raw = translator.score_places(features, every, internal_batch_size=internal_batch_size)
+    raw = translator.score(features, every, internal_batch_size=internal_batch_size)
     count = len(queries)
     found = {"raw": raw[:, :count]}
-    described = translator.score(features, queries, internal_batch_size=internal_batch_size)
-    if not torch.allclose(described, found["raw"], atol=1e-3):
-        found["after what is described"] = described
     for name, offset, lengths in _forms(translator, features, every) if rivals else ():
         scores = (raw - offset) / lengths / TEMPERATURES[translator.score_kind]
         found[name] = against(scores, range(count), range(count, len(every)))
@@ -147,8 +144,8 @@ def _forms(
     yield "contrast", nothing, one
     if translator.score_kind == "log_prob":
         row = Features(features.tokens[:1, :1], features.layer)
-        known = translator.score_places(row, texts)[0]
-        prior = known - translator.score_places(row, texts, prior=True)[0]
+        known = translator.score(row, texts)[0]
+        prior = known - translator.score(row, texts, prior=True)[0]
         lengths = translator.text_lengths(texts)
         yield "contrast, less the prior", prior, one
         yield "contrast, by length", nothing, lengths

@@ -78,12 +78,16 @@ class NounTable:
             >>> nouns.senses("Polar Bears") == nouns.senses("polar bear") != ()
             True
         """
-        for form in self._forms(_plain(lemma)):
-            row = self._lemmas.get(form)
-            if row is not None and form:
-                start, end = self._sense_starts[row : row + 2]
-                return tuple(dict.fromkeys(self._senses[start:end].tolist()))
-        return ()
+        found = (self.exact_senses(form) for form in self._forms(_plain(lemma)))
+        return next((senses for senses in found if senses), ())
+
+    def exact_senses(self, lemma: str) -> tuple[int, ...]:
+        """Look up the synsets of a word in lower case that is spelled as WordNet spells it."""
+        row = self._lemmas.get(lemma) if lemma else None
+        if row is None:
+            return ()
+        start, end = self._sense_starts[row : row + 2]
+        return tuple(dict.fromkeys(self._senses[start:end].tolist()))
 
     def common_senses(self, lemma: str) -> tuple[int, ...]:
         """Look up the synsets of a word with names of persons and places last: "crane" is no Stephen Crane.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.methods.aligned.phrase_memory import recall
 from torchnle.methods.aligned.saying import Said
+from torchnle.methods.aligned.truth import parts, probability_of
 from torchnle.translators.rows import Rows
 
 if TYPE_CHECKING:
     from torchnle.methods.aligned.translator import MapTranslator
-
-_PARTS = re.compile(r",| and | with | on | in front of ")
 
 
 class Sentences:
@@ -31,9 +28,6 @@ class Sentences:
 
     def __init__(self, translator: MapTranslator) -> None:
         self.translator = translator
-        vectors = translator.vectors
-        self.center = vectors.mean(dim=0)
-        self.spread = (vectors - self.center).norm(dim=1).mean()
 
     def improve(self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[Said]) -> list[Said]:
         """Say a sentence in a phrase's stead where its score on the feature is at least the best phrase's."""
@@ -54,22 +48,17 @@ class Sentences:
 
     def decode(self, posterior: Float[Tensor, "R P"]) -> list[str]:
         """Decode a sentence from each row of probabilities."""
-        steps = self.translator.vectors.to(posterior) - self.center.to(posterior)
-        mean = F.normalize(posterior @ steps, dim=1)
         decoder = self.translator.decoder
         if decoder is None:
             raise ValueError("this translator has no text decoder.")
-        vectors = self.center.to(mean) + self.spread.to(mean) * mean
-        return list(decoder.decode(vectors).texts)
+        return list(decoder.decode(recall(posterior, self.translator.vectors.to(posterior))).texts)
 
     def _probability(self, text: str, share: Float[Tensor, "P"], phrase: Said) -> float:
         """The probability of the phrases that the sentence's parts are about; of the phrase where none is."""
-        vocabulary = self.translator.vocabulary
-        parts = {part.strip() for part in _PARTS.split(text)}
-        known = torch.tensor([p in parts for p in vocabulary.phrases], device=share.device)
-        return max(float(share[known].sum()), min(phrase.probability, 1.0) if not known.any() else 0.0)
+        found = probability_of(text, share, self.translator.vocabulary)
+        return phrase.probability if found is None else found
 
 
 def _repeats(text: str) -> bool:
-    parts = [part.strip() for part in _PARTS.split(text) if part.strip()]
-    return len(set(parts)) < len(parts)
+    listed = parts(text)
+    return len(set(listed)) < len(listed)

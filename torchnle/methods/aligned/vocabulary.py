@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchnle.language.head_nouns import phrase_words
 from torchnle.language.nouns import Nouns
 from torchnle.language.phrases import with_article
 from torchnle.translators import concept_bank
@@ -57,6 +58,22 @@ class Vocabulary:
             found[text] = _common(nouns, found[text], synset) if text in found else synset
         return tuple(found[p] if p in found else nouns.of_phrase(p) for p in self.phrases)
 
+    def columns(self, text: str) -> list[int]:
+        """Find the phrases that are a text but for articles, hyphens and capitals.
+
+        Example:
+            >>> Vocabulary(["a hot-air balloon", "a balloon", "hot air balloon"]).columns("a hot air balloon")
+            [0, 2]
+        """
+        return self._by_words.get(_plain(text), [])
+
+    @cached_property
+    def _by_words(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for index, phrase in enumerate(self.phrases):
+            found.setdefault(_plain(phrase), []).append(index)
+        return found
+
     @property
     def nouns(self) -> tuple[str, ...]:
         """The nouns that may be said in a phrase's stead, with their articles; fewest kinds first."""
@@ -89,6 +106,10 @@ class Vocabulary:
         below = torch.bincount(noun, minlength=len(columns)).float()
         words = tuple(with_article(str(said[node])) for node in columns)
         return words, phrase, noun, torch.log2(max(1, len(linked)) / below)
+
+
+def _plain(text: str) -> str:
+    return " ".join(phrase_words(text.replace("-", " ")))
 
 
 def meanings(class_names: Sequence[str]) -> tuple[int | None, ...]:

@@ -1,0 +1,170 @@
+"""One run over photographs: what is said of them, of places in them, and where their texts are found."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from torchnle.attr import LanguageAttribution
+from torchnle.backbones import Backbone
+from torchnle.evaluation.photographs.adaptation import Adaptation
+from torchnle.evaluation.photographs.grids import Grids
+from torchnle.evaluation.photographs.judge import Judge, Verdict
+from torchnle.evaluation.photographs.said import Said, rates
+from torchnle.evaluation.photographs.subject import Subject
+from torchnle.evaluation.photographs.truth import Photograph
+from torchnle.evaluation.record import plain
+from torchnle.metrics import box_masks, pointing_hits
+
+#: How many other photographs' queries each query is ranked among.
+OTHERS = 11
+#: What is said: by the classifier, of the picture in the backbone's own view and squeezed; by the translator,
+#: of the whole in the own view, and of the main thing's location and of others in the squeezed picture.
+KINDS = ("classifier", "classifier_squeezed", "said", "said_at_place", "said_elsewhere")
+
+
+def measure(
+    backbone: Backbone,
+    lang: LanguageAttribution,
+    photographs: Sequence[Photograph],
+    *,
+    seed: int = 1,
+    rounds: int = 3,
+    folds: int = 1,
+    adapt_to: Path | None = None,
+    internal_batch_size: int | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Measure a translator on photographs.
+
+    As a whole a photograph is read through the backbone's own preprocessing, as `describe` is used. For
+    locations, maps and grids it is squeezed whole into the model's input, so that boxes and points fit.
+
+    Args:
+        backbone: A classifier with class names.
+        lang: The translator attached to it; of several layers, the last one is measured.
+        photographs: With what is in them.
+        seed: Of the other queries that each query is ranked among, and of the grids.
+        rounds: How often each photograph comes in a grid, at most.
+        folds: Above 1, each fold is read after `lang.adapt` got the photographs of the others, if there is
+            such a method.
+        adapt_to: A folder of pictures that `lang.adapt` gets before anything is read.
+        internal_batch_size: Rows in the language model at once.
+        progress: Whether a bar shows.
+
+    Returns:
+        "summary", all figures; and "said", what was said, by its kind (one of `KINDS`) and photograph.
+
+    Raises:
+        ValueError: As `Adaptation`.
+    """
+    adaptation = Adaptation(lang, backbone.preprocess, folds=folds, folder=adapt_to)
+    judge = Judge()
+    grids = Grids(judge, seed=seed, rounds=rounds)
+    others = _others(photographs, judge, seed)
+    said: dict[str, dict[str, Said]] = {kind: {} for kind in KINDS}
+    verdicts: dict[str, list[Verdict]] = {kind: [] for kind in KINDS}
+    maps = {}
+    for fold in adaptation.folds(photographs):
+        subject = Subject(backbone, lang, internal_batch_size=internal_batch_size)
+        known = []
+        for photograph in tqdm(fold, disable=not progress):
+            picture = photograph.open()
+            x = subject.input(picture)
+            for kind, name, text, right, more_general in _ask(subject, x, picture, photograph):
+                verdict = judge(text.text, right, more_general)
+                said[kind][name] = text
+                verdicts[kind].append(verdict)
+                if kind == "classifier_squeezed" and verdict.is_right:
+                    known.append(photograph)
+            maps[photograph.name] = _measure_maps(subject, x, photograph, others[photograph.name])
+        grids.read(subject, known)
+    summary = {
+        "translator": lang.translator.name,
+        "layer": lang.by_layer.taps[-1].name,
+        "view": {"fit": backbone.preprocess.fit, "share": backbone.preprocess.share},
+        "statistics": adaptation.statistics,
+        "score_kind": lang.translator.score_kind,
+        "photographs": len(photographs),
+        "seed": seed,
+        "rates": {kind: rates(list(said[kind].values()), verdicts[kind]) for kind in KINDS},
+        "maps": _count(maps),
+        "grids": grids.summary(),
+        "by_photograph": maps,
+    }
+    return {"summary": summary, "said": said}
+
+
+def write_said(folder: Path, said: dict[str, dict[str, Said]]) -> None:
+    """Write KIND.json for each of `KINDS`: by photograph "text", "score", "unsure" and the "description"."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, texts in said.items():
+        data = {name: text.to_dict() for name, text in texts.items()}
+        (folder / f"{kind}.json").write_text(json.dumps(plain(data), indent=1) + "\n", encoding="utf-8")
+
+
+def _ask(
+    subject: Subject, x: Float[Tensor, "1 3 H W"], picture: Image.Image, photograph: Photograph
+) -> Iterator[tuple[str, str, Said, tuple[str, ...], tuple[str, ...]]]:
+    """What is said, of which kind, under which name, with the words that are right there."""
+    name, exact, general = photograph.name, photograph.exact, photograph.general
+    own_view = subject.own_view(picture)
+    yield "classifier", name, subject.first_class(own_view), exact, general
+    yield "classifier_squeezed", name, subject.first_class(x), exact, general
+    yield "said", name, subject.say(own_view), exact, general
+    yield "said_at_place", name, subject.say(x, photograph.point), exact, general
+    for point, words in photograph.elsewhere:
+        yield "said_elsewhere", f"{name} {point[0]:.3f},{point[1]:.3f}", subject.say(x, point), words, ()
+
+
+def _count(maps: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """How many queries were ranked first, and how many maps peak in their box; and what chance would give."""
+    pointed = [row for row in maps.values() if row["in_box"] is not None]
+    return {
+        "first": sum(row["rank"] == 1 for row in maps.values()),
+        "of": len(maps),
+        "first_by_chance": sum(1 / (1 + len(row["others"])) for row in maps.values()),
+        "in_box": sum(row["in_box"] for row in pointed),
+        "pointed": len(pointed),
+        "in_box_by_chance": sum(row["box"] for row in pointed),
+    }
+
+
+def _others(photographs: Sequence[Photograph], judge: Judge, seed: int) -> dict[str, list[str]]:
+    """For each photograph the queries of others that are not right for it, drawn once from the seed."""
+    draw = random.Random(seed)
+    chosen = {}
+    for photograph in photographs:
+        queries = sorted({other.query for other in photographs} - {photograph.query})
+        wrong = [q for q in queries if not judge(q, photograph.exact, photograph.general).is_right]
+        chosen[photograph.name] = draw.sample(wrong, min(OTHERS, len(wrong)))
+    return chosen
+
+
+def _measure_maps(
+    subject: Subject, x: Float[Tensor, "1 3 H W"], photograph: Photograph, others: Sequence[str]
+) -> dict[str, Any]:
+    """The rank of the query's mean among the other queries', and whether its map peaks in the box."""
+    maps = subject.maps(x, [photograph.query, *others])
+    means = maps.flatten(1).mean(dim=1)
+    height, width = maps.shape[-2:]
+    x0, y0, x1, y1 = photograph.box
+    box = box_masks(
+        [(round(x0 * width), round(y0 * height), round(x1 * width), round(y1 * height))], (height, width)
+    )
+    hit = pointing_hits(maps[:1], box, tolerance=0).item()
+    return {
+        "query": photograph.query,
+        "others": list(others),
+        "rank": 1 + int((means[1:] >= means[0]).sum()),
+        "in_box": hit if photograph.pointing else None,
+        "box": box.float().mean().item(),
+    }

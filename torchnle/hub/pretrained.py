@@ -1,0 +1,156 @@
+"""Models, configurations and tokenizers of transformers from a folder: read strictly, and no code of it run.
+
+The only place where torchnle calls `from_pretrained` of transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+_KERNELS = ("attn_implementation", "_attn_implementation")
+_TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "merges.txt", "tekken.json")
+_PICKLED = ("*.bin", "*.pt", "*.pth")
+
+
+def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
+    """Load what an Auto class of transformers finds in a folder, without running code that lies there.
+
+    Args:
+        auto: AutoConfig, AutoTokenizer, AutoModel or one of its siblings.
+        folder: A local folder.
+        options: Passed to its `from_pretrained`.
+
+    Raises:
+        ValueError: If it is no folder, its weights are damaged or of another model, or it asks for code of
+            its own or for kernels from the Hub; where the architecture is one of transformers, that is read
+            instead and the code beside it never is.
+    """
+    from safetensors import SafetensorError
+
+    if not folder.is_dir():
+        raise ValueError(f"'{folder}' is no folder; a model is a folder with config.json and weights.")
+    _check_options(options)
+    _check_kernels(folder)
+    try:
+        return auto.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
+    except ValueError as error:
+        named = _named_code(folder)
+        if "trust_remote_code" in str(error):
+            raise ValueError(_never(str(folder), named)) from None  # an option of transformers' is not ours
+        also = f" It names code ({', '.join(named)}), which torchnle never runs." if named else ""
+        raise ValueError(f"transformers cannot read {folder}: {error}{also}") from error
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{folder} holds pickled weights that are damaged or more than tensors, and reading those would "
+            "run code from the file, so they were refused. Ask their author for safetensors."
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError) as error:
+        other = "ignore_mismatched_sizes" in str(error)  # an option of transformers' too
+        why = "weights have other shapes than config.json says" if other else f"{error}"
+        raise ValueError(
+            f"what lies in {folder} is damaged, or of different models: {why}. Download it again."
+        ) from error
+
+
+def load_weights(auto: Any, folder: Path, *, optional: Sequence[str] = (), **options: Any) -> Any:
+    """As `load_pretrained`, a model, every weight of which must be in the folder.
+
+    Safetensors are read where there are any; else pickled weights, as tensors only.
+
+    Args:
+        auto: AutoModel or one of its siblings.
+        folder: A local folder.
+        optional: Beginnings of names of weights that may be missing.
+        options: Passed to its `from_pretrained`.
+
+    Raises:
+        FileNotFoundError: If there are no weights.
+        ValueError: If weights are missing, or as `load_pretrained`.
+    """
+    safe = folder.is_dir() and any(folder.glob("*.safetensors"))
+    if folder.is_dir() and not safe and not any(file for kind in _PICKLED for file in folder.glob(kind)):
+        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise FileNotFoundError(f"{folder} holds no weights (it holds {there}).")
+    model, found = load_pretrained(auto, folder, output_loading_info=True, use_safetensors=safe, **options)
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith(tuple(optional)))
+    if missing:
+        raise ValueError(
+            f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, which would be random: "
+            f"{', '.join(missing[:5])}. Save the whole model there."
+        )
+    return model
+
+
+def load_tokenizer(auto: Any, folder: Path) -> Any:
+    """As `load_pretrained`, a tokenizer, which must know more than special tokens.
+
+    Raises:
+        ValueError: If the folder holds none, or as `load_pretrained`.
+    """
+    there = any(file for kind in _TOKENIZERS for file in folder.glob(kind))
+    tokenizer = load_pretrained(auto, folder) if there else None
+    if tokenizer is None or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ValueError(f"{folder} holds no tokenizer. Save it there: tokenizer.save_pretrained(folder).")
+    return tokenizer
+
+
+def build_from_config(auto: Any, config: Any) -> Any:
+    """Build what an Auto class makes of a configuration, with random weights and no code but transformers'.
+
+    Raises:
+        ValueError: If the configuration asks for code of its own.
+    """
+    try:
+        return auto.from_config(config, trust_remote_code=False)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(_never("the configuration", _values(config.auto_map))) from None
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    if "trust_remote_code" in options:
+        raise ValueError(_never("an option", ["trust_remote_code"]))
+
+
+def _check_kernels(folder: Path) -> None:
+    """Attention that a configuration wants fetched from the Hub is code too."""
+    config = _json(folder / "config.json")
+    wanted = [name for key in _KERNELS for name in _values(config.get(key)) if "/" in name]
+    if wanted:
+        raise ValueError(_never(str(folder), wanted))
+
+
+def _never(where: str, named: Iterable[str]) -> str:
+    return (
+        f"{where} asks for code of its own ({', '.join(named) or 'auto_map'}), and torchnle never runs code "
+        "that comes with a model. Use a model whose architecture transformers knows, or build this one in "
+        "your own code and pass it as an object: LanguageModel(model, tokenizer, reference=...), "
+        "TextEncoder(model, tokenizer, ...), LanguageAttribution(model, ...)."
+    )
+
+
+def _named_code(folder: Path) -> list[str]:
+    maps = (_json(file).get("auto_map") for file in sorted(folder.glob("*.json")))
+    return list(dict.fromkeys(name for each in maps for name in _values(each)))
+
+
+def _values(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for part in parts:
+        yield from _values(part)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What a file holds, where that is a JSON object; transformers says what is wrong with it otherwise."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,25 @@
+"""Loading draws random numbers (weights that are then replaced); the caller's own must not change by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Restore torch's global random state, of the CPU and of every CUDA device in use, at the end.
+
+    Example:
+        >>> torch.manual_seed(0).initial_seed()
+        0
+        >>> with kept_random_state():
+        ...     _ = torch.rand(3)
+        >>> torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
+        True
+    """
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if used else []):
+        yield

@@ -1,0 +1,213 @@
+"""The translator that needs no fit at all: the space that a CLIP's images and texts share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import Self
+
+from torchnle.description import Description
+from torchnle.features import Features
+from torchnle.language.clip_text import ClipText
+from torchnle.language.texts import check_texts
+from torchnle.methods.aligned.saying import say
+from torchnle.methods.aligned.vocabulary import Vocabulary, shipped_phrases
+from torchnle.translators.base import Translator
+from torchnle.translators.config_values import Reference
+from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.types import ScoreKind
+
+#: How many phrases a description lists.
+_LISTED = 6
+#: A description that is less probable than this is unsure.
+_SURE_ABOVE = 0.34
+
+
+class ClipTranslator(Translator):
+    """Scores texts on a CLIP's image features by the cosine with what its own text tower makes of them.
+
+    The probability of a phrase is CLIP's own: the softmax of its cosines with all phrases of the bank, times
+    the scale that it was trained with.
+
+    Args:
+        text_encoder: The text tower; held outside the module and never saved.
+        bank: The phrases that `describe` chooses from; None = the shipped concept bank, whose encoding takes
+            a minute or so on a processor.
+        layer: The name of the layer that is read.
+
+    Example:
+        >>> class Words(ClipText):  # a toy: four words that are their own images
+        ...     reference, device, width, scale = "words", torch.device("cpu"), 4, 100.0
+        ...     def __init__(self): pass
+        ...     def encode(self, texts, batch_size=64):
+        ...         return torch.eye(4)[[["cat", "dog", "sky", "sea"].index(text) for text in texts]]
+        >>> translator = ClipTranslator(Words(), bank=["cat", "dog"])
+        >>> print(translator.describe(Features(torch.tensor([[[0.1, 0.9, 0.0, 0.0]]]), "visual"))[0])
+        visual: dog (100%)  [cosine 0.99]
+    """
+
+    score_kind: ClassVar[ScoreKind] = "cosine"
+    frozen_models: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    text_encoder: ClipText
+
+    def __init__(self, text_encoder: ClipText, *, bank: Sequence[str] | None = None, layer: str = "") -> None:
+        super().__init__()
+        self.text_encoder, self.layer = text_encoder, layer
+        self.layers = (layer,) if layer else ()
+        self.bank = None if bank is None else tuple(dict.fromkeys(check_texts(bank)))
+        self.vocabulary = Vocabulary(shipped_phrases() if self.bank is None else self.bank)
+        self._kept: Tensor | None = None
+        self._latest: tuple[tuple[str, ...], Tensor] | None = None
+
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "T D"]:
+        """Map texts into the common space, as unit vectors.
+
+        Raises:
+            TypeError: If `texts` is a single string.
+            ValueError: If there are no texts or one is blank.
+        """
+        checked = tuple(check_texts(texts))
+        if self._latest is None or self._latest[0] != checked:
+            with torch.inference_mode(False), torch.no_grad():  # what is kept must serve calls with gradients
+                self._latest = checked, self.text_encoder.encode(checked)
+        return self._latest[1]
+
+    def score(
+        self,
+        features: Features | Sequence[Features],
+        texts: Sequence[str],
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "rows texts"]:
+        """Compute the cosine of every row with every text; 0 for a row of zeros.
+
+        Args:
+            features: The features of the layer, before or after pooling.
+            texts: The texts, as they are: no prompt is put around them.
+            joint: Has no meaning here: there is one layer.
+            prior: Not offered: there is no language model whose prior could be subtracted.
+            internal_batch_size: The most rows that are in work at once.
+
+        Raises:
+            TranslatorMismatchError: If the features are not as wide as the space.
+            TypeError: If `texts` is a single string.
+            ValueError: If there are no rows or texts, one is blank, a feature is NaN or infinite, features
+                and translator are on different devices, `prior` is asked for, or several layers jointly.
+        """
+        if prior:
+            raise ValueError(
+                "prior=True subtracts a text's log-probability under a language model; this translator "
+                "scores by cosine and has none. Pass prior=False."
+            )
+        vectors = self.embed(texts)
+        return torch.cat(
+            [_unit(rows) @ vectors.T for rows in self._parts(features, joint, internal_batch_size)]
+        )
+
+    @torch.no_grad()
+    def describe(
+        self,
+        features: Features | Sequence[Features],
+        *,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Description]:
+        """Say what every row shows, by the phrases of the bank, and how probable that is.
+
+        Args:
+            features: As for `score`.
+            joint: As for `score`.
+            internal_batch_size: As for `score`.
+
+        Returns:
+            One description a row: `phrases` holds the likeliest phrases with their probabilities.
+
+        Raises:
+            TranslatorMismatchError: As `score`.
+            ValueError: As `score`.
+        """
+        parts = self._parts(features, joint, internal_batch_size)
+        return [description for rows in parts for description in self._describe(rows)]
+
+    def _describe(self, rows: Rows) -> list[Description]:
+        if self._kept is None:
+            self._kept = self.text_encoder.encode(self.vocabulary.phrases)
+        unit = _unit(rows)
+        shares = (self.text_encoder.scale * (unit @ self._kept.T)).softmax(dim=1)
+        said = say(shares, self.vocabulary)
+        scores = (unit * self.text_encoder.encode([each.text for each in said])).sum(dim=1)
+        best = shares.topk(min(_LISTED, shares.shape[1]), dim=1)
+        listed = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [
+            Description(
+                each.text,
+                score,
+                self.score_kind,
+                rows.layer,
+                image,
+                location,
+                tuple((self.vocabulary.phrases[i], p) for i, p in zip(indices, values, strict=True)),
+                probability=each.probability,
+                unsure=each.probability < _SURE_ABOVE,
+            )
+            for each, score, (image, location), (indices, values) in zip(
+                said, scores.tolist(), rows.places, listed, strict=True
+            )
+        ]
+
+    def _parts(
+        self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None
+    ) -> list[Rows]:
+        given = as_list(features)
+        if joint and len(given) > 1:
+            raise ValueError(
+                f"translator '{self.name}' reads one layer; "
+                f"joint=True was given with {[f.layer for f in given]}. Pass one layer, or joint=False."
+            )
+        for each in given:
+            if each.tokens.device != self.text_encoder.device:
+                raise ValueError(
+                    f"translator '{self.name}' is on {self.text_encoder.device}, the features of "
+                    f"'{each.layer}' on {each.tokens.device}. Use translator.to(device)."
+                )
+        widths = {self.layer or "features": self.text_encoder.width}
+        groups = gather(given, widths, joint=False, tokens_per_row=1, translator=self.name)
+        return [rows for batch in batches(groups, internal_batch_size) for rows in batch]
+
+    def _apply(self, *given: Any, **options: Any) -> Self:
+        self._kept = self._latest = None
+        return super()._apply(*given, **options)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The CLIP's reference, the bank and the layer.
+
+        Raises:
+            ValueError: If the CLIP has no reference.
+        """
+        if not self.text_encoder.reference:
+            raise ValueError(
+                "the CLIP has no reference, so a saved translator could not name it. Pass reference=, the "
+                "string that ClipText.from_pretrained finds it by."
+            )
+        return {
+            "text_encoder": self.text_encoder.reference,
+            "bank": None if self.bank is None else list(self.bank),
+            "layer": self.layer,
+        }
+
+    @classmethod
+    def _build(cls, *, text_encoder: Reference, bank: Sequence[str] | None = None, layer: str = "") -> Self:
+        return cls(ClipText.from_pretrained(text_encoder), bank=bank, layer=layer)
+
+
+def _unit(rows: Rows) -> Float[Tensor, "R D"]:
+    (tokens,) = rows.tokens.values()
+    return F.normalize(tokens.flatten(0, 1).float(), dim=1)
