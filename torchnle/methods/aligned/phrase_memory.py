@@ -18,6 +18,7 @@ def recall(posterior: Float[Tensor, "R P"], vectors: Float[Tensor, "P k"]) -> Fl
         vectors: The phrases' sentence embeddings.
 
     Example:
+        >>> import torch
         >>> recall(torch.tensor([[0.0, 3.0]]), torch.tensor([[4.0], [0.0]]))
         tensor([[0.]])
     """
