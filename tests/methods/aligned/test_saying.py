@@ -18,8 +18,7 @@ WORDS = ("a tabby cat", "a poodle", "a beagle", "a sports car", "a red mug", "gr
 STRANGE = ("qwert", "asdfg", "zxcvb")
 
 
-def shares(rows=20, seed=0):
-    phrases = len(WORDS)
+def shares(rows=20, phrases=6, seed=0):
     drawn = torch.randn(rows, phrases + 1, generator=torch.Generator().manual_seed(seed))
     return (3 * drawn).softmax(dim=1)[:, :phrases]
 
