@@ -72,8 +72,8 @@ def readings_of(value: Any, tap: Tap, batch_size: int) -> Iterator[Reading]:
     Example:
         >>> import torch
         >>> found = readings_of(torch.ones(1, 5, 2), Tap("norm", nn.Identity()), 1)
-        >>> [(r.pooling, r.token, r.num_prefix_tokens) for r in found][:3]
-        [('token', 0, None), ('token', 1, None), ('mean', 0, 0)]
+        >>> [(r.pooling, r.token, r.num_prefix_tokens) for r in found][:4]
+        [('token', 0, None), ('token', 1, None), ('token', -1, None), ('mean', 0, 0)]
     """
     if not is_batch(value, batch_size):
         return
