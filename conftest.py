@@ -11,6 +11,7 @@ CHECKED = [
     "torchnle.features",
     "torchnle.language",
     "torchnle.ops",
+    "torchnle.token_probe",
     "torchnle.translators.class_embedding_mlp",
     "torchnle.translators.class_weights",
     "torchnle.translators.classifier_head",

@@ -200,3 +200,33 @@ class TestHeads:
             (features,) = read(model, [head.tap], image, None, head.reading)
             torch.testing.assert_close(head.logits(features), model(image), rtol=1e-4, atol=1e-5)
         assert places_that_change(model, (2, 3), head.reading) == (2, 3)
+
+
+class TestNumbersThatSpeakForAnotherGrid:
+    """81 tokens are 9x9 by their number, and 297 are 17x17 behind 8; both hold fewer patches."""
+
+    @pytest.mark.parametrize(
+        ("size", "patch", "others"), [((64, 64), 8, 17), ((224, 224), 16, 101), ((48, 64), 8, 60)]
+    )
+    @pytest.mark.parametrize("behind", [True, False])
+    def test_whole_patches_are_tried(self, size, patch, others, behind):
+        class Many(nn.Module):
+            def __init__(self):
+                super().__init__()
+                torch.manual_seed(0)
+                self.patches, self.norm = nn.Conv2d(3, 16, patch, patch), nn.LayerNorm(16)
+                self.others = nn.Parameter(torch.randn(1, others, 16))
+
+            def forward(self, x):
+                parts = [self.patches(x).flatten(2).transpose(1, 2), self.others.expand(len(x), -1, -1)]
+                return self.norm(torch.cat(parts if behind else parts[::-1], 1))
+
+        model, image = Many().eval(), torch.rand(1, 3, *size)
+        other = image.clone()
+        other[:, :, 2 * patch : 3 * patch, 4 * patch : 5 * patch] = 0
+        with torch.no_grad():
+            (before,), (after,) = (read(model, resolve(model, "norm"), x) for x in (image, other))
+        assert before.grid == (size[0] // patch, size[1] // patch)
+        assert before.extra.shape[1] == others
+        place = int((before.tokens - after.tokens).square().sum(-1).argmax())
+        assert divmod(place, before.grid[1]) == (2, 4)

@@ -283,6 +283,17 @@ def _divides(asked: _Question, option: Arrangement) -> bool:
     return height % rows == width % columns == 0 and height * columns == width * rows
 
 
+def whole_patches(shape: Sequence[int], input_size: tuple[int, int]) -> list[Arrangement]:
+    """Every way in which tokens (N, T, D) may hold a grid of whole square patches, finest first.
+
+    Example:
+        >>> [(found.grid, found.num_prefix_tokens) for found in whole_patches((1, 81, 8), (64, 64))]
+        [((8, 8), 17), ((4, 4), 65), ((2, 2), 77)]
+    """
+    asked = _Question("", tuple(shape), input_size, "auto", None, None, Hints())
+    return [o for o in _token_options(asked) if _divides(asked, o) and o.grid != (1, 1)]
+
+
 def is_strided(grid: tuple[int, int], size: tuple[int, int]) -> bool:
     """Whether a grid is what one stride leaves of an input.
 

@@ -12,10 +12,13 @@ from torch import Tensor
 from torchnle import taps
 from torchnle.features import Features
 from torchnle.inputs import spatial_size
-from torchnle.layouts import arrange, hints_for, prefix_hint
+from torchnle.layouts import arrange, hints_for, prefix_hint, whole_patches
 from torchnle.map_places import MapQuestion, check_map
-from torchnle.token_places import Order, Question, find_places
+from torchnle.token_places import Places, Question, find_places
 from torchnle.types import Inputs, Layout, Select, Where
+
+#: So many grids of whole patches are tried where the number of tokens does not speak for one.
+_CANDIDATES = 4
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,13 @@ def read_with_output(
         forward_func, layers, inputs, additional_forward_args, select=reading.select
     )
     given = _given(forward_func, layers, activations, image, reading)
-    orders = _orders(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
+    places = _places(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
+    for options, found in zip(given, places, strict=True):
+        if found is not None:
+            options |= {"order": found.order, "grid": found.grid, "num_prefix_tokens": None}
     features = [
-        Features.from_activation(
-            activation, tap.name, batch_size=image.shape[0], order=order, **options
-        ).check_finite()
-        for tap, activation, options, order in zip(layers, activations, given, orders, strict=True)
+        Features.from_activation(activation, tap.name, batch_size=image.shape[0], **options).check_finite()
+        for tap, activation, options in zip(layers, activations, given, strict=True)
     ]
     return features, output
 
@@ -108,7 +112,7 @@ def _given(
     return [{**common, "hints": hint} for hint in hints]
 
 
-def _orders(
+def _places(
     forward_func: Callable[..., Any],
     layers: Sequence[taps.Tap],
     activations: Sequence[Tensor],
@@ -116,31 +120,52 @@ def _orders(
     inputs: Inputs,
     additional_forward_args: Any,
     reading: Reading,
-) -> list[Order]:
-    """Which token of each layer stands at which place; not asked where the caller states it."""
+) -> list[Places | None]:
+    """Where the tokens of each layer stand; not asked where the caller states it."""
     image = inputs[0] if isinstance(inputs, tuple) else inputs
-    stated, size = (reading.grid is not None, reading.num_prefix_tokens is not None), spatial_size(image)
-    run = (inputs, additional_forward_args, reading.select)
-    orders: list[Order] = [None] * len(layers)
+    size, run = spatial_size(image), (inputs, additional_forward_args, reading.select)
+    places: list[Places | None] = [None] * len(layers)
     asked: dict[int, Question] = {}
     for i, (tap, activation, options) in enumerate(zip(layers, activations, given, strict=True)):
-        shape = tuple(activation.shape)
-        if shape[0] != image.shape[0] or len(shape) not in (3, 4) or all(stated):
+        shape, stated = tuple(activation.shape), None not in (reading.grid, reading.num_prefix_tokens)
+        if shape[0] != image.shape[0] or len(shape) not in (3, 4) or stated:
             continue
         if size is None:
             _check_places(tap, shape, image, reading)
-            orders[i] = () if reading.layout == "NLD" and reading.grid is None else None
-            continue
+            places[i] = Places(()) if reading.layout == "NLD" and reading.grid is None else None
+        elif len(shape) == 3 and image.is_floating_point():
+            question = _question(tap, shape, size, options, reading)
+            asked |= {} if question is None else {i: question}
+        elif reading.layout == "auto" and reading.grid is None and image.is_floating_point():
+            found = arrange(shape, tap.name, **options)
+            if max(found.grid or (1, 1)) > 1:
+                check_map(forward_func, MapQuestion(tap, shape, found, options["hints"], size), *run)
+    for i, found_places in zip(asked, find_places(forward_func, list(asked.values()), *run), strict=True):
+        places[i] = found_places
+    return places
+
+
+def _question(
+    tap: taps.Tap, shape: tuple[int, ...], size: tuple[int, int], options: dict[str, Any], reading: Reading
+) -> Question | None:
+    """What is to be asked about tokens; None if they have no places.
+
+    Where nothing is stated, grids of whole patches are candidates beside the one that their number suggests.
+    """
+    open_ = reading.grid is None and reading.num_prefix_tokens is None
+    candidates = whole_patches(shape, size)[:_CANDIDATES] if open_ else []
+    complaint = ""
+    try:
         found = arrange(shape, tap.name, **options)
-        if max(found.grid or (1, 1)) == 1 or not image.is_floating_point():
-            continue
-        if len(shape) == 3:
-            asked[i] = Question(tap, shape, found, options["hints"], *stated, reading.layout == "NLD")
-        elif reading.layout == "auto" and reading.grid is None:
-            check_map(forward_func, MapQuestion(tap, shape, found, options["hints"], size), *run)
-    for i, order in zip(asked, find_places(forward_func, list(asked.values()), *run), strict=True):
-        orders[i] = order
-    return orders
+    except ValueError as error:
+        if not candidates:
+            raise
+        found, complaint = candidates[0], str(error)
+    if max(found.grid or (1, 1)) == 1:
+        return None
+    others = tuple(candidate for candidate in candidates if candidate != found)
+    stated = (reading.grid is not None, reading.num_prefix_tokens is not None)
+    return Question(tap, shape, found, options["hints"], *stated, reading.layout == "NLD", complaint, others)
 
 
 def _check_places(tap: taps.Tap, shape: tuple[int, ...], image: Tensor, reading: Reading) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,8 +34,18 @@ _CONTRADICTED = (
     "to insist."
 )
 
-#: Which token stands at each place, row by row; None = all behind those in front, in order; empty = none.
-Order = tuple[int, ...] | None
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of a layer stand, if not all row by row behind those in front, as its shape has it.
+
+    Args:
+        order: Which token stands at each place, row by row; empty = none has a place.
+        grid: (rows, columns) of the places.
+    """
+
+    order: tuple[int, ...]
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,8 @@ class Question:
         grid_stated: Whether the caller stated the grid.
         prefix_stated: Whether the caller stated the number of tokens in front.
         placeless: Whether the caller takes tokens without places too.
+        complaint: Why its shape alone cannot be read, if so: `found` is then a mere candidate.
+        others: Further candidates for a grid.
     """
 
     tap: taps.Tap
@@ -59,6 +71,8 @@ class Question:
     grid_stated: bool = False
     prefix_stated: bool = False
     placeless: bool = False
+    complaint: str = ""
+    others: tuple[Arrangement, ...] = ()
 
     @property
     def doubts(self) -> tuple[bool, ...]:
@@ -72,7 +86,7 @@ class Question:
 
 
 #: Orders by module: a layer of a model is asked about once a size of the input.
-_known: WeakKeyDictionary[nn.Module, dict[Any, Order]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[Any, Places | None]] = WeakKeyDictionary()
 
 
 def find_places(
@@ -81,7 +95,7 @@ def find_places(
     inputs: Inputs,
     additional_forward_args: Any = None,
     select: Select | None = None,
-) -> list[Order]:
+) -> list[Places | None]:
     """Find which token of each layer stands at which place.
 
     What the classes of timm and transformers state is believed. Otherwise the model runs on a few images in
@@ -133,21 +147,35 @@ def is_trusted(forward_func: Callable[..., Any]) -> bool:
 def _states(question: Question) -> bool:
     """Whether the model states how many tokens stand in front (the patch embedding has none yet)."""
     stated = question.hints.num_prefix_tokens
-    return stated is not None and question.found.num_prefix_tokens in (0, stated)
+    return stated is not None and not question.complaint and question.found.num_prefix_tokens in (0, stated)
 
 
-def _orders(runs: ProbeRuns, questions: Sequence[Question]) -> list[Order | str]:
+def _orders(runs: ProbeRuns, questions: Sequence[Question]) -> list[Places | str | None]:
     """The orders of layers with one grid; a complaint where there is none."""
     layers, grid = [question.tap for question in questions], questions[0].found.grid or (1, 1)
     _, few = runs.answers(layers, grid, FEW)
-    if all(stands_out(a, q.usual) for q, a in zip(questions, few, strict=True)):
+    believed = not any(question.complaint for question in questions)
+    if believed and all(stands_out(a, q.usual) for q, a in zip(questions, few, strict=True)):
         return [None] * len(questions)
     probe, many = runs.answers(layers, grid, MANY)
     trusted = is_trusted(runs.forward_func)
-    return [
-        _settled(question, _order(runs, question, answers, probe), trusted)
-        for question, answers in zip(questions, many, strict=True)
-    ]
+    found: list[Places | str | None] = []
+    for question, answers in zip(questions, many, strict=True):
+        order = _order(runs, question, answers, probe)
+        other = _on_another_grid(runs, question) if order is None else None
+        found.append(other or _settled(question, order, trusted))
+    return found
+
+
+def _on_another_grid(runs: ProbeRuns, question: Question) -> Places | None:
+    """The order on the first of the other candidates for a grid on which one is seen."""
+    for candidate in question.others:
+        grid = candidate.grid or (1, 1)
+        _, (answers,) = runs.answers([question.tap], grid, MANY)
+        order = seen_order(answers, replace(question, found=candidate).usual, grid)
+        if order is not None:
+            return Places(tuple(order.tolist()), grid)
+    return None
 
 
 def _order(runs: ProbeRuns, question: Question, answers: Answers, probe: Probe) -> Tensor | None:
@@ -160,16 +188,18 @@ def _order(runs: ProbeRuns, question: Question, answers: Answers, probe: Probe) 
     return next((order for order in earlier if order is not None), None)
 
 
-def _settled(question: Question, order: Tensor | None, trusted: bool) -> Order | str:
+def _settled(question: Question, order: Tensor | None, trusted: bool) -> Places | str | None:
     count, prefix, name = question.shape[1], question.found.num_prefix_tokens, question.tap.name
     grid, usual = question.found.grid, question.usual
+    if order is None and question.complaint:
+        return Places(()) if question.placeless else question.complaint
     if order is None:
         stated = question.grid_stated or question.prefix_stated or question.hints.num_prefix_tokens == prefix
         if stated or (trusted and prefix == 0):
             return None
-        return () if question.placeless else _UNSEEN.format(name=name, count=count, grid=grid)
+        return Places(()) if question.placeless else _UNSEEN.format(name=name, count=count, grid=grid)
     if torch.equal(order, usual):
-        return None
+        return Places(tuple(order.tolist()), grid) if question.complaint else None
     if question.prefix_stated:
         return _CONTRADICTED.format(name=name, prefix=prefix, grid=grid, first=int(order[0]), count=count)
-    return tuple(order.tolist())
+    return Places(tuple(order.tolist()), grid)

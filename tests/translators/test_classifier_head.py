@@ -319,7 +319,7 @@ class TestRefusals:
 
     def test_logits_that_no_layer_gives(self):
         with pytest.raises(ValueError, match="no linear layer of Small gives its 5 logits, by itself"):
-            find_head(Small(lambda m, x: m.fc(x.mean((2, 3))).softmax(1)), images())
+            find_head(Small(lambda m, x: m.fc(x.mean((2, 3))).tanh()), images())
 
     def test_the_layers_of_that_size_are_named(self):
         model = nn.ModuleDict({"a": nn.Linear(3, 5), "b": nn.Linear(3, 5)})

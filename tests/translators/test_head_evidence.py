@@ -153,7 +153,6 @@ def test_what_is_not_linear_is_refused_with_the_layer_and_how_far_it_is_off(dtyp
         lambda logits, x: logits * x.mean((1, 2, 3))[:, None],
         lambda logits, x: logits + 0.01 * logits.abs().mean(),
         lambda logits, x: logits.relu(),
-        lambda logits, x: logits.log_softmax(1),
     ],
 )
 def test_what_a_model_does_to_the_logits_by_function_is_refused(finish):
@@ -181,3 +180,18 @@ def test_the_check_costs_one_forward():
     model.register_forward_hook(lambda *_: runs.append(1))
     find_head(model, torch.rand(2, 3, 64, 64))
     assert len(runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("squash", "name"),
+    [(nn.LogSoftmax(1), "log_softmax"), (nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")],
+)
+def test_probabilities_are_refused_with_the_layer_that_gives_their_logits(squash, name):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4), squash)
+    with pytest.raises(ValueError, match=rf"the {name} of what '3' gives.*model\[:-1\]"):
+        find_head(model.eval(), torch.rand(2, 3, 9, 9))
+
+
+def test_an_example_of_several_parts_is_a_type_error():
+    with pytest.raises(TypeError):
+        find_head(Classifier(linear()), (torch.rand(2, 3, 64, 64), torch.ones(2)))

@@ -89,6 +89,7 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
         num_classes: The number of class names; None = do not check.
 
     Raises:
+        TypeError: If the example is no tensor.
         ValueError: If nothing linear gives the logits, it has another number of classes, its parts read
             different layers, or the logits made again differ.
 
@@ -99,6 +100,11 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
         >>> head.head_name, head.tap.name, head.pooling
         ('3', '0', 'mean')
     """
+    if not isinstance(example, Tensor):
+        raise TypeError(
+            f"example is a {type(example).__name__}; pass one tensor, a few images (N, C, H, W). A model "
+            "that takes more than that can be wrapped in a module that adds it."
+        )
     run = trace(model, varied(example))
     parts = find_linear(run)
     name, classes = _name(parts), len(parts[0].weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,12 @@ from torchnle.translators.neck import Neck, attempt
 _MOST_HEADS = 4
 #: The widest vector that a module is probed with, one entry after another.
 _WIDEST = 8192
+#: What turns logits into probabilities.
+_SQUASHES: dict[str, nn.Module] = {
+    "log_softmax": nn.LogSoftmax(1),
+    "softmax": nn.Softmax(1),
+    "sigmoid": nn.Sigmoid(),
+}
 #: A layer whose weight is further from making its output than that is named with it.
 _WORTH_SAYING = 1e-2
 
@@ -70,6 +76,7 @@ def find_linear(run: Trace) -> list[LinearPart]:
     )
     if found:
         return _merged(run, found)
+    _check_squashed(run, linear)
     named = [_judged(call) for call in alike if call.gave.shape == run.answer.shape][-3:]
     model, count = type(run.root).__name__, run.answer.shape[1]
     raise ValueError(
@@ -77,6 +84,19 @@ def find_linear(run: Trace) -> list[LinearPart]:
         f"(layers of that size: {', '.join(named) or 'none'}): they may be computed by another function. "
         "Pass the class weights and the layer yourself."
     )
+
+
+def _check_squashed(run: Trace, linear: Sequence[Call]) -> None:
+    """Refuse probabilities, with the layer that gives their logits."""
+    for call in reversed(linear):
+        for name, squash in _SQUASHES.items():
+            if run.close(squash(call.gave), run.answer.float()):
+                model = type(run.root).__name__
+                raise ValueError(
+                    f"the output of {model} is the {name} of what '{call.name}' gives, and no logits. Pass a "
+                    f"model that ends with '{call.name}' (model[:-1] of an nn.Sequential), or the class "
+                    "weights and the layer yourself."
+                )
 
 
 def _error_of(call: Call) -> float:
