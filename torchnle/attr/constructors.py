@@ -65,7 +65,8 @@ class Constructors(Attribution):  # type: ignore[misc]
             images: Unlabelled pictures of the kind that will be read, batch by batch, for their statistics
                 (see `adapt`); None = the statistics of the model's batch normalisations.
             encoder: The sentence encoder, or its reference; None = the embedded default.
-            vocabulary: What `describe` may say beside the class names; None = the shipped concept bank.
+            vocabulary: What `describe` may say beside the class names; None = what of the shipped concept
+                bank is near to them.
             decoder: Says whole pictures in sentences: a text decoder or its reference; None = phrases alone.
             regression: "ridge" = kernel ridge regression, in closed form; "mlp" = the network of Zero-shot
                 NLE (section 3.1), trained.

@@ -27,6 +27,8 @@ from torchnle.translators.class_weights import check_classifier
 from torchnle.translators.classifier_head import ClassifierHead
 from torchnle.translators.text_decoder import TextDecoder
 
+#: A shipped phrase is near to a fitted text from this cosine on.
+_REACH = 0.55
 #: Features that differ by less than this, relative to their size, are the same.
 _ROUNDING = 1e-6
 
@@ -54,7 +56,8 @@ def fit_class_names(
         images: Unlabelled pictures of the kind that is to be read, batch by batch; None = the center is taken
             from the statistics of the model's batch normalisations, or is zero where it has none.
         decoder: Says whole pictures in sentences.
-        vocabulary: What `describe` may say beside the class names; None = the shipped concept bank.
+        vocabulary: What `describe` may say beside the class names; None = what of the shipped
+            concept bank is near to them (`shipped_near`).
         regression: "ridge", or "mlp" as in Zero-shot NLE (section 3.1).
 
     Raises:
@@ -70,11 +73,26 @@ def fit_class_names(
         decoder,
         class_names=names,
         class_texts=texts,
-        vocabulary=shipped_phrases() if vocabulary is None else vocabulary,
+        vocabulary=shipped_near(texts, encoder) if vocabulary is None else vocabulary,
     )
     translator.card = {"fitted on": "class names"}
     adapt(translator, reader, images, example=example)
     return translator.eval()
+
+
+def shipped_near(texts: Sequence[str], encoder: TextEncoder) -> tuple[str, ...]:
+    """Choose the shipped phrases that are near to a text which was fitted, at most half as many as such texts.
+
+    Of phrases that lie further off the map knows nothing, and among many phrases few classes would be lost.
+
+    Args:
+        texts: The class names and phrases that were fitted.
+        encoder: Embeds both.
+    """
+    offered = shipped_phrases()
+    nearness = (embed_cached(encoder, offered) @ embed_cached(encoder, texts).T).amax(dim=1)
+    best = nearness.topk(min(len(offered), len(texts) // 2))
+    return tuple(offered[i] for i in best.indices[best.values >= _REACH].sort().values.tolist())
 
 
 def fit_captions(
@@ -98,7 +116,8 @@ def fit_captions(
         head: The classifier's head, if its class names are to be known too.
         class_names: One a row of the head.
         decoder: Says whole pictures in sentences.
-        vocabulary: What `describe` may say beside phrases and class names; None = the shipped concept bank.
+        vocabulary: What `describe` may say beside phrases and class names; None = what of the shipped
+            concept bank is near to them (`shipped_near`).
         parse: Finds the phrases of a caption.
         shrinkage: Of the whitening (`whitening`).
 
@@ -128,7 +147,7 @@ def fit_captions(
         phrases=phrases,
         class_names=names,
         class_texts=texts,
-        vocabulary=shipped_phrases() if vocabulary is None else vocabulary,
+        vocabulary=shipped_near((*phrases, *texts), encoder) if vocabulary is None else vocabulary,
     )
     translator.card = {"fitted on": f"{read.count} captioned images"}
     _read_nothing(translator, reader, read.example)

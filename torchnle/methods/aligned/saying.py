@@ -11,8 +11,9 @@ from torch import Tensor
 
 from torchnle.methods.aligned.vocabulary import Vocabulary
 
-#: Words are said that have at least this probability. 0.5 to 0.7 name as many of 53 photographs.
-_LIKELY = 0.6
+#: A phrase is said that is likelier than not, and a noun in its stead that is likelier still; 0.5 to 0.7 name
+#: as many of 53 photographs.
+_PHRASE, _NOUN = 0.5, 0.6
 #: What being right is worth beside what words say, in bits, where nothing is likely. 2 to 10 do as well.
 _WORTH = 5.0
 #: The least share of each of two phrases that are said as "x or y".
@@ -46,20 +47,20 @@ def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
 
 def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Vocabulary) -> Said:
     best, index = p.max(dim=0)
-    if best >= _LIKELY:
+    if best >= _PHRASE:
         return Said(vocabulary.phrases[index], float(best))
     information = vocabulary.information
-    likely = mass >= _LIKELY
+    likely = (mass >= _NOUN) & (information > 0)  # a noun above all phrases says nothing
     if likely.any():
         noun = _first_best((information + 1e-3 * mass).masked_fill(~likely, -torch.inf))
         return Said(vocabulary.nouns[noun], float(mass[noun]))
     if len(p) > 1:
         two = p.topk(2)
-        if two.values[1] >= _EITHER and two.values.sum() >= _LIKELY:
+        if two.values[1] >= _EITHER and two.values.sum() >= _NOUN:
             first, second = (vocabulary.phrases[i] for i in two.indices)
             return Said(f"{first} or {second}", min(1.0, float(two.values.sum())))
     if len(mass):
-        worth = mass * (information + _WORTH)
+        worth = (mass * (information + _WORTH)).masked_fill(information <= 0, 0.0)
         noun = _first_best(worth)
         if worth[noun] > best * (math.log2(len(p)) + _WORTH):
             return Said(vocabulary.nouns[noun], float(mass[noun]))

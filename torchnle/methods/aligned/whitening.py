@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-#: How much of the mean variance is added to every direction's. On composed scenes 0.3 to 1 name and point best
-#: (`measurements.map_on_scenes`); on photographs 1 to 30 do alike.
+#: How much of the mean variance is added to every direction's. On composed scenes 0.3 to 1 name and point
+#: best (`measurements.map_on_scenes`); on photographs 1 to 30 do alike.
 SHRINKAGE = 1.0
 
 
