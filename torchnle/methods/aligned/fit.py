@@ -81,7 +81,7 @@ def fit_class_names(
 
 
 def shipped_near(texts: Sequence[str], encoder: TextEncoder) -> tuple[str, ...]:
-    """Choose the shipped phrases that are near to a text which was fitted, at most half as many as such texts.
+    """Choose the shipped phrases that are near to a fitted text, at most half as many as these.
 
     Of phrases that lie further off the map knows nothing, and among many phrases few classes would be lost.
 

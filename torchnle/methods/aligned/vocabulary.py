@@ -90,7 +90,10 @@ class Vocabulary:
 
     @property
     def information(self) -> Float[Tensor, "nouns"]:
-        """How much each noun says, in bits: minus the log of the share of phrases below it; on the CPU."""
+        """How much each noun says, in bits: minus the log of the share of classes below it; on the CPU.
+
+        Without classes, of phrases.
+        """
         return self._tree[3]
 
     @cached_property
@@ -103,9 +106,11 @@ class Vocabulary:
         columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
         edges = [(i, columns[node]) for i, node in above if node in columns]
         phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
-        below = torch.bincount(noun, minlength=len(columns)).float()
+        counted = len(set(self._class_texts)) or len(self)  # class texts come first
+        below = torch.bincount(noun[phrase < counted], minlength=len(columns)).float().clamp(min=1)
         words = tuple(with_article(str(said[node])) for node in columns)
-        return words, phrase, noun, torch.log2(max(1, len(linked)) / below)
+        total = sum(index < counted for index, _ in linked)
+        return words, phrase, noun, torch.log2(max(1, total) / below)
 
 
 def _plain(text: str) -> str:
