@@ -48,7 +48,7 @@ class TestInputsAreNotChanged:
         x = torch.rand(2, 3, 16, 16)
         before = x.clone()
         lang = LanguageAttribution.from_classifier(
-            Normalising().eval(), ["cat", "dog", "car", "tree"], example=x, text_encoder=LetterEncoder()
+            Normalising().eval(), ["cat", "dog", "car", "tree"], example=x, encoder=LetterEncoder()
         )
         assert torch.equal(x, before)
         assert lang.saliency(x, ["a cat"]).shape == (2, 1, 16, 16)

@@ -117,7 +117,7 @@ def test_every_way_is_timed():
     assert [way["layer"] for way in ways.values()][1:] == ["coarse", ways["class names"]["layer"]]
     assert found["solved"] == {"rows": 60, "width": 3, "phrases": 400}
     assert found["devil"] == "random weights"
-    assert all(encoder.calls.count(query) >= 2 for query in QUERIES)
+    assert all(query in encoder.calls for query in QUERIES)
 
 
 def test_a_trained_network_stands_for_the_random_one():
@@ -139,7 +139,7 @@ def test_the_page_has_a_row_a_way():
         fit = "-" if way["fit"] is None else f"{way['fit']['median']:.3f}"
         assert f"| {name} | `{way['layer']}` | {fit} | {way['whole']['median']:.3f} |" in shown
     assert "its 16 places | maps of 2 texts" in shown
-    assert "120 rows of 3 channels" in shown
+    assert "60 rows of 3 channels" in shown
 
 
 def test_the_photograph_is_the_models_input(tmp_path):

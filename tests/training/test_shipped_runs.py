@@ -54,9 +54,7 @@ def tiny(monkeypatch):
     encoder.tokenizer.model_max_length = 64
     monkeypatch.setattr(text_decoder_run.LanguageModel, "from_pretrained", classmethod(lambda cls: lm))
     monkeypatch.setattr(text_decoder_run, "TextEncoder", SimpleNamespace(from_pretrained=lambda: encoder))
-    monkeypatch.setattr(
-        "torchnle.translators.alignment_fit.TextEncoder.from_pretrained", lambda *_: LetterEncoder()
-    )
+    monkeypatch.setattr("torchnle.attr.frozen.TextEncoder.from_pretrained", lambda *_: LetterEncoder())
     preprocess = Preprocess(size=32, mean=127.0, std=128.0, fit="crop")
     names = {"named": ("an ox", "an elk", "a yak", "a gnu", "an auk")}
     models = {name: Backbone(conv_net(), preprocess, names.get(name, ()), name) for name in ("tiny", "named")}

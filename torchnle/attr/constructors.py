@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from captum.attr import Attribution
 from torch import Tensor, nn
@@ -21,7 +21,9 @@ from torchnle.translators.base import Translator
 from torchnle.translators.class_names import as_class_names
 from torchnle.translators.classifier_head import ClassifierHead, example_for, find_head
 from torchnle.translators.readout import Readout
-from torchnle.translators.text_decoder import TextDecoder
+
+if TYPE_CHECKING:
+    from torchnle.translators.text_decoder import TextDecoder
 
 
 class Constructors(Attribution):  # type: ignore[misc]

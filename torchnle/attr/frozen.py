@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.translators.text_decoder import TextDecoder
+
+if TYPE_CHECKING:
+    from torchnle.translators.text_decoder import TextDecoder
 
 
 def as_encoder(encoder: TextEncoder | str | None) -> TextEncoder:
@@ -15,4 +19,6 @@ def as_encoder(encoder: TextEncoder | str | None) -> TextEncoder:
 
 def as_decoder(decoder: TextDecoder | str | None) -> TextDecoder | None:
     """Load a text decoder that is given by reference; None = none."""
+    from torchnle.translators.text_decoder import TextDecoder  # brings the language model's side
+
     return TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder
