@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 
 import torchnle
 from torchnle import LanguageAttribution, backbones, images
+from torchnle.evaluation.photographs import Judge
 from torchnle.evaluation.pictures import find_photographs
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.metrics.text_decoder import decoding_quality
@@ -34,12 +34,12 @@ NAMES = {
 
 
 def named(lang, preprocess):
-    """Which photographs' sentences hold a word of their list."""
-    found = {}
+    """Which photographs' words are of their list, or a more general noun that is not too general."""
+    found, judge = {}, Judge()
     for name, path in find_photographs().items():
         said = lang.describe(preprocess(images.open_image(path))[None])
         (description,) = said[-1] if isinstance(said[0], list) else said
-        if NAMES[name] & set(re.findall(r"[a-z]+", description.text.lower())):
+        if judge(description.text, sorted(NAMES[name])).useful > 0.5:
             found[name] = description.text
     return found
 
