@@ -115,7 +115,7 @@ def _describe(options: argparse.Namespace) -> None:
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         x = backbone.preprocess(image)[None]
         (whole,) = lang.describe(x)
-        result: Result = {"photo": str(path), "whole": whole.to_dict()}
+        result: Result = {"photo": str(path), "whole": whole.to_dict(), "said": whole.marked_text}
         if options.places:
             (grid,) = lang.describe(x, where="all")
             places = [cell.to_dict() for cell in grid]
@@ -227,7 +227,7 @@ def _evaluate_architectures(options: argparse.Namespace) -> None:
 
 def _print_description(result: Result) -> None:
     whole = result["whole"]
-    say(f"{result['photo']}: {whole['text']}  [{whole['score_kind']} {whole['score']:.3f}]")
+    say(f"{result['photo']}: {result['said']}  [{whole['score_kind']} {whole['score']:.3f}]")
     if "table" in result:
         say("\n".join(f"  {line}" for line in result["table"].splitlines()))
     _print_picture(result)
