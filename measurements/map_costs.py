@@ -1,6 +1,6 @@
 """Time what a map from text into features costs on one photograph and one thread.
 
-Run as ``python -m measurements.map_costs FOLDER``: the fit from class names, the sums and solve of 10,000 scenes,
+Run as ``python -m measurements.map_costs FOLDER``: the fit from class names, sums and solve of 10,000 scenes,
 words for the whole picture and its 49 locations, maps of 1,000 texts, and words out of 20,000 phrases.
 """
 

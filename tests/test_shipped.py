@@ -95,3 +95,18 @@ def test_the_shipped_map_speaks_at_every_layer_and_saves_the_same(backbone, tmp_
     lang.translator.save_pretrained(tmp_path / "again")
     again = LanguageAttribution.from_pretrained(backbone.model, str(tmp_path / "again"))
     torch.testing.assert_close(again.saliency(x, ["a cat", "a hammer"]), maps)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("fitted", ["class names", "shipped"])
+def test_pictures_of_nothing_are_unsure(backbone, fitted):
+    drawn = torch.Generator().manual_seed(7)
+    noise = torch.randn(8, 3, 224, 224, generator=drawn)
+    uniform = torch.rand(6, 3, 224, 224, generator=drawn) * 2 - 1
+    constant = (torch.rand(6, 3, 1, 1, generator=drawn) * 2 - 1).expand(-1, -1, 224, 224)
+    if fitted == "shipped":
+        lang = LanguageAttribution.from_pretrained(backbone.model, ALIGNED, "_avg_pooling:input")
+    else:
+        lang = LanguageAttribution.from_backbone(backbone)
+    said = lang.describe(torch.cat([noise, uniform, constant]))
+    assert sum(description.unsure for description in said) >= 19
