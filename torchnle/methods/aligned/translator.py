@@ -333,6 +333,7 @@ class MapTranslator(Translator):
             "class_names": list(self.class_names),
             "class_texts": list(self.class_texts),
             "vocabulary": list(self.extra),
+            "backbone": self.backbone,
             "sure_above": self.sure_above,
             "sure_above_at_location": self.sure_above_at_location,
         }
@@ -350,8 +351,9 @@ class MapTranslator(Translator):
         vocabulary: Sequence[str],
         sure_above: float,
         sure_above_at_location: float,
+        backbone: str = "",
     ) -> Self:
-        return cls(
+        built = cls(
             {layer: build_map(layer, given) for layer, given in maps.items()},
             TextEncoder.from_pretrained(encoder),
             None if decoder is None else TextDecoder.from_pretrained(decoder),
@@ -362,6 +364,8 @@ class MapTranslator(Translator):
             sure_above=sure_above,
             sure_above_at_location=sure_above_at_location,
         )
+        built.backbone = backbone
+        return built
 
 
 def build_map(layer: str, given: Mapping[str, Any]) -> TextMap:

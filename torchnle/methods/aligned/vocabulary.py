@@ -17,6 +17,8 @@ from torchnle.translators import concept_bank
 
 #: A noun with more kinds below it in WordNet says too little: animal, structure, device.
 MOST_KINDS = 1000
+#: The categories of the concept bank that name no things.
+_NO_THINGS = frozenset({"attributes", "colours"})
 
 
 class Vocabulary:
@@ -141,8 +143,10 @@ def _common(nouns: Nouns, first: int | None, second: int | None) -> int | None:
 def shipped_phrases() -> tuple[str, ...]:
     """List the phrases of the shipped concept bank that name something, with their articles."""
     nouns = Nouns.load()
-    found = {phrase: nouns.of_phrase(phrase) for phrase in concept_bank.phrases()}
-    return tuple(p for p, noun in found.items() if noun is not None and nouns.kinds(noun) <= MOST_KINDS)
+    kinds = [phrases for name, phrases in concept_bank.categories().items() if name not in _NO_THINGS]
+    found = {phrase: nouns.of_phrase(phrase) for listed in kinds for phrase in listed}
+    named = (p for p, noun in found.items() if noun is not None and nouns.kinds(noun) <= MOST_KINDS)
+    return tuple(dict.fromkeys(with_article(phrase) for phrase in named))
 
 
 def background_phrases() -> tuple[str, ...]:
