@@ -18,6 +18,9 @@ _PHRASE, _NOUN = 0.5, 0.6
 _WORTH = 5.0
 #: The least share of each of two phrases that are said as "x or y".
 _EITHER = 0.3
+#: Below these probabilities a description is unsure: of pooled features, and of single locations, whose
+#: probabilities spread over more phrases. Chosen on 53 photographs (docs/measurements.md).
+SURE_ABOVE, SURE_ABOVE_AT_LOCATION = 0.34, 0.22
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.background import with_background
 from torchnle.methods.aligned.candidates import Candidates, candidates, check_texts_fit
+from torchnle.methods.aligned.described import described
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.posterior import posterior
-from torchnle.methods.aligned.saying import say
+from torchnle.methods.aligned.saying import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, say
 from torchnle.methods.aligned.sentences import Sentences
 from torchnle.methods.aligned.text_map import TextMap
 from torchnle.methods.aligned.vocabulary import Vocabulary, background_phrases
@@ -28,12 +29,6 @@ from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.rows import Rows, as_list, batches, find_slot, gather
 from torchnle.translators.text_decoder import TextDecoder
 from torchnle.types import ScoreKind
-
-#: How many phrases a description lists.
-_LISTED = 6
-#: Below these probabilities a description is unsure: of pooled features, and of single locations, whose
-#: probabilities spread over more phrases. Chosen on 53 photographs (docs/measurements.md).
-SURE_ABOVE, SURE_ABOVE_AT_LOCATION = 0.34, 0.22
 
 
 class MapTranslator(Translator):
@@ -227,24 +222,15 @@ class MapTranslator(Translator):
         elif self.decoder is not None:
             said = self._sentences.improve(rows, shares, said)
         scores = self._scores(rows, [each.text for each in said])
-        best = shares.topk(min(_LISTED, shares.shape[1]), dim=1)
-        least = self.sure_above_at_location if local else self.sure_above
-        return [
-            Description(
-                each.text,
-                score,
-                self.score_kind,
-                rows.layer,
-                image,
-                location,
-                tuple((self.vocabulary.phrases[i], p) for i, p in zip(indices, values, strict=True)),
-                probability=each.probability,
-                unsure=each.probability < least,
-            )
-            for each, score, (image, location), indices, values in zip(
-                said, scores.tolist(), rows.places, best.indices.tolist(), best.values.tolist(), strict=True
-            )
-        ]
+        return described(
+            rows,
+            said,
+            scores,
+            shares,
+            self.vocabulary.phrases,
+            score_kind=self.score_kind,
+            sure_above=self.sure_above_at_location if local else self.sure_above,
+        )
 
     def _posterior(self, rows: Rows) -> Float[Tensor, "R P"]:
         local = rows.places[0][1] is not None
@@ -256,13 +242,13 @@ class MapTranslator(Translator):
         return torch.stack(parts).mean(dim=0)
 
     def _scores(self, rows: Rows, texts: list[str]) -> Float[Tensor, "R"]:
-        unique = list(dict.fromkeys(texts))
-        vectors = self.encoder.encode(unique)
+        column = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+        vectors = self.encoder.encode(list(column))
         parts = []
         for slot, tokens in rows.tokens.items():
             fitted = self.by_layer[slot]
             scores = fitted.score(tokens.squeeze(1), fitted.directions(vectors))
-            parts.append(scores[torch.arange(len(texts)), [unique.index(text) for text in texts]])
+            parts.append(scores[torch.arange(len(texts)), [column[text] for text in texts]])
         return torch.stack(parts).mean(dim=0)
 
     @cached_property

@@ -15,17 +15,13 @@ from torchnle.description import Description
 from torchnle.features import Features
 from torchnle.language.clip_text import ClipText
 from torchnle.language.texts import check_texts
-from torchnle.methods.aligned.saying import say
+from torchnle.methods.aligned.described import described
+from torchnle.methods.aligned.saying import SURE_ABOVE, say
 from torchnle.methods.aligned.vocabulary import Vocabulary, shipped_phrases
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.types import ScoreKind
-
-#: How many phrases a description lists.
-_LISTED = 6
-#: A description that is less probable than this is unsure.
-_SURE_ABOVE = 0.34
 
 
 class ClipTranslator(Translator):
@@ -143,24 +139,15 @@ class ClipTranslator(Translator):
         shares = (self.text_encoder.scale * (unit @ self._kept.T)).softmax(dim=1)
         said = say(shares, self.vocabulary)
         scores = (unit * self.text_encoder.encode([each.text for each in said])).sum(dim=1)
-        best = shares.topk(min(_LISTED, shares.shape[1]), dim=1)
-        listed = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [
-            Description(
-                each.text,
-                score,
-                self.score_kind,
-                rows.layer,
-                image,
-                location,
-                tuple((self.vocabulary.phrases[i], p) for i, p in zip(indices, values, strict=True)),
-                probability=each.probability,
-                unsure=each.probability < _SURE_ABOVE,
-            )
-            for each, score, (image, location), (indices, values) in zip(
-                said, scores.tolist(), rows.places, listed, strict=True
-            )
-        ]
+        return described(
+            rows,
+            said,
+            scores,
+            shares,
+            self.vocabulary.phrases,
+            score_kind=self.score_kind,
+            sure_above=SURE_ABOVE,
+        )
 
     def _parts(
         self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from torchnle.methods.aligned.phrase_memory import recall
-from torchnle.methods.aligned.translator import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, MapTranslator
+from torchnle.methods.aligned.saying import SURE_ABOVE, SURE_ABOVE_AT_LOCATION
+from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.aligned.truth import probability_of
 from torchnle.methods.aligned.vocabulary import Vocabulary
 from torchnle.methods.devil.layer_reader import FrozenMap, LayerReader
