@@ -14,7 +14,7 @@ from captum.metrics import infidelity, sensitivity_max
 from matplotlib.figure import Figure
 
 from torchnle import LanguageAttribution, backbones, images
-from torchnle.visualization import save
+from torchnle.views.plots import save
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the picture")

@@ -6,14 +6,15 @@ import argparse
 import json
 from pathlib import Path
 
-from torchnle import LanguageAttribution, backbones, hub, visualization
+from torchnle import LanguageAttribution, backbones, hub
 from torchnle.data import CaptionFile, Scenes, shapes
 from torchnle.methods.devil import devil_translator
-from torchnle.training import devil
+from torchnle.training import loop
 from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
 from torchnle.training.recipe import Recipe
 from torchnle.training.supply import LiveFeatures
+from torchnle.views import plots
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for run and picture")
@@ -55,8 +56,8 @@ translator = devil_translator(
 )
 recipe = Recipe(steps=options.steps, batch_size=8, learning_rate=2e-3, warmup=4, clip=1.0, log_every=1)
 run = options.output / "own_run"
-with RunLog(run, recipe.steps, done=devil.steps_done(run)) as log:
-    devil.train(translator, features, recipe, run, report=log)
+with RunLog(run, recipe.steps, done=loop.steps_done(run)) as log:
+    loop.train(translator, features, recipe, run, report=log)
 print(f"translator: {translator.save_pretrained(options.output / 'own_translator')}")
 
 pair = pairs[0]
@@ -65,5 +66,5 @@ for layer in layers:
     (said,) = LanguageAttribution(backbone.model, layer, translator).describe(x)
     print(f"{caption!r} -> {layer}: {said.text!r}")
 (maps,) = LanguageAttribution(backbone.model, "_bn1", translator).saliency(x, [caption])
-figure = visualization.plot_saliency(backbone.view(pair.image), maps, [caption], score_name="log p")
-print(f"picture: {visualization.save(figure, options.output / 'own_saliency.png')}")
+figure = plots.plot_saliency(backbone.view(pair.image), maps, [caption], score_name="log p")
+print(f"picture: {plots.save(figure, options.output / 'own_saliency.png')}")

@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from timm.models import save_for_hf
 from torch import Tensor
 
-from torchnle import LanguageAttribution, backbones, suggest_layers, visualization
+from torchnle import LanguageAttribution, backbones, suggest_layers
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.data import Scene, Scenes
 from torchnle.data.palette import COLOURS
 from torchnle.evaluation.scenes import composed
+from torchnle.views import plots
 
 ARGUMENTS = {"channels": [24, 48, 96, 192], "stem_width": 16, "output_stride": 16}
 
@@ -127,5 +128,5 @@ for scene in composed(length=3, objects=(2, 2), seed=options.seed + 3):
         print(f"{thing.phrase!r} -> {grid[thing.location(grid.grid)].text!r}")
 queries = [thing.phrase for thing in scene.objects]
 (maps,) = last.saliency(x, queries)
-figure = visualization.plot_saliency(backbone.view(scene.image), maps, queries, score_name="projection")
-print(f"picture: {visualization.save(figure, options.output / 'shapes_backbone.png')}")
+figure = plots.plot_saliency(backbone.view(scene.image), maps, queries, score_name="projection")
+print(f"picture: {plots.save(figure, options.output / 'shapes_backbone.png')}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from torchnle import LanguageAttribution, backbones, visualization
+from torchnle import LanguageAttribution, backbones
 from torchnle.data import Scenes, plain_backgrounds, shapes
-from torchnle.training import run
+from torchnle.methods.devil.training import run
+from torchnle.views import plots
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for run and picture")
 output = parser.parse_args().output
 
-# The same as: torchnle train --config recipes/shapes.toml
+# The same as: torchnle train --config shapes.toml
 settings = [f"output={output}/shapes", f"feeding.cache={output}/shapes/cache"]
 recipe = run.Run.read(Path(__file__).parents[1] / "recipes" / "shapes.toml", settings)
 translator, _ = run.train(recipe)
@@ -29,5 +30,5 @@ for scene in unseen:
 scene = unseen[0]
 query = scene.objects[0].phrase
 (maps,) = words.saliency(backbone.preprocess(scene.image)[None], [query])
-figure = visualization.plot_saliency(backbone.view(scene.image), maps, [query], score_name="log p")
-print(f"picture: {visualization.save(figure, output / 'shapes_saliency.png')}")
+figure = plots.plot_saliency(backbone.view(scene.image), maps, [query], score_name="log p")
+print(f"picture: {plots.save(figure, output / 'shapes_saliency.png')}")

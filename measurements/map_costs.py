@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
 import torch
 
+from measurements.costs import Clock, photograph, solve
+from measurements.phrases import phrases
 from torchnle import LanguageAttribution, backbones
 from torchnle.evaluation import record
-from torchnle.evaluation.costs import Clock, photograph, solve
-from torchnle.evaluation.phrases import phrases
 from torchnle.language.text_encoder import TextEncoder
 
 _SCENES, _TEXTS, _VOCABULARY = 10_000, 1_000, 20_000
@@ -32,9 +33,9 @@ def main() -> None:
     backbone, encoder = backbones.load("efficientnet-lite0"), TextEncoder.from_pretrained()
     image = photograph(backbone)
 
-    def attach(**given: object) -> LanguageAttribution:
+    def attach(vocabulary: Sequence[str] | None = None) -> LanguageAttribution:
         made: LanguageAttribution = LanguageAttribution.from_classifier(
-            backbone.model, backbone.class_names, encoder=encoder, **given
+            backbone.model, backbone.class_names, encoder=encoder, vocabulary=vocabulary
         )
         return made
 

@@ -22,7 +22,8 @@ from torchnle.data import Scene, head_noun, load_cutouts
 from torchnle.evaluation import record
 from torchnle.evaluation.scenes.data import composed, images_of
 from torchnle.evaluation.subject import at
-from torchnle.methods.aligned.posterior import Candidates, cosine_logits
+from torchnle.methods.aligned.probability.candidates import Candidates
+from torchnle.methods.aligned.probability.posterior import cosine_logits
 from torchnle.methods.aligned.translator import MapTranslator
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def test_reading_hostile_files_starts_nothing_and_runs_nothing(tmp_path):
-    here = Path(__file__).parent
-    search = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    here = Path(__file__).parent / "helpers"
+    search = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
     finished = subprocess.run(
         [sys.executable, str(here / "audited.py"), str(tmp_path)],
         input="y\n" * 1000,

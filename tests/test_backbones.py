@@ -174,7 +174,7 @@ def test_a_folder_of_transformers_with_its_processor(tmp_path):
 
 
 def test_the_image_tower_of_a_vision_language_model():
-    from torchnle.evaluation.architectures.vision_language import build_tower
+    from measurements.architectures.vision_language import build_tower
 
     tower = build_tower("smolvlm")[0]()
     assert "Vision" in type(tower).__name__

@@ -13,8 +13,8 @@ from torchnle import LanguageAttribution, backbones, images
 from torchnle.evaluation.photographs import Judge
 from torchnle.evaluation.pictures import find_photographs
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.metrics.text_decoder import decoding_quality
-from torchnle.translators.text_decoder import DECODER, TextDecoder
+from torchnle.methods.aligned.decoder.quality import decoding_quality
+from torchnle.methods.aligned.decoder.text_decoder import DECODER, TextDecoder
 
 SHIPPED = Path(torchnle.__file__).parent / "translators" / "shipped"
 ALIGNED = "aligned-efficientnet-lite0-scenes"

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from tiny import VOCABULARY, make_model, make_prefixes, make_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from torchnle.language import decoding, scoring
 from torchnle.language.loss import caption_log_probs
 from torchnle.language.model import LanguageModel
-
-sys.path.insert(0, str(Path(__file__).parent / "language"))  # for the tiny language models
-from tiny import VOCABULARY, make_model, make_prefixes, make_tokenizer
 
 ROWS, PREFIX = 5, 3
 CONTEXT = 1 + PREFIX  # BOS and the prefix

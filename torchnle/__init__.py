@@ -8,11 +8,11 @@ from torchnle.attr import (
     TextScore,
 )
 from torchnle.description import Description, DescriptionGrid
-from torchnle.features import Features
-from torchnle.suggest import SuggestedLayer, suggest_layers
-from torchnle.taps import Tap
 from torchnle.translators.base import Translator
 from torchnle.version import __version__
+from torchnle.vision.features import Features
+from torchnle.vision.suggest import SuggestedLayer, suggest_layers
+from torchnle.vision.taps import Tap
 
 __all__ = [
     "Description",

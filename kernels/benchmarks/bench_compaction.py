@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from benchmarks.common import Contender, Job, same_ids
 from benchmarks.jobs import language_model, prefixes
-from torchnle.language import decoding, growth
+from torchnle.language import decoding
 from torchnle.language.model import LanguageModel
+from torchnle.language.packed import growth
 
 _ROWS, _TOKENS, _STOP = 98, 50, "."
 

@@ -14,14 +14,15 @@ import torch
 
 from benchmarks.common import SEED, by_processor, is_shared
 from benchmarks.jobs import CLASS_NAMES, language_model
-from torchnle import LayerLanguageAttribution, ops, taps
+from torchnle import LayerLanguageAttribution, ops
 from torchnle.backbones import load
 from torchnle.language.device import best_dtype
 from torchnle.language.model import LanguageModel
-from torchnle.reading import read
-from torchnle.taps import Tap
-from torchnle.translators.devil_network import DeViLNetwork
+from torchnle.methods.devil.network import DeViLNetwork
 from torchnle.translators.prefix import PrefixTranslator
+from torchnle.vision import taps
+from torchnle.vision.reading import read
+from torchnle.vision.taps import Tap
 
 _GRIDS = (28, 14, 7)
 _TOKENS = 20

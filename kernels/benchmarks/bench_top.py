@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.common import Contender, DisagreementError, Job
 from benchmarks.jobs import CLASS_NAMES, language_model, prefixes
-from torchnle.language import scoring, search
+from torchnle.language import scoring
+from torchnle.language.packed import search
 from torchnle.language.ranking import Ranking
 
 _TEXT = " a small red bird"

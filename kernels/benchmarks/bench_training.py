@@ -11,7 +11,7 @@ from benchmarks.common import Contender, Job, close, dtype_name
 from benchmarks.jobs import language_model
 from torchnle.language.loss import caption_log_probs
 from torchnle.language.model import LanguageModel
-from torchnle.translators.devil_network import DeViLNetwork
+from torchnle.methods.devil.network import DeViLNetwork
 
 _ROWS = 32
 _PEER = "transformers' loss, full logits"

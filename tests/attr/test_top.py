@@ -8,7 +8,7 @@ from fakes import LetterTranslator, conv_net
 from tiny_translators import WIDTH, WORDS, tiny_language_model
 
 from torchnle import DescriptionGrid, LanguageAttribution
-from torchnle.translators.devil_network import DeViLNetwork
+from torchnle.methods.devil.network import DeViLNetwork
 from torchnle.translators.prefix import PrefixTranslator
 
 TEXTS = ["a cat", "a red cat", "the red door", "grass", "the dog", *WORDS[2:6], "a red dog of the door"]

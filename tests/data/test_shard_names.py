@@ -16,7 +16,7 @@ from PIL import Image
 
 from torchnle.data import CaptionShards
 from torchnle.data.shard_names import expand
-from torchnle.training import run
+from torchnle.methods.devil.training import run
 
 
 def tar_bytes():

@@ -19,7 +19,7 @@ from torchnle.evaluation.faithfulness import compare, grad_cam, query_maps, rand
 from torchnle.evaluation.pictures import PHOTOGRAPHS, photographs, rightly_classified, single_scenes
 from torchnle.evaluation.subject import attach
 from torchnle.metrics import deletion, insertion
-from torchnle.taps import Tap
+from torchnle.vision.taps import Tap
 
 WHITE = [ground for ground in plain_backgrounds() if "white" in ground.place]
 

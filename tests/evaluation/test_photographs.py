@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from torchnle import LanguageAttribution, cli_evaluate
+from torchnle import LanguageAttribution
 from torchnle.backbones import imagenet_class_names
+from torchnle.cli import evaluate as cli_evaluate
 from torchnle.cli import main
 from torchnle.data.palette import COLOURS
 from torchnle.description import Description
@@ -346,7 +347,7 @@ def test_the_command_adapts_by_folds_and_by_folder(folder, sides, monkeypatch, c
     backbone = world.backbone()
     langs = [adaptable(backbone), adaptable(backbone)]
     subjects = iter([(backbone, lang) for lang in langs])
-    monkeypatch.setattr(cli_evaluate, "_subject", lambda options: next(subjects))
+    monkeypatch.setattr(cli_evaluate, "subject", lambda options: next(subjects))
     asked = ["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--rounds", "0", "--json"]
     for how, statistics in (
         (["--folds", "2"], "in each of 2 folds"),
@@ -363,14 +364,14 @@ def test_a_translators_name_does_not_steer_the_terminal(folder, monkeypatch, cap
     backbone = world.backbone()
     lang = attach(backbone, Namer())
     lang.translator.name = "org/\x1b[2Jname"
-    monkeypatch.setattr(cli_evaluate, "_subject", lambda options: (backbone, lang))
+    monkeypatch.setattr(cli_evaluate, "subject", lambda options: (backbone, lang))
     assert main(["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--count", "1"]) == 0
     assert r"# `org/\x1b[2Jname` on 1 photographs" in capsys.readouterr().out
 
 
 def test_the_command_writes_figures_and_setting(folder, tmp_path, monkeypatch, capsys):
     backbone = world.backbone()
-    monkeypatch.setattr(cli_evaluate, "_subject", lambda options: (backbone, attach(backbone, Namer())))
+    monkeypatch.setattr(cli_evaluate, "subject", lambda options: (backbone, attach(backbone, Namer())))
     out = tmp_path / "out"
     asked = ["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--backbone", "colours"]
     assert main([*asked, "--output", str(out), "--rounds", "1", "--count", "4"]) == 0

@@ -16,7 +16,7 @@ from torchnle.evaluation import record
 from torchnle.evaluation.scenes import composed, measure, page
 from torchnle.evaluation.scenes.maps import variants
 from torchnle.evaluation.subject import attach
-from torchnle.features import Features
+from torchnle.vision.features import Features
 
 
 @pytest.fixture(scope="module")

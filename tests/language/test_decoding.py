@@ -2,8 +2,9 @@ import pytest
 import torch
 from tiny import FAMILIES, make_lm, make_prefixes, slow_greedy, slow_log_prob, tiny_lm
 
-from torchnle.language import decoding, growth
+from torchnle.language import decoding
 from torchnle.language.decoding import greedy
+from torchnle.language.packed import growth
 from torchnle.language.scoring import log_prob
 
 

@@ -10,7 +10,7 @@ from torchnle.language.agreement import agreement
 from torchnle.language.decoding import greedy
 from torchnle.language.device import multiplies_int8
 from torchnle.language.int8 import Int8Linear
-from torchnle.language.packing import packed
+from torchnle.language.packed.packing import packed
 from torchnle.language.scoring import log_prob
 
 able = pytest.mark.skipif(not multiplies_int8(), reason="needs a CPU with int8 instructions")

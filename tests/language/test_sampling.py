@@ -2,8 +2,9 @@ import pytest
 import torch
 from tiny import make_lm, make_prefixes, slow_log_prob, slow_logits, tiny_lm
 
-from torchnle.language import growth, nucleus
+from torchnle.language import nucleus
 from torchnle.language.decoding import greedy, sample
+from torchnle.language.packed import growth
 
 
 def seeded(seed=0):

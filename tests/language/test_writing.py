@@ -6,10 +6,10 @@ from tiny import FAMILIES, make_lm, make_prefixes
 from torch import nn
 
 from torchnle import ops
-from torchnle.language import packing
-from torchnle.language.attention import short_attention
 from torchnle.language.decoding import greedy, sample
-from torchnle.language.packing import packed
+from torchnle.language.packed import packing
+from torchnle.language.packed.attention import short_attention
+from torchnle.language.packed.packing import packed
 
 DTYPES = [torch.float32]
 DTYPES += [torch.bfloat16] if packing.multiplies(torch.zeros(1, dtype=torch.bfloat16)) else []
@@ -77,7 +77,7 @@ def test_our_attention_reads_every_single_token(family, monkeypatch):
 
 def test_long_contexts_and_another_attention_stay_with_the_model(monkeypatch):
     monkeypatch.setattr(ops, "short_decode_attention", lambda *_: pytest.fail("was called"))
-    monkeypatch.setattr("torchnle.language.attention._KEYS", 3)
+    monkeypatch.setattr("torchnle.language.packed.attention._KEYS", 3)
     assert len(greedy(make_lm("llama"), make_prefixes(2), max_new_tokens=4).texts) == 2
     lm = make_lm("llama")
     lm.model.config._attn_implementation = "eager"

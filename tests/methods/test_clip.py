@@ -7,12 +7,12 @@ from tiny_clip import RESNET, TEXTS, VIT, coca, hugging_face, open_clip_model
 from torch import nn
 
 from torchnle import LanguageAttribution
+from torchnle.heads.classifier_head import find_head
 from torchnle.language.clip_text import ClipText
 from torchnle.methods.clip.read import read_clip
 from torchnle.methods.clip.translator import ClipTranslator
-from torchnle.reading import Reading, read
 from torchnle.translators.base import Translator
-from torchnle.translators.classifier_head import find_head
+from torchnle.vision.reading import Reading, read
 
 MODELS = {
     "ViT": (lambda: open_clip_model(VIT), "visual.ln_post", "token", (4, 4)),

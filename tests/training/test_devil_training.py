@@ -13,11 +13,11 @@ import pytest
 import torch
 from oracles import devil_prefix
 from tiny_translators import LAYERS, saved_language_model
-from training.toys import CAPTIONS, PLACES, RECIPE, ToySupply, changed, fork, fork_and_kill, toy_translator
+from toys import CAPTIONS, PLACES, RECIPE, ToySupply, changed, fork, fork_and_kill, toy_translator
 
 from torchnle.errors import MissingDependencyError, TranslatorMismatchError
-from torchnle.features import Features
-from torchnle.training import checkpoint, devil
+from torchnle.methods.texplain.network import TExplainNetwork
+from torchnle.training import checkpoint, loop
 from torchnle.training.dropout import Draws
 from torchnle.training.order import Order, Part
 from torchnle.training.recipe import Recipe
@@ -25,7 +25,7 @@ from torchnle.training.targets import caption_tokens
 from torchnle.training.validation import Validation
 from torchnle.training.words import embedding_scale, word_errors
 from torchnle.translators.base import Translator
-from torchnle.translators.texplain_network import TExplainNetwork
+from torchnle.vision.features import Features
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def run(folder, recipe=RECIPE, **options):
     translator = options.pop("translator", None) or toy_translator()
     facts = []
     report = options.pop("report", facts.append)
-    trained = devil.train(translator, supply, recipe, folder, report=report, **options)
+    trained = loop.train(translator, supply, recipe, folder, report=report, **options)
     return trained.network.state_dict(), [fact for fact in facts if "loss" in fact], trained
 
 
@@ -152,7 +152,7 @@ class TestResuming:
                 delay=chance.uniform(0, 0.015),
             )
             assert status == -9
-            done.append(devil.steps_done(tmp_path / "cut"))
+            done.append(loop.steps_done(tmp_path / "cut"))
         assert 0 < done[-1] < 60, "the kills met a run on its way"
         assert done[0] < 8 < done[-1], "in words and in sentences"
         assert len(set(done)) >= 5
@@ -181,7 +181,7 @@ class TestResuming:
                 run(tmp_path, report=full)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert devil.steps_done(tmp_path) == 4
+        assert loop.steps_done(tmp_path) == 4
         assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
         expected, _, _ = run(tmp_path / "whole")
         assert same(expected, run(tmp_path)[0])
@@ -329,7 +329,7 @@ class TestBadInput:
     def test_another_network(self, tmp_path):
         translator = toy_translator()
         translator.network = TExplainNetwork({"layer4": 8}, 12, tokens=2)
-        with pytest.raises(TypeError, match="not a TExplainNetwork"):
+        with pytest.raises(TypeError, match=r"TExplainNetwork reads 2 tokens .* tokens_per_row=1"):
             run(tmp_path, translator=translator)
 
     @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from training.toys import fork_and_kill
+from toys import fork_and_kill
 
 from torchnle.data import CaptionedImage, CaptionList
-from torchnle.taps import Tap
 from torchnle.training import feature_cache
 from torchnle.training.feature_cache import CachedFeatures, cached, model_digest
 from torchnle.training.supply import LiveFeatures
+from torchnle.vision.taps import Tap
 
 
 class Preprocess:

@@ -16,12 +16,12 @@ from tiny_translators import Doubler, features, tiny_language_model, tiny_transl
 from torchnle.language.clip_text import ClipText
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 from torchnle.translators import kinds
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.pretrained import Pretrained
-from torchnle.translators.text_decoder import TextDecoder
 
 SHIPPED = Path(kinds.__file__).parent / "shipped"
 SAVED_BY_PATH = Path(__file__).parent / "saved_by_path"

@@ -8,9 +8,9 @@ from oracles import devil_prefix, greedy_text, text_log_prob
 from tiny_translators import WIDTH, WORDS, features, tiny_language_model, tiny_network, tiny_translator
 
 from torchnle.errors import TranslatorMismatchError
-from torchnle.features import Features
+from torchnle.methods.texplain.network import TExplainNetwork
 from torchnle.translators.prefix import PrefixTranslator
-from torchnle.translators.texplain_network import TExplainNetwork
+from torchnle.vision.features import Features
 
 TEXTS = ["a cat", "a red door", "grass", "a cat"]
 PROMPT = "the door of"

@@ -8,12 +8,12 @@ import yaml
 from letter_encoder import LetterEncoder
 from tiny_translators import WIDTH, Doubler, tiny_language_model, tiny_network, tiny_translator
 
-from torchnle.methods.aligned.text_map import TextMap
+from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence, TextDecoder
+from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.clip.translator import ClipTranslator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.pretrained import Pretrained
-from torchnle.translators.text_decoder import PrefixFromSentence, TextDecoder
 
 META = torch.device("meta")
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tiny_translators import LAYERS, features
 
 from torchnle.errors import TranslatorMismatchError
-from torchnle.features import Features
 from torchnle.translators.rows import Rows, batches, find_slot, gather
+from torchnle.vision.features import Features
 
 
 def rows_of(given, *, joint=False, tokens_per_row=1, widths=LAYERS):

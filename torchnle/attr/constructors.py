@@ -9,21 +9,21 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from torchnle import taps
 from torchnle.attr.frozen import as_decoder, as_encoder
 from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
 from torchnle.backbones.backbone import Backbone
+from torchnle.heads.class_names import as_class_names
+from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
+from torchnle.heads.readout import Readout
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.clip.read import read_clip
-from torchnle.reading import Reading
-from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
-from torchnle.translators.class_names import as_class_names
-from torchnle.translators.classifier_head import ClassifierHead, example_for, find_head
-from torchnle.translators.readout import Readout
+from torchnle.vision import taps
+from torchnle.vision.reading import Reading
+from torchnle.vision.taps import LayerChoice
 
 if TYPE_CHECKING:
-    from torchnle.translators.text_decoder import TextDecoder
+    from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
 
 class Constructors(Attribution):  # type: ignore[misc]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torchnle.language.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
-    from torchnle.translators.text_decoder import TextDecoder
+    from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
 
 def as_encoder(encoder: TextEncoder | str | None) -> TextEncoder:
@@ -19,6 +19,6 @@ def as_encoder(encoder: TextEncoder | str | None) -> TextEncoder:
 
 def as_decoder(decoder: TextDecoder | str | None) -> TextDecoder | None:
     """Load a text decoder that is given by reference; None = none."""
-    from torchnle.translators.text_decoder import TextDecoder  # brings the language model's side
+    from torchnle.methods.aligned.decoder.text_decoder import TextDecoder  # brings the language model's side
 
     return TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder

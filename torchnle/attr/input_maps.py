@@ -6,8 +6,8 @@ from captum.attr import LayerAttribution
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.inputs import channels_last, spatial_size
 from torchnle.types import Inputs
+from torchnle.vision.inputs import channels_last, spatial_size
 
 
 def check_images(inputs: Inputs) -> Tensor:

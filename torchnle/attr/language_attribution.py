@@ -17,9 +17,9 @@ from torchnle.attr.refinement import Normalize
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Top
-from torchnle.inputs import spatial_size
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Where
+from torchnle.vision.inputs import spatial_size
 
 
 class LanguageAttribution(Synchronous, Constructors):

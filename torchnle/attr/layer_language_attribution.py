@@ -12,18 +12,18 @@ from captum.log import log_usage
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle import taps
 from torchnle.attr.refinement import Normalize, refined_scores
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.texts import as_targets, as_texts
 from torchnle.attr.top import Top, describe_places, describe_texts
 from torchnle.description import Description, DescriptionGrid
-from torchnle.features import Features
 from torchnle.language.texts import check_texts
-from torchnle.reading import Reading, read, select_together
-from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Where
+from torchnle.vision import taps
+from torchnle.vision.features import Features
+from torchnle.vision.reading import Reading, read, select_together
+from torchnle.vision.taps import LayerChoice
 
 #: One `Description` or `DescriptionGrid` an image; which one, and whether there is a list a layer, depends
 #: on the arguments, and a union would make every caller cast.

@@ -11,14 +11,14 @@ from captum.attr import NeuronAttribution
 from captum.log import log_usage
 from torch import Tensor
 
-from torchnle import taps
 from torchnle.attr.input_maps import check_images, lay_on
 from torchnle.attr.synchronous import Synchronous
 from torchnle.description import Description
-from torchnle.features import Features
-from torchnle.reading import Reading, read
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs, Layer
+from torchnle.vision import taps
+from torchnle.vision.features import Features
+from torchnle.vision.reading import Reading, read
 
 #: Which unit: a channel, or a function from the layer's features (N, L, D) to activations (N, L).
 NeuronSelector = int | Callable[[Tensor], Tensor]

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.features import Features
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
+from torchnle.vision.features import Features
 
 Normalize: TypeAlias = Literal["length"] | None
 

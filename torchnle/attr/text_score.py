@@ -8,12 +8,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle import taps
 from torchnle.attr.texts import as_texts
-from torchnle.reading import Reading, read, select_together
-from torchnle.taps import LayerChoice
 from torchnle.translators.base import Translator
 from torchnle.types import Where
+from torchnle.vision import taps
+from torchnle.vision.reading import Reading, read, select_together
+from torchnle.vision.taps import LayerChoice
 
 
 class TextScore(nn.Module):

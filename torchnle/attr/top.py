@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchnle.description import Description
-from torchnle.features import Features
 from torchnle.language.ranking import Ranking
 from torchnle.types import ScoreKind
+from torchnle.vision.features import Features
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torchnle.data.cutouts import Cutout, Cutouts, load_cutouts
 from torchnle.data.photo_effects import PhotoEffects
 from torchnle.data.scenes import Scene, SceneObject, Scenes
 from torchnle.data.shapes import shapes
-from torchnle.language.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article
+from torchnle.language.english.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article
 
 __all__ = [
     "Background",

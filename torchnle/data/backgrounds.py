@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torchnle import images as image_files
 from torchnle.data.palette import COLOURS, Colour
 from torchnle.errors import MissingDependencyError
-from torchnle.language.phrases import with_article
+from torchnle.language.english.phrases import with_article
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from torchnle.language.phrases import with_article
+from torchnle.language.english.phrases import with_article
 
 #: WordNet's lexicographer files of visible things (wninput(5WN)): number -> name.
 VISIBLE = {

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from torchnle import images
-from torchnle.language.phrases import noun_phrase
+from torchnle.language.english.phrases import noun_phrase
 
 _log = logging.getLogger(__name__)
 

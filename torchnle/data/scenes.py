@@ -18,7 +18,7 @@ from torchnle.data.captions import digest
 from torchnle.data.cutouts import Cutout
 from torchnle.data.layout import Box, place_boxes
 from torchnle.data.photo_effects import PhotoEffects
-from torchnle.language.phrases import scene_caption
+from torchnle.language.english.phrases import scene_caption
 
 _SHRINK = 0.9  # where there is no room, the largest things are made smaller by this
 _CONTRAST = 60.0  # least distance of a thing's mean colour from a background's, of 442

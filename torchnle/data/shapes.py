@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from torchnle.data.cutouts import Cutout, Cutouts
 from torchnle.data.palette import COLOURS
-from torchnle.language.phrases import with_article
+from torchnle.language.english.phrases import with_article
 
 _Outline: TypeAlias = list[tuple[float, float]]
 _SMOOTH = 4  # drawn this many times larger, then reduced: soft edges

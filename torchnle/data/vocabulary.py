@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torchnle.data.corpus import PEOPLE, WEATHER, WEATHER_MASS, Noun, held_out, sentences, wordnet_nouns
 from torchnle.errors import MissingDependencyError
-from torchnle.language.phrases import with_article
+from torchnle.language.english.phrases import with_article
 
 #: How common a noun must be to be said, on the Zipf scale of `wordfreq`, as one word and as two.
 _COMMON, _COMMON_PAIR = 3.2, 3.9

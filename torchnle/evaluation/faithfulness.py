@@ -18,8 +18,8 @@ from torchnle.attr.refinement import refined_scores
 from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.subject import places
 from torchnle.metrics import Curves, deletion, insertion
-from torchnle.running import evaluating
-from torchnle.taps import Tap
+from torchnle.vision.running import evaluating
+from torchnle.vision.taps import Tap
 
 #: Images (N, C, H, W) and their classes (N,) -> maps (N, H, W).
 MapMaker: TypeAlias = Callable[[Tensor, Tensor], Tensor]

@@ -22,11 +22,11 @@ from tqdm import tqdm
 
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
-from torchnle.evaluation.devil.paper import MILANNOTATIONS
+from torchnle.evaluation.paper import MILANNOTATIONS
 from torchnle.evaluation.record import table
-from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.metrics import bert_score, caption_scores
+from torchnle.vision.features import Features
 
 _COLUMNS = ("layer", "unit", "summary")
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
-from torchnle.features import Features
 from torchnle.translators.base import Translator
+from torchnle.vision.features import Features
 
 #: The reference of the translator that is fitted on the spot, to the classifier's own head and class names.
 CLASS_NAMES = "class-names"

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from torchnle import ops
 from torchnle.language import nucleus
-from torchnle.language.attention import short_attention
-from torchnle.language.batching import batches, row_limit
-from torchnle.language.duplicates import Disagreement, draw_to_check, near_rows, unique_rows
-from torchnle.language.growth import Ends, Row, grow
 from torchnle.language.head import body
 from torchnle.language.model import LanguageModel
-from torchnle.language.packing import packed
+from torchnle.language.packed.attention import short_attention
+from torchnle.language.packed.batching import batches, row_limit
+from torchnle.language.packed.duplicates import Disagreement, draw_to_check, near_rows, unique_rows
+from torchnle.language.packed.growth import Ends, Row, grow
+from torchnle.language.packed.packing import packed
 
 #: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
 #: elsewhere are needed for the products to run at full speed; 256 rows of SmolLM2 keep 10 MB a token.

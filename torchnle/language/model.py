@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchnle import hub
-from torchnle.language.beginning import one_row_cache
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import Head, body
 from torchnle.language.int8 import check_device, quantize
+from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.texts import check_texts, shorten
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle import ops
-from torchnle.language.batching import batches
 from torchnle.language.model import LanguageModel
+from torchnle.language.packed.batching import batches
+from torchnle.language.packed.trie import Trie, group
 from torchnle.language.texts import shorten
-from torchnle.language.trie import Trie, group
 
 if TYPE_CHECKING:
     from transformers import DynamicCache

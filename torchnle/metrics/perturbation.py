@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchnle.running import forward
+from torchnle.vision.running import forward
 
 #: Makes what takes the place of pixels, (N, C, H, W), from the images.
 Substrate: TypeAlias = Callable[[Tensor], Tensor]

@@ -6,15 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.methods.devil.map_start import MapStart
 from torchnle.training.dropout import pool
 from torchnle.training.supply import Supply
-from torchnle.translators.devil_network import DeViLNetwork
+from torchnle.translators.prefix_network import PrefixNetwork
 
 _BATCH = 64
 
 
-def fit_moments(network: DeViLNetwork | MapStart, supply: Supply, count: int) -> None:
+def fit_moments(network: PrefixNetwork, supply: Supply, count: int) -> None:
     """Set a network's standardisation from the pooled features of images spread over the data.
 
     Args:
@@ -22,13 +21,12 @@ def fit_moments(network: DeViLNetwork | MapStart, supply: Supply, count: int) ->
         supply: Gives the features.
         count: The most images that are looked at.
     """
-    change = network.change if isinstance(network, MapStart) else network
-    if not change.standardise:
+    if not network.standardise:
         return
     means = pooled_sample(supply, count)
     for layer in network.layers:
         x = means[layer].double()
-        change.set_moments(layer, x.mean(dim=0).float(), x.std(dim=0, correction=0).float())
+        network.set_moments(layer, x.mean(dim=0).float(), x.std(dim=0, correction=0).float())
 
 
 def pooled_sample(supply: Supply, count: int) -> dict[str, Float[Tensor, "n _"]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from torchnle import reading as readers
-from torchnle import taps
 from torchnle.data.captions import CaptionSource
-from torchnle.reading import Reading
+from torchnle.vision import reading as readers
+from torchnle.vision import taps
+from torchnle.vision.reading import Reading
 
 #: How many pairs after an unreadable one are tried in its place.
 _TRIES = 100
@@ -40,6 +40,7 @@ class Batch:
     known: Mapping[str, Bool[Tensor, "B"]] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Supply(Protocol):
     """Gives batches by the numbers of their pairs."""
 

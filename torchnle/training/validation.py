@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from torchnle.features import Features
 from torchnle.language.loss import ids_log_probs
 from torchnle.training.dropout import pool
 from torchnle.training.supply import Supply
 from torchnle.training.targets import caption_tokens
 from torchnle.translators.prefix import PrefixTranslator
+from torchnle.vision.features import Features
 
 #: Candidates and, for each, its references -> a number that is better when it is higher (CIDEr).
 Scorer: TypeAlias = Callable[[Sequence[str], Sequence[Sequence[str]]], float]

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.description import Description
-from torchnle.features import Features
 from torchnle.language.ranking import Ranking, check_k
 from torchnle.translators.model_card import one_line
 from torchnle.translators.pretrained import Pretrained
 from torchnle.types import ScoreKind
+from torchnle.vision.features import Features
 
 _UNITS: dict[ScoreKind, str] = {
     "log_prob": "log-probabilities in nats",

@@ -21,18 +21,18 @@ KINDS = {
     "map": "torchnle.methods.aligned.translator:MapTranslator",
     "clip": "torchnle.methods.clip.translator:ClipTranslator",
     "prefix": "torchnle.translators.prefix:PrefixTranslator",
-    "text_decoder": "torchnle.translators.text_decoder:TextDecoder",
+    "text_decoder": "torchnle.methods.aligned.decoder.text_decoder:TextDecoder",
     "map_start": "torchnle.methods.devil.map_start:MapStart",
-    "devil_network": "torchnle.translators.devil_network:DeViLNetwork",
-    "texplain_network": "torchnle.translators.texplain_network:TExplainNetwork",
+    "devil_network": "torchnle.methods.devil.network:DeViLNetwork",
+    "texplain_network": "torchnle.methods.texplain.network:TExplainNetwork",
 }
 #: The module paths that folders named before there were kinds.
 OLD_PATHS = {
     "torchnle.translators.clip_space.ClipTranslator": "clip",
     "torchnle.translators.prefix.PrefixTranslator": "prefix",
-    "torchnle.translators.text_decoder.TextDecoder": "text_decoder",
-    "torchnle.translators.devil_network.DeViLNetwork": "devil_network",
-    "torchnle.translators.texplain_network.TExplainNetwork": "texplain_network",
+    "torchnle.methods.aligned.decoder.text_decoder.TextDecoder": "text_decoder",
+    "torchnle.methods.devil.network.DeViLNetwork": "devil_network",
+    "torchnle.methods.texplain.network.TExplainNetwork": "texplain_network",
 }
 _registered: dict[str, type] = {}
 

@@ -14,18 +14,19 @@ from torch import Tensor
 
 from torchnle.description import Description
 from torchnle.errors import TranslatorMismatchError
-from torchnle.features import Features
-from torchnle.language import decoding, scoring, search
+from torchnle.language import decoding, scoring
 from torchnle.language.model import LanguageModel
+from torchnle.language.packed import search
 from torchnle.language.ranking import Ranking
 from torchnle.language.texts import check_texts
-from torchnle.running import evaluating
 from torchnle.translators import kinds
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Number, Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, as_list, batches, gather
 from torchnle.types import ScoreKind
+from torchnle.vision.features import Features
+from torchnle.vision.running import evaluating
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 

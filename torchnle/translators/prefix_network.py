@@ -27,10 +27,14 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
         ValueError: If there is no layer or a size is not positive.
 
     Attributes:
+        opening_length: The number of learned vectors that stand before the prefix of every row.
+        standardise: Features are standardised by the moments that `set_moments` was given.
         sure_above: A description of a pooled feature that is less probable than this is unsure.
         sure_above_at_location: The same for a single location.
     """
 
+    opening_length: int = 0
+    standardise: bool = False
     sure_above: float = 0.5
     sure_above_at_location: float = 0.5
 
@@ -51,6 +55,10 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
     @abstractmethod
     def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
         """Map each layer's tokens, (R, S, D) by layer name, to prefixes (R, P, E)."""
+
+    def set_moments(self, layer: str, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
+        """Set a layer's moments, by which its features are standardised; for networks that do that."""
+        raise TypeError(f"{type(self).__name__} does not standardise its features.")
 
     def probabilities(
         self, tokens: Mapping[str, Float[Tensor, "R _ _"]], texts: Sequence[str]

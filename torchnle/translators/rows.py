@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.errors import TranslatorMismatchError
-from torchnle.features import Features
+from torchnle.vision.features import Features
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import torch
 from fakes import conv_net
 from torch import nn
 
-from torchnle import taps
-from torchnle.methods.aligned import statistics
 from torchnle.methods.aligned.fit import fallback_domains
 from torchnle.methods.aligned.reader import Reader
-from torchnle.methods.aligned.statistics import DomainSums, batch_statistics, contentless
+from torchnle.methods.aligned.text_features import statistics
+from torchnle.methods.aligned.text_features.statistics import DomainSums, batch_statistics, contentless
+from torchnle.vision import taps
 
 
 def drawn(*shape, seed=0):

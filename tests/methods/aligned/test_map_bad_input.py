@@ -10,9 +10,9 @@ from map_world import drawn
 from torch import nn
 
 from torchnle import LanguageAttribution
-from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.vocabulary import Vocabulary
+from torchnle.methods.aligned.probability.vocabulary import Vocabulary
+from torchnle.vision.features import Features
 
 NAMES = ["cat", "dog", "bird", "house", "tree"]
 IMAGES = drawn(12, 3, 8, 8, seed=3)

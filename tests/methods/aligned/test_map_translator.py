@@ -10,16 +10,16 @@ from map_world import drawn
 
 from torchnle import LanguageAttribution, TextScore, Translator
 from torchnle.errors import TranslatorMismatchError
-from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned import background
-from torchnle.methods.aligned.candidates import candidates
-from torchnle.methods.aligned.posterior import posterior
+from torchnle.methods.aligned.probability import background
+from torchnle.methods.aligned.probability.candidates import candidates
+from torchnle.methods.aligned.probability.posterior import posterior
+from torchnle.methods.aligned.probability.vocabulary import background_phrases
 from torchnle.methods.aligned.saying import Said
 from torchnle.methods.aligned.sentences import Sentences
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.aligned.vocabulary import background_phrases
-from torchnle.reading import Reading
+from torchnle.vision.features import Features
+from torchnle.vision.reading import Reading
 
 NAMES = ["cat", "dog", "bird", "house", "tree"]
 VOCABULARY = ["a zebra", "grass", "a red door"]

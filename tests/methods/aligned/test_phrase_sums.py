@@ -2,7 +2,7 @@ import pytest
 import torch
 from map_world import PHRASES, WIDTH, captioned
 
-from torchnle.methods.aligned.phrase_sums import PhraseSums
+from torchnle.methods.aligned.text_features.phrase_sums import PhraseSums
 
 
 def direct(rows, listed, phrases, prior=0.5):

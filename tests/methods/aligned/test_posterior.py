@@ -4,14 +4,14 @@ import torch.nn.functional as F
 from letter_encoder import LetterEncoder
 from map_world import CLASSES, PHRASES, WIDTH, captioned, drawn, fitted, head, prototypes
 
-from torchnle.methods.aligned.calibration import (
+from torchnle.methods.aligned.probability.calibration import (
     calibrate_by_captions,
     calibrate_by_head,
     choose_offset,
     marks,
 )
-from torchnle.methods.aligned.candidates import Candidates
-from torchnle.methods.aligned.posterior import posterior
+from torchnle.methods.aligned.probability.candidates import Candidates
+from torchnle.methods.aligned.probability.posterior import posterior
 
 WORDS = (*PHRASES, "a boat", "a fern", "zebra")
 ROWS = drawn(6, WIDTH, seed=2) * 3

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from torchnle.backbones import imagenet_class_names
-from torchnle.language.nouns import Nouns
-from torchnle.methods.aligned.saying import say
-from torchnle.methods.aligned.vocabulary import (
+from torchnle.language.english.nouns import Nouns
+from torchnle.methods.aligned.probability.vocabulary import (
     MOST_KINDS,
     Vocabulary,
     background_phrases,
     meanings,
     shipped_phrases,
 )
+from torchnle.methods.aligned.saying import say
 
 WORDS = ("a tabby cat", "a poodle", "a beagle", "a sports car", "a red mug", "grass")
 STRANGE = ("qwert", "asdfg", "zxcvb")

@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from letter_encoder import LetterEncoder
 from map_world import CLASSES, PHRASES, WIDTH, drawn, fitted, head, prototypes
 
-from torchnle.methods.aligned import text_map
-from torchnle.methods.aligned.phrase_sums import PhraseSums
-from torchnle.methods.aligned.text_map import Classes, TextMap
-from torchnle.methods.aligned.whitening import whitening
+from torchnle.methods.aligned.text_features import text_map
+from torchnle.methods.aligned.text_features.phrase_sums import PhraseSums
+from torchnle.methods.aligned.text_features.text_map import Classes, TextMap
+from torchnle.methods.aligned.text_features.whitening import whitening
 
 ROWS = drawn(9, WIDTH, seed=2) * 3
 KINDS = pytest.mark.parametrize("captions", [True, False])

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from torchnle.language.nouns import Nouns
+from torchnle.language.english.nouns import Nouns
 
 #: A noun with more kinds below it (animal, structure, device, plant) is too general to say much.
 MOST_KINDS = 1000

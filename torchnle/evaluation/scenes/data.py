@@ -25,7 +25,7 @@ from torchnle.data import (
     shapes,
     texture_backgrounds,
 )
-from torchnle.features import Features
+from torchnle.vision.features import Features
 
 _MOST_ORDERS = 6  # three objects in every order
 

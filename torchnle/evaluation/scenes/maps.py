@@ -18,9 +18,9 @@ from torchnle.attr import LanguageAttribution
 from torchnle.attr.refinement import TEMPERATURES, against
 from torchnle.data import Scene
 from torchnle.evaluation.subject import places
-from torchnle.features import Features
 from torchnle.metrics import best_iou, box_masks, chance_level, energy_inside, pointing_hits
 from torchnle.translators.base import Translator
+from torchnle.vision.features import Features
 
 #: What the mean of all layers' maps is called.
 MEAN = "mean of layers"

@@ -11,9 +11,9 @@ import torch
 from torchnle.attr import LanguageAttribution
 from torchnle.data import Scene
 from torchnle.evaluation.scenes.maps import Pointing, enlarge, masks_of
+from torchnle.evaluation.scenes.ridge import RidgeMap, RidgeSums
 from torchnle.evaluation.subject import at, places, whole
-from torchnle.features import Features
-from torchnle.translators.ridge import RidgeMap, RidgeSums
+from torchnle.vision.features import Features
 
 
 class Probe:

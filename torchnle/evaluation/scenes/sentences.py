@@ -13,7 +13,6 @@ from torchnle.attr import LanguageAttribution
 from torchnle.data import Scene, head_noun
 from torchnle.evaluation.scenes.data import references
 from torchnle.evaluation.subject import at, places, whole
-from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.metrics import (
     TextImageScorer,
@@ -24,7 +23,8 @@ from torchnle.metrics import (
     nearest_phrases,
     says_nouns,
 )
-from torchnle.reading import select_together
+from torchnle.vision.features import Features
+from torchnle.vision.reading import select_together
 
 #: Finds which phrases each text names, (texts, phrases).
 Judge: TypeAlias = Callable[[list[str]], Tensor]

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from torchnle.language.texts import shorten
-from torchnle.methods.aligned.calibration import calibrate_by_captions, choose_offset, marks
-from torchnle.methods.aligned.phrase_sums import PhraseSums
+from torchnle.methods.aligned.probability.calibration import calibrate_by_captions, choose_offset, marks
 from torchnle.methods.aligned.reader import Reader, check_batch
-from torchnle.methods.aligned.statistics import DomainSums
-from torchnle.methods.aligned.text_map import Classes, Encode, TextMap
-from torchnle.translators.kernel_ridge import KernelRidge
+from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
+from torchnle.methods.aligned.text_features.phrase_sums import PhraseSums
+from torchnle.methods.aligned.text_features.statistics import DomainSums
+from torchnle.methods.aligned.text_features.text_map import Classes, Encode, TextMap
 
 #: After this many pictures every eighth is kept out of the fit, to calibrate on; fewer than 32 are too few.
 _FIRST, _EIGHTH, _ENOUGH = 64, 8, 32

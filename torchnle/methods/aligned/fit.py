@@ -10,22 +10,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle.language.captions import phrases_of
-from torchnle.language.phrases import with_article
+from torchnle.heads.classifier_head import ClassifierHead
+from torchnle.heads.weights import check_classifier
+from torchnle.language.english.captions import phrases_of
+from torchnle.language.english.phrases import with_article
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.calibration import calibrate_by_head
 from torchnle.methods.aligned.captioned import CaptionedSums, Parse
+from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.probability.calibration import calibrate_by_head
+from torchnle.methods.aligned.probability.vocabulary import shipped_phrases
 from torchnle.methods.aligned.reader import Reader, check_batch
-from torchnle.methods.aligned.statistics import Domain, DomainSums, batch_statistics, contentless
-from torchnle.methods.aligned.text_map import Classes, TextMap
+from torchnle.methods.aligned.text_features.statistics import (
+    Domain,
+    DomainSums,
+    batch_statistics,
+    contentless,
+)
+from torchnle.methods.aligned.text_features.text_map import Classes, TextMap
+from torchnle.methods.aligned.text_features.whitening import SHRINKAGE
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.aligned.vocabulary import shipped_phrases
-from torchnle.methods.aligned.whitening import SHRINKAGE
-from torchnle.running import unwrap
-from torchnle.translators.class_weights import check_classifier
-from torchnle.translators.classifier_head import ClassifierHead
-from torchnle.translators.text_decoder import TextDecoder
+from torchnle.vision.running import unwrap
 
 #: A shipped phrase is near to a fitted text from this cosine on.
 _REACH = 0.55

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchnle import reading as readers
-from torchnle import taps
-from torchnle.reading import Reading
+from torchnle.vision import reading as readers
+from torchnle.vision import taps
+from torchnle.vision.reading import Reading
 
 
 @dataclass

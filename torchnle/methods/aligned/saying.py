@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.methods.aligned.vocabulary import Vocabulary
+from torchnle.methods.aligned.probability.vocabulary import Vocabulary
 
 #: A phrase is said that is likelier than not, and a noun in its stead that is likelier still; 0.5 to 0.7 name
 #: as many of 53 photographs.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.methods.aligned.phrase_memory import recall
+from torchnle.methods.aligned.decoder.phrase_memory import recall
+from torchnle.methods.aligned.probability.truth import parts, probability_of
 from torchnle.methods.aligned.saying import Said
-from torchnle.methods.aligned.truth import parts, probability_of
 from torchnle.translators.rows import Rows
 
 if TYPE_CHECKING:

@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.description import Description
-from torchnle.features import Features
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
-from torchnle.methods.aligned.background import with_background
-from torchnle.methods.aligned.candidates import Candidates, candidates, check_texts_fit
+from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 from torchnle.methods.aligned.described import described
 from torchnle.methods.aligned.embeddings import embed_cached
-from torchnle.methods.aligned.posterior import posterior
+from torchnle.methods.aligned.probability.background import with_background
+from torchnle.methods.aligned.probability.candidates import Candidates, candidates, check_texts_fit
+from torchnle.methods.aligned.probability.posterior import posterior
+from torchnle.methods.aligned.probability.vocabulary import Vocabulary, background_phrases
 from torchnle.methods.aligned.saying import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, say
 from torchnle.methods.aligned.sentences import Sentences
-from torchnle.methods.aligned.text_map import TextMap
-from torchnle.methods.aligned.vocabulary import Vocabulary, background_phrases
+from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.rows import Rows, as_list, batches, find_slot, gather
-from torchnle.translators.text_decoder import TextDecoder
 from torchnle.types import ScoreKind
+from torchnle.vision.features import Features
 
 
 class MapTranslator(Translator):

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchnle.heads.classifier_head import find_readout
+from torchnle.heads.readout import Readout
 from torchnle.language.clip_text import ClipText, clip_vector, image_function
 from torchnle.methods.clip.translator import ClipTranslator
-from torchnle.translators.classifier_head import find_readout
-from torchnle.translators.readout import Readout
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.language.model import LanguageModel
-from torchnle.translators.devil_network import DeViLNetwork
+from torchnle.methods.devil.network import DeViLNetwork
 from torchnle.translators.prefix import PrefixTranslator
 
 

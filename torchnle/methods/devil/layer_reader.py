@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from torchnle.methods.aligned.candidates import Candidates
-from torchnle.methods.aligned.posterior import posterior
-from torchnle.methods.aligned.text_map import TextMap
+from torchnle.methods.aligned.probability.candidates import Candidates
+from torchnle.methods.aligned.probability.posterior import posterior
+from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
+from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.translators.config_values import Count, Size
-from torchnle.translators.kernel_ridge import KernelRidge
 
 
 class FrozenMap(TextMap):

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from torchnle.methods.aligned.phrase_memory import recall
+from torchnle.methods.aligned.decoder.phrase_memory import recall
+from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence
+from torchnle.methods.aligned.probability.truth import probability_of
+from torchnle.methods.aligned.probability.vocabulary import Vocabulary
 from torchnle.methods.aligned.saying import SURE_ABOVE, SURE_ABOVE_AT_LOCATION
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.aligned.truth import probability_of
-from torchnle.methods.aligned.vocabulary import Vocabulary
 from torchnle.methods.devil.layer_reader import FrozenMap, LayerReader
+from torchnle.methods.devil.network import DeViLNetwork
 from torchnle.translators.config_values import Count, Positive, Size, check_config
-from torchnle.translators.devil_network import DeViLNetwork
 from torchnle.translators.prefix_network import PrefixNetwork
-from torchnle.translators.text_decoder import PrefixFromSentence
 
 
 class MapStart(PrefixNetwork):
@@ -97,6 +97,7 @@ class MapStart(PrefixNetwork):
         whole = {"layers": layers, "language_width": language_width, **given}
         check_config(whole, DeViLNetwork, "the network's change")
         self.change = DeViLNetwork(**whole)
+        self.opening_length, self.standardise = opening_length, self.change.standardise
         nn.init.zeros_(self.change.output.weight)
         nn.init.zeros_(self.change.output.bias)
 
@@ -166,11 +167,6 @@ class MapStart(PrefixNetwork):
             "change": {name: value for name, value in self.change.config.items() if name not in own},
         }
 
-    @property
-    def opening_length(self) -> int:
-        """The number of vectors that stand before the sentence's own."""
-        return len(self.speak.opening)
-
     def forward(
         self,
         tokens: Mapping[str, Float[Tensor, "R _ _"]],
@@ -186,6 +182,10 @@ class MapStart(PrefixNetwork):
         start: Tensor = self.speak(F.normalize(recall(shares, self.vectors.to(shares)), dim=1))
         change: Tensor = self.change(tokens, keep)
         return start + change
+
+    def set_moments(self, layer: str, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
+        """Set the moments by which what is added standardises a layer's features."""
+        self.change.set_moments(layer, mean, std)
 
     def posterior(
         self,

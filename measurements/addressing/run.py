@@ -1,0 +1,158 @@
+"""The whole measurement: every frame with BOS and without, the ends, the starts; and its tables."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from measurements.addressing.starts import START_RECIPE, STARTS, loss_from_start
+from measurements.addressing.words import NOISES, Address, understood, without_bos
+from torchnle.evaluation import record
+from torchnle.language.model import LanguageModel
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.decoder.training import Recipe
+
+#: From nothing to what ships.
+FRAMES = (
+    Address("", ""),
+    Address("", "\nThis is"),
+    Address("This is", "\nThis is"),
+    Address("Repeat this:", "\nRepeat this:"),
+    Address(),
+)
+#: The shipped frame with other ends: a full stop, and the model's end-of-text token.
+ENDS = (Address(), Address(stop="."), Address(stop=None))
+
+
+def measure(
+    lm: LanguageModel,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    training_texts: Sequence[str],
+    *,
+    frames: Sequence[Address] = FRAMES,
+    ends: Sequence[Address] = ENDS,
+    noises: Sequence[float] = NOISES,
+    recipe: Recipe = START_RECIPE,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Say texts through every frame and end, then train for a few steps from each start.
+
+    Args:
+        lm: The language model.
+        encoder: Compares what is said with its source, and gives the embeddings that training starts from.
+        texts: What is said, and what losses are measured on.
+        training_texts: What is learned from.
+        frames: The frames; each is used with BOS, where the model has one, and without.
+        ends: The ends, as the model begins by itself; an end-of-text token that it has not is left out.
+        noises: Sizes of noise on the words.
+        recipe: The number of a text's vectors, and everything of the short training; of no steps = none.
+        progress: Whether to show what is at work.
+
+    Raises:
+        ValueError: If the steps are negative, or a batch is empty.
+    """
+    if recipe.steps < 0 or recipe.batch_size < 1:
+        raise ValueError(f"{recipe.steps} steps of {recipe.batch_size} texts; pass 0 or more, of 1 or more.")
+    options: dict[str, Any] = {"noises": noises, "length": recipe.prefix_length, "seed": recipe.seed}
+    models = {True: lm, False: without_bos(lm)} if lm.bos_id is not None else {False: lm}
+    begun = [(lm.bos_id is not None, end) for end in ends if end.stop is not None or lm.eos_id is not None]
+    starts = list(product(models, STARTS)) if recipe.steps else []
+
+    def say(cases: Sequence[tuple[bool, Address]], what: str) -> list[dict[str, Any]]:
+        watched = tqdm(cases, desc=what, disable=not progress)
+        return [
+            {"bos": bos, **asdict(case), "by_noise": understood(models[bos], encoder, texts, case, **options)}
+            for bos, case in watched
+        ]
+
+    return {
+        "language_model": lm.reference,
+        "encoder": encoder.reference,
+        "threads": torch.get_num_threads(),
+        "texts": {"measured": len(texts), "learned_from": len(training_texts) if starts else 0},
+        "fitting": _fitting(lm, texts, recipe.prefix_length),
+        "recipe": asdict(recipe),
+        "frames": say(list(product(models, frames)), "frames"),
+        "ends": say(begun, "ends"),
+        "starts": [
+            {"bos": bos, "start": start}
+            | loss_from_start(models[bos], encoder, texts, training_texts, start, recipe)
+            for bos, start in tqdm(starts, desc="starts", disable=not progress)
+        ],
+    }
+
+
+def split(texts: Sequence[str], count: int, *, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Different texts, those to measure on and the rest, to learn from.
+
+    Args:
+        texts: All of them.
+        count: How many to measure on.
+        seed: Decides which.
+
+    Raises:
+        ValueError: If there are not that many and one more to learn from.
+
+    Example:
+        >>> split(["a hen", "an owl", "a hen"], 1)
+        (['a hen'], ['an owl'])
+    """
+    different = list(dict.fromkeys(texts))
+    if not 0 < count < len(different):
+        raise ValueError(
+            f"{len(different)} different texts were given, {count} to measure on; pass at least one, and "
+            "leave at least one to learn from."
+        )
+    random.Random(seed).shuffle(different)
+    return different[:count], different[count:]
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """The measurement as Markdown: three tables."""
+    recipe = data["recipe"]
+    parts = [_PREFACE.format(**data, length=recipe["prefix_length"], measured=data["texts"]["measured"])]
+    noises = [row["noise"] for row in data["frames"][0]["by_noise"]]
+    header = [f"{what}, noise {noise:g}" for noise in noises for what in ("exact", "cosine")]
+    frames = [[_yes(row), _code(row["opening"]), _code(row["prompt"]), *_said(row)] for row in data["frames"]]
+    parts.append("## Frames\n\n" + record.table(["BOS", "opening", "prompt", *header], frames))
+    ends = [[_yes(row), _code(row["stop"]), *_said(row)] for row in data["ends"]]
+    parts.append("## Ends, in the shipped frame\n\n" + record.table(["BOS", "end", *header], ends))
+    if data["starts"]:
+        starts = [[_yes(row), row["start"], row["before"], row["after"]] for row in data["starts"]]
+        columns = ["BOS", "start", "nats a token", f"after {recipe['steps']} steps of {recipe['batch_size']}"]
+        parts.append("## Where training begins\n\n" + record.table(columns, starts))
+    return "\n\n".join(parts) + "\n"
+
+
+def _fitting(lm: LanguageModel, texts: Sequence[str], length: int) -> float:
+    """The share of texts that are all in the prefix: what longer ones end with can only be guessed."""
+    lengths = [len(ids) for ids in lm.tokenize([f" {text}" for text in texts])]
+    return sum(count <= length for count in lengths) / len(lengths)
+
+
+def _said(row: Mapping[str, Any]) -> list[float]:
+    return [noise[what] for noise in row["by_noise"] for what in ("exact", "cosine")]
+
+
+def _yes(row: Mapping[str, Any]) -> str:
+    return "yes" if row["bos"] else "no"
+
+
+def _code(words: str | None) -> str:
+    """Words as they are written in code; nothing is a dash."""
+    return "end of text" if words is None else f"`{words!r}`" if words else "-"
+
+
+_PREFACE = """# How a language model is addressed
+
+{language_model}, {measured} texts, {threads} thread(s). No training in the first tables: the prefix is the
+embeddings of a text's first {length} tokens, a short text filled with its end; {fitting:.3f} of the texts are
+no longer. Exact: said word for word, greedily; cosine: of what was said, embedded by {encoder},
+to the text. Noise is in standard deviations of the model's embeddings."""

@@ -1,0 +1,129 @@
+"""Without any training: the prefix is a text's own word embeddings; is it understood?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language.decoding import greedy
+from torchnle.language.model import LanguageModel
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.decoder.text_decoder import OPENING, PROMPT, STOP
+from torchnle.methods.aligned.decoder.training import first_tokens, targets
+
+#: Sizes of noise on the words, in standard deviations of the model's embeddings.
+NOISES = (0.0, 0.5)
+_MAX_NEW_TOKENS, _EXAMPLES = 24, 4
+
+
+@dataclass(frozen=True)
+class Address:
+    """What stands around the prefix.
+
+    Args:
+        opening: Words before it.
+        prompt: Words after it.
+        stop: What ends a text, in the prefix and in the answer; None = the model's end-of-text token.
+    """
+
+    opening: str = OPENING
+    prompt: str = PROMPT
+    stop: str | None = STOP
+
+
+def without_bos(lm: LanguageModel) -> LanguageModel:
+    """The same model behind a tokenizer without BOS: it starts with whatever it is given."""
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.bos_token = None
+    return LanguageModel(lm.model, tokenizer, reference=lm.reference)
+
+
+@torch.no_grad()
+def word_prefixes(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    address: Address,
+    *,
+    length: int = 8,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> Float[Tensor, "R _ E"]:
+    """The embeddings of the opening and of each text's first tokens; a short text is filled with its end.
+
+    Args:
+        lm: The language model.
+        texts: R texts.
+        address: Its opening and end are used.
+        length: The number of vectors of a text.
+        noise: Gaussian noise on a text's vectors, in standard deviations of all embeddings.
+        seed: Seeds the noise.
+
+    Raises:
+        ValueError: If the texts are to end with an end-of-text token, and the model has none.
+    """
+    words = lm.embed(first_tokens(_ended(lm, texts, address.stop), length).to(lm.device)).float()
+    if noise:
+        scale = lm.embed(torch.arange(lm.vocab_size, device=lm.device)).float().std()
+        drawn = torch.randn(words.shape, generator=torch.Generator().manual_seed(seed))
+        words = words + noise * scale * drawn.to(words)
+    ids = lm.tokenize([address.opening])[0] if address.opening else []
+    opening = lm.embed(torch.tensor(ids, dtype=torch.long, device=lm.device)).float()
+    return torch.cat([opening.expand(len(words), -1, -1), words], dim=1)
+
+
+def understood(
+    lm: LanguageModel,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    address: Address,
+    *,
+    noises: Sequence[float] = NOISES,
+    length: int = 8,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """What the model says to the words of texts.
+
+    Args:
+        lm: The language model.
+        encoder: Compares what is said with its source.
+        texts: The texts.
+        address: What stands around them.
+        noises: Sizes of noise on the words.
+        length: The number of vectors of a text.
+        seed: Seeds the noise.
+
+    Returns:
+        For each noise: "exact", the share of texts said word for word; "cosine" of what was said, embedded,
+        to the text, on the mean; "examples".
+    """
+    source, rows = encoder.encode(texts), []
+    for noise in noises:
+        prefixes = word_prefixes(lm, texts, address, length=length, noise=noise, seed=seed)
+        decoded = greedy(
+            lm, prefixes, prompt=address.prompt, stop=address.stop, max_new_tokens=_MAX_NEW_TOKENS
+        )
+        said = [text.strip() for text in decoded.texts]
+        again = encoder.encode([text or "nothing" for text in said])
+        rows.append(
+            {
+                "noise": noise,
+                "exact": sum(a == b for a, b in zip(said, texts, strict=True)) / len(texts),
+                "cosine": (again * source).sum(dim=1).mean().item(),
+                "examples": dict(zip(texts[:_EXAMPLES], said, strict=False)),
+            }
+        )
+    return rows
+
+
+def _ended(lm: LanguageModel, texts: Sequence[str], stop: str | None) -> list[list[int]]:
+    if stop is not None:
+        return targets(lm, texts, stop)
+    if lm.eos_id is None:
+        raise ValueError("the language model has no token that ends a text; name another end by stop=.")
+    return [[*ids, lm.eos_id] for ids in lm.tokenize([f" {text}" for text in texts])]

@@ -1,0 +1,218 @@
+"""What explaining costs on this machine: to prepare, one whole image, all its places, maps of many texts.
+
+``torchnle evaluate costs`` sets the ways beside each other: a classifier's own space, sentences through its
+class names, an aligned translator, and a DeViL network, each on the last layer that it reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from torchnle import images
+from torchnle.attr import LanguageAttribution
+from torchnle.backbones import Backbone
+from torchnle.evaluation import record
+from torchnle.evaluation.pictures import find_photographs
+from torchnle.language.model import LanguageModel
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.decoder.text_decoder import OPENING, PROMPT, TextDecoder
+from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.text_features.phrase_sums import PhraseSums
+from torchnle.methods.aligned.text_features.text_map import TextMap
+from torchnle.methods.devil import devil_translator
+from torchnle.translators.base import Translator
+
+Result = TypeVar("Result")
+#: The network and its frame in the shipped recipe, torchnle/recipes/scenes-efficientnet-lite0-smollm2.toml.
+DEVIL: dict[str, Any] = {
+    "prefix_length": 8,
+    "width": 192,
+    "depth": 3,
+    "heads": 4,
+    "feedforward": 512,
+    "standardise": True,
+    "opening": OPENING,
+    "prompt": PROMPT,
+}
+#: Random weights say nothing before they stop. They are made to write as long as a sentence is.
+_SENTENCE: dict[str, Any] = {"stop": None, "max_new_tokens": 8}
+#: How many different phrases the captions of a fit name, and how many of them are summed at once.
+_PHRASES, _BATCH = 400, 128
+
+
+class Clock:
+    """Times one thing again and again.
+
+    Args:
+        rounds: How often, after a first time that is not counted.
+        limit: Seconds; once they are spent, nothing is begun again, and a first time beyond them counts.
+
+    Raises:
+        ValueError: If a number is not positive.
+
+    Example:
+        >>> seconds, result = Clock(rounds=3)(lambda: "done")
+        >>> int(seconds["rounds"]), result
+        (3, 'done')
+    """
+
+    def __init__(self, rounds: int = 5, limit: float = 60.0) -> None:
+        if rounds < 1 or not limit > 0:
+            raise ValueError(f"rounds={rounds}, limit={limit}; pass at least one round and some seconds.")
+        self.rounds, self.limit = rounds, limit
+
+    def __call__(self, run: Callable[[], Result]) -> tuple[dict[str, float], Result]:
+        """The "median", "least" and "most" seconds and how many "rounds" they are of; and the last result."""
+        times: list[float] = []
+        while len(times) <= self.rounds and sum(times) < self.limit:
+            began = time.perf_counter()
+            result = run()
+            times.append(time.perf_counter() - began)
+        counted = times[1:] or times
+        found = {"median": median(counted), "least": min(counted), "most": max(counted)}
+        return found | {"rounds": len(counted)}, result
+
+
+def measure(
+    backbone: Backbone,
+    image: Float[Tensor, "1 C H W"],
+    queries: Sequence[Sequence[str]],
+    encoder: TextEncoder,
+    decoder: TextDecoder,
+    *,
+    captions: Translator,
+    devil: Translator | None = None,
+    scenes: int = 10_000,
+    clock: Clock | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Time every way on one image.
+
+    Args:
+        backbone: A classifier with class names.
+        image: As the model takes it.
+        queries: Lists of as many texts, mapped in turn: a translator may remember the embeddings of the last.
+        encoder: What the fits encode texts with.
+        decoder: A random DeViL network shares its language model.
+        captions: A map of the model that was fitted to captions.
+        devil: A trained DeViL translator of it; None = `DEVIL` with random weights.
+        scenes: How many captioned scenes the map is solved for.
+        clock: Times; None = five rounds, or a minute.
+        progress: Whether to show what is at work.
+
+    Raises:
+        ValueError: If there is no scene.
+    """
+    if scenes < 1:
+        raise ValueError(f"scenes={scenes}; pass a positive number.")
+    clock = clock or Clock()
+    names_fit, names = clock(
+        lambda: LanguageAttribution.from_classifier(backbone.model, backbone.class_names, encoder=encoder)
+    )
+    (features,) = names.by_layer.read(image)
+    extracted = torch.randn(scenes, features.width, generator=torch.Generator().manual_seed(0))
+    solve_fit, _ = clock(partial(solve, extracted, encoder))
+    if devil is None:
+        explains = _devil(names, features.layer, features.width, decoder.language_model)
+    else:
+        explains = _last_layer(backbone, devil)
+    ways: list[tuple[str, LanguageAttribution, dict[str, float] | None]] = [
+        ("class names", names, names_fit),
+        ("captions", _last_layer(backbone, captions), solve_fit),
+        ("DeViL", explains, None),
+    ]
+    return {
+        "model": backbone.name,
+        "language_model": f"{decoder.language_model.reference} in {decoder.language_model.dtype}",
+        "threads": torch.get_num_threads(),
+        "texts": len(queries[0]),
+        "solved": {"rows": scenes, "width": features.width, "phrases": _PHRASES},
+        "devil": "random weights" if devil is None else "trained weights",
+        "forward": clock(lambda: names.by_layer.read(image))[0],
+        "ways": {
+            name: {"fit": fit, **_explain(lang, image, queries, clock)}
+            for name, lang, fit in tqdm(ways, desc="ways", disable=not progress)
+        },
+    }
+
+
+def solve(features: Float[Tensor, "n d"], encoder: TextEncoder) -> TextMap:
+    """Fit a map once features and the phrases of captions, two each, are there: summed, then solved."""
+    sums = PhraseSums(features.shape[1])
+    for start in range(0, len(features), _BATCH):
+        rows = features[start : start + _BATCH]
+        pairs = [(f"thing {2 * i % _PHRASES}", f"thing {(2 * i + 1) % _PHRASES}") for i in range(len(rows))]
+        sums.add(rows, pairs)
+    return TextMap.fit(partial(embed_cached, encoder), prototypes=sums.solve())
+
+
+def photograph(backbone: Backbone, path: Path | None = None) -> Float[Tensor, "1 C H W"]:
+    """A photograph as the model takes it; None = scikit-image's cat."""
+    return backbone.preprocess(images.open_image(path or find_photographs()["chelsea"]))[None]
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """The seconds as Markdown: a row a way, the medians."""
+    rows = [
+        [name, f"`{way['layer']}`", *(way[what] and way[what]["median"] for what in _COLUMNS), way["words"]]
+        for name, way in data["ways"].items()
+    ]
+    places = next(iter(data["ways"].values()))["locations"]
+    seconds = [column.format(places=places, **data) for column in _COLUMNS.values()]
+    table = record.table(["way", "layer", *seconds, "words at a place"], rows)
+    return f"{_PREFACE.format(**data)}\n{table}\n"
+
+
+def _last_layer(backbone: Backbone, translator: Translator) -> LanguageAttribution:
+    return LanguageAttribution(backbone.model, translator.layers[-1], translator)
+
+
+def _devil(like: LanguageAttribution, layer: str, width: int, lm: LanguageModel) -> LanguageAttribution:
+    """A network of the shipped recipe's size with random weights, on the layer that another way reads."""
+    torch.manual_seed(0)
+    translator = devil_translator({layer: width}, lm, **DEVIL, **_SENTENCE).eval()
+    (tap,) = like.by_layer.taps
+    return LanguageAttribution(like.forward_func, tap, translator, reading=like.by_layer.reading)
+
+
+def _explain(
+    lang: LanguageAttribution, image: Tensor, queries: Sequence[Sequence[str]], clock: Clock
+) -> dict[str, Any]:
+    turn = cycle(queries)
+    places, (grid,) = clock(lambda: lang.describe(image, where="all"))
+    said = [cell.text for cell in grid]
+    return {
+        "layer": lang.by_layer.taps[0].name,
+        "locations": len(said),
+        "words": sum(len(text.split()) for text in said) / len(said),
+        "whole": clock(lambda: lang.describe(image))[0],
+        "places": places,
+        "saliency": clock(lambda: lang.by_layer.saliency(image, next(turn)))[0],
+    }
+
+
+_COLUMNS = {
+    "fit": "fit",
+    "whole": "the whole image",
+    "places": "its {places} places",
+    "saliency": "maps of {texts} texts",
+}
+_PREFACE = """# What explaining costs
+
+{model}, {language_model}, {threads} thread(s): wall-clock seconds, medians.
+Reading the layer takes {forward[median]:.3f} s and is in every column but the fit. Fit: for the class names
+the whole of it; for the captions the sums and the solve of {solved[rows]} rows of {solved[width]} channels,
+features and phrases extracted before. Maps are the raw scores at every place. DeViL
+has {devil}: it needs a training run; random ones write up to 8 tokens at every place.
+"""

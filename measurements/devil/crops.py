@@ -1,0 +1,92 @@
+"""Which part of a picture does its central sentence fit best? (DeViL, section 4.3 and figure 7.)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from torchnle.attr import LanguageAttribution
+from torchnle.backbones import Backbone
+from torchnle.data import Scenes
+from torchnle.evaluation.scenes.data import read
+from torchnle.evaluation.scenes.sentences import ALL, say
+from torchnle.evaluation.subject import at, places
+from torchnle.metrics import TextImageScorer
+from torchnle.vision.features import Features
+from torchnle.vision.reading import select_together
+
+#: Sides of the crops over the picture's side; the last is the whole of it.
+SHARES = (32 / 224, 64 / 224, 128 / 224, 1.0)
+
+
+def crop_sizes(
+    backbone: Backbone,
+    lang: LanguageAttribution,
+    scenes: Scenes,
+    scorer: TextImageScorer,
+    *,
+    batch_size: int = 16,
+    internal_batch_size: int | None = None,
+) -> dict[str, Any]:
+    """How often each central crop is the one that fits the sentence for the central place best.
+
+    Args:
+        backbone: The model.
+        lang: The translator attached to it.
+        scenes: The pictures.
+        scorer: Cosines of crops and sentences.
+        batch_size: Scenes in the model at once.
+        internal_batch_size: Rows in the language model at once.
+
+    Returns:
+        By layer, for all layers together and for the pictures' own "captions", the share of pictures for each
+        crop, by its side in pixels; a blank sentence fits none.
+
+    Raises:
+        ValueError: If there is no scene.
+    """
+    if not len(scenes):
+        raise ValueError("there is no scene to crop.")
+    best: dict[str, Counter[int]] = defaultdict(Counter)
+    sides = [round(share * scenes.size) for share in SHARES]
+    for batch, features in read(backbone, lang, scenes, batch_size=batch_size):
+        said = _central(lang, features, internal_batch_size)
+        said["captions"] = [scene.caption for scene in batch]
+        for index, scene in enumerate(batch):
+            spoken = {layer: texts[index] for layer, texts in said.items() if texts[index].strip()}
+            crops = [central_crop(scene.image, side) for side in sides]
+            fits = scorer(crops, list(spoken.values())).argmax(dim=0).tolist()
+            for layer, place in zip(spoken, fits, strict=True):
+                best[layer][sides[place]] += 1
+    return {layer: {side: counts[side] / len(scenes) for side in sides} for layer, counts in best.items()}
+
+
+def central_crop(image: Image.Image, side: int) -> Image.Image:
+    """The square of a side in the middle of a picture.
+
+    Example:
+        >>> central_crop(Image.new("RGB", (8, 8)), 4).size
+        (4, 4)
+    """
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def _central(
+    lang: LanguageAttribution, features: Sequence[Features], internal_batch_size: int | None
+) -> dict[str, list[str]]:
+    said = {f.layer: say(lang, [_middle(f)], internal_batch_size) for f in places(lang, features)}
+    if len(features) > 1:
+        together = select_together(features, "all", lang.by_layer.reading)
+        said[ALL] = say(lang, [_middle(f) for f in together], internal_batch_size)
+    return said
+
+
+def _middle(features: Features) -> Features:
+    """The place nearest to the middle of each image; of four that are, the one below and to the right."""
+    rows, columns = features.grid or (1, 1)
+    count = features.batch_size
+    return at(features, range(count), [(rows // 2, columns // 2)] * count)

@@ -1,0 +1,94 @@
+"""Tiny models and translators, built in code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from torchnle.language.model import LanguageModel
+from torchnle.methods.devil.network import DeViLNetwork
+from torchnle.translators.base import Translator
+from torchnle.translators.configuration import check_keys
+from torchnle.translators.prefix import PrefixTranslator
+from torchnle.vision.features import Features
+
+WORDS = ["<s>", "</s>", "a", "cat", "dog", "red", "door", "the", "of", "grass"]
+LAYERS = {"layer3": 6, "layer4": 8}
+WIDTH = 12
+
+
+def tiny_language_model(*, reference: str = "", dtype: torch.dtype = torch.float32) -> LanguageModel:
+    torch.manual_seed(1)
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<s>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>")
+    config = GPT2Config(
+        vocab_size=len(WORDS),
+        n_positions=64,
+        n_embd=WIDTH,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.5,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return LanguageModel(GPT2LMHeadModel(config), tokenizer, reference=reference, dtype=dtype)
+
+
+def saved_language_model(folder: Path) -> LanguageModel:
+    lm = tiny_language_model()
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return LanguageModel.from_pretrained(str(folder), dtype=torch.float32)
+
+
+def tiny_network(**changes) -> DeViLNetwork:
+    torch.manual_seed(2)
+    sizes = {"prefix_length": 3, "width": 8, "depth": 2, "heads": 2, "feedforward": 16, **changes}
+    network = DeViLNetwork(LAYERS, WIDTH, **sizes)
+    with torch.no_grad():
+        for parameter in network.parameters():  # large enough that every part shows in the output
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return network
+
+
+def tiny_translator(lm: LanguageModel | None = None, **options) -> PrefixTranslator:
+    return PrefixTranslator(tiny_network(), lm or tiny_language_model(), max_new_tokens=5, **options).eval()
+
+
+def features(layer: str, images: int = 2, grid: tuple[int, int] | None = (2, 2), seed: int = 0) -> Features:
+    generator = torch.Generator().manual_seed(seed)
+    count = 1 if grid is None else grid[0] * grid[1]
+    tokens = torch.randn(images, count, LAYERS[layer.split("/")[0]], generator=generator)
+    return Features(tokens, layer, grid)
+
+
+class Doubler(Translator, kind="doubler"):
+    """The smallest translator: it says a number and saves two tensors."""
+
+    score_kind = "cosine"
+
+    def __init__(self, width: int = 3, note: object = None) -> None:
+        super().__init__()
+        self.width, self.note = width, note
+        self.weight = nn.Parameter(torch.arange(float(width)))
+        self.register_buffer("steps", torch.tensor(7))
+
+    @property
+    def config(self):
+        return {"width": self.width, "note": self.note}
+
+    @classmethod
+    def from_config(cls, config):
+        check_keys(config, cls, "the configuration of Doubler")
+        return cls(**config)
+
+    def describe(self, features, *, joint=False, internal_batch_size=None):
+        return []
+
+    def score(self, features, texts, *, joint=False, prior=False, internal_batch_size=None) -> Tensor:
+        return 2 * self.weight.expand(1, -1)

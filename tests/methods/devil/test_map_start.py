@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from oracles import devil_prefix, gelu, layer_norm, linear, softmax
+from tiny_maps import EXTRA, PHRASES, TEXTS, tiny_map
+from tiny_translators import LAYERS, WIDTH, features, saved_language_model, tiny_language_model
+
+from torchnle.methods.aligned.decoder.phrase_memory import recall
+from torchnle.methods.devil.map_start import MapStart
+from torchnle.translators.base import Translator
+from torchnle.translators.prefix import PrefixTranslator
+from torchnle.translators.rows import gather
+from torchnle.vision.features import Features
+
+CHANGE = {"width": 8, "depth": 1, "heads": 2, "feedforward": 16}
+
+
+def start(translator=None, *, learned=False, **options):
+    torch.manual_seed(7)
+    network = MapStart.of(translator or tiny_map(), WIDTH, **CHANGE, **options)
+    if learned:
+        torch.nn.init.normal_(network.change.output.weight)
+        torch.nn.init.normal_(network.change.output.bias)
+    return network.eval()
+
+
+def tokens(rows=4):
+    source = torch.Generator().manual_seed(6)
+    return {layer: torch.randn(rows, 1, width, generator=source) for layer, width in LAYERS.items()}
+
+
+# The slow oracle: the formulas once more, row by row, in float64.
+
+
+def slow_posterior(fitted, known, vectors, x, classes):
+    """The probability of each phrase: softmax of cosines beside nothing, mixed with the classifier's own."""
+    numbers = {name: tensor.double() for name, tensor in fitted.state_dict().items()}
+    scaled = x / (x * x).sum().sqrt() * numbers["pooled_norm"]
+    matrix = numbers.get("matrix", torch.eye(len(x)).double())
+
+    def white(v):
+        return torch.stack([((v - numbers["center"]) * column).sum() for column in matrix.T])
+
+    def cosine(a, b):
+        return (a * b).sum() / (a * a).sum().sqrt() / (b * b).sum().sqrt()
+
+    feature = white(scaled)
+    directions = fitted.directions(vectors.float()).double()
+    logits = [
+        numbers["temperature"] * (cosine(feature, d) - numbers["offset"] * float(k))
+        for d, k in zip(directions, known, strict=True)
+    ]
+    logits += [numbers["temperature"] * cosine(feature, white(null)) for null in numbers["nulls"]]
+    shares = softmax(logits)
+    phrases, none = shares[: len(known)], sum(shares[len(known) :])
+    if classes:
+        center = torch.stack([(numbers["center"] * column).sum() for column in matrix.T])
+        weights = numbers["targets"][fitted.phrases :] * numbers["class_norms"][:, None]
+        head = softmax(
+            [((feature + center) * w).sum() + b for w, b in zip(weights, numbers["class_bias"], strict=True)]
+        )
+        share = numbers["head_share"]
+        phrases = [(1 - share) * p for p in phrases]
+        for column, p in zip(classes, head, strict=True):
+            phrases[column] = phrases[column] + share * (1 - none) * p
+    return torch.stack(phrases)
+
+
+def slow_start(translator, given, keep=None):
+    """The prefixes of the map alone."""
+    words = [*TEXTS, *PHRASES, *EXTRA]
+    vectors = translator.encoder.encode(words).double()
+    center = sum(vectors) / len(vectors)
+    spread = sum(((v - center) ** 2).sum().sqrt() for v in vectors) / len(vectors)
+    speak = {name: t.double() for name, t in translator.decoder.network.state_dict().items()}
+    rows = []
+    for row in range(len(next(iter(given.values())))):
+        read = [layer for layer in given if keep is None or bool(keep[layer][row, 0])]
+        found = []
+        for layer in read:
+            classes = [words.index(t) for t in TEXTS] if layer == "layer4" else []
+            known = [w in PHRASES or (layer == "layer4" and w in TEXTS) for w in words]
+            x = given[layer][row, 0].double()
+            found.append(slow_posterior(translator.by_layer[layer], known, vectors, x, classes))
+        shares = sum(found) / len(found)
+        step = sum(p * (v - center) for p, v in zip(shares, vectors, strict=True))
+        rows.append(slow_speak(center + spread * step / (step * step).sum().sqrt(), speak))
+    return torch.stack(rows)
+
+
+def slow_speak(vector, state):
+    standard = (vector / (vector * vector).sum().sqrt() - state["mean"]) / state["std"]
+    hidden = gelu(linear(standard, state["enter.weight"], state["enter.bias"]))
+    normed = layer_norm(hidden, state["deepen.0.weight"], state["deepen.0.bias"], 1e-5)
+    hidden = hidden + gelu(linear(normed, state["deepen.1.weight"], state["deepen.1.bias"]))
+    normed = layer_norm(hidden, state["norm.weight"], state["norm.bias"], 1e-5)
+    change = linear(normed, state["leave.weight"], state["leave.bias"]).view(state["start"].shape)
+    return torch.cat([state["opening"], state["start"] + change])
+
+
+def slow_change(network, given, keep=None):
+    return devil_prefix(network.change.state_dict(), given, depth=1, heads=2, keep=keep)
+
+
+@pytest.mark.parametrize("layers", [("layer3",), ("layer4",), ("layer3", "layer4")])
+def test_the_prefix_is_the_formula(layers):
+    translator, given = tiny_map(), {layer: tokens()[layer] for layer in layers}
+    network = start(translator, learned=True)
+    expected = slow_start(translator, given) + slow_change(network, given)
+    torch.testing.assert_close(network(given).double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_masked_layer_is_not_read():
+    translator, given = tiny_map(), tokens()
+    network = start(translator, learned=True)
+    keep = {"layer3": torch.tensor([[True], [False], [True], [False]]), "layer4": torch.ones(4, 1).bool()}
+    expected = slow_start(translator, given, keep) + slow_change(network, given, keep)
+    torch.testing.assert_close(network(given, keep).double(), expected, atol=1e-4, rtol=1e-4)
+    alone = network({"layer4": given["layer4"]})
+    torch.testing.assert_close(network(given, keep)[[1, 3]], alone[[1, 3]], atol=1e-5, rtol=1e-5)
+    some = network(given, {"layer3": keep["layer3"]})  # a layer that is not named is read
+    torch.testing.assert_close(some, network(given, keep))
+
+
+@pytest.mark.parametrize("layers", [("layer3",), ("layer4",), ("layer3", "layer4")])
+def test_the_first_prefix_is_the_maps(layers):
+    translator, network = tiny_map(), start()
+    (rows,) = gather(
+        [features(layer) for layer in layers], LAYERS, joint=True, tokens_per_row=1, translator=""
+    )
+    vectors = recall(translator._posterior(rows), translator.vectors)
+    torch.testing.assert_close(
+        network(rows.tokens), translator.decoder.prefixes(vectors), atol=1e-6, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        network.posterior(rows.tokens), translator._posterior(rows), atol=1e-7, rtol=1e-5
+    )
+
+
+def test_only_the_change_is_trained():
+    network = start()
+    network(tokens()).square().sum().backward()
+    assert network.change.output.weight.grad.abs().max() > 0
+    trained = {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
+    assert trained == {"change"}
+
+
+def test_a_batch_is_its_rows_and_a_permuted_one_is_permuted():
+    network, given, order = start(learned=True), tokens(), [2, 0, 3, 1]
+    whole = network(given)
+    alone = torch.cat([network({k: x[i : i + 1] for k, x in given.items()}) for i in range(4)])
+    torch.testing.assert_close(whole, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        network({k: x[order] for k, x in given.items()}), whole[order], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_the_length_of_a_feature_does_not_count_for_the_map():
+    network, given = start(), tokens()
+    longer = {layer: 3 * x for layer, x in given.items()}
+    torch.testing.assert_close(network(longer), network(given), atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_reach_the_features():
+    translator = tiny_map()
+    network, x = start(translator, learned=True), tokens(2)["layer4"].requires_grad_()
+    weight = torch.randn(2, 4, WIDTH, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        network({"layer4": x.detach()})  # what this leaves behind must not hinder gradients
+    (found,) = torch.autograd.grad((network({"layer4": x}) * weight).sum(), x)
+    slow = x.detach().double().requires_grad_()
+    prefix = slow_start(translator, {"layer4": slow}) + slow_change(network, {"layer4": slow})
+    (expected,) = torch.autograd.grad((prefix * weight).sum(), slow)
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_narrow_weights_are_read_in_float32():
+    network, given = start(), tokens()
+    whole = network.posterior(given)
+    network.bfloat16()
+    assert (network.posterior(given) - whole).abs().max() < 0.02
+    assert network({k: x.bfloat16() for k, x in given.items()}).dtype == torch.bfloat16
+    network.float()  # what was widened is dropped
+    assert network._by_layer["layer3"]._in_float32[0] is network._by_layer["layer3"].map
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_it_is_saved_with_its_maps(tmp_path, dtype):
+    lm = saved_language_model(tmp_path / "lm")
+    network = start(tiny_map(lm, sure_above=0.6, sure_above_at_location=0.4), learned=True, standardise=True)
+    translator = PrefixTranslator(network, lm, prompt="the", stop=" door")
+    again = Translator.from_pretrained(translator.save_pretrained(tmp_path / "saved", dtype=dtype))
+    assert again.network.config == network.config
+    assert again.network.vocabulary.phrases == (*TEXTS, *PHRASES, *EXTRA)
+    assert (again.network.sure_above, again.network.sure_above_at_location) == (0.6, 0.4)
+    if dtype is None:
+        torch.testing.assert_close(again.network(tokens()), network(tokens()), atol=0, rtol=0)
+    else:
+        assert {p.dtype for p in again.network.parameters()} == {torch.bfloat16}
+        posteriors = again.network.posterior(tokens()), network.posterior(tokens())
+        assert (posteriors[0] - posteriors[1]).abs().max() < 0.02
+        assert again.score(features("layer4"), ["a cat"]).isfinite().all()
+
+
+def test_a_description_is_as_probable_as_the_phrases_it_is_about(monkeypatch):
+    lm = tiny_language_model()
+    network = start(tiny_map(lm, sure_above=0.5, sure_above_at_location=0.2))
+    translator, said = (
+        PrefixTranslator(network, lm),
+        iter(["a dog", "an animal", "a cat and grass", "a tree"]),
+    )
+    places, whole = features("layer4", images=1), features("layer4", images=1, grid=None)
+    decoded = [next(said) for _ in range(4)]
+    greedy = lambda *_, **__: Said(decoded)  # noqa: E731
+    monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", greedy)
+    shares = network.posterior({"layer4": places.rows[:, None]})
+    column = {phrase: i for i, phrase in enumerate(network.vocabulary.phrases)}
+    about = [["a dog"], ["a dog", "a red cat", "a bird"], ["a red cat", "grass"], []]
+    expected = [float(shares[i, [column[p] for p in names]].sum()) for i, names in enumerate(about)]
+    found = translator.describe(places)
+    assert [d.probability for d in found] == pytest.approx(expected)
+    assert [d.unsure for d in found] == [p < 0.2 for p in expected]
+    decoded[:] = ["an animal"]
+    (one,) = translator.describe(whole)
+    assert one.unsure == (one.probability < 0.5)
+
+
+class Said:
+    """What was written on each row."""
+
+    def __init__(self, texts):
+        self.texts, self.log_probs = list(texts), torch.zeros(len(texts))
+
+
+def test_it_scores_by_what_it_writes_after():
+    lm = tiny_language_model()
+    translator = PrefixTranslator(start(learned=True), lm, prompt="the").eval()
+    rows = features("layer4")
+    best = translator.top_rows(rows, "a dog", 3)
+    torch.testing.assert_close(best.scores, translator.score(rows, ["a dog"])[:, 0].topk(3).values)
+    x = rows.tokens.clone().requires_grad_()
+    translator.score(Features(x, "layer4", (2, 2)), ["a dog"]).sum().backward()
+    assert x.grad.abs().max() > 0
+
+
+def test_the_shipped_size_stays_under_30_megabytes():
+    """In bfloat16, with the maps and the text decoder's network of the embedded encoder and model."""
+    layers = {"28x28": 40, "14x14": 112, "7x7": 1280}
+    change = {"width": 192, "depth": 3, "heads": 4, "feedforward": 512, "standardise": True}
+    maps = {layer: {"width": width, "nulls": 8, "whitened": True} for layer, width in layers.items()}
+    maps["7x7"]["classes"] = 1000
+    sizes = {"space": 384, "hidden": 960, "opening_length": 2, "prefix_length": 8}
+    texts = {"phrases": [f"phrase {i}" for i in range(1100)]}
+    texts |= {name: [f"class {i}" for i in range(1000)] for name in ("class_names", "class_texts")}
+    with torch.device("meta"):
+        network = MapStart(layers, 576, **sizes, maps=maps, **texts, change=change)
+    assert 2 * sum(t.numel() for t in network.state_dict().values()) < 30e6
+
+
+def test_what_it_cannot_start_from():
+    with pytest.raises(ValueError, match="has no text decoder"):
+        MapStart.of(tiny_map(decoder=False), WIDTH)
+    with pytest.raises(ValueError, match=r"makes prefixes of width 12 .* the language model reads 16"):
+        MapStart.of(tiny_map(), 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"change": {"dept": 3}}, r"unknown key\(s\) \['dept'\]"),
+        ({"change": {**CHANGE, "width": 0.5}}, "'width' is 0.5; it must be a whole"),
+        ({"maps": {}}, r"maps are given for \[\]"),
+        ({"maps": {"layer3": {"width": 5}, "layer4": {"width": 8}}}, "reads width 5, the layer has 6"),
+        ({"maps": {"layer3": {"width": 6, "nulls": -1}, "layer4": {"width": 8}}}, "'nulls' is -1"),
+        ({"phrases": [], "class_names": [], "class_texts": []}, "pass at least one phrase"),
+        ({"class_names": []}, "one text a class name"),
+        ({"sure_above": 0}, "'sure_above' is 0; it must be a finite number above 0"),
+        ({"phrases": ["a cat", 3]}, r"'phrases\[1\]' is 3; it must be a string"),
+    ],
+)
+def test_configurations_that_do_not_fit(tmp_path, change, said):
+    lm = saved_language_model(tmp_path / "lm")
+    folder = PrefixTranslator(start(tiny_map(lm)), lm).save_pretrained(tmp_path / "saved")
+    saved = json.loads((folder / "config.json").read_text())
+    wrong = copy.deepcopy(saved)
+    wrong["config"]["network_config"] |= change
+    (folder / "config.json").write_text(json.dumps(wrong))
+    with pytest.raises(ValueError, match=said):
+        Translator.from_pretrained(folder)
+
+
+def test_a_frozen_map_takes_no_texts():
+    reader = start()._by_layer["layer4"]
+    with pytest.raises(ValueError, match="carries no texts any more"):
+        reader.map.directions(torch.ones(1, 26))

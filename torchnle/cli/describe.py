@@ -1,0 +1,51 @@
+"""``torchnle describe PHOTO...``: what an image classifier sees, in words."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from torchnle import backbones
+from torchnle.attr import LanguageAttribution
+from torchnle.cli.output import say
+from torchnle.cli.photos import Result, add_options, for_each, print_picture
+from torchnle.views import plots
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    describe = commands.add_parser("describe", help="put what a model sees on photos into words")
+    add_options(describe)
+    describe.add_argument(
+        "--locations", action="store_true", help="describe every location too, and with --output draw them"
+    )
+    describe.set_defaults(run=_describe)
+
+
+def _describe(options: argparse.Namespace) -> None:
+    def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
+        x = backbone.preprocess(image)[None]
+        (whole,) = lang.describe(x)
+        result: Result = {"photo": str(path), "whole": whole.to_dict(), "said": whole.marked_text}
+        if options.locations:
+            (grid,) = lang.describe(x, where="all")
+            locations = [cell.to_dict() for cell in grid]
+            result |= {"grid": list(grid.grid), "locations": locations, "table": str(grid)}
+            if options.output:
+                figure = plots.plot_descriptions(backbone.view(image), grid, whole=whole)
+                picture = plots.save(figure, options.output / f"{path.stem}_words.png")
+                result["picture"] = str(picture)
+        return result
+
+    for_each(options, work, _print_description)
+
+
+def _print_description(result: Result) -> None:
+    whole = result["whole"]
+    say(f"{result['photo']}: {result['said']}  [{whole['score_kind']} {whole['score']:.3f}]")
+    if "table" in result:
+        say("\n".join(f"  {line}" for line in result["table"].splitlines()))
+    print_picture(result)

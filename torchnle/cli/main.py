@@ -1,0 +1,36 @@
+"""The command ``torchnle``: describe, saliency, layers, train, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from torchnle.cli import describe, evaluate, layers, saliency, train
+from torchnle.cli.output import Parser, said_warnings, say
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (2 on bad input, told in one sentence).
+
+    Example:
+        >>> main(["describe", "no-such-photo.png"])
+        2
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        with said_warnings():
+            options.run(options)
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        say(f"torchnle: {error}", error=True)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="torchnle", description="What does this layer, this location, this class mean, in words?"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (describe, saliency, layers, train, evaluate):
+        command.add(commands)
+    return parser

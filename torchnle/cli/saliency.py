@@ -1,0 +1,54 @@
+"""``torchnle saliency PHOTO --text ...``: where texts fit what an image classifier sees."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from torchnle import backbones
+from torchnle.attr import LanguageAttribution
+from torchnle.cli.output import say
+from torchnle.cli.photos import Result, add_options, for_each, print_picture
+from torchnle.views import plots
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    saliency = commands.add_parser("saliency", help="map where texts fit what a model sees")
+    add_options(saliency)
+    saliency.add_argument("--text", action="append", required=True, help="a query; repeat for more")
+    saliency.set_defaults(run=_saliency)
+
+
+def _saliency(options: argparse.Namespace) -> None:
+    def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
+        (maps,) = lang.by_layer.saliency(backbone.preprocess(image)[None], options.text)
+        texts = [_mapped(text, values) for text, values in zip(options.text, maps, strict=True)]
+        result: Result = {"photo": str(path), "texts": texts}
+        if options.output:
+            kind = f"raw {lang.translator.score_kind}"
+            figure = plots.plot_saliency(backbone.view(image), maps, options.text, score_name=kind)
+            picture = plots.save(figure, options.output / f"{path.stem}_saliency.png")
+            result["picture"] = str(picture)
+        return result
+
+    for_each(options, work, _print_maps)
+
+
+def _mapped(text: str, values: torch.Tensor) -> Result:
+    peak = divmod(int(values.argmax()), values.shape[1])
+    mean, most = values.mean().item(), values.max().item()
+    return {"text": text, "mean": mean, "max": most, "peak": list(peak), "map": values.tolist()}
+
+
+def _print_maps(result: Result) -> None:
+    say(result["photo"])
+    for entry in result["texts"]:
+        row, column = entry["peak"]
+        highest = f"highest {entry['max']:.3f} at ({row}, {column})"
+        say(f"  {entry['text']}: mean {entry['mean']:.3f}, {highest}")
+    print_picture(result)

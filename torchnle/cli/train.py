@@ -1,0 +1,96 @@
+"""`torchnle train`: the subcommands that train translators."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from torchnle.cli.output import say
+
+_SHOWN = 10
+
+
+def add(commands: Any) -> None:
+    """Add the command with its subcommands; without one, it trains DeViL."""
+    parser = commands.add_parser("train", help="train a translator")
+    _add_devil(parser)
+    methods = parser.add_subparsers(required=False, metavar="METHOD")
+    _add_devil(methods.add_parser("devil", help="a DeViL translator, from a recipe file (the default)"))
+    _add_text_decoder(methods.add_parser("text-decoder", help="the text decoder, on text alone"))
+
+
+def _add_devil(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a recipe: a file, or a shipped one, as shapes.toml"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="change a value of the recipe (training.steps=100); repeat for more",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard too")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_devil)
+
+
+def _add_text_decoder(parser: argparse.ArgumentParser) -> None:
+    _add_sources(parser)
+    parser.add_argument("--wordnet", type=Path, metavar="FOLDER", help="holds index.noun and data.noun")
+    parser.add_argument("--steps", type=int, help="through the language model (default: the recipe's)")
+    parser.add_argument("--word-steps", type=int, help="before, without it (default: the recipe's)")
+    parser.set_defaults(run=_text_decoder)
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--stamps", type=Path, metavar="FOLDER", help="captioned cut-outs")
+    parser.add_argument("--seed", type=int)
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given; what was not is left to the defaults of what is called."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _text_decoder(options: argparse.Namespace) -> None:
+    from torchnle.methods.aligned.decoder.run import train_text_decoder
+    from torchnle.methods.aligned.decoder.training import Recipe
+
+    recipe = Recipe(**_given(options, "steps", "word_steps", "seed"))
+    with tqdm(total=recipe.word_steps + recipe.steps, unit="step", disable=None) as progress:
+
+        def report(entry: dict[str, Any]) -> None:
+            progress.update(entry["step"] + 1 - progress.n)
+            progress.set_postfix(loss=f"{entry['loss']:.3f}")
+
+        sources = _given(options, "wordnet", "stamps")
+        found = train_text_decoder(options.output, recipe, **sources, report=report)
+    say(json.dumps(found, indent=1))
+    say(f"decoder: {options.output / 'decoder'}")
+
+
+def _devil(options: argparse.Namespace) -> None:
+    if options.config is None:
+        raise ValueError("torchnle train needs --config FILE, a recipe such as shapes.toml.")
+    from torchnle.methods.devil.training import run
+
+    recipe = run.Run.read(options.config, options.set)
+    _, log = run.train(recipe, tensorboard=options.tensorboard, progress=not options.quiet)
+    for line in _unreadable(log.unreadable):
+        say(line, error=True)
+    say(f"translator: {recipe.output / 'translator'}")
+
+
+def _unreadable(found: dict[int, str]) -> list[str]:
+    """The images that were skipped: how many, and which."""
+    if not found:
+        return []
+    listed = [f"  {why}" for _, why in sorted(found.items())[:_SHOWN]]
+    more = [f"  ... and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    return [f"{len(found)} images could not be read and were skipped:", *listed, *more]

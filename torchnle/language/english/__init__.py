@@ -1,0 +1,1 @@
+"""English phrases: articles, nouns of captions, head nouns, WordNet."""

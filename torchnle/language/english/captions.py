@@ -1,0 +1,131 @@
+"""Which things a caption names: its noun phrases, in a form that the captions of other pictures share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+from torchnle.errors import MissingDependencyError
+from torchnle.language.english.caption_tags import Word, mended
+from torchnle.language.english.caption_words import (
+    FRAMES,
+    NO_THINGS,
+    NUMBERS,
+    POINTERS,
+    RELATIONS,
+    UNIQUE,
+    VESSELS,
+)
+from torchnle.language.english.nouns import Nouns
+from torchnle.language.english.phrases import PARTITIVES, is_plural, with_article
+
+_DIGITS = {str(number): word for number, word in enumerate(NUMBERS, start=2)}
+_TOKEN = re.compile(r"[^\W_]+(?:['.&-]+[^\W_]+)*|[,;:!?()/.&]")
+
+
+def phrases_of(caption: str) -> tuple[str, ...]:
+    """Find the noun phrases of a caption, in order, each once.
+
+    Words are tagged by TextBlob's pattern tagger, which needs no download, and its commonest errors are
+    mended by WordNet's nouns. "the", "his" and "some" become the article that the noun takes ("a dog",
+    "dogs", "grass"), so that captions share their phrases. Numbers stay: two dogs do not look like one, and
+    `Nouns.of_phrase` reads through them. "X of Y" stays together where X measures or holds Y ("a glass of
+    wine"), and is two phrases elsewhere. What speaks of the picture ("a photo of", "in front of") is left
+    out.
+
+    Args:
+        caption: One or more sentences, in English.
+
+    Raises:
+        MissingDependencyError: If textblob is not installed.
+
+    Example:
+        >>> phrases_of("A red car and a dog in front of a beach")
+        ('a red car', 'a dog', 'a beach')
+        >>> phrases_of("Two giraffes standing next to each other in the tall grass.")
+        ('two giraffes', 'tall grass')
+        >>> phrases_of("Running fast!")
+        ()
+    """
+    text = caption.lower().replace("\u2019", "'")
+    tokens = [
+        _DIGITS.get(token, token) for token in _TOKEN.findall(RELATIONS.sub(" ; ", FRAMES.sub(" ; ", text)))
+    ]
+    if not tokens:
+        return ()
+    words = mended(_tagger()(" ".join(tokens), tokenize=False), Nouns.load())
+    return tuple(dict.fromkeys(_joined(list(_chunks(words)))))
+
+
+@dataclass
+class _Chunk:
+    """A noun phrase, and whether "of" and the next one follow it."""
+
+    words: list[str] = field(default_factory=list)
+    of: bool = False
+
+
+def _chunks(words: list[Word]) -> Iterator[_Chunk]:
+    """Cut tagged words into articles, modifiers and nouns."""
+    chunk = _Chunk()
+    nouns = 0  # the words of the chunk up to its last noun
+    for word in [*words, Word("", "end")]:
+        begins = word.kind == "article" and bool(nouns)
+        if begins or word.kind not in ("article", "modifier", "noun"):
+            if nouns and chunk.words[nouns - 1] not in NO_THINGS:
+                yield _Chunk(chunk.words[:nouns], of=word.text == "of")
+            chunk, nouns = _Chunk(), 0
+        if word.kind in ("article", "modifier", "noun"):
+            chunk.words.append(word.text)
+            nouns = len(chunk.words) if word.kind == "noun" else nouns
+
+
+def _joined(chunks: list[_Chunk]) -> Iterator[str]:
+    """Each chunk as a phrase; one that measures the next one together with it."""
+    index = 0
+    while index < len(chunks):
+        first, of = chunks[index], chunks[index].of
+        if of and index + 1 < len(chunks) and _measures(first.words, chunks[index + 1].words):
+            index += 1
+            yield f"{_phrase(first.words, counts=True)} of {_bare(chunks[index].words)}"
+        else:
+            yield _phrase(first.words)
+        index += 1
+
+
+def _measures(first: list[str], second: list[str]) -> bool:
+    whole = f"{first[-1]} of {' '.join(second)}"
+    return first[-1] in PARTITIVES | VESSELS or bool(Nouns.load().senses(whole))
+
+
+def _bare(words: list[str]) -> str:
+    return " ".join(word for word in words if word not in POINTERS) or words[-1]
+
+
+def _phrase(words: list[str], *, counts: bool = False) -> str:
+    """The words with the article that the noun takes.
+
+    Args:
+        words: With or without articles.
+        counts: Whether it is one measure of something: "a glass", not "glass".
+    """
+    rest = _bare(words)
+    if rest in UNIQUE:
+        return f"the {rest}"
+    if rest.split()[0] in NUMBERS:
+        return rest
+    single = words[0] in ("a", "an", "another", "one", "each") or (counts and not is_plural(rest))
+    return with_article(f"a {rest}" if single else rest)
+
+
+@cache
+def _tagger() -> Callable[..., list[tuple[str, str]]]:
+    try:
+        from textblob.en import tag
+    except ImportError as error:
+        raise MissingDependencyError(
+            "textblob", extra="train", purpose="to find the noun phrases of captions"
+        ) from error
+    return tag  # type: ignore[no-any-return]

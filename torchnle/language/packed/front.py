@@ -1,0 +1,97 @@
+"""Best-first search through the tree of some texts, on one row."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from torchnle.language.packed.trie import Trie
+
+
+class Tree:
+    """The tree of the texts, with what can still be won below each of its places (0 = before all texts)."""
+
+    def __init__(self, ids: list[list[int]], offsets: list[float]) -> None:
+        self.trie = Trie.build(ids)
+        self.offsets = offsets
+        self.paths: list[list[int]] = [[]]
+        self.best_below = [-float("inf")] * (len(self.trie.tokens) + 1)
+        for token, parent in zip(self.trie.tokens, self.trie.parents, strict=True):
+            self.paths.append([*self.paths[parent + 1], token])
+        numbers = {tuple(path): place for place, path in enumerate(self.paths)}
+        self.places = [
+            [numbers.get((*self.paths[place], token)) for token in tokens]
+            for place, tokens in enumerate(self.trie.children)
+        ]
+        self.ending: dict[tuple[int, ...], list[int]] = {}
+        for number, text in enumerate(ids):
+            self.ending.setdefault(tuple(text), []).append(number)
+            for length in range(len(text)):
+                place = numbers[tuple(text[:length])]
+                self.best_below[place] = max(self.best_below[place], offsets[number])
+
+    def fewest(self, k: int) -> int:
+        """The fewest beginnings that must be read before `k` texts are whole, whichever these are."""
+        needed: list[list[int]] = [[] for _ in self.paths]  # for 0, 1, ... texts that begin so
+        for place in reversed(range(len(self.paths))):
+            costs = [0]
+            for token, below in zip(self.trie.children[place], self.places[place], strict=True):
+                ended = len(self.ending.get((*self.paths[place], token), ()))
+                costs = _cheapest(costs, [0] * (ended + 1), k)
+                costs = costs if below is None else _cheapest(costs, needed[below], k)
+            needed[place] = [0, *(cost + (place > 0) for cost in costs[1:])]
+        return needed[0][-1]
+
+
+def _cheapest(some: Sequence[int], others: Sequence[int], k: int) -> list[int]:
+    """What 0, 1, ..., at most `k` texts cost at least, of two sets with such costs."""
+    count = min(k, len(some) + len(others) - 2)
+    return [
+        min(some[i] + others[n - i] for i in range(max(0, n - len(others) + 1), min(n, len(some) - 1) + 1))
+        for n in range(count + 1)
+    ]
+
+
+class Front:
+    """What is known on one row: the best whole texts, and the beginnings that may yet beat them.
+
+    Args:
+        tree: The tree of the texts.
+        k: How many texts are to be found.
+        most: How many beginnings it may ask for; then it gives up, with none at once.
+    """
+
+    def __init__(self, tree: Tree, k: int, most: int) -> None:
+        self.tree, self.k, self.left = tree, k, most
+        self.given_up = not most
+        self.whole: list[tuple[float, int]] = []  # a heap of (score, minus the text's number), worst first
+        self.open: list[tuple[float, int, float]] = []  # a heap of (minus the bound, place, score)
+
+    def extend(self, place: int, score: float, log_probs: Sequence[float]) -> None:
+        """Take in the log-probabilities of the tokens after a place."""
+        tree = self.tree
+        for token, below, log_prob in zip(
+            tree.trie.children[place], tree.places[place], log_probs, strict=True
+        ):
+            total = score + log_prob
+            if below is not None:
+                heapq.heappush(self.open, (-(total + tree.best_below[below]), below, total))
+            for number in tree.ending.get((*tree.paths[place], token), ()):
+                heapq.heappush(self.whole, (total + tree.offsets[number], -number))
+                if len(self.whole) > self.k:
+                    heapq.heappop(self.whole)
+
+    def next(self) -> tuple[int, float] | None:
+        """The beginning to read next, and its score; None where none can be among the best, or it gave up."""
+        if not self.open or (len(self.whole) == self.k and -self.open[0][0] < self.whole[0][0]):
+            return None
+        if not self.left:
+            self.given_up = True
+            return None
+        self.left -= 1
+        _, place, score = heapq.heappop(self.open)
+        return place, score
+
+    def ranked(self) -> list[tuple[int, float]]:
+        """The best texts and their scores, best first, equals by number."""
+        return [(-number, score) for score, number in sorted(self.whole, reverse=True)]

@@ -1,0 +1,96 @@
+"""The shipped text decoder from its sources, by one command: corpus, training, measurement, card."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchnle.backbones import imagenet_class_names
+from torchnle.data.cutouts import load_cutouts
+from torchnle.data.vocabulary import decoder_texts, vocabulary
+from torchnle.language.model import LanguageModel
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.decoder.quality import decoding_quality
+from torchnle.methods.aligned.decoder.training import Recipe, train
+
+#: Where Debian's packages put WordNet's database and Tux Paint's stamps.
+WORDNET, STAMPS = Path("/usr/share/wordnet"), Path("/usr/share/tuxpaint/stamps")
+_HELD_OUT = 1000
+
+
+def train_text_decoder(
+    output: Path,
+    recipe: Recipe,
+    *,
+    wordnet: Path = WORDNET,
+    stamps: Path = STAMPS,
+    count: int = 180_000,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train the decoder for MiniLM and SmolLM2, measure it on held-out texts, and save it with its card.
+
+    A run that is started again goes on from its checkpoint in `output`.
+
+    Args:
+        output: A folder: `checkpoint.pt` and `embeddings.safetensors` while it runs, `decoder/` at the end.
+        recipe: How it is trained.
+        wordnet: Holds WordNet's index.noun and data.noun (Debian's package wordnet-base).
+        stamps: Captioned cut-outs, whose phrases are learned too (Debian's tuxpaint-stamps-default).
+        count: How many texts the templates make, duplicates included.
+        report: Called with every step's loss.
+
+    Returns:
+        The measurements of `decoding_quality` on 1,000 held-out texts.
+
+    Raises:
+        ValueError: If WordNet or the cut-outs are not where they should be.
+    """
+    nouns = vocabulary(wordnet, class_names=imagenet_class_names(), phrases=load_cutouts(stamps).phrases)
+    texts, held = decoder_texts(nouns, count, seed=recipe.seed)
+    encoder, language_model = TextEncoder.from_pretrained(), LanguageModel.from_pretrained()
+    started = time.monotonic()
+    decoder = train(texts, encoder, language_model, recipe, output, report=report)
+    minutes = (time.monotonic() - started) / 60
+    chosen = random.Random(recipe.seed).sample(held, min(_HELD_OUT, len(held)))
+    found = decoding_quality(decoder, encoder, chosen)
+    decoder.card = card(recipe, found, texts=len(texts), held=len(held), minutes=minutes)
+    decoder.save_pretrained(output / "decoder")
+    return found
+
+
+def card(recipe: Recipe, found: dict[str, Any], *, texts: int, held: int, minutes: float) -> dict[str, Any]:
+    """What a decoder's card says of how it came about and what it reaches."""
+    measured = {
+        f"noise {row['noise']:g}": {name: value for name, value in row.items() if name != "examples"}
+        for row in found["by_noise"]
+    }
+    return {
+        "license": "bsd-3-clause",
+        "data": (
+            f"{texts} texts made by templates from WordNet 3.0's common nouns of things that are seen "
+            "(Princeton's licence), ImageNet's class names and the captions of Tux Paint's stamps; "
+            f"{held} held out by their hash. "
+            "No image."
+        ),
+        "recipe": json.dumps(asdict(recipe)),
+        "training time": f"{minutes:.0f} minutes on {torch.get_num_threads()} CPU thread(s), this run alone",
+        "measured on held-out texts": json.dumps(_rounded(measured)),
+        "fluency": f"{found['source_nats_per_token']:.2f} nats a token of the held-out texts themselves",
+        "cannot": (
+            "say names, numbers, actions or anything beyond short phrases of things, looks and places; "
+            "far from any such phrase it still says one, so read it with its faithfulness."
+        ),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return round(value, 4) if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""A calibrated posterior over a vocabulary, for a row of features."""

@@ -1,0 +1,43 @@
+"""What stands behind things, said where a single location shows nothing that is likely."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from torchnle.methods.aligned.probability.vocabulary import background_phrases
+from torchnle.methods.aligned.saying import Said
+from torchnle.translators.rows import Rows
+
+if TYPE_CHECKING:
+    from torchnle.methods.aligned.translator import MapTranslator
+
+
+def with_background(translator: MapTranslator, rows: Rows, said: list[Said]) -> list[Said]:
+    """Say the likeliest background word at locations that are unsure and shorter than the mean location.
+
+    Of layers that are read together all have to be short, and their probabilities are averaged.
+
+    Args:
+        translator: Whose maps and threshold are used.
+        rows: Single locations.
+        said: What would be said there.
+    """
+    shares, short = [], []
+    for slot, tokens in rows.tokens.items():
+        fitted, features = translator.by_layer[slot], tokens.squeeze(1)
+        unit = F.normalize(fitted.whiten(fitted.scaled(features)), dim=1)
+        shares.append((fitted.temperature * (unit @ translator.backgrounds[slot].T)).softmax(dim=1))
+        short.append(features.float().norm(dim=1) < fitted.location_norm)
+    best = torch.stack(shares).mean(dim=0).max(dim=1)
+    words, low = background_phrases(), torch.stack(short).all(dim=0).tolist()
+    return [
+        Said(words[index], share * (1 - each.probability))
+        if weak and each.probability < translator.sure_above_at_location
+        else each
+        for each, weak, share, index in zip(
+            said, low, best.values.tolist(), best.indices.tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,51 @@
+"""The probability of each phrase given a feature."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.methods.aligned.probability.candidates import Candidates
+from torchnle.methods.aligned.text_features.text_map import TextMap
+
+
+def posterior(
+    fitted: TextMap, rows: Float[Tensor, "R D"], candidates: Candidates, *, local: bool
+) -> tuple[Float[Tensor, "R P"], Float[Tensor, "R"]]:
+    """Estimate how likely each phrase is, and that it is none of them.
+
+    Two estimates are mixed: a softmax over the cosines of the whitened feature with all phrases, among which
+    features of pictures of nothing compete as "none of these"; and the classifier's own softmax.
+
+    Args:
+        fitted: The map.
+        rows: Features.
+        candidates: The phrases.
+        local: Whether rows are single locations, which are brought to the norm of pooled features.
+
+    Returns:
+        The probabilities of the phrases (R, P) and of none of them (R,); together they add up to one.
+    """
+    scaled = fitted.scaled(rows) if local else rows.float()
+    white = fitted.whiten(scaled)
+    logits = fitted.temperature * cosine_logits(fitted, white, candidates)
+    shares = logits.softmax(dim=1)
+    count = len(candidates.directions)
+    phrases, none = shares[:, :count], shares[:, count:].sum(dim=1)
+    if len(candidates.classes) and fitted.head_share > 0:
+        head = fitted.head_logits(white).softmax(dim=1) * (1 - none[:, None])
+        phrases = (1 - fitted.head_share) * phrases
+        phrases = phrases.index_add(1, candidates.classes, fitted.head_share * head)
+    return phrases, none
+
+
+def cosine_logits(
+    fitted: TextMap, white: Float[Tensor, "R D"], candidates: Candidates
+) -> Float[Tensor, "R columns"]:
+    """Compute the cosines with phrases, less the offset of fitted ones, and with pictures of nothing."""
+    unit = F.normalize(white, dim=1)
+    phrases = unit @ candidates.directions.T - fitted.offset * candidates.fitted
+    nulls = F.normalize(fitted.whiten(fitted.nulls), dim=1)
+    return torch.cat([phrases, unit @ nulls.T], dim=1)

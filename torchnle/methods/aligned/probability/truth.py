@@ -1,0 +1,68 @@
+"""How likely a text is true, by the probabilities of the phrases that it is about."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torchnle.language.english.head_nouns import phrase_words
+from torchnle.language.english.nouns import Nouns
+from torchnle.methods.aligned.probability.vocabulary import MOST_KINDS, Vocabulary
+
+_PARTS = re.compile(r",|;| and | or | with | on | in front of | in ")
+
+
+def parts(text: str) -> list[str]:
+    """Split a text into what it lists.
+
+    Example:
+        >>> parts("a hen on grass and a red ball")
+        ['a hen', 'grass', 'a red ball']
+    """
+    return [part.strip() for part in _PARTS.split(text.strip(" .")) if part.strip()]
+
+
+def phrases_about(text: str, vocabulary: Vocabulary) -> Bool[Tensor, "P"]:
+    """Mark the phrases that a text's parts name, and those that are kinds of what they name.
+
+    A part that is a phrase of the vocabulary with more to it than its noun ("a red heart") is about no other
+    heart; a part that the vocabulary has not is about all kinds of its noun (`Nouns.of_phrase`), or, where it
+    has none of them, about the nearest more general phrases: "a standard poodle" about "a poodle".
+    """
+    nouns, found = Nouns.load(), torch.zeros(len(vocabulary), dtype=torch.bool)
+    for part in [text] if vocabulary.columns(text) else parts(text):
+        own = vocabulary.columns(part)
+        found[own] = True
+        meant = [vocabulary.synsets[i] for i in own] if own else [nouns.of_phrase(part)]
+        alone = nouns.common_senses(" ".join(phrase_words(part)))
+        for noun in {each for each in meant if each is not None and (not own or each in alone)}:
+            found |= _kinds_of(noun, vocabulary)
+    return found
+
+
+def probability_of(text: str, shares: Float[Tensor, "P"], vocabulary: Vocabulary) -> float | None:
+    """Add up the probabilities of the phrases that a text is about; None where it is about none of them.
+
+    Example:
+        >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle", "a red ball"])
+        >>> shares = torch.tensor([0.1, 0.4, 0.3, 0.2])
+        >>> [round(probability_of(t, shares, words), 1) for t in ("a dog", "a poodle and a red ball")]
+        [0.7, 0.6]
+        >>> probability_of("a house", shares, words) is None
+        True
+    """
+    about = phrases_about(text, vocabulary).to(shares.device)
+    return min(float(shares[about].sum()), 1.0) if about.any() else None
+
+
+def _kinds_of(noun: int, vocabulary: Vocabulary) -> Bool[Tensor, "P"]:
+    nouns = Nouns.load()
+    below = [synset is not None and noun in nouns.ancestors(synset) for synset in vocabulary.synsets]
+    if not any(below):
+        above = nouns.ancestors(noun) & {s for s in vocabulary.synsets if s is not None}
+        nearest = min((s for s in above if nouns.kinds(s) <= MOST_KINDS), key=nouns.kinds, default=None)
+        below = [nearest is not None and synset == nearest for synset in vocabulary.synsets]
+    return torch.tensor(below, dtype=torch.bool)

@@ -1,0 +1,166 @@
+"""What a description may say: phrases, what they mean, and the more general nouns above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import resources
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from torchnle.language.english.head_nouns import phrase_words
+from torchnle.language.english.nouns import Nouns
+from torchnle.language.english.phrases import with_article
+from torchnle.translators import concept_bank
+
+#: A noun with more kinds below it in WordNet says too little: animal, structure, device.
+MOST_KINDS = 1000
+#: The categories of the concept bank that name no things.
+_NO_THINGS = frozenset({"attributes", "colours"})
+
+
+class Vocabulary:
+    """Phrases, and WordNet's nouns above them, over which probabilities add up.
+
+    Args:
+        phrases: The phrases; duplicates are dropped.
+        class_names: Those of a classifier, as it states them, in the order of `class_texts`: what they mean
+            is found among each other.
+        class_texts: The same as phrases; they come first.
+
+    Example:
+        >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
+        >>> mass = words.noun_mass(torch.tensor([[0.1, 0.5, 0.4]]))
+        >>> found = dict(zip(words.nouns, mass[0].tolist(), strict=True))
+        >>> round(found["a dog"], 2), round(found["a domestic animal"], 2)
+        (0.9, 1.0)
+    """
+
+    def __init__(
+        self,
+        phrases: Sequence[str] = (),
+        *,
+        class_names: Sequence[str] = (),
+        class_texts: Sequence[str] = (),
+    ) -> None:
+        self.phrases = tuple(dict.fromkeys([*class_texts, *phrases]))
+        self._class_names, self._class_texts = tuple(class_names), tuple(class_texts)
+
+    def __len__(self) -> int:
+        return len(self.phrases)
+
+    @cached_property
+    def synsets(self) -> tuple[int | None, ...]:
+        """The synset that each phrase is about; None where WordNet knows none."""
+        nouns = Nouns.load()
+        found: dict[str, int | None] = {}
+        for text, synset in zip(self._class_texts, meanings(self._class_names), strict=True):
+            found[text] = _common(nouns, found[text], synset) if text in found else synset
+        return tuple(found[p] if p in found else nouns.of_phrase(p) for p in self.phrases)
+
+    def columns(self, text: str) -> list[int]:
+        """Find the phrases that are a text but for articles, hyphens and capitals.
+
+        Example:
+            >>> Vocabulary(["a hot-air balloon", "a balloon", "hot air balloon"]).columns("a hot air balloon")
+            [0, 2]
+        """
+        return self._by_words.get(_plain(text), [])
+
+    @cached_property
+    def _by_words(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for index, phrase in enumerate(self.phrases):
+            found.setdefault(_plain(phrase), []).append(index)
+        return found
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """The nouns that may be said in a phrase's stead, with their articles; fewest kinds first."""
+        return self._tree[0]
+
+    def noun_mass(self, posterior: Float[Tensor, "R P"]) -> Float[Tensor, "R nouns"]:
+        """Add the phrases' probabilities up into the nouns above them, on the device of `posterior`."""
+        nouns, phrase, noun, _ = self._tree
+        ones = posterior.new_ones(len(phrase))
+        places = torch.stack([noun, phrase]).to(posterior.device)
+        above = torch.sparse_coo_tensor(places, ones, (len(nouns), len(self)), check_invariants=False)
+        mass: Tensor = torch.sparse.mm(above, posterior.T).T
+        return mass.clamp(max=1)
+
+    @property
+    def information(self) -> Float[Tensor, "nouns"]:
+        """How much each noun says, in bits: minus the log of the share of classes below it; on the CPU.
+
+        Without classes, of phrases.
+        """
+        return self._tree[3]
+
+    @cached_property
+    def _tree(self) -> tuple[tuple[str, ...], Int[Tensor, "E"], Int[Tensor, "E"], Float[Tensor, "nouns"]]:
+        nouns = Nouns.load()
+        linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
+        above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
+        nodes = sorted({node for _, node in above}, key=lambda node: (nouns.kinds(node), node))
+        said = {node: nouns.said(node) for node in nodes if nouns.kinds(node) <= MOST_KINDS}
+        columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
+        edges = [(i, columns[node]) for i, node in above if node in columns]
+        phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
+        counted = len(set(self._class_texts)) or len(self)  # class texts come first
+        below = torch.bincount(noun[phrase < counted], minlength=len(columns)).float().clamp(min=1)
+        words = tuple(with_article(str(said[node])) for node in columns)
+        total = sum(index < counted for index, _ in linked)
+        return words, phrase, noun, torch.log2(max(1, total) / below)
+
+
+def _plain(text: str) -> str:
+    return " ".join(phrase_words(text.replace("-", " ")))
+
+
+def meanings(class_names: Sequence[str]) -> tuple[int | None, ...]:
+    """Find the synset of every class name; of ImageNet's by its published identifiers."""
+    from torchnle.backbones import imagenet_class_names
+    from torchnle.errors import MissingDependencyError
+
+    nouns = Nouns.load()
+    try:
+        if tuple(class_names) == imagenet_class_names():
+            return nouns.imagenet_1k()
+    except MissingDependencyError:
+        pass
+    return nouns.of_class_names(class_names) if class_names else ()
+
+
+def _common(nouns: Nouns, first: int | None, second: int | None) -> int | None:
+    """The most special meaning that both of two classes of one name have."""
+    if first is None or second is None:
+        return None
+    return min(nouns.ancestors(first) & nouns.ancestors(second), key=nouns.kinds, default=None)
+
+
+def shipped_phrases() -> tuple[str, ...]:
+    """List the phrases of the shipped concept bank that name something, with their articles."""
+    nouns = Nouns.load()
+    kinds = [phrases for name, phrases in concept_bank.categories().items() if name not in _NO_THINGS]
+    found = {phrase: nouns.of_phrase(phrase) for listed in kinds for phrase in listed}
+    named = (p for p, noun in found.items() if noun is not None and nouns.kinds(noun) <= MOST_KINDS)
+    return tuple(dict.fromkeys(with_article(phrase) for phrase in named))
+
+
+def background_phrases() -> tuple[str, ...]:
+    """List what stands behind things: sky, grass, water, walls.
+
+    Example:
+        >>> "the sky" in background_phrases()
+        True
+    """
+    text = resources.files(__package__).joinpath("background_words.txt").read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def held(phrases: Sequence[str], among: Sequence[str]) -> Bool[Tensor, "P"]:
+    """Mark the phrases that are among others."""
+    known = set(among)
+    return torch.tensor([phrase in known for phrase in phrases], dtype=torch.bool)

@@ -1,0 +1,1 @@
+"""Regressions from sentence embeddings to directions of the features."""

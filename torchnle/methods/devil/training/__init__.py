@@ -1,0 +1,1 @@
+"""Train a DeViL translator by a recipe."""

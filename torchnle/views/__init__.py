@@ -1,0 +1,1 @@
+"""Figures of descriptions and saliency maps."""

@@ -1,0 +1,71 @@
+"""Places: whether a layer's tokens stand in the order of the image, by a change of a quarter of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchnle.vision.features import Features
+
+#: Places are in order if hardly more of a quarter's change lies in the best quarter than in the right one.
+SCATTER = 0.5
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the change between two images lies that differ in their top right quarter only.
+
+    Args:
+        right: The part of it that lies in the top right quarter of the grid; 0.25 if the grid meant nothing.
+        best: The part that lies in the quarter of the places that changes most.
+    """
+
+    right: float
+    best: float
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the places that change are the right ones."""
+        return self.best - self.right <= SCATTER
+
+
+def seeded_pair(size: tuple[int, int]) -> Tensor:
+    """Two seeded images that differ in their top right quarter only: (2, 3, height, width).
+
+    Example:
+        >>> first, second = seeded_pair((4, 4))
+        >>> (first != second)[0].int().tolist()
+        [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+    """
+    generator = torch.Generator().manual_seed(0)
+    height, width = size
+    first = torch.randn(3, height, width, generator=generator)
+    second = first.clone()
+    second[:, : height // 2, width // 2 :] = torch.randn(
+        3, height // 2, width - width // 2, generator=generator
+    )
+    return torch.stack([first, second])
+
+
+def locate(features: Features) -> Located:
+    """Where the change between the two images of `seeded_pair` lies, of features that have a grid.
+
+    Example:
+        >>> tokens = torch.zeros(2, 4, 1)
+        >>> tokens[1, 2] = 1.0  # the place at the bottom left changes
+        >>> locate(Features(tokens, "layer", (2, 2)))
+        Located(right=0.0, best=1.0)
+    """
+    rows, columns = features.grid or (1, 1)
+    energy = (features.tokens[1] - features.tokens[0]).square().sum(-1).view(rows, columns)
+    weight = (_first_half(rows)[:, None] * _first_half(columns).flip(0)[None]).to(energy)
+    total = energy.sum().clamp(min=torch.finfo(energy.dtype).tiny)
+    most = energy.flatten().sort(descending=True).values[: -(-energy.numel() // 4)]
+    return Located(float((energy * weight).sum() / total), float(most.sum() / total))
+
+
+def _first_half(count: int) -> Tensor:
+    """How much of each of `count` equal cells lies in the first half."""
+    return (count / 2 - torch.arange(count)).clamp(0, 1)

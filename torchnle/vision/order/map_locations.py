@@ -1,0 +1,159 @@
+"""Maps that may be none: four axes, of which two were taken for places, and what shows that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from torchnle.types import Inputs, Select
+from torchnle.vision import taps
+from torchnle.vision.features import as_tokens
+from torchnle.vision.inputs import as_tuple
+from torchnle.vision.layouts import Arrangement, Hints, arrange, is_strided
+from torchnle.vision.order.probe_runs import FEW, MANY, ProbeRuns
+from torchnle.vision.order.token_order import seen_order, stands_out
+from torchnle.vision.running import unwrap
+
+#: A model with more linear layers than these, or one of these modules, may hold tensors of attention heads.
+_FEW_LINEAR = 3
+_OF_ATTENTION = (nn.MultiheadAttention, nn.LayerNorm, nn.Softmax)
+#: Square maps of so few channels, in a model with attention, may be attention maps of so many heads.
+_MOST_HEADS = 32
+#: Tokens of heads follow their own patches so much more than those beside them. If a map's rows are taken for
+#: tokens, a row follows all patches of a row alike.
+_BESIDE = 2.0
+#: A grid without padding has about the shape of the input: so many places more or less.
+_OFF = 2
+
+#: Layers whose maps were looked at, by the size of the input.
+_known: WeakKeyDictionary[nn.Module, set[Any]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class MapQuestion:
+    """What is asked about a layer that gives four axes.
+
+    Args:
+        tap: The layer.
+        shape: The shape of its activation.
+        found: How its shape alone is read.
+        hints: What the model states.
+        input_size: (height, width) of the input.
+    """
+
+    tap: taps.Tap
+    shape: tuple[int, ...]
+    found: Arrangement
+    hints: Hints
+    input_size: tuple[int, int]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The places."""
+        return self.found.grid or (1, 1)
+
+    def is_plain(self, model: Callable[..., Any]) -> bool:
+        """Whether the model's parts, the grid and the layer speak for a map, and for nothing else."""
+        parts = _parts(model)
+        attention = len(parts[nn.Linear]) > _FEW_LINEAR or bool(parts[_OF_ATTENTION])
+        if not is_strided(self.grid, self.input_size):
+            (rows, columns), (height, width) = self.grid, self.input_size
+            return not attention and abs(rows - height * columns / width) <= _OFF
+        if not attention or self.found.layout in (self.hints.layout, self.hints.contents):
+            return True
+        _, heads, tokens, each = self.shape
+        of_heads = any(heads * each in (part.in_features, part.out_features) for part in parts[nn.Linear])
+        return not (of_heads or (tokens == each and heads <= _MOST_HEADS))
+
+
+def check_map(
+    forward_func: Callable[..., Any],
+    question: MapQuestion,
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    select: Select | None = None,
+) -> None:
+    """Refuse four axes that are attention heads, or whose places do not follow the patches of the input.
+
+    Maps of convolutional models and of layers that fix their channel axis are believed. Any other layer is
+    looked at once: the model runs on a few images in which each patch of the grid has a code of its own.
+
+    Raises:
+        ValueError: With what the layer gives instead, and what to pass.
+    """
+    known = _known.setdefault(question.tap.module, set())
+    key = (question.tap.at, question.shape[1:], question.found, question.input_size, select)
+    if key in known or question.is_plain(forward_func):
+        return
+    runs = ProbeRuns(forward_func, as_tuple(inputs), as_tuple(additional_forward_args), select)
+    if not _follows(runs, question):
+        tokens = _heads(runs, question)
+        if tokens is not None or not is_strided(question.grid, question.input_size):
+            raise ValueError(_complaint(question, tokens))
+    known.add(key)
+
+
+def _follows(runs: ProbeRuns, question: MapQuestion) -> bool:
+    """Whether the places follow the patches of the input, one each."""
+    order = torch.arange(question.grid[0] * question.grid[1])
+    for count in (FEW, MANY):
+        _, (found,) = runs.answers(
+            [question.tap], question.grid, count, lambda value: as_tokens(value, question.found.layout)
+        )
+        if stands_out(found, order):
+            return True
+    return False
+
+
+def _heads(runs: ProbeRuns, question: MapQuestion) -> Arrangement | None:
+    """How the third axis is read as tokens, if these follow the patches of the input."""
+    count, heads, tokens, width = question.shape
+    try:
+        shape = (count, tokens, heads * width)
+        read = arrange(shape, question.tap.name, input_size=question.input_size, hints=question.hints)
+    except ValueError:
+        return None
+    grid = read.grid or (1, 1)
+    if max(grid) == 1:
+        return None
+    _, (found,) = runs.answers([question.tap], grid, MANY, _side_by_side)
+    order = seen_order(found, torch.arange(read.num_prefix_tokens, tokens), grid)
+    if order is None:
+        return None
+    beside = max(float(found.along(order.roll(step)).mean()) for step in (1, -1))
+    closely = (
+        not is_strided(question.grid, question.input_size) or found.along(order).mean() > _BESIDE * beside
+    )
+    return read if closely else None
+
+
+def _side_by_side(activation: Tensor) -> Tensor:
+    return activation.transpose(1, 2).flatten(2)
+
+
+def _complaint(question: MapQuestion, tokens: Arrangement | None) -> str:
+    given = f"layer '{question.tap.name}' gave shape {question.shape}"
+    if tokens is not None:
+        return (
+            f"{given}: attention heads, (N, heads, {question.shape[2]} tokens, width), and no map. Pass a "
+            "layer of shape (N, tokens, width), or Reading(select=lambda t: t.transpose(1, 2).flatten(2)), "
+            "which lays the heads side by side."
+        )
+    return (
+        f"{given}, of which {question.grid} would be places, but these do not follow the patches of the "
+        "input, one each: attention heads, for one, are no map. Pass another layer, Reading(select=...), or "
+        f"Reading(layout='{question.found.layout}') to insist."
+    )
+
+
+def _parts(forward_func: Callable[..., Any]) -> dict[Any, list[Any]]:
+    """A model's linear layers, and its modules that speak for attention."""
+    root = unwrap(forward_func)
+    modules = [] if root is None else list(root.modules())
+    kinds = (nn.Linear, _OF_ATTENTION)
+    return {kind: [module for module in modules if isinstance(module, kind)] for kind in kinds}

@@ -1,0 +1,209 @@
+"""From inputs to the features of the chosen layers: the step that every attribution class shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchnle.types import Inputs, Layout, Select, Where
+from torchnle.vision import taps
+from torchnle.vision.features import Features
+from torchnle.vision.inputs import spatial_size
+from torchnle.vision.layouts import arrange, hints_for, prefix_hint, whole_patches
+from torchnle.vision.order.map_locations import MapQuestion, check_map
+from torchnle.vision.order.token_locations import Places, Question, find_places
+
+#: So many grids of whole patches are tried where the number of tokens does not speak for one.
+_CANDIDATES = 4
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read a layer whose output does not speak for itself; one argument settles one doubt.
+
+    Args:
+        select: Picks the tensor out of what the layer returned (default: the first tensor).
+        layout: The order of the axes, "NCHW", "NHWC", "NLD" or "ND" (default "auto": by evidence).
+        grid: (rows, columns) of the tokens.
+        num_prefix_tokens: How many class, distillation and register tokens stand before the grid's. With
+            `grid` beside it, the tokens are taken row by row behind these; else their order is looked at.
+        pool: How places are picked out of a layer's features (default `Features.select`); a classifier's head
+            may look at them through a norm, or at its class token.
+
+    Example:
+        >>> Reading(layout="NHWC").layout
+        'NHWC'
+    """
+
+    select: Select | None = None
+    layout: Layout = "auto"
+    grid: tuple[int, int] | None = None
+    num_prefix_tokens: int | None = None
+    pool: Callable[[Features, Where], Features] = Features.select
+
+
+def read(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    reading: Reading | None = None,
+) -> list[Features]:
+    """Run the model once and return the finite features of every tapped layer, in order.
+
+    Gradients flow where the caller's grad mode lets them.
+
+    Raises:
+        ValueError: On inputs a model cannot be read with, and on NaN or infinite features, by layer.
+    """
+    return read_with_output(forward_func, layers, inputs, additional_forward_args, reading)[0]
+
+
+def read_with_output(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    reading: Reading | None = None,
+) -> tuple[list[Features], Any]:
+    """Like `read`, and the model's own output beside it.
+
+    Raises:
+        ValueError: As `read`.
+    """
+    reading = reading or Reading()
+    image = inputs[0] if isinstance(inputs, tuple) else inputs
+    activations, output = taps.record_with_output(
+        forward_func, layers, inputs, additional_forward_args, select=reading.select
+    )
+    given = _given(forward_func, layers, activations, image, reading)
+    places = _places(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
+    for options, found in zip(given, places, strict=True):
+        if found is not None:
+            options |= {"order": found.order, "grid": found.grid, "num_prefix_tokens": None}
+    features = [
+        Features.from_activation(activation, tap.name, batch_size=image.shape[0], **options).check_finite()
+        for tap, activation, options in zip(layers, activations, given, strict=True)
+    ]
+    return features, output
+
+
+def _given(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    activations: Sequence[Tensor],
+    image: Tensor,
+    reading: Reading,
+) -> list[dict[str, Any]]:
+    """What is known beforehand of every layer's layout, as `arrange` takes it."""
+    tokens = any(activation.ndim == 3 for activation in activations)  # what else has no tokens in front
+    stated = prefix_hint(forward_func) if tokens else None
+    common = {
+        "input_size": spatial_size(image),
+        "layout": reading.layout,
+        "grid": reading.grid,
+        "num_prefix_tokens": reading.num_prefix_tokens,
+    }
+    hints = [replace(hints_for(None, tap.module, tap.at), num_prefix_tokens=stated) for tap in layers]
+    return [{**common, "hints": hint} for hint in hints]
+
+
+def _places(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    activations: Sequence[Tensor],
+    given: Sequence[dict[str, Any]],
+    inputs: Inputs,
+    additional_forward_args: Any,
+    reading: Reading,
+) -> list[Places | None]:
+    """Where the tokens of each layer stand; not asked where the caller states it."""
+    image = inputs[0] if isinstance(inputs, tuple) else inputs
+    size, run = spatial_size(image), (inputs, additional_forward_args, reading.select)
+    places: list[Places | None] = [None] * len(layers)
+    asked: dict[int, Question] = {}
+    for i, (tap, activation, options) in enumerate(zip(layers, activations, given, strict=True)):
+        shape, stated = tuple(activation.shape), None not in (reading.grid, reading.num_prefix_tokens)
+        if shape[0] != image.shape[0] or len(shape) not in (3, 4) or stated:
+            continue
+        if size is None:
+            _check_places(tap, shape, image, reading)
+            places[i] = Places(()) if reading.layout == "NLD" and reading.grid is None else None
+        elif len(shape) == 3 and image.is_floating_point():
+            question = _question(tap, shape, size, options, reading)
+            asked |= {} if question is None else {i: question}
+        elif reading.layout == "auto" and reading.grid is None and image.is_floating_point():
+            found = arrange(shape, tap.name, **options)
+            if max(found.grid or (1, 1)) > 1:
+                check_map(forward_func, MapQuestion(tap, shape, found, options["hints"], size), *run)
+    for i, found_places in zip(asked, find_places(forward_func, list(asked.values()), *run), strict=True):
+        places[i] = found_places
+    return places
+
+
+def _question(
+    tap: taps.Tap, shape: tuple[int, ...], size: tuple[int, int], options: dict[str, Any], reading: Reading
+) -> Question | None:
+    """What is to be asked about tokens; None if they have no places.
+
+    Where nothing is stated, grids of whole patches are candidates beside the one that their number suggests.
+    """
+    open_ = reading.grid is None and reading.num_prefix_tokens is None
+    candidates = whole_patches(shape, size)[:_CANDIDATES] if open_ else []
+    complaint = ""
+    try:
+        found = arrange(shape, tap.name, **options)
+    except ValueError as error:
+        if not candidates:
+            raise
+        found, complaint = candidates[0], str(error)
+    if max(found.grid or (1, 1)) == 1:
+        return None
+    others = tuple(candidate for candidate in candidates if candidate != found)
+    stated = (reading.grid is not None, reading.num_prefix_tokens is not None)
+    return Question(tap, shape, found, options["hints"], *stated, reading.layout == "NLD", complaint, others)
+
+
+def _check_places(tap: taps.Tap, shape: tuple[int, ...], image: Tensor, reading: Reading) -> None:
+    """Refuse to fold tokens of anything but images into a square."""
+    unfolded = reading.layout == "auto" and (len(shape) == 3 or image.ndim > 4) and max(shape[1:-1]) > 1
+    if reading.grid is None and unfolded:
+        video = " (frames of a video have no common grid)" if image.ndim == 5 else ""
+        raise ValueError(
+            f"layer '{tap.name}' gave shape {shape} for an input of shape {tuple(image.shape)}, which is no "
+            f"batch of images (N, C, H, W){video}, so its places are not known. Pass Reading(grid=(rows, "
+            "columns)), with select= for the tokens of one frame, or Reading(layout='NLD') to read them "
+            "without places."
+        )
+
+
+def resize(features: Features, grid: tuple[int, int]) -> Features:
+    """Interpolate the local features bilinearly to another grid, as DeViL does to read layers together."""
+    if features.grid == grid:
+        return features
+    maps = features.fold(features.tokens).permute(0, 3, 1, 2)
+    resized = F.interpolate(maps, size=grid, mode="bilinear")
+    return Features(resized.flatten(2).transpose(1, 2), features.layer, grid, features.extra)
+
+
+def select_together(
+    features: Sequence[Features], where: Where, reading: Reading | None = None
+) -> list[Features]:
+    """Select the same places in several layers, on the finest of their grids (DeViL, section 3.2).
+
+    Raises:
+        ValueError: If places are asked for and a layer has none.
+    """
+    pool = (reading or Reading()).pool
+    if where is None or isinstance(where, Tensor) or len(features) == 1:
+        return [pool(f, where) for f in features]
+    grids = [f.grid for f in features if f.grid is not None]
+    if len(grids) < len(features):
+        missing = [f.layer for f in features if f.grid is None]
+        raise ValueError(f"layers {missing} have no spatial grid; read them together with where=None.")
+    finest = max(grids, key=lambda grid: grid[0] * grid[1])
+    return [pool(resize(f, finest), where) for f in features]

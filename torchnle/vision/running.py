@@ -1,0 +1,141 @@
+"""Running: one forward of somebody else's model, in evaluation mode, that leaves no trace."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchnle.types import Inputs
+from torchnle.vision.inputs import as_tuple, check_inputs, explain_failure
+
+
+def forward(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    *,
+    modules: Sequence[nn.Module] = (),
+) -> Any:
+    """Run a model once on checked inputs, in evaluation mode and eagerly, and restore its training flags.
+
+    The model gets copies, so that what it writes into its inputs does not reach the caller.
+
+    Args:
+        model: The model. Of a plain function only `modules` are known, and put in evaluation mode.
+        inputs: One tensor or a tuple of tensors, batch first.
+        additional_forward_args: Passed on after the inputs.
+        modules: The modules that a caller has put hooks on.
+
+    Raises:
+        ValueError: If the inputs are empty or not finite, or differ from the model in device or dtype.
+        RuntimeError: If the model is a DataParallel over several devices.
+
+    Example:
+        >>> model = nn.Dropout(0.5)
+        >>> forward(model, torch.ones(1, 2)), model.training
+        (tensor([[1., 1.]]), True)
+    """
+    root = unwrap(model)
+    tensors = check_inputs(inputs)
+    scope = nn.ModuleList(modules) if root is None else root
+    call = root if isinstance(model, nn.Module) and root is not None else model
+
+    with evaluating(scope), _eager():
+        try:
+            return call(*map(_copied, (*tensors, *as_tuple(additional_forward_args))))
+        except RuntimeError as error:
+            reason = explain_failure(scope, tensors)
+            if reason is None:
+                raise
+            raise ValueError(reason) from error
+
+
+def _copied(value: Any) -> Any:
+    """A copy of a tensor that is in the autograd graph where it is; anything else itself."""
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a module and all within it in evaluation mode, and restore every flag at the end.
+
+    The flags are set directly: `train()` and `eval()` are overridden in the wild (to merge adapters, to keep
+    normalisation frozen) and would not restore what was there.
+
+    Example:
+        >>> model = nn.BatchNorm1d(2)
+        >>> with evaluating(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        _set_training((module, False) for module, _ in flags)
+        yield
+    finally:
+        _set_training(flags)
+
+
+def _set_training(flags: Iterable[tuple[nn.Module, bool]]) -> None:
+    for module, training in flags:
+        if module.training != training:  # setting an attribute of a module is slow
+            module.training = training
+
+
+def unwrap(model: Callable[..., Any]) -> nn.Module | None:
+    """The module behind `torch.compile`, DataParallel or a bound method; None for a plain function.
+
+    Raises:
+        RuntimeError: If the model is a DataParallel over several devices.
+
+    Example:
+        >>> inner = nn.Linear(2, 2)
+        >>> unwrap(nn.DataParallel(inner)) is inner, unwrap(inner.forward) is inner, unwrap(len)
+        (True, True, None)
+    """
+    root = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
+    while isinstance(root, nn.Module):
+        if isinstance(root, nn.DataParallel) and len(root.device_ids) > 1:
+            raise RuntimeError(
+                f"the model is a DataParallel over {len(root.device_ids)} devices: each layer runs on all, "
+                "on a part of the batch. Pass model.module instead."
+            )
+        if isinstance(root, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            root = root.module
+        elif isinstance(getattr(root, "_orig_mod", None), nn.Module):
+            root = root._orig_mod
+        else:
+            return root
+    return None
+
+
+def check_hookable(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
+    """Raise where no hook can work: on a scripted or traced model, or such a part.
+
+    Raises:
+        RuntimeError: If the model or one of the modules is a TorchScript module.
+
+    Example:
+        >>> check_hookable(nn.Linear(2, 2), [])
+    """
+    for module in (unwrap(model), *modules):
+        if isinstance(module, torch.jit.ScriptModule):
+            raise RuntimeError(
+                f"{module.original_name} is a TorchScript module (scripted or traced): it runs outside "
+                "Python, so hooks cannot read its layers. Pass the original nn.Module."
+            )
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Compiled code skips hooks that came after it; where dynamo is not loaded, nothing is compiled."""
+    if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager

@@ -1,0 +1,248 @@
+"""Suggested layers: where a model is worth describing, from shallow to deep, found by one dry run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from torchnle.types import Inputs
+from torchnle.vision.graph import Node, bottlenecks
+from torchnle.vision.inputs import check_inputs, spatial_size
+from torchnle.vision.layouts import Arrangement, arrange, hints_for
+from torchnle.vision.running import forward, unwrap
+from torchnle.vision.taps import tensors_in
+
+#: Their grids are no resolution of the model's: they are on the way into a convolution.
+_PADDING = (
+    nn.modules.padding._ConstantPadNd,
+    nn.modules.padding._ReflectionPadNd,
+    nn.modules.padding._ReplicationPadNd,
+)
+
+
+#: What enters one of these and leaves as one place is the last that has places, even where an activation
+#: that is no module of its own stands before it.
+_POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
+
+
+@dataclass(frozen=True)
+class SuggestedLayer:
+    """A layer that is worth describing.
+
+    Args:
+        name: Its dotted name, as `layers` takes it: "pool:input" is what enters the module "pool".
+        kind: The class of the module.
+        layout: The order of the axes of what it gives.
+        width: The number of channels.
+        grid: (rows, columns) of its places.
+        stride: Pixels of the input a place, along the height, rounded.
+        num_prefix_tokens: How many tokens without place stand in front.
+
+    Example:
+        >>> suggest_layers(model, images)[-1]
+        SuggestedLayer(name='norm', kind='BatchNorm2d', layout='NCHW', width=6, grid=(4, 4), stride=2, ...)
+    """
+
+    name: str
+    kind: str
+    layout: str
+    width: int
+    grid: tuple[int, int]
+    stride: int
+    num_prefix_tokens: int = 0
+
+
+def suggest_layers(
+    model: Callable[..., Any], example: Inputs, additional_forward_args: Any = None, *, count: int = 4
+) -> list[SuggestedLayer]:
+    """Suggest the layers of a model that are worth describing, in the order in which they run.
+
+    One dry run records every module. A layer counts if it runs once, has places, and everything that the
+    model says passes through it: the end of a residual block does, its inside does not (`bottlenecks` of the
+    autograd graph). Of each resolution the last such layer is taken, the end of a stage; where there are too
+    few resolutions (a ViT has one), evenly spaced blocks of the longest stage join them.
+
+    Args:
+        model: The vision model.
+        example: A few inputs, batch first, as the model takes them.
+        additional_forward_args: Passed to the model after the inputs.
+        count: How many layers at most, the deepest; there may be fewer.
+
+    Raises:
+        TypeError: If the model is a plain function, whose layers cannot be listed.
+        ValueError: If no layer has places.
+
+    Example:
+        >>> [(layer.name, layer.grid, layer.width) for layer in suggest_layers(model, images)]
+        [('act', (8, 8), 4), ('norm', (4, 4), 6)]
+    """
+    root = unwrap(model)
+    if root is None:
+        raise TypeError("the layers of a plain function cannot be listed. Pass the nn.Module itself.")
+    shape = check_inputs(example)[0].shape
+    if len(shape) != 4:
+        raise ValueError(f"the example has shape {tuple(shape)}; pass images (N, C, H, W).")
+    size = spatial_size(check_inputs(example)[0]) or (1, 1)
+    points = _with_places(root, _dry_run(root, example, additional_forward_args), size)
+    if not points:
+        raise ValueError(
+            f"no layer of {type(root).__name__} gives features with places for inputs of shape "
+            f"{tuple(shape)}. Pass a larger example, or layers of your own choice and how to read them: "
+            "layout=, grid=, select=."
+        )
+    stages = [list(stage) for _, stage in groupby(sorted(points, key=_by_grid), key=_by_grid)]
+    ends = sorted((_end(stage) for stage in stages), key=_by_time)[-count:]
+    chosen = sorted([*ends, *_between(stages, ends, count - len(ends))], key=_by_time)
+    return [_suggestion(point, size[0]) for point in chosen]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A tensor that modules gave: the run's only trace of it."""
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    node: Node
+    output_nr: int
+    plain: bool
+    time: int
+    places: Arrangement | None = None
+
+    @property
+    def width(self) -> int:
+        first = self.places is not None and self.places.layout == "NCHW"
+        return self.shape[1 if first else -1]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return (self.places and self.places.grid) or (1, 1)
+
+
+def _by_time(point: _Point) -> int:
+    return point.time
+
+
+def _by_grid(point: _Point) -> tuple[int, int]:
+    return point.grid
+
+
+def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> list[_Point]:
+    """Every tensor that some module gave and that everything the model says depends on, once each."""
+    points: list[_Point] = []
+    images = [x.detach().requires_grad_(x.is_floating_point()) for x in check_inputs(example)]
+    with torch.enable_grad(), saved_tensors_hooks(_forget, _forget), ExitStack() as hooks:
+        for name, module in root.named_modules():
+            if module is not root:
+                hooks.callback(module.register_forward_hook(_keep(points, name)).remove)
+        entries = tuple(x.clone() for x in images)
+        output = forward(root, entries, additional_forward_args)
+    trunk = set[Node]()
+    for tensor in tensors_in(output):
+        trunk |= bottlenecks(tensor, entries[0].grad_fn)
+    runs = Counter(point.name for point in points)
+    once = [p for p in points if runs[p.name] == 1 and p.shape[:1] == entries[0].shape[:1]]
+    return _distinct([p for p in once if p.node in trunk] or once)
+
+
+def _forget(_: Any) -> Any:
+    """No backward will follow, so nothing needs to be kept for it."""
+
+
+def _keep(points: list[_Point], name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def add(name: str, module: nn.Module, found: Any) -> None:
+        tensor = next(tensors_in(found), None)
+        if tensor is not None and tensor.is_floating_point() and not isinstance(module, _PADDING):
+            plain, shape = isinstance(found, Tensor), tuple(tensor.shape)
+            points.append(_Point(name, module, shape, tensor.grad_fn, tensor.output_nr, plain, len(points)))
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, _POOLING) and output.shape[-2:] == (1, 1):
+            add(f"{name}:input", module, inputs[0])
+        add(name, module, output)
+
+    return hook
+
+
+def _distinct(points: Iterable[_Point]) -> list[_Point]:
+    """One module a tensor: the best by how it gives it, then by its depth, then by time."""
+    best: dict[tuple[Node, int, tuple[int, ...]], _Point] = {}
+    for point in sorted(points, key=lambda p: (not p.plain, ":" in p.name, p.name.count("."), p.time)):
+        best.setdefault((point.node, point.output_nr, point.shape), point)
+    return sorted(best.values(), key=_by_time)
+
+
+def _with_places(root: nn.Module, points: Iterable[_Point], size: tuple[int, int]) -> list[_Point]:
+    stated = hints_for(root).num_prefix_tokens
+    placed = [replace(point, places=_arrangement(point, size, stated)) for point in points]
+    return [point for point in placed if max(point.grid) > 1 and _one_stride(point.grid, size)]
+
+
+def _one_stride(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid has the shape of the input: what is cut into windows or parts has not."""
+    return abs(grid[0] - size[0] * grid[1] / size[1]) <= 1
+
+
+def _arrangement(point: _Point, size: tuple[int, int], stated_prefix: int | None) -> Arrangement | None:
+    """How the tensor is read; None if that is not clear."""
+    hints = replace(hints_for(None, point.module), num_prefix_tokens=stated_prefix)
+    try:
+        return arrange(point.shape, point.name, input_size=size, hints=hints)
+    except ValueError:
+        return None
+
+
+def _end(stage: Iterable[_Point]) -> _Point:
+    """The last layer of one resolution; not one in passing, inside the block that leads to the next."""
+    first, *later = sorted(stage, key=_by_time)
+    for point in later:
+        if not _in_passing(point, first) or (point.width == first.width and _is_block(point)):
+            first = point
+    return first
+
+
+def _in_passing(point: _Point, earlier: _Point) -> bool:
+    """Whether a layer lies deeper than beside the earlier one or what contains it."""
+    here, there = point.name.split("."), earlier.name.split(".")
+    common = next((i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), len(there))
+    return len(here) > common + 1
+
+
+def _is_block(point: _Point) -> bool:
+    return next(point.module.children(), None) is not None
+
+
+def _between(stages: Sequence[list[_Point]], ends: Sequence[_Point], count: int) -> list[_Point]:
+    """Evenly spaced blocks of the stage that has the most, its end left out."""
+    blocks = max((_alike([p for p in stage if p not in ends]) for stage in stages), key=len)
+    step = (len(blocks) + 1) / (max(count, 0) + 1)
+    places = {round((i + 1) * step) - 1 for i in range(min(count, len(blocks)))}
+    return [blocks[i] for i in sorted(places)]
+
+
+def _alike(points: Iterable[_Point]) -> list[_Point]:
+    """The blocks of the commonest kind, in order."""
+    blocks = [point for point in points if _is_block(point)]
+    kinds = Counter(type(block.module) for block in blocks)
+    return [b for b in blocks if type(b.module) is kinds.most_common(1)[0][0]]
+
+
+def _suggestion(point: _Point, height: int) -> SuggestedLayer:
+    places = point.places or Arrangement("ND")
+    return SuggestedLayer(
+        point.name,
+        type(point.module).__name__,
+        places.layout,
+        point.width,
+        point.grid,
+        round(height / point.grid[0]),
+        places.num_prefix_tokens,
+    )
