@@ -1,6 +1,5 @@
 import copy
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +7,7 @@ from oracles import devil_prefix, greedy_text, text_log_prob
 from tiny_translators import WIDTH, WORDS, features, tiny_language_model, tiny_network, tiny_translator
 
 from torchnle.errors import TranslatorMismatchError
+from torchnle.language.decoding import Decoded
 from torchnle.methods.texplain.network import TExplainNetwork
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.vision.features import Features
@@ -87,9 +87,8 @@ def test_probability_is_the_odds_against_the_language_models_prior(prompt):
 
 
 def test_nothing_written_is_unsure(translator, monkeypatch):
-    written = SimpleNamespace(
-        texts=["", " ", "a cat", "a cat"], log_probs=torch.tensor([0.0, 0.0, 99.0, -99.0])
-    )
+    log_probs = torch.tensor([0.0, 0.0, 99.0, -99.0])
+    written = Decoded(["", " ", "a cat", "a cat"], [[]] * 4, log_probs)
     monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", lambda *_, **__: written)
     found = translator.describe(features("layer4", images=1))
     assert [(d.text, d.probability, d.unsure) for d in found] == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -40,7 +40,6 @@ class Batch:
     known: Mapping[str, Bool[Tensor, "B"]] = field(default_factory=dict)
 
 
-@runtime_checkable
 class Supply(Protocol):
     """Gives batches by the numbers of their pairs."""
 

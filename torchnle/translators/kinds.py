@@ -28,11 +28,14 @@ KINDS = {
 }
 #: The module paths that folders named before there were kinds.
 OLD_PATHS = {
-    "torchnle.translators.clip_space.ClipTranslator": "clip",
-    "torchnle.translators.prefix.PrefixTranslator": "prefix",
-    "torchnle.methods.aligned.decoder.text_decoder.TextDecoder": "text_decoder",
-    "torchnle.methods.devil.network.DeViLNetwork": "devil_network",
-    "torchnle.methods.texplain.network.TExplainNetwork": "texplain_network",
+    f"torchnle.translators.{path}": kind
+    for path, kind in {
+        "clip_space.ClipTranslator": "clip",
+        "prefix.PrefixTranslator": "prefix",
+        "text_decoder.TextDecoder": "text_decoder",
+        "devil_network.DeViLNetwork": "devil_network",
+        "texplain_network.TExplainNetwork": "texplain_network",
+    }.items()
 }
 _registered: dict[str, type] = {}
 
