@@ -11,7 +11,8 @@ from jaxtyping import install_import_hook
 ROOT = Path(__file__).parent
 #: What a user gives is checked by hand, in sentences; Triton kernels are not Python.
 UNCHECKED = re.compile(
-    r"torchnle/(attr|backbones|cli|data|evaluation|heads/class_names|metrics|(methods/\w+/)?training)|_triton\.py$"
+    r"torchnle/(attr|backbones|cli|data|evaluation|heads/class_names|methods/aligned/fit|metrics)"
+    r"|torchnle/(methods/\w+/)?training|_triton\.py$"
 )
 
 

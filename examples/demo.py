@@ -20,6 +20,6 @@ folder = Path(skimage.data.__file__).parent
 photos = [str(folder / name) for name in PHOTOS]
 queries = [word for text in TEXTS for word in ("--text", text)]
 raise SystemExit(
-    main(["describe", *photos, "--places", "--output", output])
+    main(["describe", *photos, "--locations", "--output", output])
     or main(["saliency", *photos, *queries, "--output", output])
 )

@@ -16,7 +16,7 @@ output = parser.parse_args().output
 
 # The same as: torchnle train --config shapes.toml
 settings = [f"output={output}/shapes", f"feeding.cache={output}/shapes/cache"]
-recipe = run.Run.read(Path(__file__).parents[1] / "recipes" / "shapes.toml", settings)
+recipe = run.Run.read("shapes.toml", settings)
 translator, _ = run.train(recipe)
 
 backbone = backbones.load(recipe.vision.model)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from measurements import commands
+from torchnle.cli.main import run
 from torchnle.cli.output import Parser
 
 
@@ -13,9 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one measurement."""
     parser = Parser(prog="python -m measurements", description=__doc__)
     commands.add(parser.add_subparsers(required=True, metavar="NAME"))
-    options = parser.parse_args(arguments)
-    options.run(options)
-    return 0
+    return run(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Does a translator name composed scenes' objects that a classifier has classes for?
 
-``torchnle evaluate class-objects`` asks it of a translator that was fitted from class names alone, with no
-image. Which things count, and what names them, follows from the words: a thing is of every class that has a
+``python -m measurements class-objects`` asks it of a translator that was fitted from class names alone,
+with no image. Which things count, and what names them, follows from the words: a thing is of every class
+that has a
 name with the same head noun ("a red fox" is of "grey fox" and "Arctic fox, white fox"), and nothing is chosen
 by hand. So a thing that only shares a word with a class (the animal and the computer's mouse) counts too.
 """

@@ -1,7 +1,7 @@
 """Held-out naming in weight space: how well a map from text finds classes that it was not fitted on.
 
 No images are needed: the true weight vector of a class is the query, the mapped names are the candidates.
-``torchnle evaluate class-space`` measures the embedded default.
+``python -m measurements class-space`` measures the embedded default.
 """
 
 from __future__ import annotations

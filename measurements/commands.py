@@ -228,7 +228,7 @@ def _devil_tables(options: argparse.Namespace) -> None:
         if reference
     }
     batch = {"internal_batch_size": options.batch}
-    if len(lang.by_layer.taps) > 1:
+    if len(lang.taps) > 1:
         found["table_2"] = devil.dropout_table(
             backbone, {**trained, "token and feature": lang}, scenes, **batch
         )
@@ -266,6 +266,8 @@ def _architectures(options: argparse.Namespace) -> None:
 
 
 def _scenes_map(options: argparse.Namespace) -> None:
+
+    from measurements.scenes_map import fit_to_scenes
 
     names = ("model", "layers", "count", "stamps", "part", "seed", "decoder", "classes", "adapt")
     chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}

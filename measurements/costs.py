@@ -1,7 +1,7 @@
 """What explaining costs on this machine: to prepare, one whole image, all its places, maps of many texts.
 
-``torchnle evaluate costs`` sets the ways beside each other: a classifier's own space, sentences through its
-class names, an aligned translator, and a DeViL network, each on the last layer that it reads.
+``python -m measurements costs`` sets the ways beside each other: a classifier's own space, sentences through
+its class names, an aligned translator, and a DeViL network, each on the last layer that it reads.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def measure(
     names_fit, names = clock(
         lambda: LanguageAttribution.from_classifier(backbone.model, backbone.class_names, encoder=encoder)
     )
-    (features,) = names.by_layer.read(image)
+    (features,) = names.read(image)
     extracted = torch.randn(scenes, features.width, generator=torch.Generator().manual_seed(0))
     solve_fit, _ = clock(partial(solve, extracted, encoder))
     if devil is None:
@@ -139,7 +139,7 @@ def measure(
         "texts": len(queries[0]),
         "solved": {"rows": scenes, "width": features.width, "phrases": _PHRASES},
         "devil": "random weights" if devil is None else "trained weights",
-        "forward": clock(lambda: names.by_layer.read(image))[0],
+        "forward": clock(lambda: names.read(image))[0],
         "ways": {
             name: {"fit": fit, **_explain(lang, image, queries, clock)}
             for name, lang, fit in tqdm(ways, desc="ways", disable=not progress)
@@ -182,8 +182,8 @@ def _devil(like: LanguageAttribution, layer: str, width: int, lm: LanguageModel)
     """A network of the shipped recipe's size with random weights, on the layer that another way reads."""
     torch.manual_seed(0)
     translator = devil_translator({layer: width}, lm, **DEVIL, **_SENTENCE).eval()
-    (tap,) = like.by_layer.taps
-    return LanguageAttribution(like.forward_func, tap, translator, reading=like.by_layer.reading)
+    (tap,) = like.taps
+    return LanguageAttribution(like.forward_func, tap, translator, reading=like.reading)
 
 
 def _explain(
@@ -193,12 +193,12 @@ def _explain(
     places, (grid,) = clock(lambda: lang.describe(image, where="all"))
     said = [cell.text for cell in grid]
     return {
-        "layer": lang.by_layer.taps[0].name,
+        "layer": lang.taps[0].name,
         "locations": len(said),
         "words": sum(len(text.split()) for text in said) / len(said),
         "whole": clock(lambda: lang.describe(image))[0],
         "places": places,
-        "saliency": clock(lambda: lang.by_layer.saliency(image, next(turn)))[0],
+        "saliency": clock(lambda: lang.saliency(image, next(turn), interpolate_mode=None))[0],
     }
 
 

@@ -48,12 +48,14 @@ def main() -> None:
         "setting": record.setting(),
         "threads": 1,
         "seconds": {
-            "forward": clock(lambda: lang.by_layer.read(image))[0],
+            "forward": clock(lambda: lang.read(image))[0],
             "fit to 1,000 class names": fit,
             f"sums and solve of {_SCENES} scenes": clock(lambda: solve(rows, encoder))[0],
             "words for the whole picture": clock(lambda: lang.describe(image))[0],
             "words at 49 locations": clock(lambda: lang.describe(image, where="all"))[0],
-            f"maps of {_TEXTS} new texts": clock(lambda: lang.by_layer.saliency(image, next(queries)))[0],
+            f"maps of {_TEXTS} new texts": clock(
+                lambda: lang.saliency(image, next(queries), interpolate_mode=None)
+            )[0],
             f"words at 49 locations out of {_VOCABULARY} phrases": clock(
                 lambda: large.describe(image, where="all")
             )[0],

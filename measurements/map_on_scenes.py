@@ -1,8 +1,8 @@
 """Measure a map from text into features on composed scenes of two objects: naming, held-out naming, pointing.
 
 Run as ``python -m measurements.map_on_scenes FOLDER --translator REF [--train REF]``: REF was fitted to all
-cut-outs, the second one (``torchnle train aligned --part train``) to those that `Cutouts.split` does not hold
-out. Both keep the statistics of the scenes that they were fitted to.
+cut-outs, the second one (``python -m measurements scenes-map --part train``) to those that
+`Cutouts.split` does not hold out. Both keep the statistics of the scenes that they were fitted to.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torchnle.evaluation.subject import at
 from torchnle.methods.aligned.probability.candidates import Candidates
 from torchnle.methods.aligned.probability.posterior import cosine_logits
 from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.translators.rows import rows_of
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 BACKBONE = "efficientnet-lite0"
@@ -46,7 +47,7 @@ def measure(
     spots = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.objects]
     with torch.no_grad():
         parted = [scenes[start : start + 25] for start in range(0, len(scenes), 25)]
-        read = [lang.by_layer.read(images_of(backbone, part)) for part in parted]
+        read = [lang.read(images_of(backbone, part)) for part in parted]
     found: dict[str, Any] = {}
     for number, layer in enumerate(translator.layers):
         parts = [batch[number] for batch in read]
@@ -60,7 +61,7 @@ def measure(
             "pointing": _pointing(translator, layer, features, scenes),
         }
         if layer == translator.layers[-1]:
-            said = [description.text for description in translator.describe(local)]
+            said = [description.text for description in translator.describe(rows_of(local))]
             found[layer] |= _said(translator, said, [thing.phrase for _, thing in spots], phrases)
     return found
 

@@ -234,7 +234,7 @@ def test_a_clip_by_name_is_explained_by_its_own_text_tower():
     backbone = backbones.load("open_clip:ViT-S-32", pretrained=False)
     assert backbone.clip.visual is backbone.model
     lang = LanguageAttribution.from_backbone(backbone)
-    assert lang.by_layer.taps[0].name == "visual.ln_post"
+    assert lang.taps[0].name == "visual.ln_post"
     assert lang.translator.text_encoder.reference == "open_clip:ViT-S-32"
 
 

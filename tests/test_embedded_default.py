@@ -81,7 +81,7 @@ def test_everyday_queries_rank_right(lang, x):
 
 
 def test_maps_are_highest_on_the_thing(lang, x):
-    maps = lang.by_layer.saliency(x, ["a cat", "a motorcycle"])
+    maps = lang.saliency(x, ["a cat", "a motorcycle"], interpolate_mode=None)
     cat, machine = maps[0, 0], maps[3, 1]
     # chelsea's face fills the crop but for its right edge
     row, column = divmod(int(cat.argmax()), 7)
@@ -102,11 +102,13 @@ def test_descriptions_name_the_thing(lang, x):
 
 
 def test_a_batch_is_its_images_one_by_one(lang, x):
-    together = lang.by_layer.saliency(x, QUERIES)
-    alone = torch.cat([lang.by_layer.saliency(image[None], QUERIES) for image in x])
+    together = lang.saliency(x, QUERIES, interpolate_mode=None)
+    alone = torch.cat([lang.saliency(image[None], QUERIES, interpolate_mode=None) for image in x])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     order = [2, 0, 3, 1]
-    torch.testing.assert_close(lang.by_layer.saliency(x[order], QUERIES), together[order], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        lang.saliency(x[order], QUERIES, interpolate_mode=None), together[order], atol=1e-5, rtol=0
+    )
 
 
 def test_noise_tunnel_runs_unchanged(lang, x):
@@ -117,7 +119,7 @@ def test_noise_tunnel_runs_unchanged(lang, x):
 def test_where_and_whole_agree_with_the_head(lang, backbone, x):
     with torch.no_grad():
         logits = backbone.model(x)
-    features = lang.by_layer.reading.pool(lang.by_layer.read(x)[0], None)
+    features = lang.reading.pool(lang.read(x)[0], None)
     weight, bias = backbone.model._fc.weight, backbone.model._fc.bias
     torch.testing.assert_close(features.rows @ weight.T + bias, logits, atol=1e-4, rtol=1e-4)
 
@@ -129,10 +131,12 @@ def test_the_command_line_describes_any_photograph(tmp_path, capsys):
     Image.open(path_of("chelsea.png")).rotate(90, expand=True).save(rotated, exif=exif)
     grey = tmp_path / "grey.png"
     Image.open(path_of("coffee.png")).convert("L").resize((640, 100)).save(grey)
-    assert main(["describe", str(rotated), str(grey), "--places", "--output", str(tmp_path), "--json"]) == 0
+    assert (
+        main(["describe", str(rotated), str(grey), "--locations", "--output", str(tmp_path), "--json"]) == 0
+    )
     turned, flat = json.loads(capsys.readouterr().out)
     assert {"cat", "Mau"} & set(turned["whole"]["text"].split())
-    assert len(flat["places"]) == 49
+    assert len(flat["locations"]) == 49
     assert (tmp_path / "turned_words.png").is_file()
 
 

@@ -36,7 +36,7 @@ def check_backbone(printed, folder):
     backbone = backbones.load(f"timm:local-dir:{folder}/backbone")
     assert backbone.class_names[:2] == ("red circle", "orange circle")
     lang = attach(backbone, str(folder / "translator"))
-    assert [f.grid for f in lang.by_layer.read(torch.zeros(1, 3, 64, 64))][-1] == (4, 4)
+    assert [f.grid for f in lang.read(torch.zeros(1, 3, 64, 64))][-1] == (4, 4)
     assert len(re.findall(r"' -> '", printed)) == 6
 
 

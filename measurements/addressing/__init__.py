@@ -1,7 +1,7 @@
 """How must a language model be addressed so that a prefix is understood?
 
-``torchnle evaluate addressing`` says texts through their own word embeddings, with no training at all, and
-trains a fresh prefix for a few steps from two starts.
+``python -m measurements addressing`` says texts through their own word embeddings, with no training at
+all, and trains a fresh prefix for a few steps from two starts.
 """
 
 from measurements.addressing.run import measure, page, split

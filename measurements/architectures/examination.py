@@ -167,8 +167,13 @@ def _speak(model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor) ->
     """Describe the whole, a place and all places; attribute and score a text."""
     names = [layer.name for layer in layers]
     lang = LanguageAttribution(model, names, SeededTexts(TEXTS))
-    whole, place = lang.describe(image), lang.describe(image, where=(0, -1))
-    cells, heat = lang.describe(image, where="all"), lang.attribute(image, target=TEXTS[0])
+    answers: list[Any] = [
+        lang.describe(image),
+        lang.describe(image, where=(0, -1)),
+        lang.describe(image, where="all"),
+        lang.attribute(image, target=TEXTS[0]),
+    ]
+    whole, place, cells, heat = answers if lang.several else [[answer] for answer in answers]
     with torch.no_grad():
         scores = TextScore(model, names[-1], lang.translator, TEXTS)(image)
     for layer, one, corner, grid, laid in zip(layers, whole, place, cells, heat, strict=True):

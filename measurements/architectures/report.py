@@ -71,7 +71,7 @@ def _time(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     """How long the sweep took; processor time only where every record has it."""
     records = {record["key"]: record for found in groups.values() for record in found}.values()
     tried = [record for record in records if record["status"] != "not tried"]
-    made = f"Made by `torchnle evaluate architectures`, {len(tried)} models one at a time:"
+    made = f"Made by `python -m measurements architectures`, {len(tried)} models one at a time:"
     wall = sum(record.get("seconds", 0) for record in tried) / 60
     by_clock = f"{made} {wall:.0f} minutes by the clock, on a machine shared with other work"
     if not all("processor_seconds" in record for record in tried):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchnle.description import Description
 from torchnle.translators.base import Translator
-from torchnle.vision.features import Features
+from torchnle.translators.rows import Rows
 
 
 class SeededTexts(Translator):
@@ -55,39 +55,22 @@ class SeededTexts(Translator):
 
     def score(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         texts: Sequence[str],
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
-        """Cosines, layer by layer; with `joint` their mean over layers."""
-        listed = [features] if isinstance(features, Features) else list(features)
-        cosines = [
-            F.normalize(f.rows.float(), dim=-1) @ self.directions(texts, f.width).T.to(f.rows.device)
-            for f in listed
-        ]
-        return torch.stack(cosines).mean(0) if joint else torch.cat(cosines)
+        """Compute cosines, of layers that are read together their mean."""
+        parts = []
+        for group in rows:
+            units = [F.normalize(x.flatten(0, 1).float(), dim=-1) for x in group.tokens.values()]
+            cosines = [unit @ self.directions(texts, unit.shape[1]).T.to(unit) for unit in units]
+            parts.append(torch.stack(cosines).mean(dim=0))
+        return torch.cat(parts)
 
-    def describe(
-        self,
-        features: Features | Sequence[Features],
-        *,
-        joint: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> list[Description]:
-        """The text of the vocabulary that fits best, for every row."""
-        listed = [features] if isinstance(features, Features) else list(features)
-        best = self.score(listed, self.vocabulary, joint=joint).max(dim=1)
-        name = "+".join(f.layer for f in listed)
-        rows = [
-            (name if joint else f.layer, image, location)
-            for f in (listed[:1] if joint else listed)
-            for image in range(f.batch_size)
-            for location in f.locations
-        ]
-        return [
-            Description(self.vocabulary[index], score, "cosine", *row)
-            for row, score, index in zip(rows, best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
+    def describe(self, rows: Sequence[Rows], *, internal_batch_size: int | None = None) -> list[Description]:
+        """Say the text of the vocabulary that fits best, for every row."""
+        best = self.score(rows, self.vocabulary).max(dim=1)
+        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        return [Description(self.vocabulary[index], score) for score, index in pairs]

@@ -1,6 +1,6 @@
 """DeViL's tables and figure on composed scenes: table 2, table 4 and figure 7 (table 5: `class_maps`).
 
-``torchnle evaluate devil-tables`` runs them.
+``python -m measurements devil-tables`` runs them.
 """
 
 from measurements.devil.crops import crop_sizes

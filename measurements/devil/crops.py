@@ -80,7 +80,7 @@ def _central(
 ) -> dict[str, list[str]]:
     said = {f.layer: say(lang, [_middle(f)], internal_batch_size) for f in places(lang, features)}
     if len(features) > 1:
-        together = select_together(features, "all", lang.by_layer.reading)
+        together = select_together(features, "all", lang.reading)
         said[ALL] = say(lang, [_middle(f) for f in together], internal_batch_size)
     return said
 

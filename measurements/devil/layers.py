@@ -40,7 +40,7 @@ def dropout_table(
     """
     found = {}
     for dropout, lang in trained.items():
-        if len(lang.by_layer.taps) < 2:
+        if len(lang.taps) < 2:
             raise ValueError(
                 f"the translator trained with {dropout} dropout reads one layer; table 2 compares all of "
                 "several layers with the last."
@@ -49,7 +49,7 @@ def dropout_table(
             backbone, lang, scenes, batch_size=batch_size, internal_batch_size=internal_batch_size
         )
         known = [references(scene) for scene in seen]
-        last = lang.by_layer.taps[-1].name
+        last = lang.taps[-1].name
         found[dropout] = {
             "last": caption_scores(said[last], known),
             "all": caption_scores(said[ALL], known),

@@ -26,6 +26,7 @@ from fakes import conv_net
 from torch import nn
 
 from torchnle import LanguageAttribution, LayerLanguageAttribution, NeuronLanguageAttribution, TextScore
+from torchnle.description import Description, DescriptionGrid
 
 matplotlib.use("Agg")
 TEXTS = ["a cat", "a dog", "grass"]
@@ -213,7 +214,18 @@ def test_lists_of_layers_give_lists(model, translator, x):
     heats = lang.attribute(x, target="a cat")
     assert [h.shape for h in heats] == [x.shape, x.shape]
     glob = LayerLanguageAttribution(model, "la*", translator)
-    assert [h.shape for h in glob.attribute(x, target="a cat")] == [(3, 1, 4, 4)]
+    assert glob.attribute(x, target="a cat").shape == (3, 1, 4, 4)
+
+
+@pytest.mark.parametrize("spelled", ["layer", "la*", ["layer"], ("layer",)])
+def test_one_layer_however_it_is_spelled_gives_a_flat_answer(model, translator, x, spelled):
+    lang = LanguageAttribution(model, spelled, translator)
+    assert [type(word) for word in lang.describe(x)] == [Description] * 3
+    assert [type(grid) for grid in lang.describe(x, where="all")] == [DescriptionGrid] * 3
+    assert lang.attribute(x, target="a cat").shape == x.shape
+    assert lang.saliency(x, ["a cat", "sky"]).shape == (3, 2, *x.shape[2:])
+    assert lang.saliency(x, ["a cat", "sky"], interpolate_mode=None).shape == (3, 2, 4, 4)
+    assert [type(grid) for grid in lang.top_texts(x, ["a cat", "sky"], k=2).found] == [DescriptionGrid] * 3
 
 
 def test_an_exception_in_the_model_leaves_no_hook(translator, x):

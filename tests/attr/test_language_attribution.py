@@ -16,7 +16,7 @@ def layer_map(model, x):
 
 def test_saliency_is_the_score_at_every_place(lang, model, translator, x):
     texts = ["a cat", "grass"]
-    out = lang.by_layer.saliency(x, texts)
+    out = lang.saliency(x, texts, interpolate_mode=None)
     local = layer_map(model, x)
     vectors = translator.embed(texts)
     for n in range(3):
@@ -27,7 +27,7 @@ def test_saliency_is_the_score_at_every_place(lang, model, translator, x):
 
 
 def test_saliency_on_the_input_is_the_layer_map_interpolated(lang, x):
-    small = lang.by_layer.saliency(x, ["a cat", "grass"])
+    small = lang.saliency(x, ["a cat", "grass"], interpolate_mode=None)
     expected = F.interpolate(small, (8, 8), mode="bicubic")
     torch.testing.assert_close(lang.saliency(x, ["a cat", "grass"]), expected)
 
@@ -113,7 +113,7 @@ def test_joint_reading_uses_the_finest_grid(translator, x):
         coarse = F.interpolate(net.coarse(fine), (4, 4), mode="bilinear")
     mean = (fine + coarse) / 2
     expected = F.cosine_similarity(mean, translator.embed(["sky"])[0][None, :, None, None], dim=1)
-    torch.testing.assert_close(lang.by_layer.saliency(x, "sky", joint=True)[:, 0], expected)
+    torch.testing.assert_close(lang.saliency(x, "sky", joint=True, interpolate_mode=None)[:, 0], expected)
     assert len(lang.describe(x, joint=True)) == 3
 
 

@@ -10,7 +10,8 @@ from fakes import LetterTranslator, conv_net
 from tiny_translators import LAYERS, features, tiny_translator
 
 from torchnle import LanguageAttribution
-from torchnle.attr.refinement import TEMPERATURES, refined_scores
+from torchnle.attr.refinement import TEMPERATURES, Refinement, refined_scores
+from torchnle.translators.rows import rows_of
 
 TEXTS, OTHERS = ["a cat", "the red door"], ["a dog", "grass", "a cat"]
 
@@ -22,19 +23,12 @@ def test_variants_are_the_slow_ones(prior, length, joint):
     translator = tiny_translator()
     layers = [features(layer) for layer in LAYERS]
     given = layers if joint else layers[0]
-    found = refined_scores(
-        translator,
-        given,
-        TEXTS,
-        joint=joint,
-        prior=prior,
-        normalize="length" if length else None,
-        contrast=OTHERS,
-    )
+    how = Refinement(prior, "length" if length else None, OTHERS)
+    found = refined_scores(translator, rows_of(given, joint=joint), TEXTS, how)
     counts = {"a cat": 2, "the red door": 3, "a dog": 2, "grass": 1}
 
     def score(text):
-        values = translator.score(given, [text], joint=joint, prior=prior)[:, 0]
+        values = translator.score(rows_of(given, joint=joint), [text], prior=prior)[:, 0]
         return (values / counts[text] if length else values).tolist()
 
     for column, text in enumerate(TEXTS):
@@ -47,8 +41,11 @@ def test_variants_are_the_slow_ones(prior, length, joint):
 
 def test_without_variants_scores_are_the_translators_own():
     translator, given = tiny_translator(), features("layer4")
-    torch.testing.assert_close(refined_scores(translator, given, TEXTS), translator.score(given, TEXTS))
-    twice = refined_scores(translator, given, ["a cat", "a cat"])
+    torch.testing.assert_close(
+        refined_scores(translator, rows_of(given), TEXTS, Refinement()),
+        translator.score(rows_of(given), TEXTS),
+    )
+    twice = refined_scores(translator, rows_of(given), ["a cat", "a cat"], Refinement())
     torch.testing.assert_close(twice[:, 0], twice[:, 1])
 
 
@@ -59,14 +56,14 @@ def test_contrasted_texts_share_each_place():
         (tiny_translator(), features("layer4")),
         (LetterTranslator(8), features("layer4")),
     ):
-        total = refined_scores(translator, given, texts, contrast=texts).exp().sum(dim=1)
+        total = refined_scores(translator, rows_of(given), texts, Refinement(contrast=texts)).exp().sum(dim=1)
         torch.testing.assert_close(total, torch.ones_like(total))
 
 
 def test_cosines_are_sharpened():
     translator, given = LetterTranslator(8), features("layer4")
-    found = refined_scores(translator, given, ["a cat"], contrast=["a dog"])
-    cosines = translator.score(given, ["a cat", "a dog"])
+    found = refined_scores(translator, rows_of(given), ["a cat"], Refinement(contrast=["a dog"]))
+    cosines = translator.score(rows_of(given), ["a cat", "a dog"])
     margin = (cosines[:, 0] - cosines[:, 1]) / TEMPERATURES["cosine"]
     torch.testing.assert_close(found[:, 0], torch.nn.functional.logsigmoid(margin))
 
@@ -77,21 +74,22 @@ def test_saliency_takes_the_variants():
     with pytest.raises(ValueError, match="cosine"):
         lang.saliency(images, ["a cat"], normalize="length")
     lang = LanguageAttribution(net, "layer", LetterTranslator())
-    small = lang.by_layer.saliency(images, ["a cat", "sky"], contrast=["a dog", "grass"])
+    small = lang.saliency(images, ["a cat", "sky"], contrast=["a dog", "grass"], interpolate_mode=None)
     large = lang.saliency(images, ["a cat", "sky"], contrast=["a dog", "grass"])
     assert large.shape == (2, 2, 8, 8)
     expected = torch.nn.functional.interpolate(small, (8, 8), mode="bicubic")
     torch.testing.assert_close(large, expected)
-    tokens = lang.by_layer.read(images)[0]
-    rows = refined_scores(lang.translator, tokens, ["a cat", "sky"], contrast=["a dog", "grass"])
+    tokens = lang.read(images)[0]
+    rows = refined_scores(
+        lang.translator, rows_of(tokens), ["a cat", "sky"], Refinement(contrast=["a dog", "grass"])
+    )
     torch.testing.assert_close(small, tokens.fold(rows).permute(0, 3, 1, 2))
 
 
 def test_bad_variants_are_refused():
-    translator, given = tiny_translator(), features("layer4")
     with pytest.raises(ValueError, match="'length' or None"):
-        refined_scores(translator, given, TEXTS, normalize="words")
+        Refinement(normalize="words")
     with pytest.raises(ValueError, match="at least one text"):
-        refined_scores(translator, given, TEXTS, contrast=[])
+        Refinement(contrast=[])
     with pytest.raises(TypeError, match="one string"):
-        refined_scores(translator, given, TEXTS, contrast="a dog")
+        Refinement(contrast="a dog")

@@ -36,7 +36,7 @@ def x():
 
 @pytest.mark.parametrize("prior", [False, True])
 def test_top_texts_are_the_best_of_saliency(lang, x, prior):
-    maps = lang.by_layer.saliency(x, TEXTS, prior=prior)
+    maps = lang.saliency(x, TEXTS, prior=prior, interpolate_mode=None)
     top = lang.top_texts(x, TEXTS, k=3, prior=prior)
     for image, grid in enumerate(top.found):
         assert isinstance(grid, DescriptionGrid)
@@ -50,7 +50,7 @@ def test_top_texts_are_the_best_of_saliency(lang, x, prior):
 
 @pytest.mark.parametrize("prior", [False, True])
 def test_top_locations_are_the_highest_of_saliency(lang, x, prior):
-    maps = lang.by_layer.saliency(x, "a red cat", prior=prior)[:, 0]
+    maps = lang.saliency(x, "a red cat", prior=prior, interpolate_mode=None)[:, 0]
     found = lang.top_locations(x, "a red cat", k=4, prior=prior).found
     best = torch.tensor([maps[p.image, p.location[0], p.location[1]] for p in found])
     torch.testing.assert_close(best, maps.flatten().topk(4).values)
@@ -61,7 +61,7 @@ def test_top_locations_are_the_highest_of_saliency(lang, x, prior):
 
 def test_several_layers_compete_for_a_text_and_each_names_its_places(x):
     lang = LanguageAttribution(conv_net(), ["stem", "layer"], sentences())
-    maps = lang.by_layer.saliency(x, "the red door")
+    maps = lang.saliency(x, "the red door", interpolate_mode=None)
     found = lang.top_locations(x, "the red door", k=5).found
     every = torch.cat([each.flatten() for each in maps])
     expected = every.topk(5).values
@@ -76,7 +76,7 @@ def test_several_layers_compete_for_a_text_and_each_names_its_places(x):
 
 def test_layers_read_together_are_one(x):
     lang = LanguageAttribution(conv_net(), ["stem", "layer"], sentences())
-    maps = lang.by_layer.saliency(x, TEXTS, joint=True)
+    maps = lang.saliency(x, TEXTS, joint=True, interpolate_mode=None)
     top = lang.top_texts(x, TEXTS, k=1, joint=True)
     assert [cell.text for cell in top.found[0]] == [TEXTS[i] for i in maps[0].argmax(0).flatten()]
     assert top.found[0][0, 0].layer == "stem+layer"

@@ -16,7 +16,8 @@ import torch
 from fakes import LetterTranslator
 from PIL import Image
 
-from torchnle import LanguageAttribution, cli
+from torchnle import LanguageAttribution, backbones, cli
+from torchnle.cli import photos
 from torchnle.cli import train as cli_train
 from torchnle.cli.output import said_warnings, say
 from torchnle.language.texts import visible
@@ -32,19 +33,19 @@ def attached(monkeypatch):
 
     def attach(text):
         class Saying(LetterTranslator):
-            def describe(self, features, **options):
+            def describe(self, rows, **options):
                 return [
                     type(each)(**(each.to_dict() | {"text": text}))
-                    for each in super().describe(features, **options)
+                    for each in super().describe(rows, **options)
                 ]
 
         model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 4, stride=4))
         backbone = SimpleNamespace(
             preprocess=lambda image: torch.rand(3, 8, 8), view=lambda image: image, model=model, clip=None
         )
-        monkeypatch.setattr(cli.backbones, "load", lambda *_, **__: backbone)
+        monkeypatch.setattr(backbones, "load", lambda *_, **__: backbone)
         lang = LanguageAttribution(model, "0", Saying())
-        monkeypatch.setattr(cli, "_attach", lambda *_: lang)
+        monkeypatch.setattr(photos, "attach", lambda *_: lang)
 
     return attach
 
@@ -66,7 +67,7 @@ def test_a_description(attached, capsys, tmp_path):
     attached(f"a cat{EVIL}")
     photo = tmp_path / "a\x1b[31m.png"
     Image.new("RGB", (8, 8)).save(photo)
-    assert cli.main(["describe", str(photo), "--places"]) == 0
+    assert cli.main(["describe", str(photo), "--locations"]) == 0
     said = outcome(capsys).out
     assert f"a cat{SEEN}" in said
     assert r"a\x1b[31m.png" in said
@@ -118,7 +119,7 @@ def test_a_password_in_an_error(monkeypatch, capsys):
     def fail(*_, **__):
         raise OSError("no route to https://bob:s3cret@host/a?token=s3cret")
 
-    monkeypatch.setattr(cli.backbones, "load", fail)
+    monkeypatch.setattr(backbones, "load", fail)
     assert cli.main(["layers", "a"]) == 2
     assert outcome(capsys).err == "torchnle: no route to https://***@host/a?***\n"
 
@@ -132,11 +133,11 @@ def test_a_terminal_that_knows_ascii_only(monkeypatch):
 
 
 def test_the_package_prints_nowhere_else():
-    package = Path(cli.__file__).parent
+    package = Path(cli.__file__).parents[1]
     found = [
         f"{file.name}: {line.strip()}"
         for file in package.rglob("*.py")
-        if file.name != "cli_output.py"
+        if file.name != "output.py"
         for line in file.read_text(encoding="utf-8").splitlines()
         if re.search(r"(?<!\w)print\(|sys\.stdout", line) and ">>>" not in line
     ]

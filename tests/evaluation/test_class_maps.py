@@ -92,7 +92,7 @@ def test_query_maps_are_saliency():
     coarse = backbone.model.coarse(backbone.model.fine(images))
     cosines = query_maps(lang, world.NAMES, 1, query="a {}")
     assert long.shape == cosines(images, targets).shape
-    (single,) = lang.by_layer.saliency(images[:1], [f"a {world.NAMES[targets[0]]}"])[1][0]
+    (single,) = lang.saliency(images[:1], [f"a {world.NAMES[targets[0]]}"], interpolate_mode=None)[1][0]
     weighed = single * coarse[0].norm(dim=0)
     torch.testing.assert_close(long[0], F.interpolate(weighed[None, None], (64, 64), mode="bilinear")[0, 0])
 

@@ -122,10 +122,10 @@ def test_locations_hold_the_middle_of_the_cell():
 class Namer(world.ColourTranslator):
     """Says the name of a colour, surer where it is nearer; it is unsure of yellow."""
 
-    def describe(self, features, *, joint=False, internal_batch_size=None):
-        best = self.score(features, world.NAMES, joint=joint).max(dim=1)
+    def describe(self, rows, *, internal_batch_size=None):
+        best = self.score(rows, world.NAMES).max(dim=1)
         return [
-            Description(f"the {world.NAMES[i]}", 7.0, "cosine", probability=1 / (1 - d), unsure=i == 3)
+            Description(f"the {world.NAMES[i]}", 7.0, probability=1 / (1 - d), unsure=i == 3)
             for d, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
@@ -244,9 +244,9 @@ class Adaptable(LanguageAttribution):
 class Counter(Namer):
     asked = 0
 
-    def describe(self, features, **options):
+    def describe(self, rows, **options):
         self.asked += 1
-        return super().describe(features, **options)
+        return super().describe(rows, **options)
 
 
 def adaptable(backbone):

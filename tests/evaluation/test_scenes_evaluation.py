@@ -16,6 +16,7 @@ from torchnle.evaluation import record
 from torchnle.evaluation.scenes import composed, measure, page
 from torchnle.evaluation.scenes.maps import variants
 from torchnle.evaluation.subject import attach
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
 
@@ -117,7 +118,7 @@ def test_variants_of_log_probabilities_are_the_slow_ones():
     translator.requires_grad_(False)
     found = variants(translator, row, queries, rivals)
     every = ["a cat", "the red door", "grass"]
-    raw, mutual = translator.score(row, every), translator.score(row, every, prior=True)
+    raw, mutual = translator.score(rows_of(row), every), translator.score(rows_of(row), every, prior=True)
     lengths = torch.tensor([2.0, 3.0, 1.0])
     torch.testing.assert_close(found["raw"], raw[:, :2])
     for name, scores in (
@@ -169,4 +170,4 @@ def test_a_translator_without_layers_asks_for_them():
     translator.layers = ()
     with pytest.raises(ValueError, match="does not name its layers"):
         attach(world.backbone(), translator)
-    assert len(attach(world.backbone(), translator, ["fine"]).by_layer.taps) == 1
+    assert len(attach(world.backbone(), translator, ["fine"]).taps) == 1

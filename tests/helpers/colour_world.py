@@ -14,7 +14,6 @@ from torchnle.description import Description
 from torchnle.evaluation.subject import attach
 from torchnle.methods.devil import devil_translator
 from torchnle.translators.base import Translator
-from torchnle.vision.features import Features
 
 NAMES = ("red", "green", "blue", "yellow")
 PHRASES = tuple(f"a {name} square" for name in NAMES)
@@ -65,17 +64,14 @@ class ColourTranslator(Translator):
     def from_config(cls, config):
         return cls()
 
-    def score(self, features, texts, *, joint=False, prior=False, internal_batch_size=None):
-        listed = [features] if isinstance(features, Features) else list(features)
-        rows = torch.stack([f.rows for f in listed]).mean(0) if joint else torch.cat([f.rows for f in listed])
+    def score(self, rows, texts, *, prior=False, internal_batch_size=None):
+        means = [torch.stack([x.squeeze(1) for x in group.tokens.values()]).mean(0) for group in rows]
         wanted = torch.stack([colours()[NAMES.index(_colour(text))] for text in texts])
-        return -torch.cdist(rows, wanted)
+        return -torch.cdist(torch.cat(means), wanted)
 
-    def describe(self, features, *, joint=False, internal_batch_size=None):
-        listed = [features] if isinstance(features, Features) else list(features)
-        scores = self.score(features, PHRASES, joint=joint)
-        name = "+".join(f.layer for f in listed)
-        return [Description(PHRASES[i], 0.0, "cosine", name) for i in scores.argmax(dim=1).tolist()]
+    def describe(self, rows, *, internal_batch_size=None):
+        scores = self.score(rows, PHRASES)
+        return [Description(PHRASES[i], 0.0) for i in scores.argmax(dim=1).tolist()]
 
 
 def _colour(text: str) -> str:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from torchnle.description import Description
 from torchnle.translators.base import Translator
-from torchnle.vision.features import Features
 
 
 def conv_net(width: int = 6, classes: int = 5) -> nn.Module:
@@ -51,27 +50,15 @@ class LetterTranslator(Translator):
         sums = [self.letters[[ord(c) % 128 for c in text]].sum(0) for text in texts]
         return F.normalize(torch.stack(sums), dim=-1)
 
-    def score(self, features, texts, *, joint=False, prior=False, internal_batch_size=None):
-        listed = [features] if isinstance(features, Features) else list(features)
-        stacked = (
-            torch.stack([f.rows for f in listed]).mean(0) if joint else torch.cat([f.rows for f in listed])
-        )
-        self.calls.append((stacked.shape[0], internal_batch_size))
-        return F.normalize(stacked, dim=-1) @ self.embed(texts).T.to(stacked) - float(prior)
+    def score(self, rows, texts, *, prior=False, internal_batch_size=None):
+        parts = []
+        for group in rows:
+            pooled = torch.stack([x.squeeze(1) for x in group.tokens.values()]).mean(0)
+            parts.append(F.normalize(pooled, dim=-1) @ self.embed(texts).T.to(pooled))
+        self.calls.append((sum(map(len, rows)), internal_batch_size))
+        return torch.cat(parts) - float(prior)
 
-    def describe(self, features, *, joint=False, internal_batch_size=None):
-        listed = [features] if isinstance(features, Features) else list(features)
-        scores = self.score(listed, self.vocabulary, joint=joint).max(dim=1)
-        name = "+".join(f.layer for f in listed)
-        places = [
-            (name if joint else f.layer, image, place)
-            for f in (listed[:1] if joint else listed)
-            for image in range(f.batch_size)
-            for place in f.locations
-        ]
-        return [
-            Description(self.vocabulary[i], s, "cosine", layer, image, place)
-            for (layer, image, place), s, i in zip(
-                places, scores.values.tolist(), scores.indices.tolist(), strict=True
-            )
-        ]
+    def describe(self, rows, *, internal_batch_size=None):
+        scores = self.score(rows, self.vocabulary).max(dim=1)
+        pairs = zip(scores.values.tolist(), scores.indices.tolist(), strict=True)
+        return [Description(self.vocabulary[index], score) for score, index in pairs]

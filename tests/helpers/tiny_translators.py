@@ -87,8 +87,8 @@ class Doubler(Translator, kind="doubler"):
         check_keys(config, cls, "the configuration of Doubler")
         return cls(**config)
 
-    def describe(self, features, *, joint=False, internal_batch_size=None):
+    def describe(self, rows, *, internal_batch_size=None):
         return []
 
-    def score(self, features, texts, *, joint=False, prior=False, internal_batch_size=None) -> Tensor:
+    def score(self, rows, texts, *, prior=False, internal_batch_size=None) -> Tensor:
         return 2 * self.weight.expand(1, -1)

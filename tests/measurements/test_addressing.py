@@ -11,6 +11,7 @@ from letter_encoder import LetterEncoder
 from tiny import make_model, make_tokenizer, slow_greedy, slow_log_prob, tiny_lm
 
 from measurements import addressing
+from measurements.__main__ import main
 from measurements.addressing import (
     Address,
     loss_from_start,
@@ -24,7 +25,6 @@ from measurements.addressing import (
     words,
 )
 from measurements.phrases import phrases
-from torchnle.cli import main
 from torchnle.language.decoding import Decoded
 from torchnle.language.model import LanguageModel
 from torchnle.methods.aligned.decoder.training import Recipe, fresh_network, targets
@@ -234,15 +234,15 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     file = tmp_path / "texts.txt"
     file.write_text("\n\n".join(LEARNED) + "\n")
     given = ["--texts", str(file), "--count", "4", "--steps", "1", "--batch", "2", "--output", str(tmp_path)]
-    assert main(["evaluate", "addressing", *given]) == 0
+    assert main(["addressing", *given]) == 0
     assert "## Where training begins" in capsys.readouterr().out
     saved = json.loads((tmp_path / "addressing.json").read_text())
     assert saved["texts"] == {"measured": 4, "learned_from": 8}
     assert len(saved["frames"]) == 2 * len(addressing.run.FRAMES)
     assert str(tmp_path) not in json.dumps(saved)
-    assert main(["evaluate", "addressing", "--count", "3", "--steps", "0", "--json"]) == 0
+    assert main(["addressing", "--count", "3", "--steps", "0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["starts"] == []
     nowhere, few = ["--texts", str(tmp_path / "none")], ["--texts", str(file), "--count", "12"]
     for wrong in (nowhere, few, ["--threads", "0"]):
-        assert main(["evaluate", "addressing", *wrong]) == 2
+        assert main(["addressing", *wrong]) == 2
         assert capsys.readouterr().err.startswith("torchnle: ")

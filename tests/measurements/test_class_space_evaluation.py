@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from measurements.__main__ import main
 from measurements.class_space import _best_offset, ablate, held_out_naming, measure, repeat
-from torchnle.cli import main
 from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
 
 CLASSES, WIDTH = 24, 6
@@ -146,6 +146,6 @@ def test_the_command_prints_json(monkeypatch, capsys):
     monkeypatch.setattr(
         "measurements.class_space.measure", lambda **options: given.update(options) or {"ridge": 1}
     )
-    main(["evaluate", "class-space", "--splits", "2"])
+    main(["class-space", "--splits", "2"])
     assert json.loads(capsys.readouterr().out) == {"ridge": 1}
     assert given == {"mlp": False, "splits": 2, "epochs": 60}

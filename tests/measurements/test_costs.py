@@ -14,9 +14,9 @@ from PIL import Image
 from tiny_translators import WIDTH, tiny_language_model
 
 from measurements import costs
+from measurements.__main__ import main
 from measurements.costs import DEVIL, Clock, measure, page, photograph, solve
 from torchnle import backbones
-from torchnle.cli import main
 from torchnle.methods.aligned.decoder.text_decoder import OPENING, PrefixFromSentence, TextDecoder
 from torchnle.methods.aligned.text_features.phrase_sums import PhraseSums
 from torchnle.methods.aligned.text_features.text_map import TextMap
@@ -155,11 +155,11 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(TextDecoder, "from_pretrained", decoder)
     monkeypatch.setattr(Translator, "from_pretrained", lambda reference: aligned())
     given = ["--texts", "3", "--scenes", "9", "--rounds", "1", "--output", str(tmp_path)]
-    assert main(["evaluate", "costs", *given]) == 0
+    assert main(["costs", *given]) == 0
     assert "maps of 3 texts" in capsys.readouterr().out
     saved = json.loads((tmp_path / "costs.json").read_text())
     assert saved["options"]["scenes"] == "9"
     assert "machine" in saved["setting"]
     assert "| DeViL |" in (tmp_path / "costs.md").read_text()
-    assert main(["evaluate", "costs", "--rounds", "0"]) == 2
+    assert main(["costs", "--rounds", "0"]) == 2
     assert "rounds=0" in capsys.readouterr().err

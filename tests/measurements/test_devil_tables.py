@@ -12,6 +12,7 @@ from letter_encoder import LetterEncoder
 from PIL import Image
 
 from measurements import devil
+from measurements.__main__ import main as measure
 from torchnle import backbones, cli
 from torchnle.backbones import Backbone
 from torchnle.data import scene_caption
@@ -168,19 +169,21 @@ def test_milannotations_features_are_the_slow_means(tmp_path):
     unit = next(milannotations.units(milan_folder(tmp_path / "net")))
     backbone, lang = colour_lang()
     seen = []
-    lang.translator.describe = lambda features, **_: seen.extend(features) or [Description("x", 0.0)]
+    lang.translator.describe = lambda rows, **_: seen.extend(rows) or [Description("x", 0.0)]
     milannotations.describe_unit(backbone, lang, unit)
-    for f in seen:
+    (rows,) = seen
+    assert set(rows.tokens) == {"fine", "coarse"}
+    for layer, found in rows.tokens.items():
         means = []
         for picture in range(2):
-            side = {"fine": 8, "coarse": 4}[f.layer]
+            side = {"fine": 8, "coarse": 4}[layer]
             pixels = torch.from_numpy(unit.images[picture].astype(np.float32))[None] / 127.5 - 1
             mask = torch.from_numpy(unit.masks[picture].astype(np.float32))[None, None]
             grid = torch.nn.functional.interpolate(mask, (side, side), mode="bilinear", antialias=True)[0, 0]
             cells = torch.nn.functional.avg_pool2d(pixels, 64 // side)[0]
             total = sum(grid[r, c] * cells[:, r, c] for r in range(side) for c in range(side))
             means.append(total / grid.sum())
-        torch.testing.assert_close(f.rows[0], torch.stack(means).mean(dim=0))
+        torch.testing.assert_close(found[0, 0], torch.stack(means).mean(dim=0))
 
 
 def test_broken_milannotations_are_told(tmp_path):
@@ -242,7 +245,7 @@ def test_the_commands(command, tmp_path, capsys, monkeypatch):
     assert saved["options"]["seed"] == "1"
     assert saved["scenes"]["probe"] == {"count": 20, "seed": 2}
     assert "commit" in saved["setting"]
-    assert command(["evaluate", "devil-tables", *some, "--no-dropout", "other", "--json"]) == 0
+    assert measure(["devil-tables", *some, "--no-dropout", "other", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert set(printed["table_2"]) == {"none", "token and feature"}
     assert (tmp_path / "devil_tables.md").is_file()

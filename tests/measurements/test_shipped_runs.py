@@ -12,6 +12,7 @@ from letter_encoder import LetterEncoder
 from tiny import make_encoder_parts, tiny_lm
 
 from measurements import scenes_map
+from measurements.__main__ import main as measure
 from torchnle import backbones
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.cli import main
@@ -79,7 +80,7 @@ def test_a_decoder_is_trained_measured_and_saved_with_its_card(tmp_path, wordnet
 def test_an_aligned_translator_is_fitted_to_scenes_and_read_back(tmp_path, stamps, monkeypatch, capsys):
     folder = str(tmp_path / "aligned")
     given = ["--layer", "layer", "--layer", "pool:input", "--stamps", str(stamps), "--scenes", "40"]
-    assert main(["train", "aligned", "--output", folder, *given]) == 0
+    assert measure(["scenes-map", "--output", folder, *given]) == 0
     assert folder in capsys.readouterr().out
     monkeypatch.setattr(
         "torchnle.methods.aligned.translator.TextEncoder.from_pretrained", lambda reference: LetterEncoder()

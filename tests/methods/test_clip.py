@@ -65,14 +65,14 @@ def test_the_whole_image_scores_as_the_model_itself(name):
     model, tokenizer = build()
     x = images(model)
     lang = LanguageAttribution.from_clip(model.train(), tokenizer)
-    (given,) = lang.by_layer.taps
+    (given,) = lang.taps
     with torch.no_grad():
         scores = lang.text_score(TEXTS)(x)
     assert all(part.training for part in model.modules())
     torch.testing.assert_close(scores, own_cosines(model, tokenizer, x), rtol=1e-3, atol=1e-5)
-    assert (given.name, lang.by_layer.reading.pool.__self__.pooling) == (tap, pooling)
+    assert (given.name, lang.reading.pool.__self__.pooling) == (tap, pooling)
     if grid is not None:
-        maps = lang.by_layer.saliency(x, TEXTS)
+        maps = lang.saliency(x, TEXTS, interpolate_mode=None)
         assert maps.shape == (2, 3, *grid)
         assert maps.flatten(2).std(dim=2).min() > 0
         assert lang.attribute(x, target="a dog").shape == x.shape
@@ -89,7 +89,7 @@ def test_a_place_of_a_vit_goes_the_way_of_the_class_token():
     tokens = tower.ln_post(tower.transformer(tower._embeds(x)))[:, 1:] @ tower.proj
     text = F.normalize(model.encode_text(tokenizer(TEXTS)), dim=1)
     expected = (F.normalize(tokens, dim=2) @ text.T).view(2, 4, 4, 3).permute(0, 3, 1, 2)
-    torch.testing.assert_close(lang.by_layer.saliency(x, TEXTS), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(lang.saliency(x, TEXTS, interpolate_mode=None), expected, rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
@@ -97,12 +97,14 @@ def test_a_place_of_an_attention_pool_is_all_there_is_to_attend_to():
     model, tokenizer = MODELS["transformers SigLIP"][0]()
     x, head = images(model, 1), model.vision_model.head
     lang = LanguageAttribution.from_clip(model, tokenizer)
-    assert lang.by_layer.reading.pool.__self__.branches[0].views[0].count == 1
+    assert lang.reading.pool.__self__.branches[0].views[0].count == 1
     tokens = model.eval().vision_model(pixel_values=x).last_hidden_state[0]
     filled = head(tokens[:, None].expand(16, 16, 24))  # (place, copies of it, width)
     clip = ClipText(model, tokenizer)
     expected = (F.normalize(filled, dim=1) @ clip.encode(TEXTS).T).T.view(3, 4, 4)
-    torch.testing.assert_close(lang.by_layer.saliency(x, TEXTS)[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        lang.saliency(x, TEXTS, interpolate_mode=None)[0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_describing_takes_the_phrase_of_highest_score():

@@ -5,6 +5,7 @@ from letter_encoder import LetterEncoder
 
 from torchnle import LanguageAttribution
 from torchnle.methods.zero_shot import concepts
+from torchnle.translators.rows import rows_of
 
 NAMES = ["cat", "mug", "boat", "fern", "cliff"]
 
@@ -17,8 +18,8 @@ def lang():
 
 
 def features(lang, images):
-    (found,) = lang.by_layer.read(images)
-    return lang.by_layer.reading.pool(found, None)
+    (found,) = lang.read(images)
+    return rows_of(lang.reading.pool(found, None))
 
 
 def test_concepts_are_the_best_texts_of_score(lang):

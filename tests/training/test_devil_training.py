@@ -25,6 +25,7 @@ from torchnle.training.targets import caption_tokens
 from torchnle.training.validation import Validation
 from torchnle.training.words import embedding_scale, word_errors
 from torchnle.translators.base import Translator
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
 
@@ -87,7 +88,7 @@ class TestTheLoss:
         assert last < 0.7 * first
         (batch,) = ToySupply().batches([range(1000, 1040)])
         for layer, tokens in batch.tokens.items():
-            said = [d.text for d in trained.describe(Features(tokens, layer).select(None))]
+            said = [d.text for d in trained.describe(rows_of(Features(tokens, layer).select(None)))]
             assert sum(text[:3] == CAPTIONS[i % 4][:3] for i, text in enumerate(said)) > 25
         assert not trained.training
 
@@ -270,7 +271,7 @@ class TestOptions:
 
     def test_norms_and_biases_do_not_decay(self):
         network = toy_translator().network
-        decays, rest = devil._groups(network, 0.1)
+        decays, rest = loop._groups(network, 0.1)
         names = {id(p): name for name, p in network.named_parameters()}
         kept = {names[id(p)] for p in rest["params"]}
         assert kept == {n for n in names.values() if n.endswith("bias") or "norm" in n}

@@ -22,6 +22,7 @@ from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.pretrained import Pretrained
+from torchnle.translators.rows import rows_of
 
 SHIPPED = Path(kinds.__file__).parent / "shipped"
 SAVED_BY_PATH = Path(__file__).parent / "saved_by_path"
@@ -90,7 +91,7 @@ class TestSavedByPath:
 
     def test_it_answers(self):
         loaded = Translator.from_pretrained(SAVED_BY_PATH / "devil_network")
-        assert loaded.score(features("layer4"), ["a cat"]).isfinite().all()
+        assert loaded.score(rows_of(features("layer4")), ["a cat"]).isfinite().all()
 
     def test_every_old_path_is_covered(self):
         text = "".join(path.read_text() for path in SAVED_BY_PATH.glob("*/config.json"))
@@ -123,12 +124,12 @@ class Mine(Translator, kind="mine"):
     def config(self):
         return {"width": len(self.direction)}
 
-    def score(self, features, texts, *, joint=False, prior=False, internal_batch_size=None):
-        return (features[0].rows @ self.direction)[:, None] / torch.tensor([float(len(t)) for t in texts])
+    def score(self, rows, texts, *, prior=False, internal_batch_size=None):
+        lengths = torch.tensor([float(len(text)) for text in texts])
+        return torch.cat([group.tokens["layer"][:, 0] @ self.direction for group in rows])[:, None] / lengths
 
-    def describe(self, features, *, joint=False, internal_batch_size=None):
-        rows = [(i, place) for i in range(features[0].batch_size) for place in features[0].locations]
-        return [Description("mine", 0.0, "cosine", "layer", i, place) for i, place in rows]
+    def describe(self, rows, *, internal_batch_size=None):
+        return [Description("mine", 0.0) for group in rows for _ in range(len(group))]
 '''
 
 

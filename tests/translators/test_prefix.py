@@ -10,6 +10,7 @@ from torchnle.errors import TranslatorMismatchError
 from torchnle.language.decoding import Decoded
 from torchnle.methods.texplain.network import TExplainNetwork
 from torchnle.translators.prefix import PrefixTranslator
+from torchnle.translators.rows import Rows, rows_of
 from torchnle.vision.features import Features
 
 TEXTS = ["a cat", "a red door", "grass", "a cat"]
@@ -38,16 +39,16 @@ def test_score_is_the_log_probability_of_the_text(prompt):
     translator, layer = tiny_translator(prompt=prompt), features("layer4")
     expected = slow_scores(translator, slow_prefixes(translator, layer), prompt=prompt)
     assert expected.std(dim=0).min() > 0.01  # the features matter
-    torch.testing.assert_close(translator.score(layer, TEXTS), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(translator.score(rows_of(layer), TEXTS), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_layers_apart_and_together(translator):
     three, four = features("layer3"), features("layer4")
     apart = torch.cat([slow_prefixes(translator, three), slow_prefixes(translator, four)])
-    found = translator.score([three, four], TEXTS)
+    found = translator.score(rows_of([three, four]), TEXTS)
     torch.testing.assert_close(found, slow_scores(translator, apart), atol=1e-4, rtol=1e-4)
     together = slow_scores(translator, slow_prefixes(translator, three, four))
-    found = translator.score([three, four], TEXTS, joint=True)
+    found = translator.score(rows_of([three, four], joint=True), TEXTS)
     torch.testing.assert_close(found, together, atol=1e-4, rtol=1e-4)
 
 
@@ -55,19 +56,19 @@ def test_layers_apart_and_together(translator):
 def test_prior_is_the_text_after_bos_and_prompt_alone(prompt):
     translator, layer = tiny_translator(prompt=prompt), features("layer4")
     prior = slow_scores(translator, torch.zeros(1, 0, WIDTH), prompt=prompt)
-    found = translator.score(layer, TEXTS) - translator.score(layer, TEXTS, prior=True)
+    found = translator.score(rows_of(layer), TEXTS) - translator.score(rows_of(layer), TEXTS, prior=True)
     torch.testing.assert_close(found, prior.expand_as(found), atol=1e-4, rtol=1e-4)
 
 
 def test_probabilities_of_all_words_sum_to_one(translator):
-    scores = translator.score(features("layer4"), WORDS)
+    scores = translator.score(rows_of(features("layer4")), WORDS)
     torch.testing.assert_close(scores.logsumexp(dim=1), torch.zeros(8), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("prompt", ["", PROMPT])
 def test_describe_writes_the_most_probable_words(prompt):
     translator, layer = tiny_translator(prompt=prompt), features("layer4")
-    found, lm = translator.describe(layer), translator.language_model
+    found, lm = translator.describe(rows_of(layer)), translator.language_model
     assert len({d.text for d in found}) > 1  # the features matter
     for description, prefix in zip(found, slow_prefixes(translator, layer), strict=True):
         ids, log_prob = greedy_text(lm, prefix, prompt, 5)
@@ -79,7 +80,9 @@ def test_describe_writes_the_most_probable_words(prompt):
 def test_probability_is_the_odds_against_the_language_models_prior(prompt):
     translator, layer = tiny_translator(prompt=prompt), features("layer4")
     lm, nothing = translator.language_model, torch.zeros(0, WIDTH)
-    for description, prefix in zip(translator.describe(layer), slow_prefixes(translator, layer), strict=True):
+    for description, prefix in zip(
+        translator.describe(rows_of(layer)), slow_prefixes(translator, layer), strict=True
+    ):
         ids, with_it = greedy_text(lm, prefix, prompt, 5)
         ratio = math.exp(with_it - text_log_prob(lm, nothing, lm.detokenize(ids), prompt))
         assert description.probability == pytest.approx(ratio / (1 + ratio), abs=1e-3)
@@ -90,7 +93,7 @@ def test_nothing_written_is_unsure(translator, monkeypatch):
     log_probs = torch.tensor([0.0, 0.0, 99.0, -99.0])
     written = Decoded(["", " ", "a cat", "a cat"], [[]] * 4, log_probs)
     monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", lambda *_, **__: written)
-    found = translator.describe(features("layer4", images=1))
+    found = translator.describe(rows_of(features("layer4", images=1)))
     assert [(d.text, d.probability, d.unsure) for d in found] == [
         ("", 0.0, True),
         ("", 0.0, True),
@@ -103,29 +106,31 @@ def test_without_a_first_token_there_is_no_prior_and_no_probability(monkeypatch)
     translator = tiny_translator()
     monkeypatch.setattr(type(translator.language_model), "bos_id", None)
     monkeypatch.setattr(type(translator.language_model), "eos_id", None)
-    assert {(d.probability, d.unsure) for d in translator.describe(features("layer4"))} == {(None, False)}
+    assert {(d.probability, d.unsure) for d in translator.describe(rows_of(features("layer4")))} == {
+        (None, False)
+    }
 
 
-def test_descriptions_know_their_place(translator):
-    found = translator.describe([features("layer3"), features("layer4", grid=None)])
-    assert [(d.layer, d.image, d.location) for d in found] == [
-        *(("layer3", i, (r, c)) for i in range(2) for r in range(2) for c in range(2)),
-        *(("layer4", i, None) for i in range(2)),
-    ]
-    assert {d.score_kind for d in found} == {"log_prob"}
-    (joint,) = translator.describe([features("layer3", 1, None), features("layer4", 1, None)], joint=True)
-    assert joint.layer == "layer3+layer4"
+def test_descriptions_come_group_by_group(translator):
+    three, four = features("layer3"), features("layer4", grid=None)
+    found = translator.describe(rows_of([three, four]))
+    apart = [*translator.describe(rows_of(three)), *translator.describe(rows_of(four))]
+    assert [d.text for d in found] == [d.text for d in apart]
+    assert len(found) == 8 + 2
+    (rows,) = rows_of([features("layer3", 1, None), features("layer4", 1, None)], joint=True)
+    assert rows.layer == "layer3+layer4"
+    assert len(translator.describe([rows])) == 1
 
 
 def test_a_batch_is_its_rows_one_by_one(translator):
     layer = features("layer4", images=3)
-    whole, words = translator.score(layer, TEXTS), translator.describe(layer)
+    whole, words = translator.score(rows_of(layer), TEXTS), translator.describe(rows_of(layer))
     for image in range(3):
         one = Features(layer.tokens[image : image + 1], "layer4", (2, 2))
         torch.testing.assert_close(
-            translator.score(one, TEXTS), whole[4 * image : 4 * image + 4], atol=1e-5, rtol=1e-5
+            translator.score(rows_of(one), TEXTS), whole[4 * image : 4 * image + 4], atol=1e-5, rtol=1e-5
         )
-        assert [d.text for d in translator.describe(one)] == [
+        assert [d.text for d in translator.describe(rows_of(one))] == [
             d.text for d in words[4 * image : 4 * image + 4]
         ]
 
@@ -133,16 +138,21 @@ def test_a_batch_is_its_rows_one_by_one(translator):
 def test_permuted_images_permute(translator):
     layer, order = features("layer4", images=3, grid=None), [2, 0, 1]
     permuted = Features(layer.tokens[order], "layer4")
-    torch.testing.assert_close(translator.score(permuted, TEXTS), translator.score(layer, TEXTS)[order])
+    torch.testing.assert_close(
+        translator.score(rows_of(permuted), TEXTS), translator.score(rows_of(layer), TEXTS)[order]
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 100])
 def test_internal_batch_size_changes_nothing(translator, size):
     layers = [features("layer3"), features("layer4")]
-    whole, parts = translator.score(layers, TEXTS), translator.score(layers, TEXTS, internal_batch_size=size)
+    whole, parts = (
+        translator.score(rows_of(layers), TEXTS),
+        translator.score(rows_of(layers), TEXTS, internal_batch_size=size),
+    )
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
-    words = [(d.text, d.layer, d.image, d.location) for d in translator.describe(layers)]
-    parted = translator.describe(layers, internal_batch_size=size)
+    words = [(d.text, d.layer, d.image, d.location) for d in translator.describe(rows_of(layers))]
+    parted = translator.describe(rows_of(layers), internal_batch_size=size)
     assert [(d.text, d.layer, d.image, d.location) for d in parted] == words
 
 
@@ -152,7 +162,7 @@ def test_internal_batch_size_bounds_the_network(translator, monkeypatch):
     monkeypatch.setattr(
         translator.network, "forward", lambda tokens: seen.append(len(tokens["layer4"])) or forward(tokens)
     )
-    translator.score(features("layer4"), TEXTS, internal_batch_size=3)
+    translator.score(rows_of(features("layer4")), TEXTS, internal_batch_size=3)
     assert seen == [3, 3, 2]
 
 
@@ -160,7 +170,8 @@ def test_score_is_differentiable_in_the_features():
     translator = PrefixTranslator(tiny_network().double(), tiny_language_model(dtype=torch.float64))
     tokens = features("layer4", images=1, grid=(1, 2)).tokens.double().requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda t: translator.score(Features(t, "layer4", (1, 2)), TEXTS, internal_batch_size=1), [tokens]
+        lambda t: translator.score(rows_of(Features(t, "layer4", (1, 2))), TEXTS, internal_batch_size=1),
+        [tokens],
     )
 
 
@@ -168,7 +179,7 @@ def test_half_precision_features_are_read(translator):
     layer = features("layer4")
     half = Features(layer.tokens.half(), "layer4", (2, 2))
     same = Features(layer.tokens.half().float(), "layer4", (2, 2))
-    torch.testing.assert_close(translator.score(half, TEXTS), translator.score(same, TEXTS))
+    torch.testing.assert_close(translator.score(rows_of(half), TEXTS), translator.score(rows_of(same), TEXTS))
 
 
 def test_training_mode_neither_mixes_rows_nor_is_lost():
@@ -177,11 +188,11 @@ def test_training_mode_neither_mixes_rows_nor_is_lost():
     translator.train()
     network.mlp[0].eval()
     statistics = copy.deepcopy(network.state_dict())
-    whole = translator.score(layer, TEXTS)
-    translator.describe(layer)
+    whole = translator.score(rows_of(layer), TEXTS)
+    translator.describe(rows_of(layer))
     assert [part.training for part in (translator, network.mlp[1], network.mlp[0])] == [True, True, False]
     assert all(torch.equal(value, statistics[name]) for name, value in network.state_dict().items())
-    torch.testing.assert_close(translator.eval().score(layer, TEXTS), whole)
+    torch.testing.assert_close(translator.eval().score(rows_of(layer), TEXTS), whole)
 
 
 def test_a_translator_of_whole_images():
@@ -190,10 +201,14 @@ def test_a_translator_of_whole_images():
     layer = features("layer4")
     prefixes = network({"layer4": layer.tokens})
     assert prefixes.shape == (2, 4, WIDTH)
+    rows = rows_of(layer, tokens_per_row=translator.tokens_per_row)
     torch.testing.assert_close(
-        translator.score(layer, TEXTS), slow_scores(translator, prefixes.detach()), atol=1e-4, rtol=1e-4
+        translator.score(rows, TEXTS),
+        slow_scores(translator, prefixes.detach()),
+        atol=1e-4,
+        rtol=1e-4,
     )
-    assert [(d.image, d.location) for d in translator.describe(layer)] == [(0, None), (1, None)]
+    assert len(translator.describe(rows)) == 2
 
 
 def test_the_language_model_is_no_part_of_the_module(translator):
@@ -210,13 +225,13 @@ def test_the_language_model_moves_along_and_keeps_its_dtype():
 
 
 def test_devices_must_agree():
-    translator, elsewhere = tiny_translator(), Features(torch.empty(1, 1, 8, device="meta"), "layer4")
+    translator, elsewhere = tiny_translator(), [Rows({"layer4": torch.empty(1, 1, 8, device="meta")})]
     for call in (lambda: translator.describe(elsewhere), lambda: translator.score(elsewhere, TEXTS)):
         with pytest.raises(ValueError, match=r"is on cpu, .* model on cpu, .* on meta\. Bring them"):
             call()
     translator.language_model.to("meta")
     with pytest.raises(ValueError, match=r"is on cpu, its language model on meta, the features on cpu"):
-        translator.describe(features("layer4"))
+        translator.describe(rows_of(features("layer4")))
 
 
 def test_a_language_model_of_another_width_is_refused():
@@ -233,16 +248,16 @@ def test_no_new_tokens_are_refused():
 @pytest.mark.parametrize("texts", ["a cat", [], ["a cat", " "], [3]])
 def test_bad_texts_are_refused(translator, texts):
     with pytest.raises((TypeError, ValueError)):
-        translator.score(features("layer4"), texts)
+        translator.score(rows_of(features("layer4")), texts)
 
 
 def test_mismatch_names_the_translator(translator):
     with pytest.raises(TranslatorMismatchError, match="'PrefixTranslator' expects widths 6, 8 from 2 layers"):
-        translator.describe(Features(torch.zeros(1, 1, 5), "layer2"))
+        translator.describe(rows_of(Features(torch.zeros(1, 1, 5), "layer2")))
 
 
 def test_no_features_are_refused(translator):
-    for call in (lambda: translator.describe([]), lambda: translator.score([], TEXTS)):
+    for call in (lambda: translator.describe(rows_of([])), lambda: translator.score(rows_of([]), TEXTS)):
         with pytest.raises(ValueError, match="no features to read"):
             call()
 

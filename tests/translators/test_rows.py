@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,22 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_translators import LAYERS, features
 
+from torchnle.attr.located import locations
 from torchnle.errors import TranslatorMismatchError
-from torchnle.translators.rows import Rows, batches, find_slot, gather
+from torchnle.translators.rows import Rows, batches, find_slot, rows_of
 from torchnle.vision.features import Features
-
-
-def rows_of(given, *, joint=False, tokens_per_row=1, widths=LAYERS):
-    return gather(given, widths, joint=joint, tokens_per_row=tokens_per_row, translator="x")
 
 
 def test_a_layer_is_found_by_name_before_width():
     same = {"blocks.0": 4, "blocks.1": 4}
-    assert find_slot(Features(torch.zeros(1, 1, 4), "blocks.1"), same, "x") == "blocks.1"
+    assert find_slot("blocks.1", 4, same, "x") == "blocks.1"
 
 
 def test_another_name_is_found_by_its_width():
-    assert find_slot(Features(torch.zeros(1, 1, 6), "model.layer3"), LAYERS, "x") == "layer3"
+    assert find_slot("model.layer3", 6, LAYERS, "x") == "layer3"
 
 
 @pytest.mark.parametrize(
@@ -59,12 +57,15 @@ def test_another_name_is_found_by_its_width():
 )
 def test_a_layer_that_does_not_fit_is_refused(layer, width, widths, message):
     with pytest.raises(TranslatorMismatchError, match=f"^{re.escape(message)}$"):
-        find_slot(Features(torch.zeros(1, 1, width), layer), widths, "x")
+        find_slot(layer, width, widths, "x")
 
 
 def test_rows_run_image_by_image_and_location_by_location():
     (rows,) = rows_of([features("layer4", images=2, grid=(1, 2))])
-    assert rows.places == ((0, (0, 0)), (0, (0, 1)), (1, (0, 0)), (1, (0, 1)))
+    assert not rows.pooled
+    assert list(locations([features("layer4", images=2, grid=(1, 2))], joint=False)) == [
+        ("layer4", image, (0, column)) for image in (0, 1) for column in (0, 1)
+    ]
     tokens = features("layer4", images=2, grid=(1, 2)).tokens
     torch.testing.assert_close(rows.tokens["layer4"][:, 0], tokens.reshape(4, -1), atol=0, rtol=0)
 
@@ -84,7 +85,7 @@ def test_a_whole_image_is_a_row_with_its_class_token_first():
     tokens, extra = torch.randn(2, 4, 8), torch.randn(2, 1, 8)
     (rows,) = rows_of([Features(tokens, "layer4", (2, 2), extra)], tokens_per_row=5)
     torch.testing.assert_close(rows.tokens["layer4"], torch.cat([extra, tokens], dim=1), atol=0, rtol=0)
-    assert rows.places == ((0, None), (1, None))
+    assert (len(rows), rows.pooled) == (2, True)
 
 
 def test_another_number_of_tokens_is_refused():
@@ -96,13 +97,16 @@ def test_another_number_of_tokens_is_refused():
     "other", [features("layer3", images=1), features("layer3", grid=(1, 4)), features("layer3", grid=None)]
 )
 def test_layers_together_must_agree(other):
-    with pytest.raises(ValueError, match="same images and locations; 'layer4' has 8 rows and 'layer3'"):
+    with pytest.raises(ValueError, match="same images and locations; 'layer4' has 2 images"):
         rows_of([features("layer4"), other], joint=True)
 
 
 def test_layers_together_must_be_different():
-    with pytest.raises(ValueError, match=r"fill only the inputs \['layer4'\]"):
+    with pytest.raises(ValueError, match="names one twice"):
         rows_of([features("layer4"), features("layer4")], joint=True)
+    (rows,) = rows_of([features("layer4"), replace(features("layer4"), layer="other")], joint=True)
+    with pytest.raises(ValueError, match=r"fill only the inputs \['layer4'\]"):
+        rows.for_inputs(LAYERS, "x")
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 8), (2, 0, 8)])
@@ -123,9 +127,9 @@ def test_bad_numbers_are_named_by_layer(value):
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.none() | st.integers(1, 30))
 def test_batches_are_full_and_lose_nothing(lengths, size):
     groups, start = [], 0
-    for name, length in enumerate(lengths):
+    for length in lengths:
         numbers = torch.arange(start, start + length).view(-1, 1, 1).float()
-        groups.append(Rows({"a": numbers}, str(name), tuple((i, None) for i in range(length))))
+        groups.append(Rows({"a": numbers}))
         start += length
     found = list(batches(groups, size))
     sizes = [sum(map(len, batch)) for batch in found]

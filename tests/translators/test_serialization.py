@@ -10,6 +10,7 @@ from tiny_translators import Doubler, features, saved_language_model, tiny_trans
 from torchnle.translators import serialization
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
+from torchnle.translators.rows import rows_of
 from torchnle.version import __version__
 
 FILES = ["README.md", "config.json", "model.safetensors"]
@@ -65,7 +66,9 @@ def test_round_trip_to_bits(prefix_folder, language_model):
     assert all(torch.equal(before[name], after[name]) for name in before)
     texts = ["a cat", "grass"]
     loaded.language_model = language_model  # the reference loads in the machine's fastest dtype
-    assert torch.equal(loaded.score(features("layer4"), texts), saved.score(features("layer4"), texts))
+    assert torch.equal(
+        loaded.score(rows_of(features("layer4")), texts), saved.score(rows_of(features("layer4")), texts)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.attr.frozen import as_decoder, as_encoder
-from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
+from torchnle.attr.layer_reader import LayerReader
 from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
 
-class Constructors(Attribution):  # type: ignore[misc]
+class Constructors(LayerReader, Attribution):  # type: ignore[misc]
     """Fits, loads and adapts translators for `LanguageAttribution`, which is the only one to inherit this."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Constructors(Attribution):  # type: ignore[misc]
         reading: Reading | None = None,
     ) -> None:
         super().__init__(forward_func)
-        self.by_layer = LayerLanguageAttribution(forward_func, layers, translator, reading=reading)
+        self._attach(layers, translator, reading)
         self.summary = ""
 
     @classmethod
@@ -181,14 +181,13 @@ class Constructors(Attribution):  # type: ignore[misc]
         from torchnle.methods.aligned.reader import Reader
         from torchnle.methods.aligned.translator import MapTranslator
 
-        if not isinstance(self.by_layer.translator, MapTranslator):
+        if not isinstance(self.translator, MapTranslator):
             raise TypeError(
-                f"a {type(self.by_layer.translator).__name__} has no statistics of pictures; adapt what "
+                f"a {type(self.translator).__name__} has no statistics of pictures; adapt what "
                 "from_classifier or from_captions gave."
             )
-        layer = self.by_layer
         batches = [images] if isinstance(images, Tensor) else images
-        adapt(self.by_layer.translator, Reader(self.forward_func, layer.taps, layer.reading), batches)
+        adapt(self.translator, Reader(self.forward_func, self.taps, self.reading), batches)
         return self
 
     @classmethod

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from torchnle.attr.constructors import Constructors
 from torchnle.attr.input_maps import check_images, enlarge, lay_on
-from torchnle.attr.layer_language_attribution import Descriptions, LayerLanguageAttribution
-from torchnle.attr.refinement import Normalize
+from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
-from torchnle.attr.top import Top
-from torchnle.translators.base import Translator
+from torchnle.attr.texts import as_texts
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
@@ -52,21 +50,15 @@ class LanguageAttribution(Synchronous, Constructors):
         self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False
     ) -> TextScore:
         """The score of texts as a module that any Captum method explains; it reads as this object does."""
-        layer = self.by_layer
         return TextScore(
             self.forward_func,
-            layer.taps if layer.several else layer.taps[0],
+            self.taps,
             self.translator,
             texts,
             where=where,
             prior=prior,
-            reading=layer.reading,
+            reading=self.reading,
         )
-
-    @property
-    def translator(self) -> Translator:
-        """The translator that speaks."""
-        return self.by_layer.translator
 
     @log_usage()  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -96,24 +88,17 @@ class LanguageAttribution(Synchronous, Constructors):
 
         Returns:
             The shape of `inputs`, the map repeated over channels; raw scores. A tuple for a tuple, a list
-            for a list of layers.
+            for several layers.
 
         Raises:
             TypeError: If the target is a number; see `TextScore`.
             ValueError: If an input is not (N, C, H, W), or the layer has no grid.
         """
         check_images(inputs)
-        maps = LayerLanguageAttribution.attribute.__wrapped__(
-            self.by_layer,
-            inputs,
-            target,
-            additional_forward_args,
-            attribute_to_layer_input,
-            prior=prior,
-            internal_batch_size=internal_batch_size,
-        )
-        laid = [lay_on(inputs, m, interpolate_mode) for m in (maps if self.by_layer.several else [maps])]
-        return laid if self.by_layer.several else laid[0]
+        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        maps = self._target_maps(features, target, prior, internal_batch_size)
+        laid = [lay_on(inputs, each, interpolate_mode) for each in maps]
+        return laid if self.several else laid[0]
 
     @torch.no_grad()
     def saliency(
@@ -127,7 +112,7 @@ class LanguageAttribution(Synchronous, Constructors):
         prior: bool = False,
         normalize: Normalize = None,
         contrast: Sequence[str] | None = None,
-        interpolate_mode: str = "bicubic",
+        interpolate_mode: str | None = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "N T H W"] | list[Float[Tensor, "N T H W"]]:
         """Score many texts at every place in one pass, at the input's resolution.
@@ -141,99 +126,17 @@ class LanguageAttribution(Synchronous, Constructors):
             prior: Subtract each text's log-probability under the language model alone.
             normalize: "length" = divide log-probabilities by the number of the text's tokens.
             contrast: Other texts: at every place, the logarithm of the softmax over the text and these.
-            interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps.
+            interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps; None = the layer's own
+                grid.
             internal_batch_size: The most rows (places) the language model sees at once.
 
         Returns:
-            (N, T, H, W) raw scores (`Translator.score`); a list of these for a list of layers.
+            (N, T, H, W) raw scores (`Translator.score`); a list of these for several layers.
         """
-        size = spatial_size(check_images(inputs))
-        maps = self.by_layer.saliency(
-            inputs,
-            texts,
-            additional_forward_args,
-            attribute_to_layer_input,
-            joint=joint,
-            prior=prior,
-            normalize=normalize,
-            contrast=contrast,
-            internal_batch_size=internal_batch_size,
-        )
-        if isinstance(maps, list):
-            return [enlarge(m, size, interpolate_mode) for m in maps]
-        return enlarge(maps, size, interpolate_mode)
-
-    def describe(
-        self,
-        inputs: Inputs,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        where: Where = None,
-        joint: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Descriptions:
-        """Put layers into words; see `LayerLanguageAttribution.describe`.
-
-        Returns:
-            One `Description` an image, or one `DescriptionGrid` an image for ``where="all"``; a list of
-            these, one a layer, for a list of layers (unless `joint`).
-        """
-        return self.by_layer.describe(
-            inputs,
-            additional_forward_args,
-            attribute_to_layer_input,
-            where=where,
-            joint=joint,
-            internal_batch_size=internal_batch_size,
-        )
-
-    def top_texts(
-        self,
-        inputs: Inputs,
-        texts: Sequence[str],
-        k: int = 5,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        where: Where = "all",
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Top:
-        """Find the texts of highest score at every place; see `LayerLanguageAttribution.top_texts`."""
-        return self.by_layer.top_texts(
-            inputs,
-            texts,
-            k,
-            additional_forward_args,
-            attribute_to_layer_input,
-            where=where,
-            joint=joint,
-            prior=prior,
-            internal_batch_size=internal_batch_size,
-        )
-
-    def top_locations(
-        self,
-        inputs: Inputs,
-        text: str,
-        k: int = 5,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Top:
-        """Find the places of highest score for a text; see `LayerLanguageAttribution.top_locations`."""
-        return self.by_layer.top_locations(
-            inputs,
-            text,
-            k,
-            additional_forward_args,
-            attribute_to_layer_input,
-            joint=joint,
-            prior=prior,
-            internal_batch_size=internal_batch_size,
-        )
+        size = None if interpolate_mode is None else spatial_size(check_images(inputs))
+        how, listed = Refinement(prior, normalize, contrast), as_texts(texts)
+        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        maps = self._score_maps(features, listed, joint, how, internal_batch_size)
+        if interpolate_mode is not None:
+            maps = [enlarge(each, size, interpolate_mode) for each in maps]
+        return maps if len(maps) > 1 else maps[0]

@@ -15,6 +15,7 @@ from torchnle.attr.input_maps import check_images, lay_on
 from torchnle.attr.synchronous import Synchronous
 from torchnle.description import Description
 from torchnle.translators.base import Translator
+from torchnle.translators.rows import rows_of
 from torchnle.types import Inputs, Layer
 from torchnle.vision import taps
 from torchnle.vision.features import Features
@@ -106,7 +107,8 @@ class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore
         share = weights[active] / totals[active, None]
         vector = torch.einsum("nl,nld->d", share, features.tokens[active]) / share.shape[0]
         pooled = Features(vector.view(1, 1, -1), features.layer)
-        return self.translator.describe(pooled, internal_batch_size=internal_batch_size)[0]
+        (word,) = self.translator.describe(rows_of(pooled), internal_batch_size=internal_batch_size)
+        return replace(word, score_kind=self.translator.score_kind, layer=features.layer)
 
     def _read(self, inputs: Inputs, additional_forward_args: Any, at_input: bool) -> Features:
         tap = replace(self.tap, at="input") if at_input else self.tap

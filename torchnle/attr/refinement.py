@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
-from torchnle.vision.features import Features
+from torchnle.translators.rows import Rows
 
 Normalize: TypeAlias = Literal["length"] | None
 
@@ -20,52 +21,65 @@ Normalize: TypeAlias = Literal["length"] | None
 TEMPERATURES = {"log_prob": 1.0, "cosine": 0.2, "projection": 0.1}
 
 
+@dataclass(frozen=True)
+class Refinement:
+    """Variants of a text's score.
+
+    Args:
+        prior: Subtract each text's log-probability under the language model alone.
+        normalize: "length" = divide by the number of the text's tokens: the mean of a token.
+        contrast: Other texts: at every location, the logarithm of the softmax over the text and these.
+
+    Raises:
+        TypeError: If `contrast` is a single string.
+        ValueError: If there is nothing to contrast with, or `normalize` is not known.
+    """
+
+    prior: bool = False
+    normalize: Normalize = None
+    contrast: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.normalize not in ("length", None):
+            raise ValueError(f"normalize={self.normalize!r}; pass 'length' or None.")
+        if self.contrast is not None:
+            object.__setattr__(self, "contrast", tuple(check_texts(self.contrast)))
+
+
 def refined_scores(
     translator: Translator,
-    features: Features | Sequence[Features],
+    rows: Sequence[Rows],
     texts: Sequence[str],
+    how: Refinement,
     *,
-    joint: bool = False,
-    prior: bool = False,
-    normalize: Normalize = None,
-    contrast: Sequence[str] | None = None,
     internal_batch_size: int | None = None,
 ) -> Float[Tensor, "rows texts"]:
     """Score texts on rows, less their prior, over their length, and then against other texts, as asked.
 
     Args:
-        translator: Scores texts on features.
-        features: The features of one layer or of several.
+        translator: Scores texts on rows.
+        rows: The rows.
         texts: The texts.
-        joint: Read the layers of a location together.
-        prior: Subtract each text's log-probability under the language model alone.
-        normalize: "length" = divide by the number of the text's tokens: the mean of a token.
-        contrast: Other texts: at every place, the logarithm of the softmax over the text and these.
+        how: The variant.
         internal_batch_size: The most rows in work at once.
 
     Raises:
-        TypeError: If `contrast` is a single string.
-        ValueError: If there is nothing to contrast with, `normalize` is not known or not offered for cosines,
-            or as `Translator.score`.
+        ValueError: If the translator's scores have no such variant, or as `Translator.score`.
 
     Example:
-        >>> features = Features(torch.randn(1, 4, 6), "layer", (2, 2))
-        >>> scores = refined_scores(translator, features, ["a cat"], contrast=["a dog", "grass"])
-        >>> bool((scores < 0).all())
+        >>> rows = [Rows({"layer": torch.randn(4, 1, 6)}, pooled=False)]
+        >>> how = Refinement(contrast=["a dog", "grass"])
+        >>> bool((refined_scores(translator, rows, ["a cat"], how) < 0).all())
         True
     """
-    if normalize not in ("length", None):
-        raise ValueError(f"normalize={normalize!r}; pass 'length' or None.")
-    others = [] if contrast is None else check_texts(contrast)
+    others = list(how.contrast or ())
     every = list(dict.fromkeys([*others, *texts]))
-    scores = translator.score(
-        features, every, joint=joint, prior=prior, internal_batch_size=internal_batch_size
-    )
-    if normalize == "length":
+    scores = translator.score(rows, every, prior=how.prior, internal_batch_size=internal_batch_size)
+    if how.normalize == "length":
         scores = scores / translator.text_lengths(every).to(scores)
     column = {text: index for index, text in enumerate(every)}
     chosen, rivals = ([column[text] for text in listed] for listed in (texts, others))
-    if contrast is None:
+    if how.contrast is None:
         return scores[:, chosen]
     return against(scores / TEMPERATURES[translator.score_kind], chosen, rivals)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchnle.attr.texts import as_texts
 from torchnle.translators.base import Translator
+from torchnle.translators.rows import rows_of
 from torchnle.types import Where
 from torchnle.vision import taps
 from torchnle.vision.reading import Reading, read, select_together
@@ -66,10 +67,10 @@ class TextScore(nn.Module):
     def forward(self, inputs: Tensor, *additional_forward_args: Any) -> Float[Tensor, "N T"]:
         """Score every text on every image."""
         features = read(self.model, self.taps, inputs, additional_forward_args, self.reading)
+        joint = len(features) > 1
         return self.translator.score(
-            select_together(features, self.where, self.reading),
+            rows_of(select_together(features, self.where, self.reading), joint=joint),
             self.texts,
-            joint=len(features) > 1,
             prior=self.prior,
             internal_batch_size=self.internal_batch_size,
         )

@@ -1,24 +1,27 @@
-"""The best texts of every place, and the best places of a text."""
+"""The best texts of every location, and the best locations of a text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
+from torchnle.attr.located import locations
 from torchnle.description import Description
 from torchnle.language.ranking import Ranking
 from torchnle.types import ScoreKind
 from torchnle.vision.features import Features
 
+_Found = TypeVar("_Found", covariant=True)
+
 
 @dataclass(frozen=True)
-class Top:
+class Top(Generic[_Found]):
     """The best, and what it took to find them.
 
     Args:
         found: For texts what `describe` returns, each `Description` with its best text and the next best
-            as its `phrases`; for places one `Description` a place, best first.
+            as its `phrases`; for locations one `Description` a location, best first.
         extensions: How many beginnings of texts were read beyond their first token.
         exhaustive: How many scoring everything would have read; 0 where a translator reads none.
 
@@ -27,50 +30,27 @@ class Top:
         (0, 3)
     """
 
-    found: list[Any]
+    found: list[_Found]
     extensions: int
     exhaustive: int
 
 
-def describe_texts(
-    ranking: Ranking,
-    texts: Sequence[str],
-    features: Sequence[Features],
-    kind: ScoreKind,
-    *,
-    joint: bool,
-) -> list[Description]:
-    """One description a row: its best text, and the next best as phrases."""
+def best_texts(ranking: Ranking, texts: Sequence[str]) -> list[Description]:
+    """Make one description a row: its best text, and the next best as phrases."""
     described = []
-    for numbers, scores, (layer, image, location) in zip(
-        ranking.indices.tolist(), ranking.scores.tolist(), _places(features, joint), strict=True
-    ):
+    for numbers, scores in zip(ranking.indices.tolist(), ranking.scores.tolist(), strict=True):
         phrases = [(texts[number], score) for number, score in zip(numbers, scores, strict=True)]
         (best, score), *others = phrases
-        described.append(Description(best, score, kind, layer, image, location, tuple(others)))
+        described.append(Description(best, score, phrases=tuple(others)))
     return described
 
 
-def describe_places(
-    ranking: Ranking,
-    text: str,
-    features: Sequence[Features],
-    kind: ScoreKind,
-    *,
-    joint: bool,
+def best_locations(
+    ranking: Ranking, text: str, features: Sequence[Features], kind: ScoreKind, *, joint: bool
 ) -> list[Description]:
-    """One description a place, best first."""
-    places = list(_places(features, joint))
+    """Make one description a location, best first."""
+    places = list(locations(features, joint=joint))
     return [
         Description(text, score, kind, *places[row])
         for row, score in zip(ranking.indices.tolist(), ranking.scores.tolist(), strict=True)
     ]
-
-
-def _places(features: Sequence[Features], joint: bool) -> Iterator[tuple[str, int, tuple[int, int] | None]]:
-    """The layer, image and location of every row, in row order."""
-    names = "+".join(each.layer for each in features)
-    for each in features[:1] if joint else features:
-        for image in range(each.batch_size):
-            for location in each.locations:
-                yield (names if joint else each.layer), image, location

@@ -16,7 +16,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         >>> main(["describe", "no-such-photo.png"])
         2
     """
-    options = _parser().parse_args(arguments)
+    return run(_parser().parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the chosen command; returns the exit status (2 on bad input, told in one sentence)."""
     try:
         with said_warnings():
             options.run(options)

@@ -62,9 +62,9 @@ def measure(
     shown = Counter(phrase for _, _, phrases in batches for phrase in phrases)
     asked = {"query": QUERY, "steps": steps, "bfloat16": bfloat16}
     kept = Journal(journal, {**asked, **_models(backbone, lang), "seed": seed} if journal else {})
-    grids = [f.grid for f in lang.by_layer.read(batches[0][0][:1])]
+    grids = [f.grid for f in lang.read(batches[0][0][:1])]
     layers = {}
-    for index, (tap, grid) in enumerate(zip(lang.by_layer.taps, grids, strict=True)):
+    for index, (tap, grid) in enumerate(zip(lang.taps, grids, strict=True)):
         methods = _methods(backbone, lang, index, contrast=contrast)
         methods["random"] = random_maps(grid or (1, 1), seed=seed)
         pairs = [(images, targets) for images, targets, _ in batches]
@@ -119,7 +119,7 @@ def _models(backbone: Backbone, lang: LanguageAttribution) -> dict[str, Any]:
 def _methods(
     backbone: Backbone, lang: LanguageAttribution, layer: int, *, contrast: bool
 ) -> dict[str, MapMaker]:
-    tap, names = lang.by_layer.taps[layer], backbone.class_names
+    tap, names = lang.taps[layer], backbone.class_names
     methods = {
         "Grad-CAM": grad_cam(backbone.model, tap),
         "query": query_maps(lang, names, layer),

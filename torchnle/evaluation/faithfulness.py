@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr import LanguageAttribution
-from torchnle.attr.refinement import refined_scores
+from torchnle.attr.refinement import Refinement, refined_scores
 from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.subject import places
 from torchnle.metrics import Curves, deletion, insertion
+from torchnle.translators.rows import rows_of
 from torchnle.vision.running import evaluating
 from torchnle.vision.taps import Tap
 
@@ -143,12 +144,12 @@ def query_maps(
 
     @torch.no_grad()
     def make(images: Tensor, targets: Tensor) -> Tensor:
-        features = places(lang, lang.by_layer.read(images)[layer : layer + 1])[0]
+        features = places(lang, lang.read(images)[layer : layer + 1])[0]
         maps = []
         for index, target in enumerate(targets.tolist()):
             one = features.images([index])
             text = query.replace("{}", class_names[target])
-            scores = refined_scores(lang.translator, [one], [text], contrast=contrast)
+            scores = refined_scores(lang.translator, rows_of(one), [text], Refinement(contrast=contrast))
             if magnitude:
                 scores = scores * one.rows.norm(dim=1, keepdim=True)
             maps.append(one.fold(scores)[..., 0])

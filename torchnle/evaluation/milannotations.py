@@ -26,6 +26,7 @@ from torchnle.evaluation.paper import MILANNOTATIONS
 from torchnle.evaluation.record import table
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.metrics import bert_score, caption_scores
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
 _COLUMNS = ("layer", "unit", "summary")
@@ -79,9 +80,9 @@ def describe_unit(backbone: Backbone, lang: LanguageAttribution, unit: Unit) -> 
     pictures = [Image.fromarray(np.ascontiguousarray(unit.images[p].transpose(1, 2, 0))) for p in kept]
     masks = torch.from_numpy(np.array(unit.masks[kept], dtype=np.float32))
     with torch.no_grad():
-        features = lang.by_layer.read(torch.stack([preprocess(picture) for picture in pictures]))
-    pooled = [_mean(lang.by_layer.reading.pool(f, masks)) for f in features]
-    return lang.translator.describe(pooled, joint=len(pooled) > 1)[0].text
+        features = lang.read(torch.stack([preprocess(picture) for picture in pictures]))
+    pooled = [_mean(lang.reading.pool(f, masks)) for f in features]
+    return lang.translator.describe(rows_of(pooled, joint=len(pooled) > 1))[0].text
 
 
 def measure(

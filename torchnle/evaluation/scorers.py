@@ -16,6 +16,7 @@ from torchnle.backbones import Backbone
 from torchnle.errors import MissingDependencyError
 from torchnle.evaluation.subject import CLASS_NAMES, attach, whole
 from torchnle.metrics import TextImageScorer
+from torchnle.translators.rows import rows_of
 
 
 def scorer_for(reference: str, backbone: Backbone) -> TextImageScorer:
@@ -50,8 +51,8 @@ def translator_scorer(backbone: Backbone, lang: LanguageAttribution) -> TextImag
 
     @torch.no_grad()
     def score(images: Sequence[Image.Image], texts: Sequence[str]) -> Tensor:
-        features = lang.by_layer.read(torch.stack([preprocess(image) for image in images]))
-        return lang.translator.score(whole(lang, features)[-1:], list(texts))
+        features = lang.read(torch.stack([preprocess(image) for image in images]))
+        return lang.translator.score(rows_of(whole(lang, features)[-1:]), list(texts))
 
     return score
 

@@ -32,8 +32,8 @@ def attach(
     """
     if translator == CLASS_NAMES:
         fitted = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
-        reading = fitted.by_layer.reading
-        return LanguageAttribution(backbone.model, fitted.by_layer.taps, fitted.translator, reading=reading)
+        reading = fitted.reading
+        return LanguageAttribution(backbone.model, fitted.taps, fitted.translator, reading=reading)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator
     chosen = list(layers or loaded.layers)
     if not chosen:
@@ -43,12 +43,12 @@ def attach(
 
 def whole(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
     """Each layer as a whole, as its reading pools it."""
-    return [lang.by_layer.reading.pool(f, None) for f in features]
+    return [lang.reading.pool(f, None) for f in features]
 
 
 def places(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
     """Each layer place by place."""
-    return [lang.by_layer.reading.pool(f, "all") for f in features]
+    return [lang.reading.pool(f, "all") for f in features]
 
 
 def at(features: Features, images: Sequence[int], locations: Sequence[tuple[int, int]]) -> Features:

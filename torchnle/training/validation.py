@@ -14,7 +14,7 @@ from torchnle.training.dropout import pool
 from torchnle.training.supply import Supply
 from torchnle.training.targets import caption_tokens
 from torchnle.translators.prefix import PrefixTranslator
-from torchnle.vision.features import Features
+from torchnle.translators.rows import Rows
 
 #: Candidates and, for each, its references -> a number that is better when it is higher (CIDEr).
 Scorer: TypeAlias = Callable[[Sequence[str], Sequence[Sequence[str]]], float]
@@ -53,8 +53,7 @@ class Validation:
                 chosen = {name: pooled[name]} if name else pooled
                 nats[name].append(-_log_probs(translator, chosen, ids))
             if self.scorer is not None and len(said) < self.described:
-                features = [Features(x, layer) for layer, x in pooled.items()]
-                said += [d.text for d in translator.describe(features, joint=True)]
+                said += [d.text for d in translator.describe([Rows(pooled)])]
                 references += batch.captions
         losses = {name: float(torch.cat(parts).sum()) / tokens for name, parts in nats.items()}
         found: dict[str, Any] = {"loss": losses.pop(""), "loss_by_layer": losses}

@@ -14,8 +14,8 @@ from torchnle.description import Description
 from torchnle.language.ranking import Ranking, check_k
 from torchnle.translators.model_card import one_line
 from torchnle.translators.pretrained import Pretrained
+from torchnle.translators.rows import Rows
 from torchnle.types import ScoreKind
-from torchnle.vision.features import Features
 
 _UNITS: dict[ScoreKind, str] = {
     "log_prob": "log-probabilities in nats",
@@ -27,9 +27,8 @@ _UNITS: dict[ScoreKind, str] = {
 class Translator(Pretrained):
     """Turns features into words (`describe`) and scores given words on features (`score`).
 
-    Rows: every token of every `Features` is one row. Several `Features` are read one after another
-    (rows: layer by layer, image by image, location by location), or, with ``joint=True``, together: they
-    must then agree in batch and locations, and one row holds all layers' tokens of one location.
+    It is given `Rows`, one group a layer or one for several layers that are read together; of images and
+    grids it knows nothing (`LanguageAttribution` makes rows of features and puts the answers in their place).
 
     It is saved and loaded as every `Pretrained` is. A translator of your own states a kind where it is
     defined, ``class Mine(Translator, kind="mine")``, and gives `score_kind`, `describe`, `score` and
@@ -38,6 +37,26 @@ class Translator(Pretrained):
     Attributes:
         layers: The dotted names of the layers it was made for; none where it does not name them.
         backbone: The reference of the vision model it was made for; "" where it does not name it.
+        tokens_per_row: 1 = a row is one location or one pooled feature; more = all tokens of an image.
+
+    Example:
+        >>> class Brightness(Translator, kind="brightness"):
+        ...     score_kind = "projection"
+        ...     def describe(self, rows, *, internal_batch_size=None):
+        ...         values = [x for group in rows for x in self._means(group).tolist()]
+        ...         return [Description("bright" if x > 0.5 else "dark", x) for x in values]
+        ...     def score(self, rows, texts, *, prior=False, internal_batch_size=None):
+        ...         sign = torch.tensor([1.0 if text == "bright" else -1.0 for text in texts])
+        ...         return torch.cat([self._means(group) for group in rows])[:, None] * sign
+        ...     def _means(self, group):
+        ...         (tokens,) = group.tokens.values()
+        ...         return tokens.mean(dim=(1, 2))
+        ...     @property
+        ...     def config(self):
+        ...         return {}
+        >>> rows = [Rows({"layer": torch.ones(2, 1, 8)})]
+        >>> [word.text for word in Brightness().describe(rows)]
+        ['bright', 'bright']
     """
 
     #: What `score` returns.
@@ -45,28 +64,35 @@ class Translator(Pretrained):
 
     layers: tuple[str, ...] = ()
     backbone: str = ""
+    tokens_per_row: int = 1
 
     @abstractmethod
     def describe(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         *,
-        joint: bool = False,
         internal_batch_size: int | None = None,
     ) -> list[Description]:
-        """Put every row into words; one `Description` a row, in row order."""
+        """Put every row into words.
+
+        Args:
+            rows: The rows, group by group.
+            internal_batch_size: The most rows in work at once.
+
+        Returns:
+            One `Description` a row, in order; layer, image and location are filled in by the caller.
+        """
 
     @abstractmethod
     def score(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         texts: Sequence[str],
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
-        """Score every text on every row, raw, in float32; differentiable in the features."""
+        """Score every text on every row, raw, in float32; differentiable in the rows' tokens."""
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """Of how many tokens' log-probabilities each text's score is the sum.
@@ -82,37 +108,31 @@ class Translator(Pretrained):
     @torch.no_grad()
     def top_texts(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         texts: Sequence[str],
         k: int,
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
         """Find the `k` texts of highest score on every row; see `score`."""
         check_k(k)
-        scores = self.score(
-            features, texts, joint=joint, prior=prior, internal_batch_size=internal_batch_size
-        )
+        scores = self.score(rows, texts, prior=prior, internal_batch_size=internal_batch_size)
         return Ranking.of(scores, k)
 
     @torch.no_grad()
     def top_rows(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         text: str,
         k: int,
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
         """Find the `k` rows of highest score for a text; see `score`."""
         check_k(k)
-        scores = self.score(
-            features, [text], joint=joint, prior=prior, internal_batch_size=internal_batch_size
-        )
+        scores = self.score(rows, [text], prior=prior, internal_batch_size=internal_batch_size)
         return Ranking.of(scores[:, 0], k)
 
     @property

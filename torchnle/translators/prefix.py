@@ -23,9 +23,8 @@ from torchnle.translators import kinds
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Number, Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
-from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.translators.rows import Rows, batches
 from torchnle.types import ScoreKind
-from torchnle.vision.features import Features
 from torchnle.vision.running import evaluating
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
@@ -132,16 +131,14 @@ class PrefixTranslator(Translator):
 
     def describe(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         *,
-        joint: bool = False,
         internal_batch_size: int | None = None,
     ) -> list[Description]:
         """Write a text for every row.
 
         Args:
-            features: The features of one layer or of several.
-            joint: Read the layers of a location together, as DeViL trains.
+            rows: One group a layer, or one of several layers that are read together, as DeViL trains.
             internal_batch_size: The most rows that are in work at once.
 
         Returns:
@@ -158,7 +155,7 @@ class PrefixTranslator(Translator):
         """
         found: list[Description] = []
         with torch.no_grad(), evaluating(self):
-            for batch in batches(self._rows(features, joint), internal_batch_size):
+            for batch in batches(self._inputs(rows), internal_batch_size):
                 decoded = decoding.greedy(
                     self.language_model,
                     self._prefixes(batch),
@@ -172,19 +169,17 @@ class PrefixTranslator(Translator):
 
     def score(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         texts: Sequence[str],
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
         """The log-probability of every text on every row, in nats, summed over its tokens (no end token).
 
         Args:
-            features: The features of one layer or of several.
+            rows: As `describe`.
             texts: The texts.
-            joint: Read the layers of a location together, as DeViL trains.
             prior: Subtract each text's log-probability without a prefix, given BOS and the prompt alone:
                 the pointwise mutual information of text and features.
             internal_batch_size: The most rows that are in work at once.
@@ -195,7 +190,7 @@ class PrefixTranslator(Translator):
             ValueError: As `describe`, or if there are no texts or one is blank.
         """
         texts = self.follow(texts)
-        scores = self._log_probs(features, texts, joint, internal_batch_size)
+        scores = self._log_probs(rows, texts, internal_batch_size)
         return scores - self._prior(texts) if prior else scores
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
@@ -206,11 +201,10 @@ class PrefixTranslator(Translator):
     @torch.no_grad()
     def top_texts(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         texts: Sequence[str],
         k: int,
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
@@ -224,7 +218,7 @@ class PrefixTranslator(Translator):
         lm, texts = self.language_model, self.follow(texts)
         return search.top_texts(
             lm,
-            self._all_prefixes(features, joint, internal_batch_size),
+            self._all_prefixes(rows, internal_batch_size),
             texts,
             k,
             prompt=self.prompt,
@@ -235,11 +229,10 @@ class PrefixTranslator(Translator):
     @torch.no_grad()
     def top_rows(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         text: str,
         k: int,
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
@@ -252,7 +245,7 @@ class PrefixTranslator(Translator):
         (text,) = self.follow([text])
         found = search.top_rows(
             self.language_model,
-            self._all_prefixes(features, joint, internal_batch_size),
+            self._all_prefixes(rows, internal_batch_size),
             text,
             k,
             prompt=self.prompt,
@@ -272,12 +265,11 @@ class PrefixTranslator(Translator):
 
     def _log_probs(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         texts: Sequence[str],
-        joint: bool,
         internal_batch_size: int | None,
     ) -> Float[Tensor, "rows texts"]:
-        groups = batches(self._rows(features, joint), internal_batch_size)
+        groups = batches(self._inputs(rows), internal_batch_size)
         with evaluating(self):
             parts = [
                 scoring.log_prob(
@@ -296,27 +288,25 @@ class PrefixTranslator(Translator):
 
     def _all_prefixes(
         self,
-        features: Features | Sequence[Features],
-        joint: bool,
+        rows: Sequence[Rows],
         internal_batch_size: int | None,
     ) -> Float[Tensor, "R P E"]:
         with evaluating(self):
-            groups = batches(self._rows(features, joint), internal_batch_size)
+            groups = batches(self._inputs(rows), internal_batch_size)
             return torch.cat([self._prefixes(batch) for batch in groups])
 
-    def _rows(self, features: Features | Sequence[Features], joint: bool) -> list[Rows]:
-        given = as_list(features)
-        self._check_devices(given)
-        return gather(
-            given,
-            self.network.layers,
-            joint=joint,
-            tokens_per_row=self.network.tokens_per_row,
-            translator=self.name,
-        )
+    @property
+    def tokens_per_row(self) -> int:  # type: ignore[override]
+        """The number of tokens of each layer in a row; see `PrefixNetwork`."""
+        return self.network.tokens_per_row
 
-    def _check_devices(self, features: Sequence[Features]) -> None:
-        devices = sorted({str(each.tokens.device) for each in features})
+    def _inputs(self, rows: Sequence[Rows]) -> list[Rows]:
+        """The rows by the network's inputs."""
+        self._check_devices(rows)
+        return [group.for_inputs(self.network.layers, self.name) for group in rows]
+
+    def _check_devices(self, rows: Sequence[Rows]) -> None:
+        devices = sorted({str(x.device) for group in rows for x in group.tokens.values()})
         if devices not in ([], [str(self.device)]) or self.language_model.device != self.device:
             raise ValueError(
                 f"translator '{self.name}' is on {self.device}, its language model on "
@@ -338,16 +328,11 @@ class PrefixTranslator(Translator):
             texts, scores = decoded.texts[begin:end], decoded.log_probs[begin:end]
             known = network.probabilities(rows.tokens, texts)
             probabilities = self._odds(texts, scores) if known is None else known
-            for text, score, probability, (image, location) in zip(
-                texts, scores.tolist(), probabilities, rows.places, strict=True
-            ):
-                least = network.sure_above if location is None else network.sure_above_at_location
+            least = network.sure_above if rows.pooled else network.sure_above_at_location
+            for text, score, probability in zip(texts, scores.tolist(), probabilities, strict=True):
                 yield Description(
                     text.strip(),
                     score,
-                    layer=rows.layer,
-                    image=image,
-                    location=location,
                     probability=probability,
                     unsure=probability is not None and probability < least,
                 )

@@ -1,9 +1,9 @@
-"""Rows: which rows some features make, and which input of a translator each layer fills."""
+"""Rows: what a translator reads. One row is one location of a layer, or one pooled feature."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,40 +15,59 @@ from torchnle.vision.features import Features
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that are read with the same inputs of a translator.
+    """Rows that are read from the same layers.
 
     Args:
-        tokens: For each input of the translator its tokens, (rows R, tokens S, width D).
-        layer: The name of the layer that was read; several joined by "+".
-        places: The (image, location) of each row.
+        tokens: Each layer's tokens, (rows R, tokens S, width D) by the layer's name. Several layers: each row
+            holds all layers' tokens of one location.
+        pooled: Whether rows are pooled features, of an image or of a part of it, and not single locations.
 
     Example:
-        >>> rows = Rows({"layer4": torch.zeros(3, 1, 8)}, "layer4", ((0, None), (1, None), (2, None)))
-        >>> len(rows[1:]), rows[1:].places
-        (2, ((1, None), (2, None)))
+        >>> rows = Rows({"layer4": torch.zeros(3, 1, 8)})
+        >>> len(rows[1:]), rows.layer
+        (2, 'layer4')
     """
 
     tokens: Mapping[str, Float[Tensor, "R S D"]]
-    layer: str
-    places: tuple[tuple[int, tuple[int, int] | None], ...]
+    pooled: bool = True
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(next(iter(self.tokens.values())))
 
     def __getitem__(self, part: slice) -> Rows:
-        return Rows({slot: t[part] for slot, t in self.tokens.items()}, self.layer, self.places[part])
+        return replace(self, tokens={layer: x[part] for layer, x in self.tokens.items()})
+
+    @property
+    def layer(self) -> str:
+        """The layers' names, joined by "+"."""
+        return "+".join(self.tokens)
+
+    def for_inputs(self, widths: Mapping[str, int], translator: str) -> Rows:
+        """Name the tokens by the inputs of a translator that their layers fill.
+
+        Args:
+            widths: The translator's inputs: layer name -> width D.
+            translator: The translator's name, for messages.
+
+        Raises:
+            TranslatorMismatchError: If a layer fits no input.
+            ValueError: If two layers fill the same input.
+        """
+        slots = {find_slot(layer, x.shape[2], widths, translator): x for layer, x in self.tokens.items()}
+        if len(slots) < len(self.tokens):
+            raise ValueError(
+                f"layers {list(self.tokens)} fill only the inputs {list(slots)}: with joint=True every layer "
+                "needs an input of its own. Leave the doubles out, or read without joint."
+            )
+        return replace(self, tokens=slots)
 
 
-def as_list(features: Features | Sequence[Features]) -> list[Features]:
-    """One layer's features, or those of several, as a list."""
-    return [features] if isinstance(features, Features) else list(features)
-
-
-def find_slot(features: Features, widths: Mapping[str, int], translator: str) -> str:
-    """The input that a layer fills: the one of its name, else the only one of its width.
+def find_slot(layer: str, width: int, widths: Mapping[str, int], translator: str) -> str:
+    """Find the input that a layer fills: the one of its name, else the only one of its width.
 
     Args:
-        features: The features of one layer.
+        layer: The layer's name.
+        width: The width D of its tokens.
         widths: The translator's inputs: layer name -> width D.
         translator: The translator's name, for the message.
 
@@ -56,23 +75,23 @@ def find_slot(features: Features, widths: Mapping[str, int], translator: str) ->
         TranslatorMismatchError: If the width is not the input's, or no input or several fit.
 
     Example:
-        >>> find_slot(Features(torch.zeros(1, 1, 8), "backbone.layer4"), {"layer3": 4, "layer4": 8}, "x")
+        >>> find_slot("backbone.layer4", 8, {"layer3": 4, "layer4": 8}, "x")
         'layer4'
     """
-    if widths.get(features.layer) == features.width:
-        return features.layer
-    fitting = [slot for slot, width in widths.items() if width == features.width]
-    if len(fitting) == 1 and features.layer not in widths:
+    if widths.get(layer) == width:
+        return layer
+    fitting = [slot for slot, expected in widths.items() if expected == width]
+    if len(fitting) == 1 and layer not in widths:
         return fitting[0]
-    raise TranslatorMismatchError(_mismatch(features, widths, translator, fitting))
+    raise TranslatorMismatchError(_mismatch(layer, width, widths, translator, fitting))
 
 
-def _mismatch(features: Features, widths: Mapping[str, int], translator: str, fitting: list[str]) -> str:
-    layer, names = features.layer, list(widths)
+def _mismatch(layer: str, width: int, widths: Mapping[str, int], translator: str, fitting: list[str]) -> str:
+    names = list(widths)
     if len(fitting) > 1 and layer not in widths:
         return (
-            f"translator '{translator}' has {len(fitting)} layers of width {features.width} ({fitting}), and "
-            f"none is called '{layer}'. Name the layer as it was called when the translator was trained."
+            f"translator '{translator}' has {len(fitting)} layers of width {width} ({fitting}), and none is "
+            f"called '{layer}'. Name the layer as it was called when the translator was trained."
         )
     known = layer in widths
     expected = sorted({widths[layer]} if known else set(widths.values()))
@@ -80,77 +99,68 @@ def _mismatch(features: Features, widths: Mapping[str, int], translator: str, fi
     source = f"'{layer}'" if known else f"{len(names)} layer{'s' if len(names) > 1 else ''}"
     return (
         f"translator '{translator}' expects {word} {', '.join(map(str, expected))} from {source}; '{layer}' "
-        f"gives {features.width}. Pass layers={names[0] if len(names) == 1 else names!r}, "
+        f"gives {width}. Pass layers={names[0] if len(names) == 1 else names!r}, "
         f"or a translator trained for {layer}."
     )
 
 
-def gather(
-    features: Sequence[Features],
-    widths: Mapping[str, int],
-    *,
-    joint: bool,
-    tokens_per_row: int,
-    translator: str,
+def rows_of(
+    features: Features | Sequence[Features], *, joint: bool = False, tokens_per_row: int = 1
 ) -> list[Rows]:
-    """Turn features into rows, one group a layer, or one group in all when they are read together.
+    """Turn features into rows, image by image and location by location.
 
     Args:
-        features: The features of each layer.
-        widths: The translator's inputs: layer name -> width D.
+        features: The features of one layer or of several.
         joint: Whether one row holds every layer's token of one location.
         tokens_per_row: 1 = every token is a row; more = every image is one row of that many tokens, its
-            class and register tokens first.
-        translator: The translator's name, for messages.
+            class and register tokens first (`Translator.tokens_per_row`).
+
+    Returns:
+        One `Rows` a layer; one in all with `joint`.
 
     Raises:
-        TranslatorMismatchError: If a layer fits no input, or its number of tokens is not the row's.
-        ValueError: If there are no rows, a feature is NaN or infinite, or layers read together disagree
-            in batch size or locations or fill the same input.
+        TranslatorMismatchError: If an image has another number of tokens than a row.
+        ValueError: If there are no rows, a feature is NaN or infinite, or layers read together disagree in
+            batch size or locations.
     """
-    if not features or any(each.tokens.shape[:2].numel() == 0 for each in features):
+    given = [features] if isinstance(features, Features) else list(features)
+    if not given or any(each.tokens.shape[:2].numel() == 0 for each in given):
         raise ValueError("there are no features to read: pass at least one image and one location.")
-    groups = []
-    for each in features:
-        slot = find_slot(each.check_finite(), widths, translator)
-        groups.append(_rows_of(each, slot, tokens_per_row, translator))
-    return [_joined(groups)] if joint and len(groups) > 1 else groups
+    groups = [_rows_of(each.check_finite(), tokens_per_row) for each in given]
+    return [_joined(groups, given)] if joint and len(groups) > 1 else groups
 
 
-def _rows_of(features: Features, slot: str, tokens_per_row: int, translator: str) -> Rows:
-    images = range(features.batch_size)
+def _rows_of(features: Features, tokens_per_row: int) -> Rows:
     if tokens_per_row == 1:
-        places = tuple((image, place) for image in images for place in features.locations)
-        return Rows({slot: features.rows.unsqueeze(1)}, features.layer, places)
+        return Rows({features.layer: features.rows.unsqueeze(1)}, pooled=None in features.locations)
     tokens = features.tokens
     if features.extra is not None:
         tokens = torch.cat([features.extra, tokens], dim=1)
     if tokens.shape[1] != tokens_per_row:
         raise TranslatorMismatchError(
-            f"translator '{translator}' reads all {tokens_per_row} tokens of an image at once; layer "
+            f"the translator reads all {tokens_per_row} tokens of an image at once; layer "
             f"'{features.layer}' gives {tokens.shape[1]}. Pass the features of every location with the "
             "class and register tokens, at the image size of training."
         )
-    return Rows({slot: tokens}, features.layer, tuple((image, None) for image in images))
+    return Rows({features.layer: tokens})
 
 
-def _joined(groups: Sequence[Rows]) -> Rows:
+def _joined(groups: Sequence[Rows], features: Sequence[Features]) -> Rows:
     """One group whose rows hold all layers' tokens of one location."""
-    first = groups[0]
-    for other in groups[1:]:
-        if other.places != first.places:
+    first = features[0]
+    for other in features[1:]:
+        if (other.batch_size, other.locations) != (first.batch_size, first.locations):
             raise ValueError(
-                f"layers read with joint=True must have the same images and locations; '{first.layer}' has "
-                f"{len(first)} rows and '{other.layer}' {len(other)}, or at other places. Pool them "
-                "(where=None), or bring them to one grid first."
+                "layers read with joint=True must have the same images and locations; "
+                f"'{first.layer}' has {first.batch_size} images and {len(first.locations)} locations, "
+                f"'{other.layer}' {other.batch_size} and {len(other.locations)}, or at other places. Pool "
+                "them (where=None), or bring them to one grid first."
             )
-    tokens = {slot: t for group in groups for slot, t in group.tokens.items()}
-    if len(tokens) < len(groups):
-        raise ValueError(
-            f"layers {[g.layer for g in groups]} fill only the inputs {list(tokens)}: with joint=True "
-            "every layer needs an input of its own. Leave the doubles out, or read without joint."
-        )
-    return Rows(tokens, "+".join(group.layer for group in groups), first.places)
+    names = [each.layer for each in features]
+    if len(set(names)) < len(names):
+        raise ValueError(f"with joint=True every layer is read once; {names} names one twice.")
+    tokens = {layer: x for group in groups for layer, x in group.tokens.items()}
+    return Rows(tokens, groups[0].pooled)
 
 
 def batches(groups: Sequence[Rows], size: int | None) -> Iterator[list[Rows]]:
@@ -160,7 +170,7 @@ def batches(groups: Sequence[Rows], size: int | None) -> Iterator[list[Rows]]:
         ValueError: If `size` is not positive.
 
     Example:
-        >>> group = Rows({"a": torch.zeros(5, 1, 2)}, "a", ((0, None),) * 5)
+        >>> group = Rows({"a": torch.zeros(5, 1, 2)})
         >>> [[len(part) for part in batch] for batch in batches([group, group], 4)]
         [[4], [1, 3], [2]]
     """

@@ -12,6 +12,7 @@ from torch import nn
 from torchnle import LanguageAttribution
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
 NAMES = ["cat", "dog", "bird", "house", "tree"]
@@ -84,7 +85,7 @@ class TestCaptions:
     def test_two_captions_suffice(self):
         lang = by_captions([(IMAGES[:2], ["a cat", "a dog"])])
         pooled = Features(MODEL[:4](IMAGES[:2]).mean((2, 3))[:, None], "norm")
-        assert lang.translator.score(pooled, ["a cat", "a dog"]).argmax(dim=1).tolist() == [0, 1]
+        assert lang.translator.score(rows_of(pooled), ["a cat", "a dog"]).argmax(dim=1).tolist() == [0, 1]
 
     def test_captions_that_all_name_the_same(self):
         with pytest.raises(ValueError, match="do not vary with the 1 phrase"):
@@ -100,7 +101,8 @@ class TestCaptions:
         model = conv_net(width=40)
         lang = by_captions([(IMAGES, CAPTIONS)], model=model)
         scores = lang.translator.score(
-            Features(model[:4](IMAGES).mean((2, 3))[:, None], "norm"), ["a cat", "a dog", "a red door"]
+            rows_of(Features(model[:4](IMAGES).mean((2, 3))[:, None], "norm")),
+            ["a cat", "a dog", "a red door"],
         )
         assert scores.isfinite().all()
         right = scores.argmax(dim=1) == torch.arange(12) % 3
@@ -197,7 +199,7 @@ class TestVocabularies:
         translator = lang.translator
         pooled = Features(MODEL[:4](IMAGES).mean((2, 3))[:, None], translator.layers[0])
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        found = translator.describe(pooled)
+        found = translator.describe(rows_of(pooled))
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         assert "encoding phrases" in capsys.readouterr().err
         assert max(encoder.sizes) <= 8192

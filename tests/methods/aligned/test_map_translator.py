@@ -18,6 +18,7 @@ from torchnle.methods.aligned.probability.vocabulary import background_phrases
 from torchnle.methods.aligned.saying import Said
 from torchnle.methods.aligned.sentences import Sentences
 from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading
 
@@ -86,7 +87,8 @@ class TestFits:
     def test_captions_teach_every_layer(self, lang):
         wanted = [text for _, captions in batches() for text in captions]
         scores = lang.translator.score(
-            Features(MODEL[:4](IMAGES).mean((2, 3))[:, None], "norm"), [f"a {name}" for name in NAMES]
+            rows_of(Features(MODEL[:4](IMAGES).mean((2, 3))[:, None], "norm")),
+            [f"a {name}" for name in NAMES],
         )
         right = [f"a {NAMES[i]}" for i in scores.argmax(1)]
         commonest = max(wanted.count(text) for text in set(wanted))
@@ -118,11 +120,11 @@ class TestFits:
         (fitted,) = adapted.translator.maps
         adapted.describe(IMAGES[:2])
         pooled = MODEL[:4](IMAGES).mean((2, 3))
-        before = adapted.translator.score(Features(pooled[:, None], "norm"), ["a cat"])
+        before = adapted.translator.score(rows_of(Features(pooled[:, None], "norm")), ["a cat"])
         assert adapted.adapt(IMAGES.split(7)) is adapted
         torch.testing.assert_close(fitted.center, pooled.mean(0))
         assert fitted.pooled_norm.item() == pytest.approx(pooled.norm(dim=1).mean().item(), rel=1e-5)
-        moved = adapted.translator.score(Features(pooled[:, None], "norm"), ["a cat"]) - before
+        moved = adapted.translator.score(rows_of(Features(pooled[:, None], "norm")), ["a cat"]) - before
         torch.testing.assert_close(moved, moved[:1].expand_as(moved), atol=1e-4, rtol=1e-3)
 
     def test_adapt_of_some_of_the_layers_under_other_names(self, lang, tmp_path, monkeypatch):
@@ -141,7 +143,7 @@ class TestFits:
         source = torch.Generator().manual_seed(11)
         constant = torch.randn(4, 3, 1, 1, generator=source).expand(-1, -1, 8, 8)
         nothing = lang.translator.by_layer["norm"].nulls
-        found = lang.translator.describe(Features(nothing[:, None], "norm"))
+        found = lang.translator.describe(rows_of(Features(nothing[:, None], "norm")))
         assert all(d.probability < 0.5 for d in found)
         assert len(lang.describe(constant)[1]) == 4
 
@@ -151,61 +153,66 @@ class TestLaws:
     def test_a_batch_is_its_images_one_by_one(self, lang, layer):
         translator, whole = lang.translator, features(layer)
         apart = [Features(whole.tokens[i : i + 1], layer, whole.grid) for i in range(3)]
-        scores = torch.cat([translator.score(each, TEXTS) for each in apart])
-        torch.testing.assert_close(translator.score(whole, TEXTS), scores, atol=1e-5, rtol=1e-4)
-        same(translator.describe(whole), [d for each in apart for d in translator.describe(each)])
+        scores = torch.cat([translator.score(rows_of(each), TEXTS) for each in apart])
+        torch.testing.assert_close(translator.score(rows_of(whole), TEXTS), scores, atol=1e-5, rtol=1e-4)
+        same(
+            translator.describe(rows_of(whole)),
+            [d for each in apart for d in translator.describe(rows_of(each))],
+        )
 
     def test_a_permuted_batch_permutes(self, lang):
         whole, order = features(), [2, 0, 1]
         permuted = Features(whole.tokens[order], "norm", whole.grid)
-        said = lang.translator.describe(whole)
+        said = lang.translator.describe(rows_of(whole))
         expected = [said[6 * image + place] for image in order for place in range(6)]
-        same(lang.translator.describe(permuted), expected)
+        same(lang.translator.describe(rows_of(permuted)), expected)
 
     def test_alone_is_beside_others(self, lang):
         first, second = features("norm"), features("stem", images=1, grid=(1, 2), seed=2)
-        beside = lang.translator.describe([first, second])
-        same(beside, lang.translator.describe(first) + lang.translator.describe(second))
-        scores = lang.translator.score([first, second], TEXTS)
-        apart = [lang.translator.score(each, TEXTS) for each in (first, second)]
+        beside = lang.translator.describe(rows_of([first, second]))
+        same(beside, lang.translator.describe(rows_of(first)) + lang.translator.describe(rows_of(second)))
+        scores = lang.translator.score(rows_of([first, second]), TEXTS)
+        apart = [lang.translator.score(rows_of(each), TEXTS) for each in (first, second)]
         torch.testing.assert_close(scores, torch.cat(apart))
-        alone = torch.cat([lang.translator.score(first, [text]) for text in TEXTS], dim=1)
+        alone = torch.cat([lang.translator.score(rows_of(first), [text]) for text in TEXTS], dim=1)
         torch.testing.assert_close(scores[:18], alone, atol=1e-5, rtol=1e-4)
 
     def test_pooled_rows_and_locations_in_one_call(self, lang):
         local, pooled = features("norm"), features("norm", seed=4).select(None)
-        beside = lang.translator.describe([local, pooled])
-        same(beside, lang.translator.describe(local) + lang.translator.describe(pooled))
+        beside = lang.translator.describe(rows_of([local, pooled]))
+        same(beside, lang.translator.describe(rows_of(local)) + lang.translator.describe(rows_of(pooled)))
 
     @pytest.mark.parametrize("size", [1, 4, 7, 100])
     def test_parts_make_the_whole(self, lang, size):
         both = [features("norm"), features("stem", seed=2)]
-        kept = lang.translator.describe(both)
-        same(lang.translator.describe(both, internal_batch_size=size), kept)
+        kept = lang.translator.describe(rows_of(both))
+        same(lang.translator.describe(rows_of(both), internal_batch_size=size), kept)
         torch.testing.assert_close(
-            lang.translator.score(both, TEXTS, internal_batch_size=size), lang.translator.score(both, TEXTS)
+            lang.translator.score(rows_of(both), TEXTS, internal_batch_size=size),
+            lang.translator.score(rows_of(both), TEXTS),
         )
         torch.testing.assert_close(
-            lang.translator.probabilities(both, internal_batch_size=size), lang.translator.probabilities(both)
+            lang.translator.probabilities(rows_of(both), internal_batch_size=size),
+            lang.translator.probabilities(rows_of(both)),
         )
 
     def test_layers_read_together_are_averaged(self, lang):
         both = [features("norm"), features("stem", seed=2)]
-        scores = torch.stack([lang.translator.score(each, TEXTS) for each in both]).mean(0)
-        torch.testing.assert_close(lang.translator.score(both, TEXTS, joint=True), scores)
-        shares = torch.stack([lang.translator.probabilities(each) for each in both]).mean(0)
-        torch.testing.assert_close(lang.translator.probabilities(both, joint=True), shares)
-        found = lang.translator.describe(both, joint=True)
-        assert {d.layer for d in found} == {"norm+stem"}
+        scores = torch.stack([lang.translator.score(rows_of(each), TEXTS) for each in both]).mean(0)
+        torch.testing.assert_close(lang.translator.score(rows_of(both, joint=True), TEXTS), scores)
+        shares = torch.stack([lang.translator.probabilities(rows_of(each)) for each in both]).mean(0)
+        torch.testing.assert_close(lang.translator.probabilities(rows_of(both, joint=True)), shares)
+        found = lang.translator.describe(rows_of(both, joint=True))
         assert len(found) == 18
 
     def test_descriptions_say_what_score_and_probabilities_say(self, lang):
         given = features()
-        shares = lang.translator.probabilities(given)
-        for index, found in enumerate(lang.translator.describe(given)):
+        shares = lang.translator.probabilities(rows_of(given))
+        for index, found in enumerate(lang.translator.describe(rows_of(given))):
             row = Features(given.rows[index : index + 1, None], "norm")
-            assert found.score == pytest.approx(lang.translator.score(row, [found.text]).item(), abs=1e-4)
-            assert (found.image, found.location) == (index // 6, divmod(index % 6, 3))
+            assert found.score == pytest.approx(
+                lang.translator.score(rows_of(row), [found.text]).item(), abs=1e-4
+            )
             known = dict(zip(lang.translator.vocabulary.phrases, shares[index].tolist(), strict=True))
             listed = [share for _, share in found.phrases]
             assert listed == pytest.approx([known[phrase] for phrase, _ in found.phrases], abs=1e-5)
@@ -221,14 +228,14 @@ class TestLocations:
         rows = given.rows
         local, _ = posterior(fitted, rows, candidates(translator, fitted), local=True)
         whole, _ = posterior(fitted, rows, candidates(translator, fitted), local=False)
-        torch.testing.assert_close(translator.probabilities(given), local)
+        torch.testing.assert_close(translator.probabilities(rows_of(given)), local)
         one = given.select((1, 2))
-        torch.testing.assert_close(translator.probabilities(one), local[5::6])
+        torch.testing.assert_close(translator.probabilities(rows_of(one)), local[5::6])
         pooled = Features(rows[:, None], "norm")
-        torch.testing.assert_close(translator.probabilities(pooled), whole)
+        torch.testing.assert_close(translator.probabilities(rows_of(pooled)), whole)
         assert not torch.allclose(local, whole, atol=1e-2)
         longer = Features(given.tokens * 7, "norm", given.grid)
-        torch.testing.assert_close(translator.probabilities(longer), local)
+        torch.testing.assert_close(translator.probabilities(rows_of(longer)), local)
 
     def test_background_words_stand_at_short_unlikely_locations_only(self, lang):
         translator = lang.translator
@@ -236,10 +243,12 @@ class TestLocations:
         given = features(scale=fitted.location_norm.item() / 2)
         translator.sure_above_at_location = 0.4
         try:
-            found = translator.describe(given)
+            found = translator.describe(rows_of(given))
         finally:
             translator.sure_above_at_location = 0.22
-        plain = translator.describe(Features(given.tokens, "norm", given.grid))  # at the usual threshold
+        plain = translator.describe(
+            rows_of(Features(given.tokens, "norm", given.grid))
+        )  # at the usual threshold
         short = given.rows.norm(dim=1) < fitted.location_norm
         words = background_phrases()
         directions = fitted.directions(LetterEncoder().encode(words))
@@ -265,9 +274,7 @@ class TestLocations:
         }
         from torchnle.translators.rows import Rows
 
-        found = background.with_background(
-            translator, Rows(rows, "norm+stem", ((0, (0, 0)), (0, (0, 1)))), said
-        )
+        found = background.with_background(translator, Rows(rows, pooled=False), said)
         assert found[0] == said[0]
         assert found[1].text in background_phrases()
 
@@ -298,13 +305,13 @@ class TestSentences:
     def test_a_sentence_is_kept_only_if_it_scores_as_well_as_the_best_phrase(self, lang, seed):
         pooled = features(images=3, seed=seed).select(None)
         texts = ["a cat on grass", "a zebra with a tree", "a dog in front of a house"]
-        spoken = self.sentences(lang, texts).describe(pooled)
-        plain = lang.translator.describe(pooled)
-        shares = lang.translator.probabilities(pooled)
+        spoken = self.sentences(lang, texts).describe(rows_of(pooled))
+        plain = lang.translator.describe(rows_of(pooled))
+        shares = lang.translator.probabilities(rows_of(pooled))
         for index, (found, phrase) in enumerate(zip(spoken, plain, strict=True)):
             row = Features(pooled.tokens[index : index + 1], "norm")
             best = lang.translator.vocabulary.phrases[int(shares[index].argmax())]
-            sentence, least = lang.translator.score(row, [texts[index], best])[0].tolist()
+            sentence, least = lang.translator.score(rows_of(row), [texts[index], best])[0].tolist()
             assert found.text == (texts[index] if sentence >= least else phrase.text)
             assert 0 <= found.probability <= 1
 
@@ -313,17 +320,20 @@ class TestSentences:
         for seed in range(6):
             pooled = features(images=1, seed=seed).select(None)
             for text in (*(f"the {name}" for name in NAMES), "a jug"):
-                kept.add(self.sentences(lang, [text]).describe(pooled)[0].text == text)
+                kept.add(self.sentences(lang, [text]).describe(rows_of(pooled))[0].text == text)
         assert kept == {True, False}
 
     @pytest.mark.parametrize("text", ["a cat, a cat and a cat", "a cat on a cat", "", "a dog, a dog"])
     def test_no_list_that_repeats_itself_and_no_blank(self, lang, text):
         pooled = features(images=1).select(None)
-        assert self.sentences(lang, [text]).describe(pooled)[0].text != text
+        assert self.sentences(lang, [text]).describe(rows_of(pooled))[0].text != text
 
     def test_single_locations_are_said_in_phrases(self, lang):
         given = features()
-        same(self.sentences(lang, ["a cat on grass"] * 18).describe(given), lang.translator.describe(given))
+        same(
+            self.sentences(lang, ["a cat on grass"] * 18).describe(rows_of(given)),
+            lang.translator.describe(rows_of(given)),
+        )
 
     def test_the_decoder_is_given_a_point_at_a_phrases_distance_from_the_mean(self, lang):
         translator = self.sentences(lang, ["x"])
@@ -340,7 +350,7 @@ class TestSentences:
 class TestGradients:
     def test_score_is_differentiable_in_the_features(self, lang):
         tokens = drawn(1, 2, 6).requires_grad_()
-        scores = lang.translator.score(Features(tokens, "norm"), TEXTS)
+        scores = lang.translator.score(rows_of(Features(tokens, "norm")), TEXTS)
         (gradient,) = torch.autograd.grad(scores[0, 1], tokens)
         fitted = lang.translator.by_layer["norm"]
         expected = fitted.matrix @ lang.translator.directions("norm", TEXTS)[1]
@@ -357,49 +367,49 @@ class TestGradients:
     def test_texts_first_mapped_in_inference_mode_serve_gradients_later(self, lang):
         lang.translator.forget()
         with torch.inference_mode():
-            lang.translator.score(features(), ["a cat", "dune"])
+            lang.translator.score(rows_of(features()), ["a cat", "dune"])
         tokens = drawn(1, 1, 6).requires_grad_()
-        lang.translator.score(Features(tokens, "norm"), ["a cat", "dune"]).sum().backward()
+        lang.translator.score(rows_of(Features(tokens, "norm")), ["a cat", "dune"]).sum().backward()
         assert tokens.grad.abs().sum() > 0
 
 
 class TestTexts:
     def test_the_same_texts_are_encoded_once(self, lang):
         translator = lang.translator
-        translator.describe(features())
-        translator.score(features(), ["zebra", "dog"])
+        translator.describe(rows_of(features()))
+        translator.score(rows_of(features()), ["zebra", "dog"])
         before = len(translator.encoder.calls)
-        translator.score(features(seed=5), ["zebra", "dog"])
+        translator.score(rows_of(features(seed=5)), ["zebra", "dog"])
         assert len(translator.encoder.calls) == before
-        swapped = translator.score(features(), ["dog", "zebra"])
-        assert torch.equal(swapped.flip(1), translator.score(features(), ["zebra", "dog"]))
+        swapped = translator.score(rows_of(features()), ["dog", "zebra"])
+        assert torch.equal(swapped.flip(1), translator.score(rows_of(features()), ["zebra", "dog"]))
 
     def test_texts_given_twice_score_the_same_twice(self, lang):
-        scores = lang.translator.score(features(), ["cat", "dog", "cat"])
+        scores = lang.translator.score(rows_of(features()), ["cat", "dog", "cat"])
         assert torch.equal(scores[:, 0], scores[:, 2])
 
     def test_half_precision_features_are_scored_in_float32(self, lang):
         given = features()
-        scores = lang.translator.score(Features(given.tokens.bfloat16(), "norm", given.grid), TEXTS)
+        scores = lang.translator.score(rows_of(Features(given.tokens.bfloat16(), "norm", given.grid)), TEXTS)
         assert scores.dtype == torch.float32
-        torch.testing.assert_close(scores, lang.translator.score(given, TEXTS), atol=0.1, rtol=0.05)
+        torch.testing.assert_close(scores, lang.translator.score(rows_of(given), TEXTS), atol=0.1, rtol=0.05)
 
     def test_what_is_refused(self, lang):
         translator, given = lang.translator, features()
         with pytest.raises(ValueError, match="prior=True subtracts"):
-            translator.score(given, ["cat"], prior=True)
+            translator.score(rows_of(given), ["cat"], prior=True)
         with pytest.raises(TypeError, match="texts is one string"):
-            translator.score(given, "cat")
+            translator.score(rows_of(given), "cat")
         with pytest.raises(ValueError, match="texts is empty"):
-            translator.score(given, [])
+            translator.score(rows_of(given), [])
         with pytest.raises(ValueError, match="blank"):
-            translator.score(given, ["cat", " "])
+            translator.score(rows_of(given), ["cat", " "])
         with pytest.raises(ValueError, match="NaN or infinite"):
-            translator.score(Features(torch.full((1, 1, 6), torch.nan), "norm"), ["cat"])
+            translator.score(rows_of(Features(torch.full((1, 1, 6), torch.nan), "norm")), ["cat"])
         with pytest.raises(ValueError, match="internal_batch_size=0"):
-            translator.describe(given, internal_batch_size=0)
+            translator.describe(rows_of(given), internal_batch_size=0)
         with pytest.raises(TranslatorMismatchError, match="expects width 6 from 'norm'"):
-            translator.describe(Features(torch.zeros(1, 1, 5), "norm"))
+            translator.describe(rows_of(Features(torch.zeros(1, 1, 5), "norm")))
 
 
 class TestSaving:
@@ -414,8 +424,8 @@ class TestSaving:
         given = [features(), features().select(None)]
         assert type(loaded) is MapTranslator
         assert loaded.config == saved.config
-        assert torch.equal(loaded.score(given, TEXTS), saved.score(given, TEXTS))
-        assert loaded.describe(given) == saved.describe(given)
+        assert torch.equal(loaded.score(rows_of(given), TEXTS), saved.score(rows_of(given), TEXTS))
+        assert loaded.describe(rows_of(given)) == saved.describe(rows_of(given))
         assert loaded.card == saved.card
 
     @pytest.mark.parametrize("source", ["lang", "by_names"])
@@ -426,10 +436,10 @@ class TestSaving:
         given = [features(), features().select(None)]
         known = [*TEXTS, *(f"a {name}" for name in NAMES)]
         torch.testing.assert_close(
-            loaded.score(given, known), saved.score(given, known), atol=0.03, rtol=0.02
+            loaded.score(rows_of(given), known), saved.score(rows_of(given), known), atol=0.03, rtol=0.02
         )
         torch.testing.assert_close(
-            loaded.probabilities(given), saved.probabilities(given), atol=0.03, rtol=0.0
+            loaded.probabilities(rows_of(given)), saved.probabilities(rows_of(given)), atol=0.03, rtol=0.0
         )
 
     def test_an_encoder_without_a_reference_cannot_be_saved(self, lang):
@@ -440,22 +450,22 @@ class TestSaving:
 
     def test_moving_forgets_what_was_computed(self, lang):
         translator = lang.translator
-        translator.describe(features())
-        translator.score(features(), TEXTS)
+        translator.describe(rows_of(features()))
+        translator.score(rows_of(features()), TEXTS)
         assert translator._candidates is not None
         translator.to("cpu")
         assert translator._candidates is translator._backgrounds is translator._latest is None
 
     def test_other_weights_are_not_answered_by_old_directions(self, lang, tmp_path):
         loaded = Translator.from_pretrained(lang.translator.save_pretrained(tmp_path / "saved"))
-        before = loaded.score(features(), TEXTS), loaded.probabilities(features())
+        before = loaded.score(rows_of(features()), TEXTS), loaded.probabilities(rows_of(features()))
         changed = {
             name: -value if name.endswith(("coefficients", "targets")) else value
             for name, value in loaded.state_dict().items()
         }
         loaded.load_state_dict(changed)
-        torch.testing.assert_close(loaded.score(features(), TEXTS), -before[0])
-        assert not torch.allclose(loaded.probabilities(features()), before[1], atol=1e-2)
+        torch.testing.assert_close(loaded.score(rows_of(features()), TEXTS), -before[0])
+        assert not torch.allclose(loaded.probabilities(rows_of(features())), before[1], atol=1e-2)
 
 
 def test_a_reading_of_ones_own_is_used(lang):

@@ -2,6 +2,7 @@ import torch
 from tiny_translators import saved_language_model, tiny_language_model
 
 from torchnle.methods.devil import devil_translator
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
 
@@ -19,7 +20,7 @@ def test_a_reference_names_the_language_model(tmp_path):
     translator = devil_translator({"layer4": 8}, str(tmp_path), backbone="tiny", max_new_tokens=3, **sizes)
     assert translator.base_models == (str(tmp_path), "tiny")
     assert translator.language_model.width == lm.width
-    (description,) = translator.describe(Features(torch.randn(1, 1, 8), "layer4"))
+    (description,) = translator.describe(rows_of(Features(torch.randn(1, 1, 8), "layer4")))
     assert description.score < 0
 
 

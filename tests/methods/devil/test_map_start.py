@@ -9,11 +9,12 @@ from oracles import devil_prefix, gelu, layer_norm, linear, softmax
 from tiny_maps import EXTRA, PHRASES, TEXTS, tiny_map
 from tiny_translators import LAYERS, WIDTH, features, saved_language_model, tiny_language_model
 
+from torchnle.language.decoding import Decoded
 from torchnle.methods.aligned.decoder.phrase_memory import recall
 from torchnle.methods.devil.map_start import MapStart
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
-from torchnle.translators.rows import gather
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
 CHANGE = {"width": 8, "depth": 1, "heads": 2, "feedforward": 16}
@@ -129,9 +130,7 @@ def test_a_masked_layer_is_not_read():
 @pytest.mark.parametrize("layers", [("layer3",), ("layer4",), ("layer3", "layer4")])
 def test_the_first_prefix_is_the_maps(layers):
     translator, network = tiny_map(), start()
-    (rows,) = gather(
-        [features(layer) for layer in layers], LAYERS, joint=True, tokens_per_row=1, translator=""
-    )
+    (rows,) = rows_of([features(layer) for layer in layers], joint=True)
     vectors = recall(translator._posterior(rows), translator.vectors)
     torch.testing.assert_close(
         network(rows.tokens), translator.decoder.prefixes(vectors), atol=1e-6, rtol=1e-5
@@ -203,7 +202,7 @@ def test_it_is_saved_with_its_maps(tmp_path, dtype):
         assert {p.dtype for p in again.network.parameters()} == {torch.bfloat16}
         posteriors = again.network.posterior(tokens()), network.posterior(tokens())
         assert (posteriors[0] - posteriors[1]).abs().max() < 0.02
-        assert again.score(features("layer4"), ["a cat"]).isfinite().all()
+        assert again.score(rows_of(features("layer4")), ["a cat"]).isfinite().all()
 
 
 def test_a_description_is_as_probable_as_the_phrases_it_is_about(monkeypatch):
@@ -215,35 +214,28 @@ def test_a_description_is_as_probable_as_the_phrases_it_is_about(monkeypatch):
     )
     places, whole = features("layer4", images=1), features("layer4", images=1, grid=None)
     decoded = [next(said) for _ in range(4)]
-    greedy = lambda *_, **__: Said(decoded)  # noqa: E731
+    greedy = lambda *_, **__: Decoded(decoded, [[]] * 4, torch.zeros(4))  # noqa: E731
     monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", greedy)
     shares = network.posterior({"layer4": places.rows[:, None]})
     column = {phrase: i for i, phrase in enumerate(network.vocabulary.phrases)}
     about = [["a dog"], ["a dog", "a red cat", "a bird"], ["a red cat", "grass"], []]
     expected = [float(shares[i, [column[p] for p in names]].sum()) for i, names in enumerate(about)]
-    found = translator.describe(places)
+    found = translator.describe(rows_of(places))
     assert [d.probability for d in found] == pytest.approx(expected)
     assert [d.unsure for d in found] == [p < 0.2 for p in expected]
     decoded[:] = ["an animal"]
-    (one,) = translator.describe(whole)
+    (one,) = translator.describe(rows_of(whole))
     assert one.unsure == (one.probability < 0.5)
-
-
-class Said:
-    """What was written on each row."""
-
-    def __init__(self, texts):
-        self.texts, self.log_probs = list(texts), torch.zeros(len(texts))
 
 
 def test_it_scores_by_what_it_writes_after():
     lm = tiny_language_model()
     translator = PrefixTranslator(start(learned=True), lm, prompt="the").eval()
     rows = features("layer4")
-    best = translator.top_rows(rows, "a dog", 3)
-    torch.testing.assert_close(best.scores, translator.score(rows, ["a dog"])[:, 0].topk(3).values)
+    best = translator.top_rows(rows_of(rows), "a dog", 3)
+    torch.testing.assert_close(best.scores, translator.score(rows_of(rows), ["a dog"])[:, 0].topk(3).values)
     x = rows.tokens.clone().requires_grad_()
-    translator.score(Features(x, "layer4", (2, 2)), ["a dog"]).sum().backward()
+    translator.score(rows_of(Features(x, "layer4", (2, 2))), ["a dog"]).sum().backward()
     assert x.grad.abs().max() > 0
 
 

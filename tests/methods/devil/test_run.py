@@ -271,9 +271,7 @@ class TestRecipes:
             Run.read(RECIPES / "shapes.toml", [change])
 
     def test_files_that_are_no_recipes(self, tmp_path):
-        with pytest.raises(
-            FileNotFoundError, match="the name of a shipped recipe: .*shapes.toml"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"the name of a shipped recipe: .*shapes\.toml"):
             Run.read(tmp_path / "none.toml")
         (tmp_path / "bad.toml").write_text("[training\n")
         with pytest.raises(ValueError, match=r"bad\.toml is not TOML"):

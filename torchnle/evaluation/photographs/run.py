@@ -89,7 +89,7 @@ def measure(
         grids.read(subject, known)
     summary = {
         "translator": lang.translator.name,
-        "layer": lang.by_layer.taps[-1].name,
+        "layer": lang.taps[-1].name,
         "view": {"fit": backbone.preprocess.fit, "share": backbone.preprocess.share},
         "statistics": adaptation.statistics,
         "score_kind": lang.translator.score_kind,

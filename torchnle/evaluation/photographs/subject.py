@@ -26,9 +26,9 @@ class Subject:
         self.backbone = backbone
         self.preprocess = replace(backbone.preprocess, fit="squeeze")
         self.lang = LanguageAttribution(
-            backbone.model, [lang.by_layer.taps[-1]], lang.translator, reading=lang.by_layer.reading
+            backbone.model, [lang.taps[-1]], lang.translator, reading=lang.reading
         )
-        self.layer = lang.by_layer.taps[-1].name
+        self.layer = lang.taps[-1].name
         self._rows = internal_batch_size
 
     def input(self, picture: Image.Image) -> Float[Tensor, "1 3 H W"]:
@@ -44,17 +44,17 @@ class Subject:
         """Describe the whole picture, or the layer's location that holds a point."""
         where = None
         if point is not None:
-            (features,) = self.lang.by_layer.read(x)
+            (features,) = self.lang.read(x)
             if features.grid is None:
                 raise ValueError(f"layer '{self.layer}' has no grid; choose a layer that has one.")
             where = location(point, features.grid)
-        ((description,),) = self.lang.describe(x, where=where, internal_batch_size=self._rows)
+        (description,) = self.lang.describe(x, where=where, internal_batch_size=self._rows)
         return Said.of(description)
 
     @torch.no_grad()
     def maps(self, x: Float[Tensor, "1 3 H W"], texts: Sequence[str]) -> Float[Tensor, "T H W"]:
         """The saliency maps of texts."""
-        (maps,) = self.lang.saliency(x, list(texts), internal_batch_size=self._rows)
+        maps = self.lang.saliency(x, list(texts), internal_batch_size=self._rows)
         return maps[0]
 
     @torch.no_grad()

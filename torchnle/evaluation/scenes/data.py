@@ -82,4 +82,4 @@ def read(
     for start in range(0, len(scenes), batch_size):
         batch = scenes[start : start + batch_size]
         with torch.no_grad():
-            yield batch, lang.by_layer.read(images_of(backbone, batch))
+            yield batch, lang.read(images_of(backbone, batch))

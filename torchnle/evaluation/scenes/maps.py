@@ -20,6 +20,7 @@ from torchnle.data import Scene
 from torchnle.evaluation.subject import places
 from torchnle.metrics import best_iou, box_masks, chance_level, energy_inside, pointing_hits
 from torchnle.translators.base import Translator
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
 #: What the mean of all layers' maps is called.
@@ -112,7 +113,7 @@ def variants(
 ) -> dict[str, Float[Tensor, "rows queries"]]:
     """Every saliency variant of the queries' scores on rows, out of one reading of the texts."""
     every = [*queries, *(rival for rival in rivals if rival not in queries)]
-    raw = translator.score(features, every, internal_batch_size=internal_batch_size)
+    raw = translator.score(rows_of(features), every, internal_batch_size=internal_batch_size)
     count = len(queries)
     found = {"raw": raw[:, :count]}
     for name, offset, lengths in _forms(translator, features, every) if rivals else ():
@@ -143,7 +144,7 @@ def _forms(
     nothing, one = torch.zeros(len(texts)), torch.ones(len(texts))
     yield "contrast", nothing, one
     if translator.score_kind == "log_prob":
-        row = Features(features.tokens[:1, :1], features.layer)
+        row = rows_of(Features(features.tokens[:1, :1], features.layer))
         known = translator.score(row, texts)[0]
         prior = known - translator.score(row, texts, prior=True)[0]
         lengths = translator.text_lengths(texts)

@@ -23,6 +23,7 @@ from torchnle.metrics import (
     nearest_phrases,
     says_nouns,
 )
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 from torchnle.vision.reading import select_together
 
@@ -85,7 +86,7 @@ def say_objects(
 
     said = {f.layer: say(lang, [local(f)], internal_batch_size) for f in places(lang, features)}
     if len(features) > 1:
-        together = select_together(features, "all", lang.by_layer.reading)
+        together = select_together(features, "all", lang.reading)
         said[ALL] = say(lang, [local(f) for f in together], internal_batch_size)
     return said
 
@@ -150,5 +151,7 @@ def captioning(
 
 def say(lang: LanguageAttribution, read: list[Features], internal_batch_size: int | None) -> list[str]:
     """The words for each row of one layer, or of several read together."""
-    words = lang.translator.describe(read, joint=len(read) > 1, internal_batch_size=internal_batch_size)
+    words = lang.translator.describe(
+        rows_of(read, joint=len(read) > 1), internal_batch_size=internal_batch_size
+    )
     return [description.text for description in words]

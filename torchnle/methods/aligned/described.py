@@ -9,32 +9,26 @@ from torch import Tensor
 
 from torchnle.description import Description
 from torchnle.methods.aligned.saying import Said
-from torchnle.translators.rows import Rows
-from torchnle.types import ScoreKind
 
 #: How many phrases a description lists.
 _LISTED = 6
 
 
 def described(
-    rows: Rows,
     said: Sequence[Said],
     scores: Float[Tensor, "R"],
     shares: Float[Tensor, "R P"],
     phrases: Sequence[str],
     *,
-    score_kind: ScoreKind,
     sure_above: float,
 ) -> list[Description]:
     """Make one description a row, with its likeliest phrases and their probabilities.
 
     Args:
-        rows: What was described.
         said: The words of each row, and their probability.
         scores: The raw score of each row's words.
         shares: The probability of each phrase on each row.
         phrases: The phrases.
-        score_kind: What `scores` are.
         sure_above: Less probable words are unsure.
     """
     best = shares.topk(min(_LISTED, shares.shape[1]), dim=1)
@@ -43,15 +37,9 @@ def described(
         Description(
             each.text,
             score,
-            score_kind,
-            rows.layer,
-            image,
-            location,
-            tuple((phrases[i], p) for i, p in zip(indices, values, strict=True)),
+            phrases=tuple((phrases[i], p) for i, p in zip(indices, values, strict=True)),
             probability=each.probability,
             unsure=each.probability < sure_above,
         )
-        for each, score, (image, location), (indices, values) in zip(
-            said, scores.tolist(), rows.places, listed, strict=True
-        )
+        for each, score, (indices, values) in zip(said, scores.tolist(), listed, strict=True)
     ]

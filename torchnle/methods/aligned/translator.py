@@ -26,9 +26,8 @@ from torchnle.methods.aligned.sentences import Sentences
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference, check_config
-from torchnle.translators.rows import Rows, as_list, batches, find_slot, gather
+from torchnle.translators.rows import Rows, batches, find_slot
 from torchnle.types import ScoreKind
-from torchnle.vision.features import Features
 
 
 class MapTranslator(Translator):
@@ -97,7 +96,7 @@ class MapTranslator(Translator):
         Raises:
             TranslatorMismatchError: If there is none.
         """
-        return self.by_layer[find_slot(Features(torch.empty(0, 1, width), layer), self._widths, self.name)]
+        return self.by_layer[find_slot(layer, width, self._widths, self.name)]
 
     @property
     def _widths(self) -> dict[str, int]:
@@ -136,10 +135,9 @@ class MapTranslator(Translator):
 
     def score(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         texts: Sequence[str],
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
@@ -149,9 +147,8 @@ class MapTranslator(Translator):
         less (where captions were fitted). 0 = the center of the pictures that are read.
 
         Args:
-            features: The features of one layer or of several.
+            rows: One group a layer; of layers read together the scores and probabilities are averaged.
             texts: The texts, as they are; a thousand cost one matrix product.
-            joint: Average over the layers of a location.
             prior: Not offered: there is no language model whose prior could be subtracted.
             internal_batch_size: The most rows in work at once.
 
@@ -169,29 +166,27 @@ class MapTranslator(Translator):
         check_texts(texts)
         maps = self.by_layer
         parts = []
-        for rows in self._batches(features, joint, internal_batch_size):
-            scores = [maps[s].score(t.squeeze(1), self.directions(s, texts)) for s, t in rows.tokens.items()]
+        for part in self._batches(rows, internal_batch_size):
+            scores = [maps[s].score(x.squeeze(1), self.directions(s, texts)) for s, x in part.tokens.items()]
             parts.append(torch.stack(scores).mean(dim=0))
         return torch.cat(parts)
 
     @torch.no_grad()
     def probabilities(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         *,
-        joint: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows phrases"]:
         """Estimate the probability of every phrase of `vocabulary` on every row; the rest is none of them."""
-        parts = [self._posterior(rows) for rows in self._batches(features, joint, internal_batch_size)]
+        parts = [self._posterior(part) for part in self._batches(rows, internal_batch_size)]
         return torch.cat(parts)
 
     @torch.no_grad()
     def describe(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         *,
-        joint: bool = False,
         internal_batch_size: int | None = None,
     ) -> list[Description]:
         """Say what every row shows, and how probable that is.
@@ -200,8 +195,7 @@ class MapTranslator(Translator):
         in the mean, is said as background: sky, grass, a wall.
 
         Args:
-            features: The features of one layer or of several.
-            joint: Read the layers of a location together.
+            rows: One group a layer; of layers read together the scores and probabilities are averaged.
             internal_batch_size: The most rows in work at once.
 
         Returns:
@@ -209,31 +203,29 @@ class MapTranslator(Translator):
             text's raw score.
         """
         found: list[Description] = []
-        for rows in self._batches(features, joint, internal_batch_size):
-            found += self._describe(rows)
+        for part in self._batches(rows, internal_batch_size):
+            found += self._describe(part)
         return found
 
     def _describe(self, rows: Rows) -> list[Description]:
         shares = self._posterior(rows)
         said = say(shares, self.vocabulary)
-        local = rows.places[0][1] is not None
+        local = not rows.pooled
         if local:
             said = with_background(self, rows, said)
         elif self.decoder is not None:
             said = self._sentences.improve(rows, shares, said)
         scores = self._scores(rows, [each.text for each in said])
         return described(
-            rows,
             said,
             scores,
             shares,
             self.vocabulary.phrases,
-            score_kind=self.score_kind,
             sure_above=self.sure_above_at_location if local else self.sure_above,
         )
 
     def _posterior(self, rows: Rows) -> Float[Tensor, "R P"]:
-        local = rows.places[0][1] is not None
+        local = not rows.pooled
         maps = self.by_layer
         parts = [
             posterior(maps[s], tokens.squeeze(1), self.candidates[s], local=local)[0]
@@ -292,11 +284,9 @@ class MapTranslator(Translator):
         self.forget()
         super()._load_from_state_dict(*loaded)
 
-    def _batches(
-        self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None
-    ) -> list[Rows]:
-        groups = gather(as_list(features), self._widths, joint=joint, tokens_per_row=1, translator=self.name)
-        return [rows for batch in batches(groups, internal_batch_size) for rows in batch]
+    def _batches(self, rows: Sequence[Rows], internal_batch_size: int | None) -> list[Rows]:
+        groups = [group.for_inputs(self._widths, self.name) for group in rows]
+        return [part for batch in batches(groups, internal_batch_size) for part in batch]
 
     @property
     def config(self) -> dict[str, Any]:

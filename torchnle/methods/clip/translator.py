@@ -19,9 +19,8 @@ from torchnle.methods.aligned.probability.vocabulary import Vocabulary, shipped_
 from torchnle.methods.aligned.saying import SURE_ABOVE, say
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference
-from torchnle.translators.rows import Rows, as_list, batches, gather
+from torchnle.translators.rows import Rows, batches
 from torchnle.types import ScoreKind
-from torchnle.vision.features import Features
 
 
 class ClipTranslator(Translator):
@@ -43,8 +42,8 @@ class ClipTranslator(Translator):
         ...     def encode(self, texts, batch_size=64):
         ...         return torch.eye(4)[[["cat", "dog", "sky", "sea"].index(text) for text in texts]]
         >>> translator = ClipTranslator(Words(), bank=["cat", "dog"])
-        >>> print(translator.describe(Features(torch.tensor([[[0.1, 0.9, 0.0, 0.0]]]), "visual"))[0])
-        visual: dog (100%)  [cosine 0.99]
+        >>> translator.describe([Rows({"visual": torch.tensor([[[0.1, 0.9, 0.0, 0.0]]])})])[0].marked_text
+        'dog (100%)'
     """
 
     score_kind: ClassVar[ScoreKind] = "cosine"
@@ -75,19 +74,17 @@ class ClipTranslator(Translator):
 
     def score(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         texts: Sequence[str],
         *,
-        joint: bool = False,
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
         """Compute the cosine of every row with every text; 0 for a row of zeros.
 
         Args:
-            features: The features of the layer, before or after pooling.
+            rows: The rows of the layer, before or after pooling; one layer each.
             texts: The texts, as they are: no prompt is put around them.
-            joint: Has no meaning here: there is one layer.
             prior: Not offered: there is no language model whose prior could be subtracted.
             internal_batch_size: The most rows that are in work at once.
 
@@ -103,23 +100,19 @@ class ClipTranslator(Translator):
                 "scores by cosine and has none. Pass prior=False."
             )
         vectors = self.embed(texts)
-        return torch.cat(
-            [_unit(rows) @ vectors.T for rows in self._parts(features, joint, internal_batch_size)]
-        )
+        return torch.cat([_unit(part) @ vectors.T for part in self._parts(rows, internal_batch_size)])
 
     @torch.no_grad()
     def describe(
         self,
-        features: Features | Sequence[Features],
+        rows: Sequence[Rows],
         *,
-        joint: bool = False,
         internal_batch_size: int | None = None,
     ) -> list[Description]:
         """Say what every row shows, by the phrases of the bank, and how probable that is.
 
         Args:
-            features: As for `score`.
-            joint: As for `score`.
+            rows: As for `score`.
             internal_batch_size: As for `score`.
 
         Returns:
@@ -129,8 +122,8 @@ class ClipTranslator(Translator):
             TranslatorMismatchError: As `score`.
             ValueError: As `score`.
         """
-        parts = self._parts(features, joint, internal_batch_size)
-        return [description for rows in parts for description in self._describe(rows)]
+        parts = self._parts(rows, internal_batch_size)
+        return [description for part in parts for description in self._describe(part)]
 
     def _describe(self, rows: Rows) -> list[Description]:
         if self._kept is None:
@@ -139,34 +132,24 @@ class ClipTranslator(Translator):
         shares = (self.text_encoder.scale * (unit @ self._kept.T)).softmax(dim=1)
         said = say(shares, self.vocabulary)
         scores = (unit * self.text_encoder.encode([each.text for each in said])).sum(dim=1)
-        return described(
-            rows,
-            said,
-            scores,
-            shares,
-            self.vocabulary.phrases,
-            score_kind=self.score_kind,
-            sure_above=SURE_ABOVE,
-        )
+        return described(said, scores, shares, self.vocabulary.phrases, sure_above=SURE_ABOVE)
 
-    def _parts(
-        self, features: Features | Sequence[Features], joint: bool, internal_batch_size: int | None
-    ) -> list[Rows]:
-        given = as_list(features)
-        if joint and len(given) > 1:
-            raise ValueError(
-                f"translator '{self.name}' reads one layer; "
-                f"joint=True was given with {[f.layer for f in given]}. Pass one layer, or joint=False."
-            )
-        for each in given:
-            if each.tokens.device != self.text_encoder.device:
+    def _parts(self, rows: Sequence[Rows], internal_batch_size: int | None) -> list[Rows]:
+        for group in rows:
+            if len(group.tokens) > 1:
+                raise ValueError(
+                    f"translator '{self.name}' reads one layer, and {list(group.tokens)} were to be read "
+                    "together. Pass one layer, or joint=False."
+                )
+            (tokens,) = group.tokens.values()
+            if tokens.device != self.text_encoder.device:
                 raise ValueError(
                     f"translator '{self.name}' is on {self.text_encoder.device}, the features of "
-                    f"'{each.layer}' on {each.tokens.device}. Use translator.to(device)."
+                    f"'{group.layer}' on {tokens.device}. Use translator.to(device)."
                 )
         widths = {self.layer or "features": self.text_encoder.width}
-        groups = gather(given, widths, joint=False, tokens_per_row=1, translator=self.name)
-        return [rows for batch in batches(groups, internal_batch_size) for rows in batch]
+        groups = [group.for_inputs(widths, self.name) for group in rows]
+        return [part for batch in batches(groups, internal_batch_size) for part in batch]
 
     def _apply(self, *given: Any, **options: Any) -> Self:
         self._kept = self._latest = None
