@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.attr.frozen import as_decoder, as_encoder
 from torchnle.attr.layer_reader import LayerReader
+from torchnle.attr.saved_reading import attach, plain_reading
 from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
@@ -250,14 +253,22 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         layers: LayerChoice | None = None,
         *,
         reading: Reading | None = None,
+        example: Tensor | None = None,
     ) -> Self:
         """Attach a saved translator to the model that it was made for.
+
+        What `save_pretrained` of an attribution wrote gives the same answers in the same shape: layers, their
+        reading and the summary are found again.
 
         Args:
             model: The vision model.
             reference: A shipped translator's name, a local folder, or a Hub id "org/name[@revision]".
-            layers: The layers to read; None = those that the translator names.
-            reading: How to read a layer whose layout is ambiguous.
+            layers: The layers to read; None = those that were read when it was saved, else those that the
+                translator names.
+            reading: How to read a layer whose layout is ambiguous; None = as it was read when it was saved,
+                unless `layers` are given.
+            example: A few inputs for the dry run that finds a saved head; None = noise of the size that the
+                model states.
 
         Raises:
             FileNotFoundError: If there is no such translator; the message lists where it was looked for.
@@ -268,10 +279,45 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             >>> LanguageAttribution.from_pretrained(model, name).describe(images)  # doctest: +SKIP
         """
         translator: Translator = Translator.from_pretrained(reference)
+        if layers is None and reading is None and translator.reading:
+            found = attach(model, translator, translator.reading, example)
+            attribution = cls(found.forward_func, list(found.layers), translator, reading=found.reading)
+            attribution.summary = found.summary
+            return attribution
         chosen = layers if layers is not None else list(translator.layers)
         if not chosen:
             raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
         return cls(model, chosen, translator, reading=reading)
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
+        """Save the translator with what is read and how, so that `from_pretrained` answers the same.
+
+        Args:
+            folder: As `Translator.save_pretrained`.
+            dtype: As `Translator.save_pretrained`.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OSError: As `Translator.save_pretrained`.
+            ValueError: As `Translator.save_pretrained`, or if a function of the caller reads the layers.
+        """
+        self.translator.reading = plain_reading(self.taps, self.reading)
+        return self.translator.save_pretrained(folder, dtype=dtype)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Save into a repository of the Hugging Face Hub; see `save_pretrained` and `Translator.push_to_hub`.
+
+        Args:
+            repo_id: "org/name".
+            options: As `Translator.push_to_hub`.
+
+        Returns:
+            The address of the commit.
+        """
+        self.translator.reading = plain_reading(self.taps, self.reading)
+        return self.translator.push_to_hub(repo_id, **options)
 
 
 def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:

@@ -47,6 +47,8 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         reference: The string that `from_pretrained` found it by; "" if it was not loaded.
         card: Facts for the model card, plain values by name: training data, results, "license" (an
             identifier of the Hub), "tags", "datasets", "language". Saved with it.
+        reading: How the layers of the vision model are read, as `LanguageAttribution` wrote it down; saved
+            with it.
 
     Example:
         >>> class Scale(Pretrained, kind="scale"):
@@ -69,6 +71,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         self.name = type(self).__name__
         self.reference = ""
         self.card: dict[str, Any] = {}
+        self.reading: dict[str, Any] = {}
 
     @property
     @abstractmethod
@@ -134,7 +137,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
             loaded = found.from_config(saved.config)
         load_tensors(loaded, saved.tensors, folder / serialization.WEIGHTS)
         loaded.name = loaded.reference = str(reference)
-        loaded.card = saved.card
+        loaded.card, loaded.reading = saved.card, saved.reading
         loaded.eval()
         return loaded if device is None else loaded.to(device)
 
@@ -159,7 +162,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
             name: tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
             for name, tensor in self.state_dict().items()
         }
-        saved = serialization.Saved(kinds.kind_of(type(self)), self.config, tensors, self.card)
+        saved = serialization.Saved(kinds.kind_of(type(self)), self.config, tensors, self.card, self.reading)
         return serialization.write(Path(folder), saved, model_card(self))
 
     def push_to_hub(

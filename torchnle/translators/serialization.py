@@ -22,6 +22,7 @@ from torchnle.version import __version__
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _FIELDS = {"kind": str, "torchnle_version": str, "config": dict, "card": dict}
+_OPTIONAL = {"reading": dict}
 _NAMES = {str: "a string", dict: "an object"}
 _AGAIN = "Download it again, or save it again, into a new folder."
 
@@ -35,12 +36,14 @@ class Saved:
         config: What `from_config` takes.
         tensors: The state dict.
         card: Facts for the model card.
+        reading: How the layers of the vision model are read; empty where it was not written down.
     """
 
     kind: str
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     card: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def longest_side(self) -> int:
@@ -92,7 +95,7 @@ def read(folder: Path) -> Saved:
             f"{weights} is not a whole safetensors file ({error}; it has {weights.stat().st_size} bytes). "
             f"Pickled weights are never read. {_AGAIN}"
         ) from error
-    return Saved(config["kind"], config["config"], tensors, config["card"])
+    return Saved(config["kind"], config["config"], tensors, config["card"], config.get("reading", {}))
 
 
 def _to_json(saved: Saved) -> str:
@@ -101,6 +104,7 @@ def _to_json(saved: Saved) -> str:
         "torchnle_version": __version__,
         "config": saved.config,
         "card": saved.card,
+        **({"reading": saved.reading} if saved.reading else {}),
     }
     try:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
@@ -121,12 +125,12 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _check_fields(config: Mapping[str, Any], path: Path) -> None:
-    if config.keys() != _FIELDS.keys():
+    if config.keys() - _OPTIONAL.keys() != _FIELDS.keys():
         raise ValueError(
             f"{path} is not one of torchnle's: it holds {sorted(config)} and should hold {sorted(_FIELDS)}."
         )
-    for key, kind in _FIELDS.items():
-        if not isinstance(config[key], kind):
+    for key, kind in {**_FIELDS, **_OPTIONAL}.items():
+        if key in config and not isinstance(config[key], kind):
             raise ValueError(f"{path}: '{key}' is {config[key]!r}; it must be {_NAMES[kind]}. {_AGAIN}")
     endless = [f"{name} = {value}" for name, value in _numbers(config) if not math.isfinite(value)]
     if endless:

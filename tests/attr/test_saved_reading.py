@@ -1,0 +1,95 @@
+"""What is loaded answers as what was saved, in shape and value."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import LetterTranslator, conv_net
+from letter_encoder import LetterEncoder
+from torch import nn
+
+from torchnle import Description, LanguageAttribution, Reading
+from torchnle.language.text_encoder import TextEncoder
+
+NAMES = ["cat", "mug", "boat", "fern", "cliff"]
+TEXTS = ["a cat", "sky"]
+X = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Letters(LetterTranslator, kind="letters"):
+    """A fake that is saved."""
+
+
+@pytest.fixture(autouse=True)
+def encoder(monkeypatch):
+    letters = LetterEncoder()
+    monkeypatch.setattr(TextEncoder, "from_pretrained", lambda reference: letters)
+    return letters
+
+
+def flat(found) -> list[Description]:
+    return [found] if isinstance(found, Description) else [word for part in found for word in flat(part)]
+
+
+def same(loaded: LanguageAttribution, saved: LanguageAttribution) -> None:
+    assert loaded.summary == saved.summary
+    for where in (None, "all"):
+        after, before = flat(loaded.describe(X, where=where)), flat(saved.describe(X, where=where))
+        assert [(d.text, d.layer, d.image, d.location, d.unsure) for d in after] == [
+            (d.text, d.layer, d.image, d.location, d.unsure) for d in before
+        ]
+        assert [d.score for d in after] == pytest.approx([d.score for d in before], abs=1e-5)
+    maps, before = loaded.saliency(X, TEXTS), saved.saliency(X, TEXTS)
+    assert type(maps) is type(before)
+    torch.testing.assert_close(maps, before)
+
+
+def test_a_classifier(tmp_path, encoder):
+    model = conv_net()
+    saved = LanguageAttribution.from_classifier(model, NAMES, example=X, encoder=encoder)
+    saved.save_pretrained(tmp_path / "t")
+    loaded = LanguageAttribution.from_pretrained(model, str(tmp_path / "t"), example=X)
+    assert loaded.summary
+    same(loaded, saved)
+
+
+@pytest.mark.parametrize("layers", ["layer", ["layer"], ["layer", "norm"], "layer:input"])
+def test_layers_as_they_were_read(tmp_path, layers):
+    width = 4 if layers == "layer:input" else 6
+    model, saved_translator = conv_net(), Letters(width)
+    saved = LanguageAttribution(model, layers, saved_translator, reading=Reading(layout="NCHW"))
+    saved.save_pretrained(tmp_path / "t")
+    same(LanguageAttribution.from_pretrained(model, str(tmp_path / "t")), saved)
+
+
+def test_a_grid_that_was_given(tmp_path):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.flat = nn.Conv2d(3, 6, 4, stride=2), nn.Flatten(2)
+
+        def forward(self, x):
+            return self.flat(self.conv(x))[..., :6].mean(-1)
+
+    model = Tokens()
+    reading = Reading(layout="NCHW")
+    saved = LanguageAttribution(model, "conv", Letters(6), reading=reading)
+    saved.save_pretrained(tmp_path / "t")
+    loaded = LanguageAttribution.from_pretrained(model, str(tmp_path / "t"))
+    assert loaded.reading == reading
+    same(loaded, saved)
+
+
+def test_another_model_is_refused(tmp_path, encoder):
+    saved = LanguageAttribution.from_classifier(conv_net(), NAMES, example=X, encoder=encoder)
+    saved.save_pretrained(tmp_path / "t")
+    other = nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
+    with pytest.raises(ValueError, match=r"saved for the layer \['norm'\] .* reads '0'"):
+        LanguageAttribution.from_pretrained(other, str(tmp_path / "t"), example=X)
+
+
+def test_a_function_cannot_be_saved(tmp_path):
+    lang = LanguageAttribution(conv_net(), "layer", Letters(6), reading=Reading(select=lambda out: out))
+    with pytest.raises(ValueError, match="holds a function"):
+        lang.save_pretrained(tmp_path / "t")
+    assert not (tmp_path / "t").exists()

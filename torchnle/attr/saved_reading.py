@@ -1,0 +1,101 @@
+"""How layers are read, as plain values that are saved beside a translator and followed when it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
+from torchnle.heads.readout import Readout
+from torchnle.methods.clip.read import read_clip
+from torchnle.methods.clip.translator import ClipTranslator
+from torchnle.translators.base import Translator
+from torchnle.vision.features import Features
+from torchnle.vision.reading import Reading
+from torchnle.vision.taps import Tap
+
+_PLAIN = ("layout", "grid", "num_prefix_tokens")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A translator's place in a model.
+
+    Args:
+        forward_func: What is run.
+        layers: What is read.
+        reading: How.
+        summary: Sentences on what was chosen and how that was checked, or "".
+    """
+
+    forward_func: Callable[..., Any]
+    layers: Sequence[Tap] | Sequence[str]
+    reading: Reading | None
+    summary: str = ""
+
+
+def plain_reading(taps: Sequence[Tap], reading: Reading) -> dict[str, Any]:
+    """Write down how layers are read.
+
+    Raises:
+        ValueError: If a function of the caller's own reads them, which cannot be saved.
+
+    Example:
+        >>> plain_reading([Tap("pool", nn.Identity(), at="input")], Reading(layout="NHWC"))
+        {'layers': ['pool:input'], 'readout': None, 'layout': 'NHWC'}
+    """
+    kept: dict[str, Any] = {"layers": [tap.reference for tap in taps], "readout": _readout(reading)}
+    given = {name: getattr(reading, name) for name in _PLAIN}
+    return kept | {name: value for name, value in given.items() if value not in (None, "auto")}
+
+
+def _readout(reading: Reading) -> str | None:
+    reader = getattr(reading.pool, "__self__", None)
+    if reading.select is not None or not (reading.pool is Features.select or isinstance(reader, Readout)):
+        raise ValueError(
+            "Reading(select=..., pool=...) holds a function, which cannot be saved. Save the translator "
+            "alone with lang.translator.save_pretrained, and pass the same reading= to from_pretrained."
+        )
+    return None if reader is None else "head" if isinstance(reader, ClassifierHead) else "clip"
+
+
+def attach(
+    model: nn.Module, translator: Translator, saved: Mapping[str, Any], example: Tensor | None
+) -> Attached:
+    """Find in a model what a translator was saved to read.
+
+    Args:
+        model: The vision model.
+        translator: The translator.
+        saved: What `plain_reading` gave.
+        example: A few inputs for the dry run that finds a head; None = noise of the size the model states.
+
+    Raises:
+        ValueError: If the head is another layer's than when it was saved, or the values are unknown.
+    """
+    given = dict(saved)
+    layers, readout = given.pop("layers", []), given.pop("readout", None)
+    if readout not in (None, "head", "clip") or not set(given) <= set(_PLAIN):
+        raise ValueError(f"the saved reading {dict(saved)} is not known; save the translator again.")
+    if readout == "clip" and isinstance(translator, ClipTranslator):
+        clip = read_clip(model, translator.text_encoder.tokenizer, example)
+        return _checked(
+            Attached(clip.encode_image, [clip.readout.tap], clip.readout.reading), layers, clip.readout
+        )
+    if readout == "head":
+        head = find_head(model, example_for(model) if example is None else example)
+        return _checked(Attached(model, [head.tap], head.reading, head.summary), layers, head)
+    grid = given.get("grid")
+    return Attached(model, layers, Reading(**{**given, **({"grid": tuple(grid)} if grid else {})}))
+
+
+def _checked(found: Attached, layers: Sequence[str], readout: Readout) -> Attached:
+    if [readout.tap.reference] != list(layers):
+        raise ValueError(
+            f"the translator was saved for the layer {list(layers)} that the model's head reads; this "
+            f"model's head reads '{readout.tap.reference}'. Pass the model that it was made for, or layers=."
+        )
+    return found
