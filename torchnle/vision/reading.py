@@ -80,16 +80,43 @@ def read_with_output(
     activations, output = taps.record_with_output(
         forward_func, layers, inputs, additional_forward_args, select=reading.select
     )
-    given = _given(forward_func, layers, activations, image, reading)
-    places = _places(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
-    for options, found in zip(given, places, strict=True):
-        if found is not None:
-            options |= {"order": found.order, "grid": found.grid, "num_prefix_tokens": None}
+    given = find_layouts(forward_func, layers, activations, inputs, additional_forward_args, reading)
     features = [
         Features.from_activation(activation, tap.name, batch_size=image.shape[0], **options).check_finite()
         for tap, activation, options in zip(layers, activations, given, strict=True)
     ]
     return features, output
+
+
+def find_layouts(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    activations: Sequence[Tensor],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    reading: Reading | None = None,
+) -> list[dict[str, Any]]:
+    """Find how each layer's activation is read, as options of `Features.from_activation`.
+
+    Args:
+        forward_func: The model.
+        layers: The layers.
+        activations: What they gave for the inputs, one each.
+        inputs: The inputs.
+        additional_forward_args: Passed to the model after the inputs.
+        reading: What is stated.
+
+    Raises:
+        ValueError: If a layout stays ambiguous; the message names the argument that settles it.
+    """
+    reading = reading or Reading()
+    image = inputs[0] if isinstance(inputs, tuple) else inputs
+    given = _given(forward_func, layers, activations, image, reading)
+    places = _places(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
+    for options, found in zip(given, places, strict=True):
+        if found is not None:
+            options |= {"order": found.order, "grid": found.grid, "num_prefix_tokens": None}
+    return given
 
 
 def _given(

@@ -239,7 +239,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _hook(tap: Tap, kept: list[Tensor], select: Select | None) -> RemovableHandle:
     def keep(value: Any) -> None:
-        kept.append(_pick(value, tap, select).clone())
+        kept.append(pick(value, tap, select).clone())
 
     def keep_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         values = (*args, *kwargs.values())
@@ -250,7 +250,12 @@ def _hook(tap: Tap, kept: list[Tensor], select: Select | None) -> RemovableHandl
     return tap.module.register_forward_hook(lambda _, __, output: keep(output))
 
 
-def _pick(value: Any, tap: Tap, select: Select | None) -> Tensor:
+def pick(value: Any, tap: Tap, select: Select | None) -> Tensor:
+    """Find the tensor that a tap reads in what its layer gave or received.
+
+    Raises:
+        TypeError: If there is none.
+    """
     tensor = first_tensor(value) if select is None else select(value)
     if isinstance(tensor, Tensor):
         return tensor
