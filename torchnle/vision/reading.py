@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -33,6 +33,7 @@ class Reading:
             `grid` beside it, the tokens are taken row by row behind these; else their order is looked at.
         pool: How places are picked out of a layer's features (default `Features.select`); a classifier's head
             may look at them through a norm, or at its class token.
+        layers: Readings of single layers by their names, as `join_readings` puts them together.
 
     Example:
         >>> Reading(layout="NHWC").layout
@@ -44,6 +45,31 @@ class Reading:
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = None
     pool: Callable[[Features, Where], Features] = Features.select
+    layers: Mapping[str, Reading] = field(default_factory=dict)
+
+    def of(self, layer: str) -> Reading:
+        """Find the reading of one layer: its own, or this one."""
+        return self.layers.get(layer, self)
+
+
+def join_readings(layers: Mapping[str, Reading], others: Reading | None = None) -> Reading:
+    """Put the readings of single layers together into one that reads each layer by its own.
+
+    Args:
+        layers: Each layer's reading by the layer's name.
+        others: The reading of layers that are not among these.
+
+    Example:
+        >>> joined = join_readings({"blocks.3": Reading(layout="NHWC")})
+        >>> joined.of("blocks.3").layout, joined.of("norm").layout
+        ('NHWC', 'auto')
+    """
+    rest = others or Reading()
+
+    def pool(features: Features, where: Where) -> Features:
+        return layers.get(features.layer, rest).pool(features, where)
+
+    return replace(rest, pool=pool, layers=dict(layers))
 
 
 def read(
@@ -78,7 +104,11 @@ def read_with_output(
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
     activations, output = taps.record_with_output(
-        forward_func, layers, inputs, additional_forward_args, select=reading.select
+        forward_func,
+        layers,
+        inputs,
+        additional_forward_args,
+        select=[reading.of(tap.name).select for tap in layers],
     )
     given = find_layouts(forward_func, layers, activations, inputs, additional_forward_args, reading)
     features = [
@@ -111,6 +141,14 @@ def find_layouts(
     """
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
+    if reading.layers:
+        pairs = zip(layers, activations, strict=True)
+        run = (inputs, additional_forward_args)
+        return [
+            options
+            for tap, activation in pairs
+            for options in find_layouts(forward_func, [tap], [activation], *run, reading.of(tap.name))
+        ]
     given = _given(forward_func, layers, activations, image, reading)
     places = _places(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
     for options, found in zip(given, places, strict=True):

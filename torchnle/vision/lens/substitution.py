@@ -41,8 +41,7 @@ def substituted(tap: Tap, activation: Tensor, select: Select | None = None) -> I
         return exchange(output, picked(output, tap, select), activation)
 
     def input_hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        values = (*args, *kwargs.values())
-        old = picked(values[0] if len(values) == 1 else values, tap, select)
+        old = picked(taps.received(args, kwargs), tap, select)
         return exchange((args, kwargs), old, activation)
 
     if tap.at == "input":

@@ -15,6 +15,7 @@ from torchnle.vision import taps
 from torchnle.vision.features import Features
 from torchnle.vision.lens.checks import Evidence, check_alone, check_locations, same_on_one
 from torchnle.vision.lens.filling import Filling
+from torchnle.vision.lens.run_until import run_until
 from torchnle.vision.lens.substitution import substituted
 from torchnle.vision.reading import Reading, find_layouts
 from torchnle.vision.running import forward
@@ -23,8 +24,8 @@ from torchnle.vision.running import forward
 class UpperPart:
     """Runs a model on from one layer, and reads a deeper one.
 
-    The model itself is run, with a hook that exchanges what the layer gives, on a blank image whose size is
-    the example's. Numbers show that the deeper layer depends on the image through this layer alone
+    The model itself is run, from a blank image of the example's size, with a hook that exchanges what the
+    layer gives, and no further than to the deeper layer. Numbers show that the deeper layer depends on the image through this layer alone
     (`check_alone`), and on its locations (`check_locations`).
 
     Args:
@@ -79,7 +80,7 @@ class UpperPart:
             ValueError: If the deeper layer gives another number of vectors than there are activations.
         """
         with substituted(self.tap, activations, self.reading.select):
-            (last,) = taps.record(self.forward_func, [self.end], images, select=self.end_reading.select)
+            last = run_until(self.forward_func, self.end, images, self.end_reading.select)
         if len(last) != len(activations):
             raise ValueError(f"layer '{self.end.name}' gave {len(last)} images for {len(activations)}.")
         return self._vectors(last)
