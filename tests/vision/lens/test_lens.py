@@ -38,7 +38,8 @@ def convnet():
 
 def lens_of(model, layer, **options):
     head = find_head(model, IMAGES)
-    return Lens(model, layer, head.tap, example=IMAGES, end_reading=head.reading, **options)
+    given = {"smooth": False, **options}
+    return Lens(model, layer, head.tap, example=IMAGES, end_reading=head.reading, **given)
 
 
 def features_of(model, layer, images=IMAGES):
@@ -133,20 +134,32 @@ def test_models_of_transformers_give_what_their_layers_give_by_hand():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("side", [3, 5])
-def test_a_neighbourhood_is_averaged_over_what_exists_of_it(side):
+@pytest.mark.parametrize("location", [(0, 0), (3, 5), (7, 4)])
+def test_neighbours_are_averaged_by_binomial_weights_where_they_exist(location):
     model = convnet()
-    lens, features = lens_of(model, "3", neighbourhood=side), features_of(model, "3")
-    maps, reach = features.fold(features.tokens), side // 2
-    for row, column in ((0, 0), (3, 5), (7, 4)):
-        near = maps[
-            :,
-            max(row - reach, 0) : row + reach + 1,
-            max(column - reach, 0) : column + reach + 1,
-        ].mean(dim=(1, 2))
-        found = lens.read(features, (row, column))
-        torch.testing.assert_close(found.tokens[:, 0], lens.rows(near), atol=1e-5, rtol=0)
-        assert found.locations == ((row, column),)
+    lens, features = lens_of(model, "3", smooth=True), features_of(model, "3")
+    maps, total, weights = features.fold(features.tokens), 0, 0
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            row, column = location[0] + down, location[1] + right
+            if 0 <= row < 8 and 0 <= column < 8:
+                weight = 4 / 2 ** (abs(down) + abs(right))
+                total, weights = total + weight * maps[:, row, column], weights + weight
+    found = lens.read(features, location)
+    torch.testing.assert_close(found.tokens[:, 0], lens.rows(total / weights), atol=1e-5, rtol=0)
+    assert found.locations == (location,)
+
+
+@torch.no_grad()
+def test_a_whole_image_and_a_mask_are_the_plain_means_of_their_locations():
+    model = convnet()
+    lens, features = lens_of(model, "3", smooth=True), features_of(model, "3")
+    whole = lens.read(features, None)
+    torch.testing.assert_close(whole.tokens[:, 0], lens.rows(features.tokens.mean(dim=1)))
+    mask = torch.zeros(8, 8)
+    mask[2, 3:5] = 1
+    part = features.fold(features.tokens)[:, 2, 3:5].mean(dim=1)
+    torch.testing.assert_close(lens.read(features, mask).tokens[:, 0], lens.rows(part))
 
 
 @torch.no_grad()
@@ -192,7 +205,7 @@ class CountsItsImages(nn.Module):
 def test_a_model_that_remembers_the_size_of_its_batch_is_run_on_as_many_images():
     torch.manual_seed(0)
     model = CountsItsImages().eval()
-    lens = Lens(model, "below", "above", example=IMAGES)
+    lens = Lens(model, "below", "above", example=IMAGES, smooth=False)
     assert not lens.upper.on_one
     vectors = torch.randn(5, 6)
     torch.testing.assert_close(lens.rows(vectors), model.above(vectors), atol=1e-5, rtol=0)

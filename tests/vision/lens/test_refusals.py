@@ -126,8 +126,6 @@ def test_tensors_that_select_makes_cannot_be_put_back():
 
 def test_what_is_asked_for_is_checked():
     model = seeded(UNet)
-    with pytest.raises(ValueError, match="neighbourhood=2"):
-        Lens(model, "down", "last", example=IMAGES, neighbourhood=2)
     with pytest.raises(ValueError, match="batch_size=0"):
         Lens(model, "down", "last", example=IMAGES, batch_size=0)
     with pytest.raises(ValueError, match="names 5 layers"):

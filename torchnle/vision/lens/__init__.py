@@ -3,5 +3,6 @@
 from torchnle.vision.lens.base import LayerLens
 from torchnle.vision.lens.fitted import FittedLens
 from torchnle.vision.lens.lens import Lens
+from torchnle.vision.lens.through import ThroughLenses, read_through
 
-__all__ = ["FittedLens", "LayerLens", "Lens"]
+__all__ = ["FittedLens", "LayerLens", "Lens", "ThroughLenses", "read_through"]

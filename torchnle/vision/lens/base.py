@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -19,11 +20,16 @@ class LayerLens(ABC):
     `read` picks locations out of a layer's features and carries them; it is what `Reading(pool=...)` takes.
 
     Attributes:
-        neighbourhood: The side of the square of locations around each one whose features are averaged before
-            they are carried, an odd number; 1 = the location's own feature.
+        smooth: Whether each location's feature is averaged with its neighbours' before it is carried
+            (`smoothed`).
     """
 
-    neighbourhood: int = 1
+    smooth: bool = True
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """A sentence on what is read, what it costs and how it was checked."""
 
     @abstractmethod
     def rows(self, vectors: Float[Tensor, "M D"]) -> Float[Tensor, "M W"]:
@@ -40,41 +46,29 @@ class LayerLens(ABC):
         Returns:
             Features of the deeper layer's width, with the layer's own name, grid and locations.
         """
-        plain = where is None or isinstance(where, Tensor)
-        chosen = (features if plain else smoothed(features, self.neighbourhood)).select(where)
+        local = self.smooth and where is not None and not isinstance(where, Tensor)
+        chosen = (smoothed(features) if local else features).select(where)
         images, locations = chosen.tokens.shape[:2]
         carried = self.rows(chosen.rows)
         return replace(chosen, tokens=carried.view(images, locations, -1), extra=None)
 
 
-def smoothed(features: Features, side: int) -> Features:
-    """Replace each location's feature by the mean over the square of `side` locations around it.
+def smoothed(features: Features) -> Features:
+    """Average each location's feature with its eight neighbours': weight 4, 2 beside it, 1 at the corners.
 
-    At the border the mean is over those that exist.
+    These are the binomial weights (1, 2, 1) along both axes. At the border they are shared among those that
+    exist.
 
     Example:
-        >>> import torch
-        >>> smoothed(Features(torch.arange(3.0).view(1, 3, 1), "layer", (1, 3)), 3).tokens.flatten().tolist()
-        [0.5, 1.0, 1.5]
+        >>> row = Features(torch.tensor([[[0.0], [3.0], [6.0]]]), "layer", (1, 3))
+        >>> smoothed(row).tokens.flatten().tolist()
+        [1.0, 3.0, 5.0]
     """
-    if side == 1 or features.grid is None:
+    if features.grid is None:
         return features
     maps = features.fold(features.tokens).permute(0, 3, 1, 2)
-    means = F.avg_pool2d(maps, side, stride=1, padding=side // 2, count_include_pad=False)
+    weights = torch.tensor([1.0, 2.0, 1.0], dtype=maps.dtype, device=maps.device)
+    kernel = torch.outer(weights, weights)[None, None]
+    total = F.conv2d(maps.flatten(0, 1)[:, None], kernel, padding=1).view_as(maps)
+    means = total / F.conv2d(torch.ones_like(maps[:1, :1]), kernel, padding=1)
     return replace(features, tokens=means.flatten(2).transpose(1, 2))
-
-
-def check_neighbourhood(side: int) -> int:
-    """Return the side of a neighbourhood, or raise where it has no middle.
-
-    Example:
-        >>> check_neighbourhood(2)
-        Traceback (most recent call last):
-        ...
-        ValueError: neighbourhood=2; pass an odd number: 1 for the location alone, 3 for its 3x3 mean.
-    """
-    if side < 1 or side % 2 == 0:
-        raise ValueError(
-            f"neighbourhood={side}; pass an odd number: 1 for the location alone, 3 for its 3x3 mean."
-        )
-    return side

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.vision.lens.base import LayerLens, check_neighbourhood
+from torchnle.vision.lens.base import LayerLens, smoothed
+from torchnle.vision.lens.lens import Lens
+from torchnle.vision.reading import read
 
 #: Penalties that are tried, relative to the mean variance of the features.
 _PENALTIES = tuple(10.0**power for power in range(-6, 2))
@@ -81,7 +85,8 @@ class FittedLens(LayerLens):
     Args:
         weight: (D, W).
         bias: (W,).
-        neighbourhood: The side of the square whose mean is taken for a location.
+        smooth: Whether each location's feature is averaged with its neighbours' (`smoothed`).
+        summary: A sentence on what it was fitted to.
 
     Example:
         >>> lens = FittedLens(torch.eye(2), torch.ones(2))
@@ -90,10 +95,15 @@ class FittedLens(LayerLens):
     """
 
     def __init__(
-        self, weight: Float[Tensor, "D W"], bias: Float[Tensor, "W"], *, neighbourhood: int = 1
+        self, weight: Float[Tensor, "D W"], bias: Float[Tensor, "W"], *, smooth: bool = True, summary: str = ""
     ) -> None:
         self.weight, self.bias = weight, bias
-        self.neighbourhood = check_neighbourhood(neighbourhood)
+        self.smooth, self._summary = smooth, summary
+
+    @property
+    def summary(self) -> str:
+        """A sentence on what it was fitted to."""
+        return self._summary
 
     def rows(self, vectors: Float[Tensor, "M D"]) -> Float[Tensor, "M W"]:
         """Carry vectors by one product, in float32; differentiable in the vectors.
@@ -107,3 +117,34 @@ class FittedLens(LayerLens):
                 f"{len(self.weight)}. Pass features of the layer that it was fitted to."
             )
         return vectors.float() @ self.weight.to(vectors.device) + self.bias.to(vectors.device)
+
+
+@torch.no_grad()
+def fit_lens(exact: Lens, images: Iterable[Float[Tensor, "N C H W"]]) -> FittedLens:
+    """Fit a linear map to what a lens gives at all locations of a few images.
+
+    Args:
+        exact: The lens.
+        images: The images as the model takes them, batch by batch; no labels are needed.
+
+    Raises:
+        ValueError: If there are no images, or all locations have the same features.
+    """
+    upper, count = exact.upper, 0
+    sums: RidgeSums | None = None
+    for batch in images:
+        (features,) = read(upper.forward_func, [upper.tap], batch, reading=upper.reading)
+        rows = (smoothed(features) if exact.smooth else features).rows
+        wanted = exact.rows(rows)
+        sums = sums or RidgeSums(rows.shape[1], wanted.shape[1])
+        sums.add(rows, wanted)
+        count += len(batch)
+    if sums is None:
+        raise ValueError("there were no images to fit a lens to; pass at least one batch (N, C, H, W).")
+    weight, bias = sums.solve()
+    summary = (
+        f"'{upper.tap.name}' is read by a linear map, fitted to what the model's own upper part gives at the "
+        f"locations of {count} images."
+    )
+    device = upper.filling.template.device
+    return FittedLens(weight.to(device), bias.to(device), smooth=exact.smooth, summary=summary)
