@@ -215,7 +215,9 @@ def test_a_model_that_remembers_the_size_of_its_batch_is_run_on_as_many_images()
 def test_a_layer_is_read_on_its_input_side_and_out_of_several_tensors():
     model = convnet()
     inside = lens_of(model, "2:input").read(features_of(model, "2:input"), (0, 1))
-    torch.testing.assert_close(inside.tokens, lens_of(model, "1").read(features_of(model, "1"), (0, 1)).tokens)
+    torch.testing.assert_close(
+        inside.tokens, lens_of(model, "1").read(features_of(model, "1"), (0, 1)).tokens
+    )
 
     class Pair(nn.Module):
         def forward(self, x):

@@ -95,7 +95,12 @@ class FittedLens(LayerLens):
     """
 
     def __init__(
-        self, weight: Float[Tensor, "D W"], bias: Float[Tensor, "W"], *, smooth: bool = True, summary: str = ""
+        self,
+        weight: Float[Tensor, "D W"],
+        bias: Float[Tensor, "W"],
+        *,
+        smooth: bool = True,
+        summary: str = "",
     ) -> None:
         self.weight, self.bias = weight, bias
         self.smooth, self._summary = smooth, summary

@@ -94,9 +94,7 @@ class UpperPart:
         two_more = _operations(lambda: self(filled)) - _operations(lambda: self(filled[:1]))
         return two_more / 2 / max(whole, 1)
 
-    def _recorded(
-        self, images: Tensor, tap: taps.Tap, reading: Reading
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def _recorded(self, images: Tensor, tap: taps.Tap, reading: Reading) -> tuple[Tensor, dict[str, Any]]:
         """What a layer gives for images, and how that is read."""
         (activation,) = taps.record(self.forward_func, [tap], images, select=reading.select)
         (options,) = find_layouts(self.forward_func, [tap], [activation], images, None, reading)
