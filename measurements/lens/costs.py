@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from measurements.costs import Clock
 from measurements.lens.subject import Subject
-from torchnle.vision.lens import Lens
+from torchnle.types import Where
+from torchnle.vision.features import Features
+from torchnle.vision.lens import LayerLens, Lens
 from torchnle.vision.reading import read
-from torchnle.vision.taps import resolve
+from torchnle.vision.taps import Tap, resolve
 
 
 @torch.no_grad()
@@ -33,20 +37,21 @@ def measure_costs(subject: Subject, image: Tensor, clock: Clock) -> dict[str, An
         taps = resolve(model, layer)
         (features,) = read(model, taps, image)
         rows, columns = features.grid or (1, 1)
-        middle = (rows // 2, columns // 2)
         exact = subject.lens(layer, "lens")
         found[layer] = {
             "locations": rows * columns,
             "operations": exact.cost if isinstance(exact, Lens) else 0.0,
-            "fit": clock(lambda layer=layer: _fit_again(subject, layer))[0],  # type: ignore[misc]
+            "fit": clock(partial(_fit_again, subject, layer))[0],
         }
         for kind in ("lens", "fitted lens"):
-            lens = subject.lens(layer, kind)
-            found[layer][kind] = {
-                "one": clock(lambda lens=lens, taps=taps: lens.read(read(model, taps, image)[0], middle))[0],  # type: ignore[misc]
-                "all": clock(lambda lens=lens, taps=taps: lens.read(read(model, taps, image)[0], "all"))[0],  # type: ignore[misc]
-            }
+            run = partial(_read, model, taps, image, subject.lens(layer, kind))
+            middle = (rows // 2, columns // 2)
+            found[layer][kind] = {"one": clock(partial(run, middle))[0], "all": clock(partial(run, "all"))[0]}
     return found
+
+
+def _read(model: nn.Module, taps: Sequence[Tap], image: Tensor, lens: LayerLens, where: Where) -> Features:
+    return lens.read(read(model, taps, image)[0], where)
 
 
 def _fit_again(subject: Subject, layer: str) -> None:

@@ -1,4 +1,4 @@
-"""Naming on composed scenes: at each object's central location, through the lens, among phrases or classes."""
+"""Naming on composed scenes: each object's central location, through the lens, among phrases or classes."""
 
 from __future__ import annotations
 

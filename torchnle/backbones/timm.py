@@ -67,8 +67,8 @@ def _class_names(model: Any, name: str, options: Mapping[str, Any]) -> tuple[str
 def stated_names(model: Any) -> tuple[str, ...]:
     """Find the class names that a model's configuration states, as `load` does; none where it is not timm's.
 
-    ImageNet's are believed of a model whose configuration says that its weights were trained last on them, and
-    that has as many classes: a head that was exchanged for another one of 1,000 classes is not noticed.
+    ImageNet's are believed of a model whose configuration says that its weights were trained last on them,
+    and that has as many classes: a head that was exchanged for another of 1,000 classes is not noticed.
     """
     if type(model).__module__.partition(".")[0] != "timm" and not getattr(model, "pretrained_cfg", None):
         return ()

@@ -63,7 +63,7 @@ def test_a_vit_with_a_class_token_gives_what_its_blocks_give_by_hand():
 
     found = lens_of(model, "blocks.1", batch_size=5).read(features_of(model, "blocks.1"), "all")
     torch.testing.assert_close(found.tokens, by_hand(tokens[:, 1:], upper), atol=1e-5, rtol=0)
-    assert found.grid == (4, 4) and found.layer == "blocks.1"
+    assert (found.grid, found.layer) == ((4, 4), "blocks.1")
 
 
 @torch.no_grad()
@@ -130,7 +130,8 @@ def test_models_of_transformers_give_what_their_layers_give_by_hand():
     model = SwinForImageClassification(config).eval()
     name = "swin.encoder.layers.0"
     found = lens_of(model, name).read(features_of(model, name), (1, 2)).tokens
-    assert found.shape == (2, 1, 16) and found.isfinite().all()
+    assert found.shape == (2, 1, 16)
+    assert found.isfinite().all()
 
 
 @torch.no_grad()
@@ -240,7 +241,8 @@ def test_gradients_reach_the_input_through_the_lens():
     images = IMAGES.clone().requires_grad_()
     lens.read(features_of(model, "1", images), (2, 2)).tokens.sum().backward()
     touched = images.grad.abs().sum(dim=(0, 1)) > 0
-    assert touched[3:6, 3:6].all() and touched.sum() == 9  # the location's own patch, and nothing else
+    assert touched[3:6, 3:6].all()
+    assert touched.sum() == 9  # the location's own patch, and nothing else
 
 
 def test_no_hook_and_no_flag_is_left_behind():

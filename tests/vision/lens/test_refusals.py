@@ -69,7 +69,7 @@ def test_the_inner_layers_of_a_densenet_are_bypassed(layer):
 
 def test_the_inside_of_a_residual_block_is_bypassed_and_its_end_is_not():
     model = seeded(vit)
-    with pytest.raises(ValueError, match="passes round layer 'blocks.0.mlp'"):
+    with pytest.raises(ValueError, match=r"passes round layer 'blocks\.0\.mlp'"):
         Lens(model, "blocks.0.mlp", "norm", example=IMAGES)
 
 
@@ -131,7 +131,7 @@ def test_what_is_asked_for_is_checked():
     with pytest.raises(ValueError, match="names 5 layers"):
         Lens(model, "*", "last", example=IMAGES)
     lens = Lens(model, "down", "last", example=IMAGES)
-    with pytest.raises(ValueError, match="width 9 .* of width 4"):
+    with pytest.raises(ValueError, match=r"width 9 .* of width 4"):
         lens.rows(torch.zeros(1, 9))
     with pytest.raises(ValueError, match="width 9"):
         FittedLens(torch.eye(4), torch.zeros(4)).rows(torch.zeros(1, 9))

@@ -94,8 +94,8 @@ def check_locations(run_on: RunOn, blank: Tensor, filling: Filling, evidence: Ev
     found = run_on(blank.expand(3, -1, -1, -1), filling(torch.stack([first, last, first + last])))
     if apart(found, found[:1]) <= evidence.tolerance:
         raise ValueError(
-            f"layer '{evidence.end}' does not depend on the locations of layer '{evidence.layer}', but on its "
-            "class token alone. Pass an earlier layer."
+            f"layer '{evidence.end}' does not depend on the locations of layer '{evidence.layer}', but on "
+            "its class token alone. Pass an earlier layer."
         )
 
 

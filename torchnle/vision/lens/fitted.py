@@ -125,7 +125,7 @@ class FittedLens(LayerLens):
 
 
 @torch.no_grad()
-def fit_lens(exact: Lens, images: Iterable[Float[Tensor, "N C H W"]]) -> FittedLens:
+def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
     """Fit a linear map to what a lens gives at all locations of a few images.
 
     Args:

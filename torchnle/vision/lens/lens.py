@@ -19,9 +19,9 @@ from torchnle.vision.taps import LayerChoice
 class Lens(LayerLens):
     """Carries a location's feature into a deeper layer by the model itself.
 
-    The feature is put at every location of the layer, and the model runs on from there: what the deeper layer
-    gives is what it would give if the image looked like that location everywhere. No data is needed. Class and
-    register tokens, which belong to no location, are those of a blank image.
+    The feature is put at every location of the layer, and the model runs on from there: what the deeper
+    layer gives is what it would give if the image looked like that location everywhere. No data is needed.
+    Class and register tokens, which belong to no location, are those of a blank image.
 
     A location costs one forward of the part above the layer (`cost`), all locations of a 14x14 grid 196 of
     them; `FittedLens` costs one product instead.
@@ -35,8 +35,8 @@ class Lens(LayerLens):
         reading: How to read the layer, if it does not speak for itself.
         end_reading: How the deeper layer is read as one vector an image (a head's `reading`); None = the mean
             over its locations.
-        smooth: Whether each location's feature is averaged with its neighbours' (`smoothed`): at 14x14 and 7x7
-            places it is named right more often so (`python -m measurements lens`).
+        smooth: Whether each location's feature is averaged with its neighbours' (`smoothed`): at 14x14 and
+            7x7 locations it is named right more often so (`python -m measurements lens`).
         batch_size: The most locations that run through the model at once.
 
     Attributes:
@@ -88,8 +88,8 @@ class Lens(LayerLens):
         filling, name = self.upper.filling, self.upper.tap.name
         if vectors.shape[1] != filling.width:
             raise ValueError(
-                f"vectors of width {vectors.shape[1]} were given for layer '{name}' of width {filling.width}. "
-                "Pass features of this layer."
+                f"vectors of width {vectors.shape[1]} were given for layer '{name}' of width "
+                f"{filling.width}. Pass features of this layer."
             )
         return torch.cat([self.upper(filling(part)) for part in vectors.split(self.batch_size)])
 
@@ -104,9 +104,9 @@ class Lens(LayerLens):
         grid, cost, upper = self.upper.filling.grid or (1, 1), self.cost, self.upper
         locations = grid[0] * grid[1]
         return (
-            f"'{upper.tap.name}' is read through the model's own upper part, to '{upper.end.name}': a location "
-            f"costs {cost:.2g} of a forward, all {locations} of an image {cost * locations:.2g}. Checked on a "
-            f"blank image and noise: {upper.leak:.0e} of what is seen passes round it."
+            f"'{upper.tap.name}' is read through the model's own upper part, to '{upper.end.name}': a "
+            f"location costs {cost:.2g} of a forward, all {locations} of an image {cost * locations:.2g}. "
+            f"Checked on a blank image and noise: {upper.leak:.0e} of what is seen passes round it."
         )
 
 

@@ -12,7 +12,7 @@ from torchnle.vision import taps
 from torchnle.vision.running import check_hookable, forward
 
 
-class _Reached(Exception):
+class _Reached(Exception):  # noqa: N818 - no error
     """Leaves a forward with what was read."""
 
     def __init__(self, activation: Tensor) -> None:

@@ -25,8 +25,8 @@ class UpperPart:
     """Runs a model on from one layer, and reads a deeper one.
 
     The model itself is run, from a blank image of the example's size, with a hook that exchanges what the
-    layer gives, and no further than to the deeper layer. Numbers show that the deeper layer depends on the image through this layer alone
-    (`check_alone`), and on its locations (`check_locations`).
+    layer gives, and no further than to the deeper layer. Numbers show that the deeper layer depends on the
+    image through this layer alone (`check_alone`), and on its locations (`check_locations`).
 
     Args:
         forward_func: The model.
