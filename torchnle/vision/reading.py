@@ -49,7 +49,7 @@ class Reading:
 
     def of(self, layer: str) -> Reading:
         """Find the reading of one layer: its own, or this one."""
-        return self.layers.get(layer, self)
+        return self.layers.get(layer) or replace(self, layers={})
 
 
 def join_readings(layers: Mapping[str, Reading], others: Reading | None = None) -> Reading:
