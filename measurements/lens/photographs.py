@@ -18,6 +18,7 @@ from torchnle.evaluation.photographs.said import Said, rates
 from torchnle.evaluation.photographs.truth import Photograph, location
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.metrics import box_masks, pointing_hits
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
 #: What is described, of each layer.
@@ -117,7 +118,7 @@ class _Found:
 
 def _describe(translator: MapTranslator, features: Features) -> Any:
     """One row's description."""
-    return translator.describe([features])[0]
+    return translator.describe(rows_of(features))[0]
 
 
 def _scores(translator: MapTranslator, features: Features, texts: Sequence[str]) -> Tensor:

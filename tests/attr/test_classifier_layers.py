@@ -107,6 +107,11 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"passes round layer 'vit\.layers\.1\.mlp'"):
             attach(vit(num_labels=5), "vit.layers.1.mlp", class_names=NAMES)
 
+    def test_the_other_side_of_a_layer(self):
+        with pytest.raises(ValueError, match="act:input|side with the layer"):
+            by_names("act").describe(IMAGES, attribute_to_layer_input=True)
+        assert by_names("act:input").describe(IMAGES)[0].layer == "act:input"
+
     def test_a_fit_without_images_and_another_kind_of_lens(self):
         with pytest.raises(ValueError, match="pass images="):
             by_names("act", lens="fitted")
