@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
     _add_architectures(commands)
     _add_class_space(commands)
     _add_scenes_map(commands)
+    _add_lens(commands)
 
 
 def _add_addressing(benchmarks: Any) -> None:
@@ -131,6 +132,21 @@ def _add_scenes_map(benchmarks: Any) -> None:
         "--adapt", type=Path, metavar="FOLDER", help="pictures whose statistics it is saved with"
     )
     parser.set_defaults(run=_scenes_map)
+
+
+def _add_lens(benchmarks: Any) -> None:
+    lens = benchmarks.add_parser("lens", help="lower layers through the model's own upper part")
+    lens.add_argument("--model", default="efficientnet-lite0", help=f"{MODEL_HELP} (default: %(default)s)")
+    lens.add_argument("--layer", action="append", dest="layers", help="repeat for more")
+    lens.add_argument("--stamps", type=Path, metavar="FOLDER", help="captioned cut-outs: naming on scenes")
+    lens.add_argument("--translator", metavar="REF", help="a map of the head's layer, of --part train")
+    lens.add_argument("--scenes", type=int, default=100, help="how many (default: %(default)s)")
+    lens.add_argument("--photographs", type=Path, metavar="FOLDER", help="naming and pointing on these")
+    lens.add_argument("--truth", type=Path, metavar="FILE", help="JSON: what is in the photographs")
+    lens.add_argument("--kind", action="append", dest="kinds", help="of reading them (default: lens)")
+    lens.add_argument("--costs", action="store_true", help="time one location and all")
+    _add_common(lens)
+    lens.set_defaults(run=_lens)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -274,3 +290,31 @@ def _scenes_map(options: argparse.Namespace) -> None:
     translator = fit_to_scenes(options.output, **chosen)
     say(json.dumps(translator.card, indent=1))
     say(f"translator: {options.output}")
+
+
+def _lens(options: argparse.Namespace) -> None:
+    from measurements import lens
+    from measurements.costs import Clock, photograph
+    from torchnle.evaluation.photographs import read_photographs
+    from torchnle.evaluation.scenes.data import composed, images_of
+    from torchnle.methods.aligned.translator import MapTranslator
+
+    _prepare(options)
+    backbone = backbones.load(options.model)
+    fitted_to = composed(options.stamps, objects=(1, 3), seed=options.seed + 2, length=16)[:]
+    subject = lens.Subject(backbone, options.layers or lens.LAYERS, images_of(backbone, fitted_to))
+    found: dict[str, Any] = {}
+    if options.stamps:
+        reference = options.translator
+        translator = MapTranslator.from_pretrained(reference) if reference else None
+        found["scenes"] = lens.measure_scenes(
+            subject, options.stamps, translator, count=options.scenes, seed=options.seed
+        )
+    if options.photographs:
+        known = read_photographs(options.photographs, options.truth)
+        subject = lens.Subject(backbone, subject.layers, lens.squeezed(backbone, known[::4]))
+        found["photographs"] = lens.measure_photographs(subject, known, options.kinds or ["lens"])
+    if options.costs:
+        clock = Clock(rounds=3, limit=60)
+        found["costs"] = lens.measure_costs(subject, photograph(backbone), clock)
+    leave(options, "lens", found, lens.page)

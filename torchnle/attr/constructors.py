@@ -11,6 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from torchnle.attr.classifier import Attached, LensKind, attach_classifier
 from torchnle.attr.frozen import as_decoder, as_encoder
 from torchnle.attr.layer_reader import LayerReader
 from torchnle.attr.saved_reading import attach, plain_reading
@@ -36,19 +37,31 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         self,
         forward_func: Callable[..., Any],
         layers: LayerChoice,
-        translator: Translator,
+        translator: Translator | None = None,
         *,
+        class_names: Iterable[object] | None = None,
+        example: Tensor | None = None,
+        encoder: TextEncoder | str | None = None,
         reading: Reading | None = None,
     ) -> None:
         super().__init__(forward_func)
-        self._attach(layers, translator, reading)
         self.summary = ""
+        if translator is None:
+            found = attach_classifier(
+                forward_func, class_names, layers, example=example, encoder=encoder, reading=reading
+            )
+            layers, translator, reading = found.taps, found.translator, found.reading
+            self.summary = found.summary
+        elif class_names is not None:
+            raise ValueError("translator and class_names were both given; pass one of the two.")
+        self._attach(layers, translator, reading)
 
     @classmethod
     def from_classifier(
         cls,
         model: nn.Module,
-        class_names: Iterable[object],
+        class_names: Iterable[object] | None = None,
+        layers: LayerChoice | None = None,
         *,
         example: Tensor | None = None,
         images: Iterable[Tensor] | None = None,
@@ -56,15 +69,21 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         vocabulary: Sequence[str] | None = None,
         decoder: TextDecoder | str | None = None,
         regression: Literal["ridge", "mlp"] = "ridge",
+        reading: Reading | None = None,
+        lens: LensKind = "model",
     ) -> Self:
         """Explain a classifier from its own weights and class names, with no training data.
 
         The linear head and the features before pooling are found by one dry run, and verified by numbers
         (`summary` says what was chosen); the map from text into features is fitted to the head's weights.
+        Other layers are read through the model's own upper part (`torchnle.vision.lens.Lens`), as if they
+        were the head's: a location costs one forward of that part, "all" locations of a 14x14 grid 196.
 
         Args:
             model: The classifier, from torchvision, timm, transformers or your own.
-            class_names: One a row of the head's weights, or a mapping (`as_class_names`).
+            class_names: One a row of the head's weights, a mapping, or the name of a known list such as
+                "imagenet-1k" (`as_class_names`); None = those that the model states (`stated_names`).
+            layers: The layers to read; None = the one that the head reads.
             example: A few inputs (N, C, H, W) for the dry run; None = noise of the size that the model's own
                 configuration states, else 224 x 224.
             images: Unlabelled pictures of the kind that will be read, batch by batch, for their statistics
@@ -75,33 +94,39 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             decoder: Says whole pictures in sentences: a text decoder or its reference; None = phrases alone.
             regression: "ridge" = kernel ridge regression, in closed form; "mlp" = the network of Zero-shot
                 NLE (section 3.1), trained.
+            reading: How to read a layer below the head's whose layout is ambiguous.
+            lens: How layers below the head's are read: "model" = by the model's own upper part; "fitted" = by
+                a linear map fitted to it on `images`, which costs one product a location and says less.
 
         Raises:
-            ValueError: If no linear head gives the model's output, or the names do not fit its rows.
+            ValueError: If no linear head gives the model's output, the names do not fit its rows, there are
+                none, or a part of what the head sees passes round one of the layers.
 
         Example:
             >>> lang = LanguageAttribution.from_classifier(model, names)  # doctest: +SKIP
             >>> print(lang.describe(images)[0])  # doctest: +SKIP
             _avg_pooling:input: a tabby cat (87%)  [projection 4.14]
         """
-        from torchnle.methods.aligned.fit import fit_class_names
-        from torchnle.methods.aligned.reader import Reader
-
-        names = as_class_names(class_names)
-        shown = example_for(model) if example is None else example
-        head = find_head(model, shown, len(names))
-        translator = fit_class_names(
-            Reader(model, [head.tap], head.reading),
-            head,
-            names,
-            as_encoder(encoder),
-            example=shown,
+        found = attach_classifier(
+            model,
+            class_names,
+            layers,
+            example=example,
             images=images,
-            decoder=as_decoder(decoder),
+            encoder=encoder,
             vocabulary=vocabulary,
+            decoder=decoder,
             regression=regression,
+            reading=reading,
+            lens=lens,
         )
-        return cls._reading(model, head, translator)
+        return cls._attached(model, found)
+
+    @classmethod
+    def _attached(cls, model: nn.Module, found: Attached) -> Self:
+        attribution = cls(model, found.taps, found.translator, reading=found.reading)
+        attribution.summary = found.summary
+        return attribution
 
     @classmethod
     def from_captions(
@@ -190,22 +215,25 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
                 "from_classifier or from_captions gave."
             )
         batches = [images] if isinstance(images, Tensor) else images
-        adapt(self.translator, Reader(self.forward_func, self.taps, self.reading), batches)
+        lensed, names = bool(self.reading.layers), list(self.translator.layers)
+        fitted = taps.resolve(self.forward_func, names) if lensed else self.taps
+        adapt(self.translator, Reader(self.forward_func, fitted, self.reading), batches)
         return self
 
     @classmethod
-    def from_backbone(cls, backbone: Backbone) -> Self:
+    def from_backbone(cls, backbone: Backbone, layers: LayerChoice | None = None) -> Self:
         """Explain a model that was loaded by name: a CLIP by its text tower, a classifier by its class names.
 
         Args:
             backbone: As `torchnle.backbones.load` gives it.
+            layers: Of a classifier: as `from_classifier`.
 
         Raises:
             ValueError: If it is neither: no linear head is found, or the classes have no known names.
         """
         if backbone.clip is not None and backbone.tokenizer is not None:
             return cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
-        return cls.from_classifier(backbone.model, backbone.class_names)
+        return cls.from_classifier(backbone.model, backbone.class_names, layers)
 
     @classmethod
     def from_clip(

@@ -30,14 +30,20 @@ class LanguageAttribution(Synchronous, Constructors):
     Args:
         forward_func: The model, unmodified; or any callable if the layers are given as modules.
         layers: A module, a dotted name, a glob, a `Tap`, or a list of these.
-        translator: Turns features into words and scores words on features.
+        translator: Turns features into words and scores words on features; None = the model is a classifier
+            and is explained by its own class names, as `from_classifier` does.
+        class_names: Without a translator: the classes' names, or that of a known list ("imagenet-1k"); None =
+            those that the model states.
+        example: Without a translator: a few inputs for the dry run that finds the classifier's head.
+        encoder: Without a translator: the sentence encoder, or its reference; None = the embedded default.
         reading: How to read a layer whose layout is ambiguous.
 
     Attributes:
         summary: Sentences on what `from_classifier` or `from_clip` chose and how that was checked, else "".
 
     Raises:
-        ValueError: If a layer is not found; the message names the nearest ones.
+        ValueError: If a layer is not found, and the message names the nearest ones; or if there is no
+            translator and the model's classes have no names.
 
     Example:
         >>> lang = LanguageAttribution(model, "layer", translator)

@@ -227,6 +227,11 @@ class LayerReader:
         self, inputs: Inputs, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
     ) -> list[Features]:
         """Read the features of every layer, in order; no hooks are left behind."""
+        if attribute_to_layer_input and self.reading.layers:
+            raise ValueError(
+                "attribute_to_layer_input=True reads another side of layers than the lens was made for. Name "
+                'the side with the layer: layers=["blocks.3:input"].'
+            )
         layers = [replace(tap, at="input") for tap in self.taps] if attribute_to_layer_input else self.taps
         return read(self.forward_func, layers, inputs, additional_forward_args, self.reading)
 

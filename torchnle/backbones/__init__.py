@@ -9,11 +9,13 @@ from typing import Any
 
 from torchnle.backbones import open_clip, timm, torchvision, transformers
 from torchnle.backbones.backbone import Backbone
+from torchnle.backbones.class_lists import CLASS_LISTS, known_list, remember, stated_names
 from torchnle.backbones.default import LITE, class_synonyms, efficientnet_lite, imagenet_class_names
 from torchnle.backbones.preprocess import Fit, Preprocess
 from torchnle.hub import kept_random_state
 
 __all__ = [
+    "CLASS_LISTS",
     "LIBRARIES",
     "NAMES",
     "Backbone",
@@ -21,7 +23,9 @@ __all__ = [
     "Preprocess",
     "class_synonyms",
     "imagenet_class_names",
+    "known_list",
     "load",
+    "stated_names",
 ]
 
 _LOADERS: dict[str, Callable[..., Backbone]] = {name: partial(efficientnet_lite, name) for name in LITE}
@@ -64,7 +68,9 @@ def load(
         timm:NAME, torchvision:NAME, open_clip:NAME, transformers:NAME.
     """
     with kept_random_state() if pretrained else nullcontext():  # random weights are the caller's to seed
-        return _load(name, fit=fit, pretrained=pretrained, **options)
+        backbone = _load(name, fit=fit, pretrained=pretrained, **options)
+    remember(backbone.model, backbone.class_names)
+    return backbone
 
 
 def _load(name: str, *, fit: Fit, pretrained: bool, **options: Any) -> Backbone:

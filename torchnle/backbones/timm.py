@@ -62,3 +62,14 @@ def _class_names(model: Any, name: str, options: Mapping[str, Any]) -> tuple[str
     own = not timms or any(options.get(option) is not None for option in _OWN)
     imagenet = _IMAGENET_TAG in (saved.get("tag") or "") and count == saved.get("num_classes") == 1000
     return imagenet_class_names() if imagenet and not own and has_imagenet_names() else ()
+
+
+def stated_names(model: Any) -> tuple[str, ...]:
+    """Find the class names that a model's configuration states, as `load` does; none where it is not timm's.
+
+    ImageNet's are believed of a model whose configuration says that its weights were trained last on them,
+    and that has as many classes: a head that was exchanged for another of 1,000 classes is not noticed.
+    """
+    if type(model).__module__.partition(".")[0] != "timm" and not getattr(model, "pretrained_cfg", None):
+        return ()
+    return _class_names(model, "", {})

@@ -45,7 +45,7 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
     model = image_tower(whole)
     preprocess = _preprocess(_saved_processor(folder), _image_size(model), fit)
     if folder is None or not hasattr(whole, "get_text_features"):
-        return Backbone(model, preprocess, _class_names(model), f"transformers:{name}")
+        return Backbone(model, preprocess, stated_names(model), f"transformers:{name}")
     tokenizer = partial(hub.load_tokenizer, AutoTokenizer, folder)
     return Backbone(model, preprocess, (), f"transformers:{name}", whole, tokenizer)
 
@@ -85,8 +85,8 @@ def _image_size(model: nn.Module) -> int:
     return size if isinstance(size, int) else size[0]
 
 
-def _class_names(model: nn.Module) -> tuple[str, ...]:
-    """The configuration's own names, where they are names."""
+def stated_names(model: nn.Module) -> tuple[str, ...]:
+    """Find the class names in a model's own configuration; none where these are no names (LABEL_0)."""
     labels = getattr(getattr(model, "config", None), "id2label", None) or {}
     return known_names([labels[index] for index in sorted(labels)])
 

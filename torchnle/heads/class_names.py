@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torchnle.backbones.class_lists import known_list
 from torchnle.language.texts import shorten
 
 #: What transformers calls classes that nobody named.
@@ -17,23 +18,23 @@ def as_class_names(class_names: Iterable[object] | Mapping[Any, Any]) -> tuple[s
 
     Args:
         class_names: A list or another ordered collection; or a mapping from index to name (transformers'
-            `id2label`, whose keys may be written as strings) or from name to index (`label2id`).
+            `id2label`, whose keys may be written as strings) or from name to index (`label2id`); or the name
+            of a known list ("imagenet-1k").
 
     Raises:
-        TypeError: If it is one string, has no order (a set), is a mapping of something else, or holds
-            anything but strings.
-        ValueError: If a name is blank or nobody's (LABEL_0), or a mapping does not number its classes from 0.
+        TypeError: If it has no order (a set), is a mapping of something else, or holds anything but strings.
+        ValueError: If it is one string and no known list, a name is blank or nobody's (LABEL_0), or a mapping
+            does not number its classes from 0.
 
     Example:
         >>> as_class_names({"1": "dog", "0": "cat"}), as_class_names({"dog": 1, "cat": 0})
         (('cat', 'dog'), ('cat', 'dog'))
     """
-    if isinstance(class_names, (str, bytes)):
-        shown = shorten(str(class_names))
-        raise TypeError(f"class_names is one string, {shown!r}; pass a list, a name a class.")
+    if isinstance(class_names, str):
+        return known_list(class_names)
     if isinstance(class_names, Mapping):
         return as_class_names(_in_order(_numbered(class_names)))
-    if isinstance(class_names, (set, frozenset)) or not isinstance(class_names, Iterable):
+    if isinstance(class_names, (set, frozenset, bytes)) or not isinstance(class_names, Iterable):
         kind = type(class_names).__name__
         raise TypeError(f"class_names is a {kind}; pass a list in the order of the classes, or a mapping.")
     names = tuple(_check_name(index, name) for index, name in enumerate(class_names))

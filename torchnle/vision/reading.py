@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -33,6 +33,7 @@ class Reading:
             `grid` beside it, the tokens are taken row by row behind these; else their order is looked at.
         pool: How places are picked out of a layer's features (default `Features.select`); a classifier's head
             may look at them through a norm, or at its class token.
+        layers: Readings of single layers by their names, as `join_readings` puts them together.
 
     Example:
         >>> Reading(layout="NHWC").layout
@@ -44,6 +45,31 @@ class Reading:
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = None
     pool: Callable[[Features, Where], Features] = Features.select
+    layers: Mapping[str, Reading] = field(default_factory=dict)
+
+    def of(self, layer: str) -> Reading:
+        """Find the reading of one layer: its own, or this one."""
+        return self.layers.get(layer) or replace(self, layers={})
+
+
+def join_readings(layers: Mapping[str, Reading], others: Reading | None = None) -> Reading:
+    """Put the readings of single layers together into one that reads each layer by its own.
+
+    Args:
+        layers: Each layer's reading by the layer's name.
+        others: The reading of layers that are not among these.
+
+    Example:
+        >>> joined = join_readings({"blocks.3": Reading(layout="NHWC")})
+        >>> joined.of("blocks.3").layout, joined.of("norm").layout
+        ('NHWC', 'auto')
+    """
+    rest = others or Reading()
+
+    def pool(features: Features, where: Where) -> Features:
+        return layers.get(features.layer, rest).pool(features, where)
+
+    return replace(rest, pool=pool, layers=dict(layers))
 
 
 def read(
@@ -78,18 +104,57 @@ def read_with_output(
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
     activations, output = taps.record_with_output(
-        forward_func, layers, inputs, additional_forward_args, select=reading.select
+        forward_func,
+        layers,
+        inputs,
+        additional_forward_args,
+        select=[reading.of(tap.name).select for tap in layers],
     )
-    given = _given(forward_func, layers, activations, image, reading)
-    places = _places(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
-    for options, found in zip(given, places, strict=True):
-        if found is not None:
-            options |= {"order": found.order, "grid": found.grid, "num_prefix_tokens": None}
+    given = find_layouts(forward_func, layers, activations, inputs, additional_forward_args, reading)
     features = [
         Features.from_activation(activation, tap.name, batch_size=image.shape[0], **options).check_finite()
         for tap, activation, options in zip(layers, activations, given, strict=True)
     ]
     return features, output
+
+
+def find_layouts(
+    forward_func: Callable[..., Any],
+    layers: Sequence[taps.Tap],
+    activations: Sequence[Tensor],
+    inputs: Inputs,
+    additional_forward_args: Any = None,
+    reading: Reading | None = None,
+) -> list[dict[str, Any]]:
+    """Find how each layer's activation is read, as options of `Features.from_activation`.
+
+    Args:
+        forward_func: The model.
+        layers: The layers.
+        activations: What they gave for the inputs, one each.
+        inputs: The inputs.
+        additional_forward_args: Passed to the model after the inputs.
+        reading: What is stated.
+
+    Raises:
+        ValueError: If a layout stays ambiguous; the message names the argument that settles it.
+    """
+    reading = reading or Reading()
+    image = inputs[0] if isinstance(inputs, tuple) else inputs
+    if reading.layers:
+        pairs = zip(layers, activations, strict=True)
+        run = (inputs, additional_forward_args)
+        return [
+            options
+            for tap, activation in pairs
+            for options in find_layouts(forward_func, [tap], [activation], *run, reading.of(tap.name))
+        ]
+    given = _given(forward_func, layers, activations, image, reading)
+    places = _places(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
+    for options, found in zip(given, places, strict=True):
+        if found is not None:
+            options |= {"order": found.order, "grid": found.grid, "num_prefix_tokens": None}
+    return given
 
 
 def _given(

@@ -133,9 +133,9 @@ def record_with_output(
     inputs: Inputs,
     additional_forward_args: Any = None,
     *,
-    select: Select | None = None,
+    select: Select | Sequence[Select | None] | None = None,
 ) -> tuple[list[Tensor], Any]:
-    """Like `record`, and the model's own output beside it.
+    """Like `record`, and the model's own output beside it; `select` may be a list, one a tap.
 
     Example:
         >>> model = nn.Sequential(nn.Identity(), nn.ReLU())
@@ -143,10 +143,11 @@ def record_with_output(
         ([tensor([[-1., 2.]])], tensor([[0., 2.]]))
     """
     modules, runs = [tap.module for tap in taps], [list[Tensor]() for _ in taps]
+    selects = list(select) if isinstance(select, Sequence) else [select] * len(taps)
     check_hookable(model, modules)
     with watching() as draws, ExitStack() as hooks:
-        for tap, kept in zip(taps, runs, strict=True):
-            hooks.callback(_hook(tap, kept, select).remove)
+        for tap, kept, chosen in zip(taps, runs, selects, strict=True):
+            hooks.callback(_hook(tap, kept, chosen).remove)
         output = forward(model, inputs, additional_forward_args, modules=modules)
     if draws.found:
         warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
@@ -239,18 +240,33 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _hook(tap: Tap, kept: list[Tensor], select: Select | None) -> RemovableHandle:
     def keep(value: Any) -> None:
-        kept.append(_pick(value, tap, select).clone())
+        kept.append(pick(value, tap, select).clone())
 
     def keep_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        values = (*args, *kwargs.values())
-        keep(values[0] if len(values) == 1 else values)
+        keep(received(args, kwargs))
 
     if tap.at == "input":
         return tap.module.register_forward_pre_hook(keep_input, with_kwargs=True)
     return tap.module.register_forward_hook(lambda _, __, output: keep(output))
 
 
-def _pick(value: Any, tap: Tap, select: Select | None) -> Tensor:
+def received(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a module is called with: the argument, or several as a tuple.
+
+    Example:
+        >>> received((1,), {}), received((1,), {"mask": 2})
+        (1, (1, 2))
+    """
+    values = (*args, *kwargs.values())
+    return values[0] if len(values) == 1 else values
+
+
+def pick(value: Any, tap: Tap, select: Select | None) -> Tensor:
+    """Find the tensor that a tap reads in what its layer gave or received.
+
+    Raises:
+        TypeError: If there is none.
+    """
     tensor = first_tensor(value) if select is None else select(value)
     if isinstance(tensor, Tensor):
         return tensor

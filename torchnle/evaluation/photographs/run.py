@@ -69,7 +69,7 @@ def measure(
     adaptation = Adaptation(lang, backbone.preprocess, folds=folds, folder=adapt_to)
     judge = Judge()
     grids = Grids(judge, seed=seed, rounds=rounds)
-    others = _others(photographs, judge, seed)
+    others = others_of(photographs, judge, seed)
     said: dict[str, dict[str, Said]] = {kind: {} for kind in KINDS}
     verdicts: dict[str, list[Verdict]] = {kind: [] for kind in KINDS}
     maps = {}
@@ -138,7 +138,7 @@ def _count(maps: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def _others(photographs: Sequence[Photograph], judge: Judge, seed: int) -> dict[str, list[str]]:
+def others_of(photographs: Sequence[Photograph], judge: Judge, seed: int) -> dict[str, list[str]]:
     """For each photograph the queries of others that are not right for it, drawn once from the seed."""
     draw = random.Random(seed)
     chosen = {}

@@ -1,0 +1,155 @@
+"""The fitted lens: a ridge regression from a layer's features to a deeper layer's, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.vision.lens.base import LayerLens, smoothed
+from torchnle.vision.lens.lens import Lens
+from torchnle.vision.reading import read
+
+#: Penalties that are tried, relative to the mean variance of the features.
+_PENALTIES = tuple(10.0**power for power in range(-6, 2))
+
+
+class RidgeSums:
+    """The sums of a multivariate ridge regression, batch by batch; memory does not grow with the data.
+
+    Args:
+        width: The width D of what is given.
+        wanted: The width W of what is wanted.
+
+    Example:
+        >>> sums = RidgeSums(1, 1)
+        >>> sums.add(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1.0], [3.0], [5.0]]))
+        >>> weight, bias = sums.solve()
+        >>> round(weight.item(), 3), round(bias.item(), 3)
+        (2.0, 1.0)
+    """
+
+    def __init__(self, width: int, wanted: int) -> None:
+        self.count = 0
+        self._given = torch.zeros(width, dtype=torch.float64)
+        self._wanted = torch.zeros(wanted, dtype=torch.float64)
+        self._gram = torch.zeros(width, width, dtype=torch.float64)
+        self._cross = torch.zeros(width, wanted, dtype=torch.float64)
+        self._square = 0.0
+
+    def add(self, given: Float[Tensor, "R D"], wanted: Float[Tensor, "R W"]) -> None:
+        """Add pairs of rows."""
+        x, y = given.detach().double().cpu(), wanted.detach().double().cpu()
+        self.count += len(x)
+        self._given += x.sum(dim=0)
+        self._wanted += y.sum(dim=0)
+        self._gram += x.T @ x
+        self._cross += x.T @ y
+        self._square += float(y.square().sum())
+
+    def solve(self) -> tuple[Float[Tensor, "D W"], Float[Tensor, "W"]]:
+        """Give the weight and bias, with the penalty of least generalised cross-validation error.
+
+        Raises:
+            ValueError: If there are fewer than two rows, or all are the same.
+        """
+        if self.count < 2:
+            raise ValueError(f"a lens cannot be fitted to {self.count} location(s); pass at least one image.")
+        x, y = self._given / self.count, self._wanted / self.count
+        gram = self._gram - self.count * torch.outer(x, x)
+        cross = self._cross - self.count * torch.outer(x, y)
+        values, vectors = torch.linalg.eigh(gram)
+        values, scale = values.clamp_min(0), float(gram.diagonal().mean())
+        if scale <= 0:
+            raise ValueError("all locations have the same features; pass images that differ.")
+        rotated = vectors.T @ cross
+        square = self._square - self.count * float(y.square().sum())
+        penalty = min(_PENALTIES, key=lambda each: self._error(values, rotated, square, each * scale))
+        weight = vectors @ (rotated / (values + penalty * scale)[:, None])
+        return weight.float(), (y - x @ weight).float()
+
+    def _error(self, values: Tensor, rotated: Tensor, square: float, penalty: float) -> float:
+        """The generalised cross-validation error: residuals over the squared degrees of freedom left."""
+        energy = rotated.square().sum(dim=1)
+        shrunk = values + penalty
+        residual = square - 2 * float((energy / shrunk).sum()) + float((energy * values / shrunk**2).sum())
+        free = self.count - 1 - float((values / shrunk).sum())
+        return residual / max(free, 1e-9) ** 2
+
+
+class FittedLens(LayerLens):
+    """Carries a location's feature into a deeper layer by one linear map.
+
+    Args:
+        weight: (D, W).
+        bias: (W,).
+        smooth: Whether each location's feature is averaged with its neighbours' (`smoothed`).
+        summary: A sentence on what it was fitted to.
+
+    Example:
+        >>> lens = FittedLens(torch.eye(2), torch.ones(2))
+        >>> lens.rows(torch.tensor([[1.0, 2.0]])).tolist()
+        [[2.0, 3.0]]
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "D W"],
+        bias: Float[Tensor, "W"],
+        *,
+        smooth: bool = True,
+        summary: str = "",
+    ) -> None:
+        self.weight, self.bias = weight, bias
+        self.smooth, self._summary = smooth, summary
+
+    @property
+    def summary(self) -> str:
+        """A sentence on what it was fitted to."""
+        return self._summary
+
+    def rows(self, vectors: Float[Tensor, "M D"]) -> Float[Tensor, "M W"]:
+        """Carry vectors by one product, in float32; differentiable in the vectors.
+
+        Raises:
+            ValueError: If the vectors have not the layer's width.
+        """
+        if vectors.shape[1] != len(self.weight):
+            raise ValueError(
+                f"vectors of width {vectors.shape[1]} were given to a lens fitted to width "
+                f"{len(self.weight)}. Pass features of the layer that it was fitted to."
+            )
+        return vectors.float() @ self.weight.to(vectors.device) + self.bias.to(vectors.device)
+
+
+@torch.no_grad()
+def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
+    """Fit a linear map to what a lens gives at all locations of a few images.
+
+    Args:
+        exact: The lens.
+        images: The images as the model takes them, batch by batch; no labels are needed.
+
+    Raises:
+        ValueError: If there are no images, or all locations have the same features.
+    """
+    upper, count = exact.upper, 0
+    sums: RidgeSums | None = None
+    for batch in images:
+        (features,) = read(upper.forward_func, [upper.tap], batch, reading=upper.reading)
+        rows = (smoothed(features) if exact.smooth else features).rows
+        wanted = exact.rows(rows)
+        sums = sums or RidgeSums(rows.shape[1], wanted.shape[1])
+        sums.add(rows, wanted)
+        count += len(batch)
+    if sums is None:
+        raise ValueError("there were no images to fit a lens to; pass at least one batch (N, C, H, W).")
+    weight, bias = sums.solve()
+    summary = (
+        f"'{upper.tap.name}' is read by a linear map, fitted to what the model's own upper part gives at the "
+        f"locations of {count} images."
+    )
+    device = upper.filling.template.device
+    return FittedLens(weight.to(device), bias.to(device), smooth=exact.smooth, summary=summary)

@@ -1,0 +1,93 @@
+"""Readings of layers that no translator knows, through lenses to a layer that one knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.vision import taps
+from torchnle.vision.lens.base import LayerLens
+from torchnle.vision.lens.fitted import fit_lens
+from torchnle.vision.lens.lens import Lens
+from torchnle.vision.reading import Reading, join_readings
+from torchnle.vision.taps import LayerChoice
+
+
+@dataclass(frozen=True)
+class ThroughLenses:
+    """How layers are read as if they were one deeper layer.
+
+    Args:
+        taps: The layers, in the order in which they were asked for.
+        reading: Reads each of them; the deeper layer is read as it is.
+        lenses: The lens of each layer but the deeper one, by its name.
+    """
+
+    taps: Sequence[taps.Tap]
+    reading: Reading
+    lenses: Mapping[str, LayerLens]
+
+    @property
+    def summary(self) -> str:
+        """Sentences on what is read through a lens, what that costs and how it was checked."""
+        return " ".join(lens.summary for lens in self.lenses.values())
+
+
+def read_through(
+    forward_func: Callable[..., Any],
+    layers: LayerChoice,
+    end: taps.Tap,
+    *,
+    example: Float[Tensor, "N C H W"],
+    reading: Reading | None = None,
+    end_reading: Reading | None = None,
+    smooth: bool = True,
+    images: Iterable[Tensor] | None = None,
+) -> ThroughLenses:
+    """Read layers as if they were a deeper one, so that a translator of that layer reads them all.
+
+    Args:
+        forward_func: The model.
+        layers: The layers, the deeper one among them or not.
+        end: The deeper layer.
+        example: A few images, of which size, dtype and device are used.
+        reading: How to read a layer, if it does not speak for itself.
+        end_reading: How the deeper layer is read.
+        smooth: As for `Lens`.
+        images: A few unlabelled images, batch by batch: each lens is replaced by a linear map that is fitted
+            to what it gives on these, which costs one product a location. None = the model's upper part
+            itself is run.
+
+    Raises:
+        ValueError: As `Lens`.
+
+    Example:
+        >>> end = taps.resolve(model, "norm")[0]
+        >>> through = read_through(model, ["act", "norm"], end, example=images)
+        >>> [tap.name for tap in through.taps], list(through.lenses)
+        (['act', 'norm'], ['act'])
+    """
+    found = taps.resolve(forward_func, layers)
+    own, shown = reading or Reading(), None if images is None else list(images)
+    lenses: dict[str, LayerLens] = {}
+    for tap in found:
+        if (tap.module, tap.at) == (end.module, end.at):
+            continue
+        exact = Lens(
+            forward_func,
+            tap,
+            end,
+            example=example,
+            reading=own,
+            end_reading=end_reading,
+            smooth=smooth,
+        )
+        lenses[tap.name] = exact if shown is None else fit_lens(exact, shown)
+    readings = {name: replace(own, pool=lens.read) for name, lens in lenses.items()}
+    joined = join_readings(readings, end_reading)
+    named = [end if (tap.module, tap.at) == (end.module, end.at) else tap for tap in found]
+    return ThroughLenses(named, joined, lenses)
