@@ -100,7 +100,8 @@ def _rows(
 
 
 def _central(features: Features, scenes: Sequence[Scene]) -> Tensor:
-    places = [(i, thing.location(features.grid)) for i, scene in enumerate(scenes) for thing in scene.objects]
+    grid = features.grid or (1, 1)
+    places = [(i, thing.location(grid)) for i, scene in enumerate(scenes) for thing in scene.objects]
     maps = features.fold(features.tokens)
     return torch.stack([maps[i, row, column] for i, (row, column) in places])
 

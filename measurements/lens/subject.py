@@ -59,7 +59,7 @@ class Subject:
                 end_reading=self.head.reading,
                 smooth=kind != "lens, no neighbours",
             )
-            found = fit_lens(exact, self.images.split(8)) if kind == "fitted lens" else exact
+            found = fit_lens(exact, torch.split(self.images, 8)) if kind == "fitted lens" else exact
             self._lenses[layer, kind] = found
         return self._lenses[layer, kind]
 
@@ -78,6 +78,6 @@ class Subject:
     def read(self, images: Tensor, batch_size: int = 16) -> list[Features]:
         """Read the lower layers and, last, the head's."""
         taps = [*resolve(self.backbone.model, list(self.layers)), self.head.tap]
-        parts = [read(self.backbone.model, taps, batch) for batch in images.split(batch_size)]
+        parts = [read(self.backbone.model, taps, batch) for batch in torch.split(images, batch_size)]
         joined = [torch.cat([f.tokens for f in layer]) for layer in zip(*parts, strict=True)]
         return [replace(f, tokens=tokens) for f, tokens in zip(parts[0], joined, strict=True)]

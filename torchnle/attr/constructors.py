@@ -310,7 +310,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         if layers is None and reading is None and translator.reading:
             found = attach(model, translator, translator.reading, example)
             attribution = cls(found.forward_func, list(found.layers), translator, reading=found.reading)
-            attribution.summary = found.summary
+            attribution.summary = str(translator.reading.get("summary", ""))
             return attribution
         chosen = layers if layers is not None else list(translator.layers)
         if not chosen:
@@ -331,7 +331,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             OSError: As `Translator.save_pretrained`.
             ValueError: As `Translator.save_pretrained`, or if a function of the caller reads the layers.
         """
-        self.translator.reading = plain_reading(self.taps, self.reading)
+        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
         return self.translator.save_pretrained(folder, dtype=dtype)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -344,7 +344,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         Returns:
             The address of the commit.
         """
-        self.translator.reading = plain_reading(self.taps, self.reading)
+        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
         return self.translator.push_to_hub(repo_id, **options)
 
 

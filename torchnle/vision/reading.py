@@ -65,6 +65,8 @@ def join_readings(layers: Mapping[str, Reading], others: Reading | None = None) 
         ('NHWC', 'auto')
     """
     rest = others or Reading()
+    if not layers:
+        return rest
 
     def pool(features: Features, where: Where) -> Features:
         return layers.get(features.layer, rest).pool(features, where)

@@ -91,7 +91,7 @@ class Lens(LayerLens):
                 f"vectors of width {vectors.shape[1]} were given for layer '{name}' of width "
                 f"{filling.width}. Pass features of this layer."
             )
-        return torch.cat([self.upper(filling(part)) for part in vectors.split(self.batch_size)])
+        return torch.cat([self.upper(filling(part)) for part in torch.split(vectors, self.batch_size)])
 
     @property
     def cost(self) -> float:

@@ -130,4 +130,4 @@ def _filling(given: Tensor, tap: taps.Tap, options: dict[str, Any]) -> Filling:
 def _operations(run: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
