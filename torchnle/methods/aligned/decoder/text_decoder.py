@@ -80,20 +80,14 @@ class PrefixFromSentence(nn.Module):
         self.leave.weight.normal_(std=float(words.std()) / self.leave.in_features**0.5)
         self.leave.bias.zero_()
 
-    def forward(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R O+P E"]:
-        """Map to prefixes; `noise` adds Gaussian noise of up to so many standard deviations."""
-        return torch.cat([self.opening.expand(len(embeddings), -1, -1), self.words(embeddings, noise)], dim=1)
-
-    def words(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R P E"]:
-        """The sentences' own vectors, without the opening."""
+    def forward(self, embeddings: Float[Tensor, "R k"]) -> Float[Tensor, "R O+P E"]:
+        """Map sentence embeddings to prefixes."""
         standardised = (embeddings.to(self.mean.dtype) - self.mean) / self.std
-        if noise:
-            size = noise * torch.rand(len(standardised), 1, device=standardised.device)
-            standardised = standardised + size * torch.randn_like(standardised)
         hidden = F.gelu(self.enter(standardised))
         hidden = hidden + self.deepen(hidden)
         change: Tensor = self.leave(self.norm(hidden)).unflatten(-1, tuple(self.start.shape))
-        return self.start + change
+        opening = self.opening.expand(len(embeddings), -1, -1)
+        return torch.cat([opening, self.start + change], dim=1)
 
 
 class TextDecoder(Pretrained):
