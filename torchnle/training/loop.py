@@ -187,7 +187,9 @@ class _Run:
         tensor = torch.as_tensor(value, dtype=torch.float32).to(self.accelerator.device)
         return float(self.accelerator.reduce(tensor, "sum"))
 
-    def _check(self, step: int, items: list[int], rows: Float[Tensor, "R"], loss: float, norm: Tensor) -> None:
+    def _check(
+        self, step: int, items: list[int], rows: Float[Tensor, "R"], loss: float, norm: Tensor
+    ) -> None:
         scaled = self.accelerator.scaler is not None  # then an infinite gradient is skipped, and is no error
         if math.isfinite(loss) and (scaled or bool(torch.isfinite(norm))):
             return

@@ -40,9 +40,7 @@ class Pairs(SayTexts):
 
     network: PrefixNetwork
 
-    def __init__(
-        self, translator: PrefixTranslator, supply: Supply, recipe: Recipe, order: Order
-    ) -> None:
+    def __init__(self, translator: PrefixTranslator, supply: Supply, recipe: Recipe, order: Order) -> None:
         network = _network(translator, supply)
         super().__init__(
             network,

@@ -57,9 +57,7 @@ class SayTexts(Objective):
         """Compute the nats of each row's text, or the error of its words."""
         prefixes = network(*batch.inputs)
         if step < self.word_steps:
-            return word_errors(
-                self.language_model, prefixes[:, self.opening_length :], batch.ids, self.scale
-            )
+            return word_errors(self.language_model, prefixes[:, self.opening_length :], batch.ids, self.scale)
         return -ids_log_probs(self.language_model, prefixes, batch.ids, prompt=self.prompt)
 
 

@@ -96,7 +96,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     run(tmp_path)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ValueError, match=r"is of a recipe with noise=0\.1; pass another folder"):
         run(tmp_path, Recipe(**{**RECIPE.__dict__, "noise": 0.2}))
 
 

@@ -82,9 +82,7 @@ class Texts(SayTexts):
         tokens: Sequence[list[int]],
     ) -> None:
         opening_length = len(network.opening)
-        super().__init__(
-            network, language_model, recipe, prompt=recipe.prompt, opening_length=opening_length
-        )
+        super().__init__(network, language_model, recipe, prompt=recipe.prompt, opening_length=opening_length)
         self.recipe, self.embeddings, self.tokens = recipe, embeddings, tokens
 
     def batches(self, steps: range, share: Share) -> Iterator[list[Examples]]:
