@@ -198,8 +198,8 @@ class _Run:
         if not math.isfinite(loss):
             what = f"loss of step {step} is {loss}"
         raise FloatingPointError(
-            f"the {what}; its pairs are {bad or items}. Training stopped before the weights were changed; the "
-            f"last good checkpoint is {self.path if self.path.is_file() else 'none yet'}. Look at these "
+            f"the {what}; its pairs are {bad or items}. Training stopped before the weights were changed; "
+            f"the last good checkpoint is {self.path if self.path.is_file() else 'none yet'}. Look at these "
             "pairs, lower the learning rate, or use precision='no'."
         )
 

@@ -1,4 +1,4 @@
-"""The settings of training runs: what every run is told, and what one on features and captions is told too."""
+"""The settings of training runs: those of every run, and those of a run on features and captions."""
 
 from __future__ import annotations
 

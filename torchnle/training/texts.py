@@ -1,4 +1,4 @@
-"""The objective of saying texts: first the words of a text in the prefix, then its log-probability after it."""
+"""The objective of saying texts: first their words in the prefix, then their log-probability after it."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from torchnle import hub
 from torchnle.backbones import imagenet_class_names
 from torchnle.data.cutouts import load_cutouts
 from torchnle.data.vocabulary import decoder_texts, vocabulary
+from torchnle.language.english.phrases import with_article
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.language.english.phrases import with_article
 from torchnle.methods.aligned.decoder.quality import decoding_quality, said_back
 from torchnle.methods.aligned.decoder.training import Recipe, train
 from torchnle.training.log import RunLog
