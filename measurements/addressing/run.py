@@ -58,8 +58,6 @@ def measure(
     Raises:
         ValueError: If the steps are negative, or a batch is empty.
     """
-    if recipe.steps < 0 or recipe.batch_size < 1:
-        raise ValueError(f"{recipe.steps} steps of {recipe.batch_size} texts; pass 0 or more, of 1 or more.")
     options: dict[str, Any] = {"noises": noises, "length": recipe.prefix_length, "seed": recipe.seed}
     models = {True: lm, False: without_bos(lm)} if lm.bos_id is not None else {False: lm}
     begun = [(lm.bos_id is not None, end) for end in ends if end.stop is not None or lm.eos_id is not None]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias
 
 import torch
@@ -12,7 +14,9 @@ from torch import Tensor, nn
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence
-from torchnle.methods.aligned.decoder.training import Recipe, fresh_network, scheduled, targets, text_loss
+from torchnle.methods.aligned.decoder.training import Recipe, Texts, fresh_network, targets
+from torchnle.training import loop
+from torchnle.training.loop import Examples
 
 Start: TypeAlias = Literal["mean words", "random"]
 STARTS: tuple[Start, ...] = ("mean words", "random")
@@ -51,24 +55,23 @@ def loss_from_start(
     network = fresh_network(lm, recipe, learned, tokens)
     if start == "random":
         _scatter(network)
-    before = _loss(lm, network, held, held_tokens, recipe)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    source = random.Random(recipe.seed)
-    for step in range(recipe.steps):
-        chosen = source.choices(range(len(tokens)), k=recipe.batch_size)
-        loss = text_loss(network, lm, learned[chosen], [tokens[i] for i in chosen], prompt=recipe.prompt)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-        rate = scheduled(recipe.learning_rate, step, recipe.steps, recipe.warmup)
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.step()
-    after = _loss(lm, network, held, held_tokens, recipe)
-    if not after < float("inf"):
-        raise FloatingPointError(f"from '{start}' the loss went to {after} in {recipe.steps} steps.")
-    return {"before": before, "after": after}
+    asked = Examples((held,), held_tokens, range(len(held)))
+    plain = replace(recipe, steps=max(1, recipe.steps), word_steps=0, noise=0.0)
+    objective = _AnyTexts(network, lm, plain, learned, tokens)
+    before = _loss(objective, asked)
+    if recipe.steps:
+        with TemporaryDirectory() as folder:
+            loop.train(objective, plain, folder)
+    return {"before": before, "after": _loss(objective, asked)}
+
+
+class _AnyTexts(Texts):
+    """Draws texts one by one, so that a dozen are enough."""
+
+    def texts(self, step: int) -> list[int]:
+        """Draw the texts of a step."""
+        source = random.Random(f"{self.recipe.seed} {step}")
+        return source.choices(range(len(self.tokens)), k=self.recipe.batch_size)
 
 
 @torch.no_grad()
@@ -79,14 +82,10 @@ def _scatter(network: PrefixFromSentence) -> None:
 
 
 @torch.no_grad()
-def _loss(
-    lm: LanguageModel,
-    network: PrefixFromSentence,
-    embeddings: Tensor,
-    tokens: Sequence[Sequence[int]],
-    recipe: Recipe,
-) -> float:
-    return text_loss(network, lm, embeddings, tokens, prompt=recipe.prompt).item()
+def _loss(objective: Texts, asked: Examples) -> float:
+    """Nats a token."""
+    nats = objective.losses(objective.network, 0, asked).sum()
+    return float(nats) / objective.count(0, asked)
 
 
 def _encoded(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:

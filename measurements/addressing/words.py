@@ -15,7 +15,8 @@ from torchnle.language.decoding import greedy
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.text_decoder import OPENING, PROMPT, STOP
-from torchnle.methods.aligned.decoder.training import first_tokens, targets
+from torchnle.methods.aligned.decoder.training import targets
+from torchnle.training.texts import first_tokens
 
 #: Sizes of noise on the words, in standard deviations of the model's embeddings.
 NOISES = (0.0, 0.5)

@@ -204,7 +204,7 @@ def test_the_measurement_and_its_page():
 
 @pytest.mark.parametrize("changes", [{"steps": -1}, {"batch_size": 0}])
 def test_impossible_training(changes):
-    with pytest.raises(ValueError, match="pass 0 or more, of 1 or more"):
+    with pytest.raises(ValueError, match=next(iter(changes))):
         measure(tiny_lm("llama"), DenseEncoder(), TEXTS, LEARNED, recipe=quick(**changes))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchnle.language.loss import ids_log_probs
 from torchnle.training.dropout import pool
 from torchnle.training.supply import Supply
-from torchnle.training.targets import caption_tokens
+from torchnle.training.texts import caption_tokens
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import Rows
 

@@ -106,6 +106,11 @@ class PrefixTranslator(Translator):
             "backbone": self.backbone,
         }
 
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        """The references of the language model, of what the network reads by, and of the vision model."""
+        return tuple(dict.fromkeys([*super().base_models, *filter(None, self.network.base_models)]))
+
     @classmethod
     def _build(
         cls: type[AnyPrefixTranslator],
@@ -119,9 +124,10 @@ class PrefixTranslator(Translator):
         backbone: str = "",
     ) -> AnyPrefixTranslator:
         network_class = kinds.find(network, PrefixNetwork)  # type: ignore[type-abstract]
-        check_config(network_config, network_class, f"the configuration of {network_class.__name__}")
+        build = getattr(network_class, "_build", network_class)
+        check_config(network_config, build, f"the configuration of {network_class.__name__}")
         return cls(
-            network_class(**network_config),
+            build(**network_config),
             LanguageModel.from_pretrained(language_model),
             prompt=prompt,
             stop=stop,

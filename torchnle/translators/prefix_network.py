@@ -52,6 +52,11 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
     def config(self) -> dict[str, Any]:
         """The arguments that build the network again, as plain values."""
 
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        """The references of frozen models that the network reads by; none for most."""
+        return ()
+
     @abstractmethod
     def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
         """Map each layer's tokens, (R, S, D) by layer name, to prefixes (R, P, E)."""
