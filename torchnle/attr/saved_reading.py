@@ -59,7 +59,7 @@ def _readout(reading: Reading) -> str | None:
     reader = getattr(reading.pool, "__self__", None)
     if reading.select is not None or not (reading.pool is Features.select or isinstance(reader, Readout)):
         raise ValueError(
-            "this reading holds a function (select=, pool= or a fitted lens), which cannot be saved. Save the "
+            "this reading holds a function (select=, pool= or a fitted lens) and cannot be saved. Save the "
             "translator alone (lang.translator.save_pretrained) and give from_pretrained the same reading=."
         )
     return None if reader is None else "head" if isinstance(reader, ClassifierHead) else "clip"
