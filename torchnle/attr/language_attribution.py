@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from captum.log import log_usage
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.texts import as_texts
+from torchnle.attr.usage import logged
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
@@ -66,7 +66,7 @@ class LanguageAttribution(Synchronous, Constructors):
             reading=self.reading,
         )
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,

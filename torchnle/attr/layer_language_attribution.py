@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from captum.attr import LayerAttribution
-from captum.log import log_usage
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from torchnle.attr.layer_reader import LayerReader
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.texts import as_texts
+from torchnle.attr.usage import logged
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
 from torchnle.vision import taps
@@ -67,7 +67,7 @@ class LayerLanguageAttribution(Synchronous, LayerReader, LayerAttribution):  # t
     def layer(self, layer: LayerChoice) -> None:
         self.taps = taps.resolve(self.forward_func, layer)
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from captum.attr import NeuronAttribution
-from captum.log import log_usage
 from torch import Tensor
 
 from torchnle.attr.input_maps import check_images, lay_on
 from torchnle.attr.synchronous import Synchronous
+from torchnle.attr.usage import logged
 from torchnle.description import Description
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
@@ -59,7 +59,7 @@ class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore
         self.translator = translator
         self.reading = reading
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -130,12 +130,13 @@ def train(
     )
 
     def measure(network: nn.Module) -> dict[str, Any]:
-        translator.network = network
+        translator.network = cast(PrefixNetwork, network)
         return {} if validation is None else validation.measure(translator)
 
     objective = Pairs(translator, supply, recipe, order)
     checked = None if validation is None else measure
-    translator.network = loop.train(objective, recipe, folder, measure=checked, report=report)
+    trained = loop.train(objective, recipe, folder, measure=checked, report=report)
+    translator.network = cast(PrefixNetwork, trained)
     return translator.eval()
 
 
