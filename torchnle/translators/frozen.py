@@ -68,7 +68,7 @@ def check(given: Mapping[str, Any], what: str) -> None:
     if found != given["sha256"]:
         raise TranslatorMismatchError(
             f"{what} '{given['reference']}' is not the one that was trained with: its hash is "
-            f"{found[:12]}..., {given['sha256'][:12]}... was. Pass the version of then (org/name@revision) or "
+            f"{found[:12]}..., not {given['sha256'][:12]}... Pass the version of then (org/name@revision), or "
             "train again."
         )
 
