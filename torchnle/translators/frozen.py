@@ -68,8 +68,8 @@ def check(given: Mapping[str, Any], what: str) -> None:
     if found != given["sha256"]:
         raise TranslatorMismatchError(
             f"{what} '{given['reference']}' is not the one that was trained with: its hash is "
-            f"{found[:12]}..., not {given['sha256'][:12]}... Pass the version of then (org/name@revision), or "
-            "train again."
+            f"{found[:12]}..., not {given['sha256'][:12]}... Pass the version of then (org/name@revision), "
+            "or train again."
         )
 
 
