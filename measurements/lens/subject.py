@@ -34,11 +34,14 @@ class Subject:
         backbone: The classifier, with class names.
         layers: The lower layers.
         images: A few unlabelled images that lenses are fitted to.
+        example: As `find_head`; None = of the size that the model states.
     """
 
-    def __init__(self, backbone: Backbone, layers: Sequence[str], images: Tensor) -> None:
+    def __init__(
+        self, backbone: Backbone, layers: Sequence[str], images: Tensor, example: Tensor | None = None
+    ) -> None:
         self.backbone, self.layers = backbone, tuple(layers)
-        self.example = example_for(backbone.model)
+        self.example = example_for(backbone.model) if example is None else example
         self.head = find_head(backbone.model, self.example, len(backbone.class_names))
         self.images = images
         self._lenses: dict[tuple[str, str], LayerLens] = {}
