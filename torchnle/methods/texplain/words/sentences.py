@@ -1,0 +1,178 @@
+"""Sentences of features, with weights: sampled with or without replacement, or all phrases with their shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language import decoding
+from torchnle.language.distinct import sample_distinct
+from torchnle.language.model import LanguageModel
+from torchnle.methods.aligned.decoder.phrase_memory import recall
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.translators.base import Translator
+from torchnle.translators.prefix import PrefixTranslator
+from torchnle.vision.features import Features
+from torchnle.vision.running import evaluating
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences of one row, as an estimate of what its feature makes a language model say.
+
+    Args:
+        texts: The sentences; they may come several times.
+        weights: ``sum(weights * [word in text])`` estimates the word's frequency, without bias; (n,).
+        variances: What each text adds to that estimate's variance, (n,); None = the texts were drawn
+            independently, so that the variance of a frequency p is p (1 - p) / n.
+    """
+
+    texts: tuple[str, ...]
+    weights: Float[Tensor, "n"]
+    variances: Float[Tensor, "n"] | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How sentences are drawn.
+
+    Args:
+        n: How many a row; the paper draws 1,000 with replacement.
+        replacement: Whether a sentence may come twice. Without it the same precision needs fewer sentences where
+            few are likely; 0.95 and 20 to 30 words are the paper's (section 3).
+        top_p: The share of the probability that is drawn from.
+        temperature: What logits are divided by.
+        max_new_tokens: The most tokens of a sentence; None = the translator's own.
+        seed: Of the draws.
+        internal_batch_size: The most rows in the language model at a time.
+
+    Raises:
+        ValueError: If `n` is not positive.
+
+    Example:
+        >>> Sampling(n=1000, replacement=True).top_p
+        0.95
+    """
+
+    n: int = 200
+    replacement: bool = False
+    top_p: float = 0.95
+    temperature: float = 1.0
+    max_new_tokens: int | None = None
+    seed: int = 0
+    internal_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n={self.n}; pass how many sentences to draw for each row, 1 or more.")
+
+
+@torch.no_grad()
+def sentences_of(translator: Translator, features: Features, sampling: Sampling | None) -> list[Sentences]:
+    """Let a translator speak every row of some features.
+
+    Args:
+        translator: One that writes with a language model, or a map from text into features.
+        features: Of one layer.
+        sampling: How to draw; None = every phrase of the map's vocabulary, with its probability: exact.
+
+    Raises:
+        TypeError: If the translator neither writes nor knows probabilities of phrases, or `sampling` is None and
+            it knows none.
+        ValueError: As the translator's `describe`.
+    """
+    if sampling is None:
+        return _phrases(translator, features)
+    lm, prefixes, asked = _voice(translator, features)
+    return _drawn(lm, prefixes, asked, sampling)
+
+
+@torch.no_grad()
+def sentences_without_image(translator: Translator, sampling: Sampling | None) -> Sentences:
+    """Let a translator speak without any image: what its language model says by itself.
+
+    Without sampling, the probabilities of a map's phrases on the mean feature of the pictures that it reads.
+    """
+    if sampling is None:
+        known = _as_map(translator, "know the probabilities of phrases")
+        layer, fitted = next(iter(known.by_layer.items()))
+        return _phrases(known, Features(fitted.center[None, None], layer))[0]
+    voice = translator.decoder if isinstance(translator, MapTranslator) else translator
+    lm, asked = _asked(translator)
+    opening = voice.network.opening if isinstance(translator, MapTranslator) and voice else None
+    prefix = lm.embed(torch.zeros(0, dtype=torch.long, device=lm.device)) if opening is None else opening
+    return _drawn(lm, prefix[None].to(lm.device), asked, sampling)[0]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    prompt: str
+    stop: str | None
+    max_new_tokens: int
+
+
+def _voice(translator: Translator, features: Features) -> tuple[LanguageModel, Tensor, _Asked]:
+    """The language model that speaks, a prefix a row, and how it is asked: all that is needed of a translator."""
+    lm, asked = _asked(translator)
+    if isinstance(translator, PrefixTranslator):
+        with evaluating(translator):
+            return lm, translator._all_prefixes(features, False, None), asked
+    known = _as_map(translator, "write")
+    decoder = known.decoder
+    if decoder is None:
+        raise TypeError("this map has no text decoder to sample from.")
+    return lm, decoder.prefixes(recall(known.probabilities(features), known.vectors)), asked
+
+
+def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
+    if isinstance(translator, PrefixTranslator):
+        return translator.language_model, _Asked(translator.prompt, translator.stop, translator.max_new_tokens)
+    decoder = _as_map(translator, "write").decoder
+    if decoder is None:
+        raise TypeError(
+            "this translator has no text decoder to sample sentences from. Leave n out, which counts its phrases "
+            "by their probabilities, or attach a decoder: LanguageAttribution.from_classifier(..., "
+            "decoder='decoder-minilm-smollm2')."
+        )
+    return decoder.language_model, _Asked(decoder.prompt, decoder.stop, decoder.max_new_tokens)
+
+
+def _as_map(translator: Translator, does: str) -> MapTranslator:
+    if not isinstance(translator, MapTranslator):
+        raise TypeError(
+            f"a {type(translator).__name__} does not {does}. Pass a translator with a language model (DeViL's, "
+            "TExplain's) and n=..., or a map from text into features."
+        )
+    return translator
+
+
+def _phrases(translator: Translator, features: Features) -> list[Sentences]:
+    known = _as_map(translator, "know the probabilities of phrases")
+    texts, shares = known.vocabulary.phrases, known.probabilities(features).cpu()
+    return [Sentences(texts, row, torch.zeros_like(row)) for row in shares]
+
+
+def _drawn(
+    lm: LanguageModel, prefixes: Float[Tensor, "R P E"], asked: _Asked, sampling: Sampling
+) -> list[Sentences]:
+    options = {
+        "top_p": sampling.top_p,
+        "temperature": sampling.temperature,
+        "generator": torch.Generator().manual_seed(sampling.seed),
+        "prompt": asked.prompt,
+        "stop": asked.stop,
+        "max_new_tokens": sampling.max_new_tokens or asked.max_new_tokens,
+        "internal_batch_size": sampling.internal_batch_size,
+    }
+    if not sampling.replacement:
+        draw = partial(sample_distinct, lm, n=sampling.n, **options)  # type: ignore[arg-type]
+        return [Sentences(tuple(f.texts), f.weights, f.variances) for f in map(draw, prefixes)]
+    texts = decoding.sample(lm, prefixes, sampling.n, **options).texts  # type: ignore[arg-type]
+    weights = torch.full((sampling.n,), 1 / sampling.n)
+    parts = range(0, len(texts), sampling.n)
+    return [Sentences(tuple(texts[i : i + sampling.n]), weights, None) for i in parts]
+
