@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torchnle.language.english.content_words import content_words
 from torchnle.methods.texplain.words.sentences import Sampling, sentences_of, sentences_without_image
 from torchnle.methods.texplain.words.table import Split, WordTable
@@ -16,6 +18,7 @@ def words_of(
     *,
     split: Split = content_words,
     without_image: bool = True,
+    phrases: Sequence[str] | None = None,
 ) -> WordTable:
     """Count the words that a translator says of every row of some features.
 
@@ -25,11 +28,12 @@ def words_of(
         sampling: How to draw sentences; None = a map's phrases by their probabilities.
         split: Finds the words of a sentence.
         without_image: Subtract the frequencies that words have without any image.
+        phrases: Without sampling: let only these compete.
 
     Raises:
         TypeError: If the translator can neither write nor give probabilities of phrases.
         ValueError: As `WordTable.of`.
     """
-    said = sentences_of(translator, features, sampling)
-    prior = sentences_without_image(translator, sampling) if without_image else None
+    said = sentences_of(translator, features, sampling, phrases=phrases)
+    prior = sentences_without_image(translator, sampling) if without_image and phrases is None else None
     return WordTable.of(said, prior, split=split, seed=None if sampling is None else sampling.seed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -72,13 +74,20 @@ class Sampling:
 
 
 @torch.no_grad()
-def sentences_of(translator: Translator, features: Features, sampling: Sampling | None) -> list[Sentences]:
+def sentences_of(
+    translator: Translator,
+    features: Features,
+    sampling: Sampling | None,
+    *,
+    phrases: Sequence[str] | None = None,
+) -> list[Sentences]:
     """Let a translator speak every row of some features.
 
     Args:
         translator: One that writes with a language model, or a map from text into features.
         features: Of one layer.
         sampling: How to draw; None = every phrase of the map's vocabulary, with its probability: exact.
+        phrases: Without sampling: let only these compete, by a softmax over their cosines.
 
     Raises:
         TypeError: If the translator neither writes nor knows probabilities of phrases, or `sampling` is None and
@@ -86,7 +95,7 @@ def sentences_of(translator: Translator, features: Features, sampling: Sampling 
         ValueError: As the translator's `describe`.
     """
     if sampling is None:
-        return _phrases(translator, features)
+        return _phrases(translator, features) if phrases is None else _among(translator, features, phrases)
     lm, prefixes, asked = _voice(translator, features)
     return _drawn(lm, prefixes, asked, sampling)
 
@@ -154,6 +163,15 @@ def _phrases(translator: Translator, features: Features) -> list[Sentences]:
     known = _as_map(translator, "know the probabilities of phrases")
     texts, shares = known.vocabulary.phrases, known.probabilities(features).cpu()
     return [Sentences(texts, row, torch.zeros_like(row)) for row in shares]
+
+
+def _among(translator: Translator, features: Features, phrases: Sequence[str]) -> list[Sentences]:
+    known = _as_map(translator, "know the probabilities of phrases")
+    fitted = known.map_for(features.layer, features.width)
+    layer = next(name for name, each in known.by_layer.items() if each is fitted)
+    cosines = F.normalize(fitted.whiten(features.rows), dim=1) @ known.directions(layer, phrases).T
+    shares = (fitted.temperature * cosines).softmax(dim=1).cpu()
+    return [Sentences(tuple(phrases), row, torch.zeros_like(row)) for row in shares]
 
 
 def _drawn(
