@@ -1,8 +1,8 @@
 """Compose waterbirds and read a frozen backbone's features of them once; everything else refits one layer.
 
 Run as ``python -m measurements.waterbirds.features FOLDER --seed 0``. Backgrounds are photographs of Debian's
-`tuxpaint-data`, of which three show water; birds are the stamps of `tuxpaint-stamps-default`. Both are the same
-in training and test: what differs is the crop, the size, the place and the light.
+`tuxpaint-data`, of which three show water; birds are the stamps of `tuxpaint-stamps-default`. Both are the
+same in training and test: what differs is the crop, the size, the place and the light.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ LAND = tuple(
         "trees_above",
     )
 )
-#: Scenes of a class in its own context and in the other one: enough for training sets of 600 a class at a share
-#: of 95 % and of 400 at 50 %; and of test scenes in every cell.
+#: Scenes of a class in its own context and in the other one: enough for training sets of 600 a class at a
+#: share of 95 % and of 400 at 50 %; and of test scenes in every cell.
 OWN, OTHER, TEST = 570, 200, 400
 #: Small batches are the fastest on one core.
 BATCH = 4

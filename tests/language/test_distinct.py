@@ -65,7 +65,7 @@ def test_more_than_there_are_is_everything_with_its_own_weight(lm, everything):
 
 @pytest.mark.parametrize("size", [12, 4])
 def test_weighted_word_frequencies_are_unbiased_and_their_variance_is_known(lm, everything, size):
-    """Over 300 samples of 12, the mean of each word's frequency is the exact one, within its standard error."""
+    """Over 300 samples of 12, each word's mean frequency is the exact one, within its standard error."""
     words = sorted({token for key in everything for token in key})
     exact = torch.tensor([sum(p for key, p in everything.items() if word in key) for word in words])
     estimates, stated = [], []

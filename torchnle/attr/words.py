@@ -43,10 +43,10 @@ class DominantWords(Attribution):  # type: ignore[misc]
             inputs: (N, C, H, W), or a tuple of tensors.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            n: How many sentences to draw an image; None = none: a map from text into features counts its phrases
-                by their probabilities, exactly and at once; a translator that writes draws 200.
-            replacement: Draw sentences independently, as the paper does with n=1000; False = each only once, with
-                weights that keep word frequencies unbiased.
+            n: How many sentences to draw an image; None = none: a map from text into features counts its
+                phrases by their probabilities, exactly and at once; a translator that writes draws 200.
+            replacement: Draw sentences independently, as the paper does with n=1000; False = each only once,
+                with weights that keep word frequencies unbiased.
             top_p: The share of the probability that is drawn from.
             temperature: What logits are divided by.
             max_new_tokens: The most tokens of a sentence; None = the translator's own.
@@ -57,8 +57,9 @@ class DominantWords(Attribution):  # type: ignore[misc]
             internal_batch_size: The most rows in the language model at a time.
 
         Returns:
-            A `WordTable`, one row an image: ``table.top(10)`` are the words of all images, ``table[2:3].top(10)``
-            those of the third, ``compare(table[a], table[b])`` two groups. A list of them for a list of layers.
+            A `WordTable`, one row an image: ``table.top(10)`` are the words of all images,
+            ``table[2:3].top(10)`` those of the third, ``compare(table[a], table[b])`` two groups. A list of
+            them for a list of layers.
 
         Raises:
             TypeError: If the translator can neither write nor give probabilities of phrases.

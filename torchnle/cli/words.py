@@ -18,12 +18,16 @@ from torchnle.views import plots, words
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser("words", help="count the words that a model's features make a language model say")
+    command = commands.add_parser(
+        "words", help="count the words that a model's features make a language model say"
+    )
     add_options(command)
     command.add_argument(
         "--n", type=int, help="sentences to draw (default: a map's phrases by their probabilities, else 200)"
     )
-    command.add_argument("--replacement", action="store_true", help="draw them independently, as the paper does")
+    command.add_argument(
+        "--replacement", action="store_true", help="draw them independently, as the paper does"
+    )
     command.add_argument("--top", type=int, default=10, help="how many words (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
     command.set_defaults(run=_words)

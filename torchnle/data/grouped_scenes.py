@@ -51,8 +51,8 @@ class GroupedScene:
 class GroupedScenes(Sequence[GroupedScene]):
     """A data set with a spurious correlation of known strength: so many scenes of each class in each context.
 
-    A scene is one cut-out of its class on one background of its context. Scenes come cell by cell, and scene i
-    of a cell is the same whatever the other cells hold, so that a smaller set is a part of a larger one.
+    A scene is one cut-out of its class on one background of its context. Scenes come cell by cell, and scene
+    i of a cell is the same whatever the other cells hold, so that a smaller set is a part of a larger one.
 
     Args:
         classes: The cut-outs of each class, by its name.
@@ -205,7 +205,8 @@ def _checked(counts: Sequence[Sequence[int]], classes: int, contexts: int) -> tu
     fits = len(table) == classes and all(len(row) == contexts for row in table)
     if not fits or min(map(min, table), default=-1) < 0 or not sum(map(sum, table)):
         raise ValueError(
-            f"counts={counts!r} for {classes} classes and {contexts} contexts; pass a row a class and a column a "
+            f"counts={counts!r} for {classes} classes and {contexts} contexts; pass a row a class and a "
+            f"column a "
             "context, of numbers that are 0 or more and not all 0."
         )
     return table

@@ -80,7 +80,8 @@ def sample_distinct(
     if min(n, max_new_tokens, limit) < 1 or not temperature > 0 or not 0 < top_p <= 1 or stop == "":
         raise ValueError(
             f"n={n}, max_new_tokens={max_new_tokens}, internal_batch_size={internal_batch_size}, "
-            f"temperature={temperature}, top_p={top_p}, stop={stop!r}; pass positive numbers, top_p up to 1, and "
+            f"temperature={temperature}, top_p={top_p}, stop={stop!r}; pass positive numbers, top_p up to "
+            f"1, and "
             "some text or None."
         )
     parts = -(-n // limit)
@@ -104,7 +105,7 @@ class _Node:
 
 
 class _Beam:
-    """The `size` + 1 paths of the largest perturbed log-probability; the last one only gives the threshold."""
+    """The `size` + 1 paths of largest perturbed log-probability; the last only gives the threshold."""
 
     def __init__(
         self,

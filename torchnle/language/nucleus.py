@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-#: So many of the most probable tokens are looked at first: to sort all 49,152 of SmolLM2 takes ten times as long.
+#: So many of the most probable tokens are looked at first: to sort all 49,152 of SmolLM2 takes ten times as
+#: long.
 _FIRST = 1024
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def auroc(values: Float[Tensor, "N W"], positive: Bool[Tensor, "N"]) -> Float[Tensor, "W"]:
-    """Compute, for every column, the probability that a positive's value exceeds a negative's; ties count half.
+    """Compute a column's probability that a positive's value exceeds a negative's; ties count half.
 
     Args:
         values: A column a score.

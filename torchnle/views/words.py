@@ -39,7 +39,9 @@ def plot_cloud(
         raise MissingDependencyError("wordcloud", extra="words", purpose="to draw word clouds") from error
     positive = {word: value for word, value in frequencies.items() if value > 0}
     if not positive:
-        raise ValueError(f"none of {len(frequencies)} words has a positive frequency; there is nothing to draw.")
+        raise ValueError(
+            f"none of {len(frequencies)} words has a positive frequency; there is nothing to draw."
+        )
     cloud = WordCloud(
         width=640,
         height=400,
@@ -84,7 +86,8 @@ def plot_bars(
     """
     if not words or len(values) != len(words) or len(intervals or words) != len(words):
         raise ValueError(
-            f"{len(words)} words, {len(values)} values and {len(intervals or ())} intervals; pass as many of each."
+            f"{len(words)} words, {len(values)} values and {len(intervals or ())} intervals; pass as many "
+            f"of each."
         )
     figure = Figure(figsize=(5.0, 0.32 * len(words) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)

@@ -53,7 +53,7 @@ def phrases_of(caption: str) -> tuple[str, ...]:
 
 
 def tagged_words(caption: str) -> list[Word]:
-    """Tag the words of a caption by what they are in its noun phrases; what speaks of the picture is left out.
+    """Tag the words of a caption by what they are in its noun phrases; frames are left out.
 
     Args:
         caption: One or more sentences, in English.

@@ -14,8 +14,9 @@ from torchnle.language.english.nouns import Nouns
 def content_words(text: str, kinds: tuple[str, ...] = ("noun",)) -> tuple[str, ...]:
     """Find the lemmas of a sentence's content words, each once, in order.
 
-    TextBlob's tagger and WordNet say what each word is (`tagged_words`); nouns come in the singular as WordNet
-    lists them. Words that speak of the picture ("photo", "background") or stand for things ("one") are no content.
+    TextBlob's tagger and WordNet say what each word is (`tagged_words`); nouns come in the singular as
+    WordNet lists them. Words that speak of the picture ("photo", "background") or stand for things ("one")
+    are no content.
 
     Args:
         text: One or more sentences, in English.

@@ -1,4 +1,4 @@
-"""Gumbel noise in a tree, drawn from the top down (Kool et al., 2019, "Stochastic beams and where to find them")."""
+"""Gumbel noise in a tree, drawn from the top down (Kool et al., 2019, "Stochastic beams")."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def below(
 ) -> Float[Tensor, "B K"]:
     """Draw the perturbed log-probabilities of the children of some nodes, whose largest is the parent's own.
 
-    That of a leaf is then its log-probability plus a Gumbel number, independent of all other leaves', and that of
-    a node is the largest below it: the leaves of a beam of k are the k largest of all, which is a sample without
-    replacement.
+    That of a leaf is then its log-probability plus a Gumbel number, independent of all other leaves', and
+    that of a node is the largest below it: the leaves of a beam of k are the k largest of all, which is a
+    sample without replacement.
 
     Args:
         log_probs: The log-probability of each child, with all of its path; minus infinity for none.

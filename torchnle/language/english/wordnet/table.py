@@ -82,7 +82,7 @@ class NounTable:
         return next((senses for senses in found if senses), ())
 
     def lemma(self, word: str) -> str | None:
-        """Look up the form under which WordNet lists a noun: its singular, in lower case; None where it has none.
+        """Look up the form under which WordNet lists a noun: its singular; None where it has none.
 
         Example:
             >>> nouns = NounTable()

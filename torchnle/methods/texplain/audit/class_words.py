@@ -19,8 +19,8 @@ _BACKGROUND = ("body of water", "geological formation", "land", "atmosphere", "p
 class ClassWords:
     """Tells the words that are about the classes of a classifier from all others, by WordNet.
 
-    A word is about a class if one of its meanings is the class, a kind of it ("drake" of "water bird") or more
-    general than it ("bird"). So "hen" is about "land bird" and not about "water bird".
+    A word is about a class if one of its meanings is the class, a kind of it ("drake" of "water bird") or
+    more general than it ("bird"). So "hen" is about "land bird" and not about "water bird".
 
     Args:
         class_names: The classes, in a classifier's order.
@@ -46,7 +46,8 @@ class ClassWords:
         self.class_names = tuple(class_names)
         if not self.class_names or (unknown := set(also or ()) - set(self.class_names)):
             raise ValueError(
-                f"class_names={list(class_names)} with words for {sorted(unknown) if class_names else []}; pass class "
+                f"class_names={list(class_names)} with words for {sorted(unknown) if class_names else []}; "
+                f"pass class "
                 "names, and words for some of these."
             )
         self._also = {name: frozenset(words) for name, words in (also or {}).items()}
@@ -73,7 +74,7 @@ class ClassWords:
         return "background" if self.is_background(word) else "unrelated"
 
     def is_background(self, word: str) -> bool:
-        """Whether a word names what stands behind things: by the shipped list, the caller's, or its meaning."""
+        """Whether a word names what stands behind things: by the lists, or by its meaning."""
         senses = self._nouns.common_senses(word)[:1]
         above = self._nouns.ancestors(senses[0]) if senses else frozenset()
         return word in self._background or bool(above & self._background_senses)

@@ -44,7 +44,9 @@ class Audit:
         The paper's problematic samples (section 4.4) are those whose first word is not about their class.
         """
         kind = self.class_words.kind
-        return [(word, kind(word, c)) for word, c in zip(self.words.first(), self.labels.tolist(), strict=True)]
+        return [
+            (word, kind(word, c)) for word, c in zip(self.words.first(), self.labels.tolist(), strict=True)
+        ]
 
     def of_class(self, label: int, k: int = 10) -> list[Word]:
         """The dominant words of a class.
@@ -77,11 +79,13 @@ def audit_features(
         features: One token an image, of one layer.
         labels: The classes of the images.
         logits: The classifier's.
-        class_names: Its classes, in plain words ("land bird"): what words are about them is read from WordNet.
-        contexts: The phrases for what may stand around things; None = the shipped list (sky, water, grass, ...).
+        class_names: Its classes, in plain words ("land bird"): what words are about them is read from
+            WordNet.
+        contexts: The phrases for what may stand around things; None = the shipped list (sky, water, grass,
+            ...).
         also: Words that are about a class beside what WordNet says, by class name.
-        sampling: How to draw sentences; None = a map's phrases by their probabilities. Drawn sentences bring their
-            own context words.
+        sampling: How to draw sentences; None = a map's phrases by their probabilities. Drawn sentences bring
+            their own context words.
         k: How many words a class.
 
     Raises:

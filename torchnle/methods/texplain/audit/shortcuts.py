@@ -50,8 +50,8 @@ class ClassShortcuts:
     Args:
         class_name: The class.
         words: The context words that go with it most, strongest first.
-        model: The probability that the model is surer of an image of the class whose context speaks for the class
-            than of one whose context speaks for another; NaN where all contexts agree, or all disagree.
+        model: The probability that the model is surer of an image of the class whose context speaks for the
+            class than of one whose context speaks for another; NaN where all contexts agree, or all disagree.
         model_low: The lower end of its 95 % interval.
         taken: Whether that is at least a medium effect: the model is biased.
         conflicting: How many images of the class have a context that speaks for another one.
@@ -86,7 +86,8 @@ class ShortcutReport:
 
     Args:
         classes: One a class, in order.
-        conflict_scores: Minus the log-probability of an image's own class given its context words alone, (N,).
+        conflict_scores: Minus the log-probability of an image's own class given its context words alone,
+            (N,).
         context_class: The class that the context words alone speak for, (N,).
     """
 
@@ -117,12 +118,13 @@ def find_shortcuts(
 ) -> ShortcutReport:
     """Rank the context words of every class, and tell a bias of the data set from a bias of the model.
 
-    *Do the data offer it?* A context word is said more of images of the class than of others. *Does the model take
-    it?* A logistic regression guesses the class of every image from its context words alone; where it errs, the
-    context speaks for another class. Among images of one class, the model is then surer of those whose context
-    agrees. An alarm needs both, beyond the 95 % interval.
+    *Do the data offer it?* A context word is said more of images of the class than of others. *Does the model
+    take it?* A logistic regression guesses the class of every image from its context words alone; where it
+    errs, the context speaks for another class. Among images of one class, the model is then surer of those
+    whose context agrees. An alarm needs both, beyond the 95 % interval.
 
-    A word counts by its share among context words, so that an object in plain view does not hide what is behind.
+    A word counts by its share among context words, so that an object in plain view does not hide what is
+    behind.
 
     Args:
         table: The words of every image.
@@ -132,7 +134,8 @@ def find_shortcuts(
         k: How many words a class.
 
     Raises:
-        ValueError: If the numbers of images differ, there is no context word, or a class has fewer than two images.
+        ValueError: If the numbers of images differ, there is no context word, or a class has fewer than two
+            images.
     """
     _check(table, labels, logits, class_words)
     columns, shares = context_shares(table, class_words)
@@ -146,7 +149,9 @@ def find_shortcuts(
     found = []
     for label, name in enumerate(names):
         words = [
-            _shortcut(table.words[columns[i]], label, float(areas[label, i]), float(lows[label, i]), class_words)
+            _shortcut(
+                table.words[columns[i]], label, float(areas[label, i]), float(lows[label, i]), class_words
+            )
             for i in best[label].tolist()
         ]
         own = labels == label
@@ -169,7 +174,8 @@ def context_shares(table: WordTable, class_words: ClassWords) -> tuple[list[int]
     columns = [i for i in free if class_words.is_background(table.words[i])] or free
     if not columns:
         raise ValueError(
-            f"all {len(table.words)} words are about the classes {list(class_words.class_names)}; a shortcut is another "
+            f"all {len(table.words)} words are about the classes {list(class_words.class_names)}; a "
+            f"shortcut is another "
             "word. Let the translator say more: vocabulary=..., or sentences with n=..."
         )
     chosen = table.frequencies[:, columns]
@@ -209,10 +215,13 @@ def _check(table: WordTable, labels: Tensor, logits: Tensor, class_words: ClassW
     names = class_words.class_names
     if not len(table) == len(labels) == len(logits) or logits.shape[1] != len(names) or len(names) < 2:
         raise ValueError(
-            f"{len(table)} rows of words, {len(labels)} labels, logits of {tuple(logits.shape)} and {len(names)} class "
+            f"{len(table)} rows of words, {len(labels)} labels, logits of {tuple(logits.shape)} and "
+            f"{len(names)} class "
             "names; pass one row and label an image, and a logit a class, of two classes or more."
         )
     counts = torch.bincount(labels, minlength=len(names)).tolist()
     few = [name for name, count in zip(names, counts, strict=False) if count < 2]
     if few:
-        raise ValueError(f"the classes {few} have fewer than two images; an audit compares images within a class.")
+        raise ValueError(
+            f"the classes {few} have fewer than two images; an audit compares images within a class."
+        )

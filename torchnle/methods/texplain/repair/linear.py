@@ -41,7 +41,8 @@ def fit_linear(
 ) -> Linear:
     """Fit a linear classifier: the weighted mean cross-entropy plus half the penalty on squared weights.
 
-    Features are standardised inside, so that one penalty suits features of any scale; biases are not penalised.
+    Features are standardised inside, so that one penalty suits features of any scale; biases are not
+    penalised.
 
     Args:
         features: One row an image.
@@ -49,12 +50,12 @@ def fit_linear(
         classes: How many there are.
         weights: Of the rows, scaled to mean 1; None = equal.
         penalty: Of the squared weights on standardised features.
-        start: Penalise the distance from this classifier instead of from zero: a fine-tuning whose end does not
-            depend on a step size.
+        start: Penalise the distance from this classifier instead of from zero: a fine-tuning whose end does
+            not depend on a step size.
 
     Raises:
-        ValueError: If rows and labels do not fit, a label is out of range, a class has no image, or the penalty is
-            not positive.
+        ValueError: If rows and labels do not fit, a label is out of range, a class has no image, or the
+            penalty is not positive.
 
     Example:
         >>> x, y = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
@@ -73,7 +74,11 @@ def fit_linear(
         offset = start.bias.double() + start.weight.double() @ mean
     weight, bias = anchor.clone().requires_grad_(), offset.clone().requires_grad_()
     solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=_STEPS, tolerance_grad=1e-7, tolerance_change=1e-10, line_search_fn="strong_wolfe"
+        [weight, bias],
+        max_iter=_STEPS,
+        tolerance_grad=1e-7,
+        tolerance_change=1e-10,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:
@@ -92,12 +97,14 @@ def fit_linear(
 def _check(features: Tensor, labels: Tensor, classes: int, penalty: float) -> None:
     if len(features) != len(labels) or not len(labels) or not penalty > 0:
         raise ValueError(
-            f"{len(features)} rows of features, {len(labels)} labels, penalty={penalty}; pass one label a row, and a "
+            f"{len(features)} rows of features, {len(labels)} labels, penalty={penalty}; pass one label a "
+            f"row, and a "
             "positive penalty."
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
-            f"labels from {int(labels.min())} to {int(labels.max())} for {classes} classes; pass 0 to {classes - 1}."
+            f"labels from {int(labels.min())} to {int(labels.max())} for {classes} classes; pass 0 to "
+            f"{classes - 1}."
         )
     counts = torch.bincount(labels, minlength=classes)
     if not counts.all():

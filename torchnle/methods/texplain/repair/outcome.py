@@ -17,8 +17,8 @@ class Outcome:
         by_group: The accuracy in each group that has images.
         worst: The smallest of them: the minimum of this run, and no mean of minima.
         average: Over all images as they are.
-        adjusted: The groups weighted by their shares in training, as Waterbirds is reported (Sagawa et al., 2019);
-            None where these are not known.
+        adjusted: The groups weighted by their shares in training, as Waterbirds is reported (Sagawa et al.,
+            2019); None where these are not known.
     """
 
     by_group: dict[int, float]
@@ -46,13 +46,15 @@ def outcome(
 
     Example:
         >>> tested = torch.tensor([0, 0, 1, 1])
-        >>> found = outcome(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), tested, torch.tensor([0, 1, 1, 1]))
+        >>> answers, trained = torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, 1, 1])
+        >>> found = outcome(answers, torch.tensor([0, 0, 1, 1]), tested, trained)
         >>> found.worst, found.average, found.adjusted
         (0.5, 0.75, 0.875)
     """
     if not len(predicted) == len(labels) == len(groups) or not len(labels):
         raise ValueError(
-            f"{len(predicted)} answers, {len(labels)} labels, {len(groups)} groups; pass one of each an image."
+            f"{len(predicted)} answers, {len(labels)} labels, {len(groups)} groups; pass one of each an "
+            f"image."
         )
     right = (predicted == labels).double()
     by_group = {int(group): float(right[groups == group].mean()) for group in groups.unique()}
@@ -61,6 +63,8 @@ def outcome(
         shares = torch.bincount(training_groups).double() / len(training_groups)
         trained = shares.nonzero()[:, 0].tolist()
         if missing := [group for group in trained if group not in by_group]:
-            raise ValueError(f"the training groups {missing} have no test image; the adjusted average needs some.")
+            raise ValueError(
+                f"the training groups {missing} have no test image; the adjusted average needs some."
+            )
         adjusted = sum(float(shares[group]) * by_group[group] for group in trained)
     return Outcome(by_group, min(by_group.values()), float(right.mean()), adjusted)

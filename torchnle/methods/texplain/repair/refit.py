@@ -1,4 +1,4 @@
-"""The last layer refitted with all groups weighing the same; the penalty is chosen by the groups given alone."""
+"""The last layer refitted with all groups weighing the same; these groups choose the penalty."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def refit_last_layer(
 ) -> Refit:
     """Fit a last layer on fixed features, with the groups weighing the same if there are any.
 
-    The penalty is chosen by cross-validation on the same images: by the accuracy of the worst of the groups given
-    (pseudo-groups where no group is known), or by that of all images without groups. Of equals the largest is
-    taken.
+    The penalty is chosen by cross-validation on the same images: by the accuracy of the worst of the groups
+    given (pseudo-groups where no group is known), or by that of all images without groups. Of equals the
+    largest is taken.
 
     Args:
         features: What the last layer reads, one row an image.
@@ -101,7 +101,8 @@ def _folds(parts: Int[Tensor, "N"], seed: int) -> Int[Tensor, "N"]:
         rows = (parts == part).nonzero()[:, 0]
         if len(rows) < _FOLDS:
             raise ValueError(
-                f"class or group {int(part)} has {len(rows)} images; {_FOLDS} or more are needed to choose the penalty."
+                f"class or group {int(part)} has {len(rows)} images; {_FOLDS} or more are needed to choose "
+                f"the penalty."
             )
         folds[rows[torch.randperm(len(rows), generator=generator)]] = torch.arange(len(rows)) % _FOLDS
     return folds

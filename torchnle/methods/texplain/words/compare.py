@@ -45,7 +45,8 @@ def compare(first: WordTable, second: WordTable, k: int | None = 10) -> list[Shi
         k: How many words; None = all.
 
     Raises:
-        ValueError: If the tables have other words, or a group has fewer than two rows, whose spread is unknown.
+        ValueError: If the tables have other words, or a group has fewer than two rows, whose spread is
+            unknown.
 
     Example:
         >>> from torchnle.methods.texplain.words.sentences import Sentences
@@ -57,10 +58,13 @@ def compare(first: WordTable, second: WordTable, k: int | None = 10) -> list[Shi
         ('hen', -0.7, True)
     """
     if first.words != second.words:
-        raise ValueError("the two tables have other words; compare rows of one table: table[rows], table[others].")
+        raise ValueError(
+            "the two tables have other words; compare rows of one table: table[rows], table[others]."
+        )
     if min(len(first), len(second)) < 2:
         raise ValueError(
-            f"groups of {len(first)} and {len(second)} rows: the spread of a single row is unknown. Pass two images "
+            f"groups of {len(first)} and {len(second)} rows: the spread of a single row is unknown. Pass "
+            f"two images "
             "or more of each."
         )
     a, b = first.frequencies.double(), second.frequencies.double()
@@ -80,3 +84,25 @@ def compare(first: WordTable, second: WordTable, k: int | None = 10) -> list[Shi
         )
         for i in order
     ]
+
+
+def agreement(first: WordTable, second: WordTable) -> float:
+    """The cosine between the mean frequencies of all words of two tables, which may have other words.
+
+    Of words of features and words of captions of the same pictures (section 4.3): 1 = the same words as
+    often, 0 = no word in common.
+
+    Example:
+        >>> from torchnle.methods.texplain.words.sentences import Sentences
+        >>> said = WordTable.of([Sentences(("a hen on grass",), torch.ones(1), torch.zeros(1))])
+        >>> told = WordTable.of([Sentences(("a hen",), torch.ones(1), torch.zeros(1))])
+        >>> round(agreement(said, told), 3)
+        0.707
+    """
+    words = dict.fromkeys([*first.words, *second.words])
+    means = [
+        dict(zip(table.words, table.frequencies.mean(dim=0).tolist(), strict=True))
+        for table in (first, second)
+    ]
+    a, b = (torch.tensor([mean.get(word, 0.0) for word in words]) for mean in means)
+    return float(torch.cosine_similarity(a, b, dim=0))

@@ -1,4 +1,4 @@
-"""Sentences of features, with weights: sampled with or without replacement, or all phrases with their shares."""
+"""Sentences of features, with weights: sampled, or all phrases with their probabilities."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Sampling:
 
     Args:
         n: How many a row; the paper draws 1,000 with replacement.
-        replacement: Whether a sentence may come twice. Without it the same precision needs fewer sentences where
-            few are likely; 0.95 and 20 to 30 words are the paper's (section 3).
+        replacement: Whether a sentence may come twice. Without it the same precision needs fewer sentences
+            where few are likely; 0.95 and 20 to 30 words are the paper's (section 3).
         top_p: The share of the probability that is drawn from.
         temperature: What logits are divided by.
         max_new_tokens: The most tokens of a sentence; None = the translator's own.
@@ -90,8 +90,8 @@ def sentences_of(
         phrases: Without sampling: let only these compete, by a softmax over their cosines.
 
     Raises:
-        TypeError: If the translator neither writes nor knows probabilities of phrases, or `sampling` is None and
-            it knows none.
+        TypeError: If the translator neither writes nor knows probabilities of phrases, or `sampling` is None
+            and it knows none.
         ValueError: As the translator's `describe`.
     """
     if sampling is None:
@@ -125,7 +125,7 @@ class _Asked:
 
 
 def _voice(translator: Translator, features: Features) -> tuple[LanguageModel, Tensor, _Asked]:
-    """The language model that speaks, a prefix a row, and how it is asked: all that is needed of a translator."""
+    """The language model that speaks, a prefix a row, and how it is asked."""
     lm, asked = _asked(translator)
     if isinstance(translator, PrefixTranslator):
         with evaluating(translator):
@@ -139,11 +139,14 @@ def _voice(translator: Translator, features: Features) -> tuple[LanguageModel, T
 
 def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
     if isinstance(translator, PrefixTranslator):
-        return translator.language_model, _Asked(translator.prompt, translator.stop, translator.max_new_tokens)
+        return translator.language_model, _Asked(
+            translator.prompt, translator.stop, translator.max_new_tokens
+        )
     decoder = _as_map(translator, "write").decoder
     if decoder is None:
         raise TypeError(
-            "this translator has no text decoder to sample sentences from. Leave n out, which counts its phrases "
+            "this translator has no text decoder to sample sentences from. Leave n out, which counts its "
+            "phrases "
             "by their probabilities, or attach a decoder: LanguageAttribution.from_classifier(..., "
             "decoder='decoder-minilm-smollm2')."
         )
@@ -153,7 +156,8 @@ def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
 def _as_map(translator: Translator, does: str) -> MapTranslator:
     if not isinstance(translator, MapTranslator):
         raise TypeError(
-            f"a {type(translator).__name__} does not {does}. Pass a translator with a language model (DeViL's, "
+            f"a {type(translator).__name__} does not {does}. Pass a translator with a language model "
+            f"(DeViL's, "
             "TExplain's) and n=..., or a map from text into features."
         )
     return translator
@@ -193,4 +197,3 @@ def _drawn(
     weights = torch.full((sampling.n,), 1 / sampling.n)
     parts = range(0, len(texts), sampling.n)
     return [Sentences(tuple(texts[i : i + sampling.n]), weights, None) for i in parts]
-

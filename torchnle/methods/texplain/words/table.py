@@ -57,7 +57,8 @@ class WordTable:
 
     Args:
         words: The W words.
-        frequencies: The share of a row's sentences with a word, (R, W); unbiased, and so now and then above 1.
+        frequencies: The share of a row's sentences with a word, (R, W); unbiased, and so now and then above
+            1.
         variances: The variances of these, (R, W).
         counts: In how many of a row's sentences a word is, (R, W).
         without_image: The share without any image, (W,); zeros where not asked for.
@@ -250,11 +251,13 @@ def _count(
 def _check_words(words: Sequence[str], texts: int, split: Split) -> None:
     if not words:
         raise ValueError(
-            f"no word is left of {texts} different sentences: they hold no noun. Pass a split=... that keeps other "
+            f"no word is left of {texts} different sentences: they hold no noun. Pass a split=... that "
+            f"keeps other "
             "words, or draw more sentences."
         )
     if split is content_words and not is_english(words):
         raise ValueError(
-            f"most of the words {list(words)[:8]} are not English. Pass split=..., a function from a sentence of "
+            f"most of the words {list(words)[:8]} are not English. Pass split=..., a function from a "
+            f"sentence of "
             "their language to its words."
         )
