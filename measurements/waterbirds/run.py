@@ -12,6 +12,7 @@ out of the mean (`pool_outside`).
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,39 +158,43 @@ def _word_saliency(maps: Tensor, words: Sequence[str], translator: MapTranslator
     return torch.einsum("nhwd,nd->nhw", rows, directions)
 
 
-def measure(folder: Path, seeds: Sequence[int], pools: Sequence[int]) -> dict[str, Any]:
-    """Audit and repair at 95 % for every seed, and audit at 50 %."""
+def measure(folder: Path, output: Path, seeds: Sequence[int], pools: Sequence[int]) -> dict[str, Any]:
+    """Measure every seed that is not kept in the output folder yet, and sum all of them up."""
+    output.mkdir(parents=True, exist_ok=True)
+    runs = []
+    for seed in seeds:
+        file = output / f"waterbirds_seed_{seed}.json"
+        if not file.exists():
+            found = record.plain(one_seed(folder, seed, pools[seed % len(pools)], seed // len(pools)))
+            file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        runs.append(json.loads(file.read_text(encoding="utf-8")))
+    return {"runs": runs, "summary": summary(runs)}
+
+
+def one_seed(folder: Path, seed: int, pool: int, draw: int) -> dict[str, Any]:
+    """Audit and repair at 95 %, and audit at 50 %."""
     backbone = backbones.load("efficientnet-lite0")
     translator = LanguageAttribution.from_backbone(backbone).translator
     if not isinstance(translator, MapTranslator):
         raise TypeError("class names give a map.")
-    test = load(folder, "test", 0)
-    test_groups = cells(test["labels"], test["contexts"])
-    runs = []
-    for seed in seeds:
-        pool, draw = pools[seed % len(pools)], seed // len(pools)
-        data = load(folder, "train", pool)
-        run: dict[str, Any] = {"seed": seed, "pool": pool, "draw": draw}
-        for name, counts in (("95 %", BIASED), ("50 %", BALANCED)):
-            rows = training_rows(data, counts, draw)
-            x, labels = data["pooled"][rows], data["labels"][rows]
-            plain = refit_last_layer(x, labels, 2).layer
-            audit = audited(translator, x, labels, plain)
-            run[name] = finding(audit, data["contexts"][rows])
-            if name == "95 %":
-                groups = cells(labels, data["contexts"][rows])
-                layers = repaired(data, rows, plain, audit, translator, seed)
-                run["arms"] = {
-                    arm: vars(
-                        outcome(
-                            layers[arm](test["pooled"]).argmax(dim=1), test["labels"], test_groups, groups
-                        )
-                    )
-                    for arm in ARMS
-                }
-        runs.append(run)
-        print(record.plain({key: run[key] for key in ("seed", "arms")}), flush=True)
-    return {"runs": runs, "summary": summary(runs)}
+    test, data = load(folder, "test", 0), load(folder, "train", pool)
+    run: dict[str, Any] = {"seed": seed, "pool": pool, "draw": draw}
+    for name, counts in (("95 %", BIASED), ("50 %", BALANCED)):
+        rows = training_rows(data, counts, draw)
+        x, labels = data["pooled"][rows], data["labels"][rows]
+        plain = refit_last_layer(x, labels, 2).layer
+        audit = audited(translator, x, labels, plain)
+        run[name] = finding(audit, data["contexts"][rows])
+        if name == "95 %":
+            groups = cells(labels, data["contexts"][rows])
+            layers = repaired(data, rows, plain, audit, translator, seed)
+            run["arms"] = {arm: _tested(layers[arm], test, groups) for arm in ARMS}
+    return run
+
+
+def _tested(layer: Linear, test: Mapping[str, Tensor], groups: Tensor) -> dict[str, Any]:
+    known = cells(test["labels"], test["contexts"])
+    return vars(outcome(layer(test["pooled"]).argmax(dim=1), test["labels"], known, groups))
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -286,7 +291,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(options.features, options.seeds, options.pools)
+    found = measure(options.features, options.output, options.seeds, options.pools)
     record.write(options.output, "waterbirds", {"setting": record.setting(), **found}, page(found))
     print(page(found))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from fakes import LetterTranslator
-from tiny_maps import WIDTH, captioned, prototypes
+from map_world import WIDTH, captioned, prototypes
 from tiny_translators import features, tiny_language_model, tiny_translator
 
 from torchnle.language.english.content_words import content_words

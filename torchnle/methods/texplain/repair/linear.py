@@ -76,8 +76,8 @@ def fit_linear(
     solver = torch.optim.LBFGS(
         [weight, bias],
         max_iter=_STEPS,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-10,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-9,
         line_search_fn="strong_wolfe",
     )
 
