@@ -1,4 +1,4 @@
-"""Measure dominant words on composed scenes: how many of ten are in the scene, and the first against the answer.
+"""Measure dominant words on composed scenes: how many of ten are in the scene, the first against the answer.
 
 Run as ``python -m measurements.scene_words OUTPUT`` (section 4.2 of TExplain, with the scenes' truth in the
 place of raters). A word is in a scene if it is a word of its caption or a noun above one of its objects. It
