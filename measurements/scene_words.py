@@ -35,7 +35,7 @@ def measure() -> dict[str, Any]:
     scenes = list(Scenes(cutouts, grounds(textures=False), length=SCENES, objects=(2, 2), seed=11))
     x = torch.cat([images_of(backbone, scenes[i : i + BATCH]) for i in range(0, SCENES, BATCH)])
     with torch.no_grad():
-        answers = torch.cat([backbone.model(part) for part in x.split(BATCH)]).argmax(dim=1).tolist()
+        answers = torch.cat([backbone.model(part) for part in torch.split(x, BATCH)]).argmax(dim=1).tolist()
     named = [backbone.class_names[answer] for answer in answers]
     truths = [_true_words([thing.phrase for thing in scene.objects], scene.caption) for scene in scenes]
     answered = [_true_words([name], name) for name in named]
@@ -46,7 +46,7 @@ def measure() -> dict[str, Any]:
             if name == "class names"
             else LanguageAttribution.from_pretrained(backbone.model, SHIPPED)
         )
-        tables = [lang.words(part) for part in x.split(20)]
+        tables = [lang.words(part) for part in torch.split(x, 20)]
         found[name] = _counted([t[-1] if isinstance(t, list) else t for t in tables], truths, answered)
     return found
 

@@ -36,6 +36,7 @@ from torchnle.methods.aligned.decoder.text_decoder import DECODER, PROMPT, STOP,
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.texplain.words.sentences import Sentences
 from torchnle.methods.texplain.words.table import WordTable
+from torchnle.translators.rows import rows_of
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 SENTENCES, PART, TOKENS, TOP_P = 1000, 250, 12, 0.95
@@ -51,8 +52,8 @@ def prefixes(count: int) -> tuple[LanguageModel, Tensor]:
         raise TypeError("from_classifier fits a map.")
     scenes = Scenes(load_cutouts(STAMPS), grounds(textures=False), length=count, objects=(2, 2), seed=5)
     with torch.no_grad():
-        (features,) = lang.by_layer.read(images_of(backbone, list(scenes)))
-        shares = translator.probabilities(lang.by_layer.reading.pool(features, None))
+        features = lang.read(images_of(backbone, list(scenes)))
+        shares = translator.probabilities(rows_of([lang.reading.pool(each, None) for each in features]))
         return decoder.language_model, decoder.prefixes(recall(shares, translator.vectors))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ def read(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
     """The features in front of the pooling, (N, 7, 7, D)."""
     x = torch.stack([backbone.preprocess(image) for image in images])
     backbone.model.to(memory_format=torch.channels_last)
-    features: Tensor = backbone.model.extract_features(x.to(memory_format=torch.channels_last))
+    extract: Any = backbone.model.extract_features
+    features: Tensor = extract(x.to(memory_format=torch.channels_last))
     return features.permute(0, 2, 3, 1)
 
 

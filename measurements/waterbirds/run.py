@@ -37,7 +37,7 @@ from torchnle.methods.texplain.repair.masks import (
 from torchnle.methods.texplain.repair.outcome import outcome
 from torchnle.methods.texplain.repair.refit import refit_last_layer
 from torchnle.metrics.ranking import auroc
-from torchnle.vision.features import Features
+from torchnle.translators.rows import Rows
 
 CLASSES = ("land bird", "aquatic bird")
 #: Words that are right: what the photographs of land and of water show (measurements.waterbirds.features).
@@ -82,7 +82,7 @@ def training_rows(data: Mapping[str, Tensor], counts: tuple[int, int], draw: int
 
 def audited(translator: MapTranslator, x: Tensor, labels: Tensor, layer: Linear) -> Audit:
     """Audit the training images of a last layer."""
-    return audit_features(translator, Features(x[:, None], translator.layers[0]), labels, layer(x), CLASSES)
+    return audit_features(translator, Rows({translator.layers[0]: x[:, None]}), labels, layer(x), CLASSES)
 
 
 def finding(audit: Audit, contexts: Tensor) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torchnle.attr.audit import audit, repair
 from torchnle.heads.classifier_head import find_head
 from torchnle.methods.texplain.repair.groups import cells
 from torchnle.methods.texplain.repair.refit import refit_last_layer
+from torchnle.translators.rows import rows_of
 from torchnle.vision.reading import read
 
 NAMES = ("a dog", "a cat", "a boat")
@@ -37,8 +38,7 @@ def batches():
 def test_words_are_those_of_the_maps_phrases(lang, batches):
     x = batches[0][0][:5]
     table = lang.words(x)
-    (features,) = lang.by_layer.read(x)
-    shares = lang.translator.probabilities(lang.by_layer.reading.pool(features, None))
+    shares = lang.translator.probabilities(rows_of(lang.reading.pool(lang.read(x)[0], None)))
     column = lang.translator.vocabulary.phrases.index("a lake")
     torch.testing.assert_close(table.frequency("lake"), shares[:, column])
     assert len(table) == 5
@@ -51,12 +51,12 @@ def test_words_are_those_of_the_maps_phrases(lang, batches):
 
 
 def test_several_layers_give_a_table_each(classifier, lang, batches):
-    several = LanguageAttribution(
-        classifier, lang.by_layer.taps, lang.translator, reading=lang.by_layer.reading
-    )
-    (table,) = several.words(batches[0][0][:2])
-    torch.testing.assert_close(table.frequencies, lang.words(batches[0][0][:2]).frequencies)
-    with pytest.raises(ValueError, match="one layer, not 1"):
+    tap = lang.taps[0]
+    several = LanguageAttribution(classifier, [tap, tap], lang.translator, reading=lang.reading)
+    first, second = several.words(batches[0][0][:2])
+    torch.testing.assert_close(first.frequencies, second.frequencies)
+    torch.testing.assert_close(first.frequencies, lang.words(batches[0][0][:2]).frequencies)
+    with pytest.raises(ValueError, match="one layer, not 2"):
         audit(several, batches, NAMES)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.heads.classifier_head import find_head
-from torchnle.vision.features import Features
+from torchnle.translators.rows import Rows
 from torchnle.vision.reading import read
 
 if TYPE_CHECKING:
@@ -56,20 +56,19 @@ def audit(
     from torchnle.methods.texplain.audit.run import audit_features
     from torchnle.methods.texplain.words.sentences import Sampling
 
-    layer = lang.by_layer
-    if layer.several:
-        raise ValueError(f"an audit reads one layer, not {len(layer.taps)}; attach to a single one.")
-    rows, logits, labels = [], [], []
+    if lang.several:
+        raise ValueError(f"an audit reads one layer, not {len(lang.taps)}; attach to a single one.")
+    read_rows, logits, labels = [], [], []
     for x, y in batches:
-        (features,) = layer.read(x)
-        rows.append(layer.reading.pool(features, None).rows)
+        (rows,) = lang._select(lang.read(x), None, False)[1]
+        read_rows.append(rows)
         logits.append(lang.forward_func(x))
         labels.append(y)
-    if not rows:
+    if not read_rows:
         raise ValueError("there are no images to audit; pass batches of (images, labels).")
     return audit_features(
-        layer.translator,
-        Features(torch.cat(rows)[:, None], layer.taps[0].name),
+        lang.translator,
+        Rows({read_rows[0].layer: torch.cat([x for rows in read_rows for x in rows.tokens.values()])}),
         torch.cat(labels).cpu(),
         torch.cat(logits).float().cpu(),
         class_names,

@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from captum.attr import Attribution
 
+from torchnle.attr.layer_reader import LayerReader
 from torchnle.types import Inputs, Where
 
 if TYPE_CHECKING:
-    from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
     from torchnle.methods.texplain.words.table import Split, WordTable
 
 
-class DominantWords(Attribution):  # type: ignore[misc]
+class DominantWords(LayerReader):
     """Counts words for `LanguageAttribution`, which is the only one to inherit this."""
-
-    by_layer: LayerLanguageAttribution
 
     @torch.no_grad()
     def words(
@@ -73,8 +70,7 @@ class DominantWords(Attribution):  # type: ignore[misc]
         from torchnle.methods.texplain.words.door import words_of
         from torchnle.methods.texplain.words.sentences import Sampling
 
-        layer = self.by_layer
-        drawn = not isinstance(layer.translator, MapTranslator) if n is None else True
+        drawn = n is not None or not isinstance(self.translator, MapTranslator)
         sampling = Sampling(
             200 if n is None else n,
             replacement,
@@ -84,14 +80,15 @@ class DominantWords(Attribution):  # type: ignore[misc]
             seed,
             internal_batch_size,
         )
+        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
         found = [
             words_of(
-                layer.translator,
-                layer.reading.pool(features, where),
+                self.translator,
+                rows,
                 sampling if drawn else None,
                 split=content_words if split is None else split,
                 without_image=without_image,
             )
-            for features in layer.read(inputs, additional_forward_args, attribute_to_layer_input)
+            for rows in self._select(features, where, False)[1]
         ]
-        return found if layer.several else found[0]
+        return found if len(found) > 1 else found[0]

@@ -58,7 +58,7 @@ def _audit(options: argparse.Namespace) -> None:
     from torchnle.evaluation import record
     from torchnle.methods.texplain.audit.run import audit_features
     from torchnle.methods.texplain.repair.refit import refit_last_layer
-    from torchnle.vision.features import Features
+    from torchnle.translators.rows import Rows
 
     listed = load_class_folders(options.folder)
     if options.groups:
@@ -73,8 +73,9 @@ def _audit(options: argparse.Namespace) -> None:
     rows = torch.cat(list(_rows(lang, backbone, listed)))
     labels = torch.tensor([each.label for each in listed.images])
     layer = refit_last_layer(rows, labels, len(names)).layer
-    features = Features(rows[:, None], lang.by_layer.taps[0].name)
-    found = audit_features(lang.translator, features, labels, layer(rows), names)
+    found = audit_features(
+        lang.translator, Rows({lang.taps[0].name: rows[:, None]}), labels, layer(rows), names
+    )
     data = {"folder": options.folder.name, "images": len(labels), **_facts(found)}
     if options.groups:
         data["groups"] = _by_group(rows, listed, found)
@@ -92,8 +93,7 @@ def _rows(
         part = listed.images[start : start + _BATCH]
         x = torch.stack([backbone.preprocess(each.image) for each in part])
         with torch.no_grad():
-            features = lang.by_layer.read(x)[-1]
-            yield lang.by_layer.reading.pool(features, None).rows
+            yield lang.reading.pool(lang.read(x)[-1], None).rows
 
 
 def _facts(found: Audit) -> dict[str, Any]:
@@ -165,7 +165,9 @@ def _write(options: argparse.Namespace, listed: LabelledImages, found: Audit) ->
             (listed.images[i].image, f"an image of {each.class_name} whose context speaks against it")
             for i in order[: min(6, each.conflicting)].tolist()
         ]
-        rows = [[word.word, word.kind, word.dataset, word.low] for word in each.words]
+        rows: list[list[str | float]] = [
+            [word.word, word.kind, word.dataset, word.low] for word in each.words
+        ]
         verdict = f"{each.verdict} (model {each.model:.2f}, at least {each.model_low:.2f})"
         header = ["context word", "kind", "data", "at least"]
         sections.append(Section(each.class_name, verdict, header, rows, [(bars, "bars of words")], pictures))

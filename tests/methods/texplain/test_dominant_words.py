@@ -10,11 +10,21 @@ from torchnle.language.english.content_words import content_words
 from torchnle.methods.aligned.text_features.statistics import Domain
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.texplain.words import door, sentences
 from torchnle.methods.texplain.words.compare import agreement, compare
-from torchnle.methods.texplain.words.door import words_of
-from torchnle.methods.texplain.words.sentences import Sampling, Sentences, sentences_of
+from torchnle.methods.texplain.words.sentences import Sampling, Sentences
 from torchnle.methods.texplain.words.table import WordTable
+from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
+
+
+def words_of(translator, features, *options, **named):
+    (rows,) = rows_of(features, tokens_per_row=translator.tokens_per_row)
+    return door.words_of(translator, rows, *options, **named)
+
+
+def sentences_of(translator, features, sampling):
+    return sentences.sentences_of(translator, rows_of(features)[0], sampling)
 
 
 def said(*texts, weights=None):
@@ -148,7 +158,7 @@ def captioned_map():
 def test_a_maps_phrases_are_counted_by_their_probabilities():
     translator, x, listed = captioned_map()
     table = words_of(translator, Features(x[:, None], "layer"))
-    shares = translator.probabilities(Features(x[:, None], "layer"))
+    shares = translator.probabilities(rows_of(Features(x[:, None], "layer")))
     torch.testing.assert_close(table.frequency("cat"), shares[:, 0])
     assert table.seed is None
     hits = [

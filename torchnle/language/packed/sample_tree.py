@@ -98,7 +98,8 @@ def _next(lm: LanguageModel, level: _Level, tokens: Tensor, rows: list[Row], lim
         return []
     kept = torch.tensor(going, device=tokens.device)
     samples = level.samples[kept]
-    edges, node = torch.stack([level.node[kept], tokens[kept]], dim=1).unique(dim=0, return_inverse=True)
+    pairs = torch.stack([level.node[kept], tokens[kept]], dim=1)
+    edges, node = torch.unique(pairs, dim=0, return_inverse=True)
     found = []
     for start in range(0, len(edges), limit):
         part = edges[start : start + limit]

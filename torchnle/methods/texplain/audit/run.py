@@ -16,7 +16,7 @@ from torchnle.methods.texplain.words.door import words_of
 from torchnle.methods.texplain.words.sentences import Sampling
 from torchnle.methods.texplain.words.table import Word, WordTable
 from torchnle.translators.base import Translator
-from torchnle.vision.features import Features
+from torchnle.translators.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Audit:
 
 def audit_features(
     translator: Translator,
-    features: Features,
+    rows: Rows,
     labels: Int[Tensor, "N"],
     logits: Float[Tensor, "N C"],
     class_names: Sequence[str],
@@ -76,7 +76,7 @@ def audit_features(
 
     Args:
         translator: Puts the features into words.
-        features: One token an image, of one layer.
+        rows: One an image, of one layer.
         labels: The classes of the images.
         logits: The classifier's.
         class_names: Its classes, in plain words ("land bird"): what words are about them is read from
@@ -93,8 +93,8 @@ def audit_features(
         ValueError: As `find_shortcuts`.
     """
     phrases = background_phrases() if contexts is None else tuple(contexts)
-    table = words_of(translator, features, sampling)
-    around = table if sampling is not None else words_of(translator, features, phrases=phrases)
+    table = words_of(translator, rows, sampling)
+    around = table if sampling is not None else words_of(translator, rows, phrases=phrases)
     own = () if contexts is None else [word for phrase in phrases for word in content_words(phrase)]
     class_words = ClassWords(class_names, also=also, background=own)
     report = find_shortcuts(around, labels, logits, class_words, k=k)

@@ -143,7 +143,7 @@ def find_shortcuts(
     areas = torch.stack([auroc(shares, labels == c) for c in range(len(names))])
     lows = torch.stack([_low(area, labels == c) for c, area in enumerate(areas)])
     best = lows.topk(min(k, len(columns)), dim=1).indices
-    verdicts = _guess(shares[:, best.unique()], labels, len(names))
+    verdicts = _guess(shares[:, torch.unique(best)], labels, len(names))
     context_class = verdicts.argmax(dim=1)
     margins = _margins(logits)
     found = []

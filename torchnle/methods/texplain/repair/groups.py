@@ -22,7 +22,8 @@ def cells(labels: Int[Tensor, "N"], attributes: Int[Tensor, "N"]) -> Int[Tensor,
     if len(labels) != len(attributes):
         raise ValueError(f"{len(labels)} labels and {len(attributes)} attributes; pass one of each an image.")
     pairs = labels * (int(attributes.max()) + 1) + attributes
-    return pairs.unique(return_inverse=True)[1]
+    numbered: Tensor = torch.unique(pairs, return_inverse=True)[1]
+    return numbered
 
 
 def balancing(groups: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
@@ -46,7 +47,7 @@ def shuffled(labels: Int[Tensor, "N"], attributes: Int[Tensor, "N"], seed: int) 
     """
     generator = torch.Generator().manual_seed(seed)
     dealt = attributes.clone()
-    for label in labels.unique():
+    for label in torch.unique(labels):
         rows = (labels == label).nonzero()[:, 0]
         dealt[rows] = attributes[rows[torch.randperm(len(rows), generator=generator)]]
     return dealt

@@ -118,6 +118,6 @@ def finetune_on_masked(
         >>> finetune_on_masked(layer, torch.eye(2), torch.tensor([0, 1])).weight.shape
         torch.Size([2, 2])
     """
-    if len(labels.unique()) < len(layer.bias):
+    if len(torch.unique(labels)) < len(layer.bias):
         return layer
     return fit_linear(masked, labels, len(layer.bias), penalty=penalty, start=layer)

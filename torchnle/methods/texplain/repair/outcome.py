@@ -57,7 +57,7 @@ def outcome(
             f"image."
         )
     right = (predicted == labels).double()
-    by_group = {int(group): float(right[groups == group].mean()) for group in groups.unique()}
+    by_group = {int(group): float(right[groups == group].mean()) for group in torch.unique(groups)}
     adjusted = None
     if training_groups is not None:
         shares = torch.bincount(training_groups).double() / len(training_groups)

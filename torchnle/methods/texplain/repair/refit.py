@@ -90,14 +90,14 @@ def _out_of_fold(
 
 
 def _by_group(right: Float[Tensor, "N"], groups: Int[Tensor, "N"]) -> Float[Tensor, "G"]:
-    return torch.stack([right[groups == group].mean() for group in groups.unique()])
+    return torch.stack([right[groups == group].mean() for group in torch.unique(groups)])
 
 
 def _folds(parts: Int[Tensor, "N"], seed: int) -> Int[Tensor, "N"]:
     """A fold for every image, dealt within each part."""
     generator = torch.Generator().manual_seed(seed)
     folds = torch.zeros_like(parts)
-    for part in parts.unique():
+    for part in torch.unique(parts):
         rows = (parts == part).nonzero()[:, 0]
         if len(rows) < _FOLDS:
             raise ValueError(

@@ -18,7 +18,7 @@ from torchnle.methods.aligned.decoder.phrase_memory import recall
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
-from torchnle.vision.features import Features
+from torchnle.translators.rows import Rows
 from torchnle.vision.running import evaluating
 
 
@@ -76,16 +76,16 @@ class Sampling:
 @torch.no_grad()
 def sentences_of(
     translator: Translator,
-    features: Features,
+    rows: Rows,
     sampling: Sampling | None,
     *,
     phrases: Sequence[str] | None = None,
 ) -> list[Sentences]:
-    """Let a translator speak every row of some features.
+    """Let a translator speak every row.
 
     Args:
         translator: One that writes with a language model, or a map from text into features.
-        features: Of one layer.
+        rows: Of one layer.
         sampling: How to draw; None = every phrase of the map's vocabulary, with its probability: exact.
         phrases: Without sampling: let only these compete, by a softmax over their cosines.
 
@@ -95,8 +95,8 @@ def sentences_of(
         ValueError: As the translator's `describe`.
     """
     if sampling is None:
-        return _phrases(translator, features) if phrases is None else _among(translator, features, phrases)
-    lm, prefixes, asked = _voice(translator, features)
+        return _phrases(translator, rows) if phrases is None else _among(translator, rows, phrases)
+    lm, prefixes, asked = _voice(translator, rows)
     return _drawn(lm, prefixes, asked, sampling)
 
 
@@ -109,11 +109,11 @@ def sentences_without_image(translator: Translator, sampling: Sampling | None) -
     if sampling is None:
         known = _as_map(translator, "know the probabilities of phrases")
         layer, fitted = next(iter(known.by_layer.items()))
-        return _phrases(known, Features(fitted.center[None, None], layer))[0]
-    voice = translator.decoder if isinstance(translator, MapTranslator) else translator
+        return _phrases(known, Rows({layer: fitted.center[None, None]}))[0]
     lm, asked = _asked(translator)
-    opening = voice.network.opening if isinstance(translator, MapTranslator) and voice else None
-    prefix = lm.embed(torch.zeros(0, dtype=torch.long, device=lm.device)) if opening is None else opening
+    prefix = lm.embed(torch.zeros(0, dtype=torch.long, device=lm.device))
+    if isinstance(translator, MapTranslator) and translator.decoder is not None:
+        prefix = translator.decoder.network.opening
     return _drawn(lm, prefix[None].to(lm.device), asked, sampling)[0]
 
 
@@ -124,17 +124,17 @@ class _Asked:
     max_new_tokens: int
 
 
-def _voice(translator: Translator, features: Features) -> tuple[LanguageModel, Tensor, _Asked]:
+def _voice(translator: Translator, rows: Rows) -> tuple[LanguageModel, Tensor, _Asked]:
     """The language model that speaks, a prefix a row, and how it is asked."""
     lm, asked = _asked(translator)
     if isinstance(translator, PrefixTranslator):
         with evaluating(translator):
-            return lm, translator._all_prefixes(features, False, None), asked
+            return lm, translator._all_prefixes([rows], None), asked
     known = _as_map(translator, "write")
     decoder = known.decoder
     if decoder is None:
         raise TypeError("this map has no text decoder to sample from.")
-    return lm, decoder.prefixes(recall(known.probabilities(features), known.vectors)), asked
+    return lm, decoder.prefixes(recall(known.probabilities([rows]), known.vectors)), asked
 
 
 def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
@@ -163,17 +163,20 @@ def _as_map(translator: Translator, does: str) -> MapTranslator:
     return translator
 
 
-def _phrases(translator: Translator, features: Features) -> list[Sentences]:
+def _phrases(translator: Translator, rows: Rows) -> list[Sentences]:
     known = _as_map(translator, "know the probabilities of phrases")
-    texts, shares = known.vocabulary.phrases, known.probabilities(features).cpu()
+    texts, shares = known.vocabulary.phrases, known.probabilities([rows]).cpu()
     return [Sentences(texts, row, torch.zeros_like(row)) for row in shares]
 
 
-def _among(translator: Translator, features: Features, phrases: Sequence[str]) -> list[Sentences]:
+def _among(translator: Translator, rows: Rows, phrases: Sequence[str]) -> list[Sentences]:
     known = _as_map(translator, "know the probabilities of phrases")
-    fitted = known.map_for(features.layer, features.width)
-    layer = next(name for name, each in known.by_layer.items() if each is fitted)
-    cosines = F.normalize(fitted.whiten(features.rows), dim=1) @ known.directions(layer, phrases).T
+    maps = known.by_layer
+    named = rows.for_inputs({layer: fitted.width for layer, fitted in maps.items()}, known.name)
+    ((layer, tokens),) = named.tokens.items()
+    fitted = maps[layer]
+    white = fitted.whiten(tokens.squeeze(1))
+    cosines = F.normalize(white, dim=1) @ known.directions(layer, phrases).T
     shares = (fitted.temperature * cosines).softmax(dim=1).cpu()
     return [Sentences(tuple(phrases), row, torch.zeros_like(row)) for row in shares]
 
