@@ -16,11 +16,12 @@ from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.texts import as_texts
 from torchnle.attr.usage import logged
+from torchnle.attr.words import DominantWords
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
 
-class LanguageAttribution(Synchronous, Constructors):
+class LanguageAttribution(Synchronous, Constructors, DominantWords):
     """Describe what layers of a vision model see, and attribute a text to the input.
 
     The door of the library. It attaches to any `nn.Module` through hooks that live only inside a call, and

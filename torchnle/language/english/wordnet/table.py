@@ -81,6 +81,16 @@ class NounTable:
         found = (self.exact_senses(form) for form in self._forms(_plain(lemma)))
         return next((senses for senses in found if senses), ())
 
+    def lemma(self, word: str) -> str | None:
+        """Look up the form under which WordNet lists a noun: its singular; None where it has none.
+
+        Example:
+            >>> nouns = NounTable()
+            >>> [nouns.lemma(word) for word in ("leaves", "skies", "shelves", "glasses", "sheep", "qwert")]
+            ['leaf', 'sky', 'shelf', 'glasses', 'sheep', None]
+        """
+        return next((form for form in self._forms(_plain(word)) if self.exact_senses(form)), None)
+
     def exact_senses(self, lemma: str) -> tuple[int, ...]:
         """Look up the synsets of a word in lower case that is spelled as WordNet spells it."""
         row = self._lemmas.get(lemma) if lemma else None
