@@ -198,7 +198,7 @@ def test_the_measurement_and_its_page():
     assert "| yes | end of text |" in shown
     without = measure(tiny_lm("qwen2"), DenseEncoder(), TEXTS, LEARNED, **{**options, "recipe": quick()})
     assert {row["bos"] for part in ("frames", "ends") for row in without[part]} == {False}
-    assert without["starts"] == []
+    assert without["starts"]
     assert "Where training begins" not in page(without)
 
 
@@ -240,8 +240,8 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert saved["texts"] == {"measured": 4, "learned_from": 8}
     assert len(saved["frames"]) == 2 * len(addressing.run.FRAMES)
     assert str(tmp_path) not in json.dumps(saved)
-    assert main(["addressing", "--count", "3", "--steps", "0", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["starts"] == []
+    assert main(["addressing", "--count", "3", "--steps", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["starts"]
     nowhere, few = ["--texts", str(tmp_path / "none")], ["--texts", str(file), "--count", "12"]
     for wrong in (nowhere, few, ["--threads", "0"]):
         assert main(["addressing", *wrong]) == 2

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from torchnle.vision import taps
 from torchnle.vision.features import Features
@@ -128,6 +127,8 @@ def _filling(given: Tensor, tap: taps.Tap, options: dict[str, Any]) -> Filling:
 
 
 def _operations(run: Callable[[], Any]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
     with FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
