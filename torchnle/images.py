@@ -67,6 +67,27 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     return _on_white(_read(_existing(path), str(path)))
 
 
+def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
+    """List the picture files that lie in a folder, by name; other files are passed over.
+
+    Raises:
+        ValueError: If it is not a folder, or holds no file with the ending of a picture.
+
+    Example:
+        >>> list_folder("/nowhere")
+        Traceback (most recent call last):
+        ...
+        ValueError: /nowhere is not a folder. Pass one that holds pictures.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise ValueError(f"{place} is not a folder. Pass one that holds pictures.")
+    files = sorted(file for file in place.iterdir() if file.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise ValueError(f"{place} holds no pictures with the endings {', '.join(sorted(_SUFFIXES))}.")
+    return files
+
+
 def open_folder(folder: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open the pictures that lie in a folder, one by one, by name; other files are passed over.
 
@@ -79,13 +100,7 @@ def open_folder(folder: str | os.PathLike[str]) -> Iterator[Image.Image]:
         ...
         ValueError: /nowhere is not a folder. Pass one that holds pictures.
     """
-    place = Path(folder)
-    if not place.is_dir():
-        raise ValueError(f"{place} is not a folder. Pass one that holds pictures.")
-    files = sorted(file for file in place.iterdir() if file.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise ValueError(f"{place} holds no pictures with the endings {', '.join(sorted(_SUFFIXES))}.")
-    for file in files:
+    for file in list_folder(folder):
         yield open_image(file)
 
 

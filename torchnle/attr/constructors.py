@@ -221,19 +221,33 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         return self
 
     @classmethod
-    def from_backbone(cls, backbone: Backbone, layers: LayerChoice | None = None) -> Self:
-        """Explain a model that was loaded by name: a CLIP by its text tower, a classifier by its class names.
+    def from_backbone(
+        cls,
+        backbone: Backbone,
+        layers: LayerChoice | None = None,
+        translator: Translator | None = None,
+    ) -> Self:
+        """Explain a model with its preprocessing: a CLIP by its text tower, a classifier by its class names.
+
+        What comes back takes tensors, PIL images and the paths of files.
 
         Args:
-            backbone: As `torchnle.backbones.load` gives it.
-            layers: Of a classifier: as `from_classifier`.
+            backbone: As `torchnle.backbones.load` or `Backbone.of` gives it.
+            layers: Of a classifier: as `from_classifier`; with a translator: None = the last of its layers.
+            translator: One that was saved for the model; None = as said above.
 
         Raises:
             ValueError: If it is neither: no linear head is found, or the classes have no known names.
         """
-        if backbone.clip is not None and backbone.tokenizer is not None:
-            return cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
-        return cls.from_classifier(backbone.model, backbone.class_names, layers)
+        if translator is not None:
+            chosen = list(translator.layers)[-1:] if layers is None else layers
+            attribution = cls(backbone.model, chosen, translator)
+        elif backbone.clip is not None and backbone.tokenizer is not None:
+            attribution = cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
+        else:
+            attribution = cls.from_classifier(backbone.model, backbone.class_names or None, layers)
+        attribution.preprocess = backbone.preprocess
+        return attribution
 
     @classmethod
     def from_clip(

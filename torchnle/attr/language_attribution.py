@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchnle.attr.constructors import Constructors
 from torchnle.attr.input_maps import check_images, enlarge, lay_on
+from torchnle.attr.pictures import Pictures, as_inputs
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
@@ -71,7 +72,7 @@ class LanguageAttribution(Synchronous, Constructors, DominantWords):
     @torch.no_grad()
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         target: str | Sequence[str] | None = None,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
@@ -101,16 +102,17 @@ class LanguageAttribution(Synchronous, Constructors, DominantWords):
             TypeError: If the target is a number; see `TextScore`.
             ValueError: If an input is not (N, C, H, W), or the layer has no grid.
         """
-        check_images(inputs)
-        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        given = as_inputs(inputs, self.preprocess)
+        check_images(given)
+        features = self.read(given, additional_forward_args, attribute_to_layer_input)
         maps = self._target_maps(features, target, prior, internal_batch_size)
-        laid = [lay_on(inputs, each, interpolate_mode) for each in maps]
+        laid = [lay_on(given, each, interpolate_mode) for each in maps]
         return laid if self.several else laid[0]
 
     @torch.no_grad()
     def saliency(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         texts: str | Sequence[str],
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
@@ -140,9 +142,10 @@ class LanguageAttribution(Synchronous, Constructors, DominantWords):
         Returns:
             (N, T, H, W) raw scores (`Translator.score`); a list of these for several layers.
         """
-        size = None if interpolate_mode is None else spatial_size(check_images(inputs))
+        given = as_inputs(inputs, self.preprocess)
+        size = None if interpolate_mode is None else spatial_size(check_images(given))
         how, listed = Refinement(prior, normalize, contrast), as_texts(texts)
-        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        features = self.read(given, additional_forward_args, attribute_to_layer_input)
         maps = self._score_maps(features, listed, joint, how, internal_batch_size)
         if interpolate_mode is not None:
             maps = [enlarge(each, size, interpolate_mode) for each in maps]

@@ -8,9 +8,11 @@ from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from torchnle.attr.located import put_in_place
+from torchnle.attr.pictures import Pictures, as_inputs
 from torchnle.attr.refinement import Refinement, refined_scores
 from torchnle.attr.texts import as_targets, as_texts
 from torchnle.attr.top import Top, best_locations, best_texts
@@ -18,7 +20,7 @@ from torchnle.description import Description, DescriptionGrid
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
-from torchnle.types import Inputs, Where
+from torchnle.types import Where
 from torchnle.vision import taps
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read, select_together
@@ -35,12 +37,14 @@ class LayerReader:
         taps: What is read, one tap a layer.
         translator: Turns rows of features into words and scores words on them.
         reading: How a layer is read whose layout is ambiguous.
+        preprocess: Turns a picture into an input; None = inputs are tensors only.
     """
 
     forward_func: Callable[..., Any]
     taps: list[taps.Tap]
     translator: Translator
     reading: Reading
+    preprocess: Callable[[Image.Image], Tensor] | None = None
 
     @property
     def several(self) -> bool:
@@ -50,7 +54,7 @@ class LayerReader:
     @overload
     def describe(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
@@ -61,7 +65,7 @@ class LayerReader:
     @overload
     def describe(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
@@ -72,7 +76,7 @@ class LayerReader:
     @torch.no_grad()
     def describe(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
@@ -83,7 +87,8 @@ class LayerReader:
         """Put layers into words.
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors.
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             where: None = the whole image; (row, column) = one location of the layer's grid; "all" = every
@@ -103,7 +108,7 @@ class LayerReader:
     @overload
     def top_texts(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         texts: Sequence[str],
         k: int = 5,
         additional_forward_args: Any = None,
@@ -117,7 +122,7 @@ class LayerReader:
     @overload
     def top_texts(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         texts: Sequence[str],
         k: int = 5,
         additional_forward_args: Any = None,
@@ -131,7 +136,7 @@ class LayerReader:
     @torch.no_grad()
     def top_texts(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         texts: Sequence[str],
         k: int = 5,
         additional_forward_args: Any = None,
@@ -145,7 +150,8 @@ class LayerReader:
         """Find the texts of highest score at every location: the answer of `saliency`, without scoring all.
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors.
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
             texts: The texts to choose from.
             k: How many to find.
             additional_forward_args: Passed to the model after the inputs.
@@ -179,7 +185,7 @@ class LayerReader:
     @torch.no_grad()
     def top_locations(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         text: str,
         k: int = 5,
         additional_forward_args: Any = None,
@@ -192,7 +198,8 @@ class LayerReader:
         """Find the locations of highest score for a text, over all images and layers together.
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors.
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
             text: The text.
             k: How many locations to find.
             additional_forward_args: Passed to the model after the inputs.
@@ -224,7 +231,7 @@ class LayerReader:
         return Top(found, ranking.extensions, ranking.exhaustive)
 
     def read(
-        self, inputs: Inputs, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
+        self, inputs: Pictures, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
     ) -> list[Features]:
         """Read the features of every layer, in order; no hooks are left behind."""
         if attribute_to_layer_input and self.reading.layers:
@@ -232,8 +239,9 @@ class LayerReader:
                 "attribute_to_layer_input=True reads another side of layers than the lens was made for. Name "
                 'the side with the layer: layers=["blocks.3:input"].'
             )
+        given = as_inputs(inputs, self.preprocess)
         layers = [replace(tap, at="input") for tap in self.taps] if attribute_to_layer_input else self.taps
-        return read(self.forward_func, layers, inputs, additional_forward_args, self.reading)
+        return read(self.forward_func, layers, given, additional_forward_args, self.reading)
 
     def _attach(self, layers: taps.LayerChoice, translator: Translator, reading: Reading | None) -> None:
         self.taps = taps.resolve(self.forward_func, layers)
