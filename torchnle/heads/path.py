@@ -94,7 +94,7 @@ def _readings(run: Trace, vector: Tensor, before: int) -> list[Reading]:
 
 
 def _one_back(run: Trace, vector: Tensor, before: int) -> tuple[_Step, Tensor, int] | None:
-    """Yield each step that computed a vector from another, with that vector and its time."""
+    """Find the step that computed a vector from another; return it with that vector and its time."""
     for call in run.producers(vector, before):
         step = _Step(call.module, call.shape)
         again = attempt(_neck([step]), call.received)
