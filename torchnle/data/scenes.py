@@ -73,7 +73,7 @@ class Scene:
 
     @property
     def pixels(self) -> UInt8[Tensor, "3 H W"]:
-        """Return the image as a tensor, 0 to 255."""
+        """The image as a tensor, 0 to 255."""
         return torch.from_numpy(np.array(self.image)).permute(2, 0, 1).contiguous()
 
     @property

@@ -88,7 +88,7 @@ class UpperPart:
     @cached_property
     @torch.no_grad()
     def cost(self) -> float:
-        """Return the operations of continuing from one activation, relative to a whole forward."""
+        """The operations of continuing from one activation, relative to a whole forward."""
         filled = self.filling(self.filling.template.new_zeros(3, self.filling.width))
         whole = _operations(lambda: forward(self.forward_func, self._blank))
         two_more = _operations(lambda: self(filled)) - _operations(lambda: self(filled[:1]))

@@ -59,7 +59,7 @@ class Answers:
 
     @property
     def all(self) -> Float[Tensor, "P T"]:
-        """Return the explained part of each token's change, 0 to 1, by each patch."""
+        """The explained part of each token's change, 0 to 1, by each patch."""
         return self.patches @ self.tokens.T
 
     def along(self, order: Tensor) -> Float[Tensor, "P"]:
