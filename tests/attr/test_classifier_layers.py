@@ -104,7 +104,7 @@ class TestRefused:
             attach(conv_net(), "norm", class_names=NAMES[:4])
 
     def test_a_layer_that_is_bypassed(self):
-        with pytest.raises(ValueError, match=r"passes round layer 'vit\.layers\.1\.mlp'"):
+        with pytest.raises(ValueError, match=r"bypasses layer 'vit\.layers\.1\.mlp'"):
             attach(vit(num_labels=5), "vit.layers.1.mlp", class_names=NAMES)
 
     def test_the_other_side_of_a_layer(self):

@@ -1,4 +1,4 @@
-"""The part that the attribution classes share: layers are read, and a translator is given their rows."""
+"""The shared part of the attribution classes: layers are read, and a translator is given their rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from torchnle.attr.located import put_in_place
+from torchnle.attr.located import assign_locations
 from torchnle.attr.pictures import Pictures, as_inputs
-from torchnle.attr.refinement import Refinement, refined_scores
+from torchnle.attr.refinement import Refinement, score_variants
 from torchnle.attr.texts import as_targets, as_texts
 from torchnle.attr.top import Top, best_locations, best_texts
 from torchnle.description import Description, DescriptionGrid
@@ -27,7 +27,7 @@ from torchnle.vision.reading import Reading, read, select_together
 
 
 class LayerReader:
-    """Reads layers of a model and hands their rows to a translator.
+    """Reads layers of a model and passes their rows to a translator.
 
     Several layers give a list of answers, one a layer; one layer, however it is spelled, gives its answer
     flat.
@@ -36,8 +36,8 @@ class LayerReader:
         forward_func: The model.
         taps: What is read, one tap a layer.
         translator: Turns rows of features into words and scores words on them.
-        reading: How a layer is read whose layout is ambiguous.
         preprocess: Turns a picture into an input; None = inputs are tensors only.
+        reading: Overrides for a layer with an ambiguous layout.
     """
 
     forward_func: Callable[..., Any]
@@ -48,7 +48,7 @@ class LayerReader:
 
     @property
     def several(self) -> bool:
-        """Whether more than one layer is read."""
+        """True if more than one layer is read."""
         return len(self.taps) > 1
 
     @overload
@@ -236,7 +236,7 @@ class LayerReader:
         """Read the features of every layer, in order; no hooks are left behind."""
         if attribute_to_layer_input and self.reading.layers:
             raise ValueError(
-                "attribute_to_layer_input=True reads another side of layers than the lens was made for. Name "
+                "attribute_to_layer_input=True reads another side of layers than the lens was built for. Name "
                 'the side with the layer: layers=["blocks.3:input"].'
             )
         given = as_inputs(inputs, self.preprocess)
@@ -303,13 +303,13 @@ class LayerReader:
         how: Refinement,
         internal_batch_size: int | None,
     ) -> Float[Tensor, "N T h w"]:
-        scores = refined_scores(self.translator, rows, texts, how, internal_batch_size=internal_batch_size)
+        scores = score_variants(self.translator, rows, texts, how, internal_batch_size=internal_batch_size)
         return features.fold(scores).permute(0, 3, 1, 2)
 
     def _select(
         self, features: list[Features], where: Where, joint: bool
     ) -> tuple[list[Features], list[Rows]]:
-        """Pick locations: the features there, one a layer, and the rows that they are for the translator."""
+        """Select locations: their features, one a layer, and the rows of these for the translator."""
         count = self.translator.tokens_per_row
         if count > 1:
             check_whole(where, count)
@@ -321,8 +321,8 @@ class LayerReader:
         return chosen, rows_of(chosen, joint=joint)
 
     def _answer(self, words: Sequence[Description], features: Sequence[Features], joint: bool) -> list[Any]:
-        """Put words in their place; a list a layer where there are several answers."""
-        placed = put_in_place(words, features, self.translator.score_kind, joint=joint)
+        """Assign descriptions to their locations; a list a layer if there are several answers."""
+        placed = assign_locations(words, features, self.translator.score_kind, joint=joint)
         return list(placed) if len(placed) > 1 else list(placed[0])
 
 

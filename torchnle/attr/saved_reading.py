@@ -1,4 +1,4 @@
-"""How layers are read, as plain values that are saved beside a translator and followed when it is loaded."""
+"""The reading of layers as plain values, saved with a translator and restored when it is loaded."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PLAIN = ("layout", "grid", "num_prefix_tokens")
 
 @dataclass(frozen=True)
 class InModel:
-    """What is run and read of a model.
+    """A model, its layers and their reading.
 
     Args:
-        forward_func: What is run.
-        layers: What is read.
-        reading: How.
+        forward_func: The model.
+        layers: The layers.
+        reading: Their reading.
     """
 
     forward_func: Callable[..., Any]
@@ -37,7 +37,7 @@ class InModel:
 
 
 def plain_reading(taps: Sequence[Tap], reading: Reading, summary: str = "") -> dict[str, Any]:
-    """Write down how layers are read.
+    """Convert the reading of layers to plain values.
 
     Raises:
         ValueError: If a function of the caller's own reads them, which cannot be saved.
@@ -68,12 +68,12 @@ def _readout(reading: Reading) -> str | None:
 def attach(
     model: nn.Module, translator: Translator, saved: Mapping[str, Any], example: Tensor | None
 ) -> InModel:
-    """Find in a model what a translator was saved to read.
+    """Find in a model the layers that a translator was saved for, and their reading.
 
     Args:
         model: The vision model.
         translator: The translator.
-        saved: What `plain_reading` gave.
+        saved: The values from `plain_reading`.
         example: A few inputs for the dry run that finds a head; None = noise of the size the model states.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Captum's usage log, with the types of what it wraps."""
+"""Captum's usage log, with the types of the wrapped functions."""
 
 from __future__ import annotations
 

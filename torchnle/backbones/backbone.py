@@ -1,4 +1,4 @@
-"""Backbone: a vision model with all that is needed to use it on photographs."""
+"""Backbone: a vision model with its preprocessing and class names."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torchnle.backbones.preprocess import Preprocess, Transform
 
 @dataclass(frozen=True)
 class Backbone:
-    """A vision model with all that is needed to use it on photographs.
+    """A vision model with its preprocessing and class names.
 
     Args:
         model: The classifier, in evaluation mode: (N, 3, H, W) -> (N, classes) logits; or an image encoder.
         preprocess: RGB image -> (3, H, W) float32.
-        class_names: One a row of the classifier's head, all different; none where they are not known.
+        class_names: One a row of the classifier's head, all different; empty if they are not known.
         name: The name it was loaded by.
-        clip: Where `model` is the image tower of a CLIP: the whole of it.
-        tokenizer: Gets that CLIP's tokenizer.
+        clip: The whole CLIP, if `model` is its image tower.
+        tokenizer: Returns that CLIP's tokenizer.
     """
 
     model: nn.Module
@@ -62,5 +62,5 @@ class Backbone:
         return cls(model.eval(), preprocess, tuple(class_names), name or type(model).__name__)
 
     def view(self, image: Image.Image) -> Image.Image:
-        """The part of the image that the model sees: lay maps over this."""
+        """Return the part of the image that the model sees, at display resolution, to draw maps on."""
         return self.preprocess.view(image)

@@ -1,4 +1,4 @@
-"""Preprocessing: an RGB image of any size into what a model was trained on."""
+"""Preprocessing: an RGB image of any size into a model's input."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "ham
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turns an RGB image of any size into what a model was trained on.
+    """Turns an RGB image of any size into a model's input.
 
     Args:
         size: The side of the model's square input, in pixels.
-        mean: Taken off each channel, on the scale 0 to 255: one number, or one a channel.
+        mean: Subtracted from each channel, on the scale 0 to 255: one number, or one a channel.
         std: Divides each channel, on the scale 0 to 255.
         fit: "crop": a centred square, so that nothing is distorted; "squeeze": the whole image, whatever its
             shape.
@@ -61,7 +61,7 @@ class Preprocess:
         return (pixels - _by_channel(self.mean)) / _by_channel(self.std)
 
     def view(self, image: Image.Image) -> Image.Image:
-        """The part of the image that the model sees, at the image's own resolution."""
+        """Return the part of the image that the model sees, at the image's own resolution."""
         if self.fit == "squeeze":
             return image.copy()
         side = max(1, round(self.share * min(image.size)))

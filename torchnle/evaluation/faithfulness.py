@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr import LanguageAttribution
-from torchnle.attr.refinement import Refinement, refined_scores
+from torchnle.attr.refinement import Refinement, score_variants
 from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.subject import places
 from torchnle.metrics import Curves, deletion, insertion
@@ -149,7 +149,7 @@ def query_maps(
         for index, target in enumerate(targets.tolist()):
             one = features.images([index])
             text = query.replace("{}", class_names[target])
-            scores = refined_scores(lang.translator, rows_of(one), [text], Refinement(contrast=contrast))
+            scores = score_variants(lang.translator, rows_of(one), [text], Refinement(contrast=contrast))
             if magnitude:
                 scores = scores * one.rows.norm(dim=1, keepdim=True)
             maps.append(one.fold(scores)[..., 0])

@@ -1,4 +1,4 @@
-"""Frozen models that a saved translator names: by reference, and by the hash of what was loaded."""
+"""Frozen models named by a saved translator: by reference, and by the hash of the loaded weights."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def fingerprint(folder: Path) -> str:
 
 
 def stated(reference: str, tensors: Mapping[str, Tensor], what: str) -> dict[str, str]:
-    """State which saved model is used, as a configuration keeps it.
+    """Describe a saved model as a configuration stores it, by reference and hash.
 
     Args:
-        reference: What `from_pretrained` finds it by.
-        tensors: The model as it is now.
-        what: What the model is called in messages.
+        reference: Its reference for `from_pretrained`.
+        tensors: The model's current tensors.
+        what: Its name in messages.
 
     Raises:
-        ValueError: If it has no reference, or is not what the reference gives.
+        ValueError: If it has no reference, or differs from the model of that reference.
     """
     if not reference:
         raise ValueError(
@@ -45,7 +45,7 @@ def stated(reference: str, tensors: Mapping[str, Tensor], what: str) -> dict[str
     differ = [name for name, tensor in tensors.items() if not _same(tensor, saved.get(name))]
     if differ:
         raise ValueError(
-            f"{what} is not what '{reference}' gives (its {', '.join(differ[:3])} differ), so a saved "
+            f"{what} differs from '{reference}' (in {', '.join(differ[:3])}), so a saved "
             "translator could not name it. Save it as it is now, and load it with from_pretrained."
         )
     place = Path(reference).expanduser()
@@ -56,20 +56,20 @@ def stated(reference: str, tensors: Mapping[str, Tensor], what: str) -> dict[str
 
 
 def check(given: Mapping[str, Any], what: str) -> None:
-    """Refuse a reference behind which another model lies than when the configuration was written.
+    """Refuse a reference to a model that has changed since the configuration was written.
 
     Raises:
         TranslatorMismatchError: With both hashes.
-        ValueError: If the entry is not as `stated` gives it.
+        ValueError: If the entry has not the form that `stated` returns.
     """
     if given.keys() != {"reference", "sha256"}:
         raise ValueError(f"{what} is stated by {sorted(given)}; it must be by 'reference' and 'sha256'.")
     found = fingerprint(hub.resolve(given["reference"]))
     if found != given["sha256"]:
         raise TranslatorMismatchError(
-            f"{what} '{given['reference']}' is not the one that was trained with: its hash is "
-            f"{found[:12]}..., not {given['sha256'][:12]}... Pass the version of then (org/name@revision), "
-            "or train again."
+            f"{what} '{given['reference']}' is not the one used in training: its hash is "
+            f"{found[:12]}..., not {given['sha256'][:12]}... Pass the version used in training "
+            "(org/name@revision), or train again."
         )
 
 
