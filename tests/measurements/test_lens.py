@@ -52,7 +52,9 @@ def test_photographs_are_counted_at_every_layer(subject, tmp_path):
     for index, name in enumerate(("cat", "dog", "house", "tree")):
         file = tmp_path / f"{name}.png"
         Image.new("RGB", (20, 20), (60 * index, 200 - 40 * index, 90)).save(file)
-        known.append(Photograph(name, file, f"a {name}", (name,), (), (0.5, 0.5), (0.0, 0.0, 1.0, 1.0), False))
+        known.append(
+            Photograph(name, file, f"a {name}", (name,), (), (0.5, 0.5), (0.0, 0.0, 1.0, 1.0), False)
+        )
     known[1] = Photograph(*[*vars(known[1]).values()][:7], True)
     found = json.loads(json.dumps(measure_photographs(subject, known, ["lens", "fitted lens"])))
     assert list(found) == ["norm", "act, lens", "act, fitted lens"]
