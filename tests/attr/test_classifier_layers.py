@@ -3,13 +3,13 @@
 import pytest
 import timm
 import torch
-from fakes import conv_net
+from fakes import LetterTranslator, conv_net
 from letter_encoder import LetterEncoder
 from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 from torchnle import LanguageAttribution, backbones
-from torchnle.vision.lens import Lens
+from torchnle.vision.lens import Lens, read_through
 from torchnle.vision.reading import read
 from torchnle.vision.taps import resolve
 
@@ -176,6 +176,22 @@ class TestLayers:
         alone.adapt(IMAGES)
         torch.testing.assert_close(lang.translator.maps[0].center, alone.translator.maps[0].center)
         assert len(ran) == 2  # the images, and pictures of nothing
+
+
+def test_any_translator_of_a_deeper_layer_reads_a_layer_below_it():
+    model = conv_net()
+    through = read_through(model, ["act", "norm"], resolve(model, "norm")[0], example=IMAGES)
+    translator = LetterTranslator()
+    lang = LanguageAttribution(model, through.taps, translator, reading=through.reading)
+    below, own = lang.describe(IMAGES, where=(1, 2))
+    alone = LanguageAttribution(model, "norm", translator)
+    assert [d.text for d in own] == [d.text for d in alone.describe(IMAGES, where=(1, 2))]
+    assert {(d.layer, d.location) for d in below} == {("act", (1, 2))}
+    (features,) = read(model, resolve(model, "act"), IMAGES)
+    carried = through.lenses["act"].read(features, (1, 2)).rows
+    expected = torch.nn.functional.normalize(carried, dim=1) @ translator.embed(["sky"]).T
+    scores = [d.score for d in lang.top_texts(IMAGES, ["sky"], 1, where=(1, 2)).found[0]]
+    torch.testing.assert_close(torch.tensor(scores), expected[:, 0], atol=1e-5, rtol=1e-5)
 
 
 def test_a_model_whose_head_reads_the_class_token_is_read_at_its_blocks():

@@ -25,20 +25,20 @@ def attach(
         backbone: The model.
         translator: A translator or its reference; "class-names" = one fitted to the classifier's own
             head.
-        layers: The layers; () = those that the translator names.
+        layers: The layers; () = those that the translator names. Class names read those that the head does
+            not read through the model's own upper part.
 
     Raises:
         ValueError: If neither says which layers to read.
     """
     if translator == CLASS_NAMES:
-        fitted = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
-        reading = fitted.reading
-        return LanguageAttribution(backbone.model, fitted.taps, fitted.translator, reading=reading)
+        chosen = list(layers) or None
+        return LanguageAttribution.from_classifier(backbone.model, backbone.class_names, chosen)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator
-    chosen = list(layers or loaded.layers)
-    if not chosen:
+    read = list(layers or loaded.layers)
+    if not read:
         raise ValueError(f"translator '{loaded.name}' does not name its layers; pass layers=[...].")
-    return LanguageAttribution(backbone.model, chosen, loaded)
+    return LanguageAttribution(backbone.model, read, loaded)
 
 
 def whole(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
