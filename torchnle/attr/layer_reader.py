@@ -236,8 +236,8 @@ class LayerReader:
         """Read the features of every layer, in order; no hooks are left behind."""
         if attribute_to_layer_input and self.reading.layers:
             raise ValueError(
-                "attribute_to_layer_input=True reads another side of layers than the lens was built for. Name "
-                'the side with the layer: layers=["blocks.3:input"].'
+                "attribute_to_layer_input=True reads another side of layers than the lens was built for. "
+                'Name the side with the layer: layers=["blocks.3:input"].'
             )
         given = as_inputs(inputs, self.preprocess)
         layers = [replace(tap, at="input") for tap in self.taps] if attribute_to_layer_input else self.taps

@@ -44,7 +44,7 @@ def assign_locations(
     """
     places = list(locations(features, joint=joint))
     if len(words) != len(places):
-        raise ValueError(f"the translator gave {len(words)} descriptions for {len(locations)} rows.")
+        raise ValueError(f"the translator gave {len(words)} descriptions for {len(places)} rows.")
     placed = iter(
         replace(word, score_kind=kind, layer=layer, image=image, location=location)
         for word, (layer, image, location) in zip(words, places, strict=True)
