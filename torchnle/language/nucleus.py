@@ -18,11 +18,13 @@ class Nucleus(NamedTuple):
 
     Args:
         tokens: The most probable tokens, best first, (R, K); those behind a row's nucleus count for nothing.
-        cumulative: Their probabilities, added up, (R, K).
+        shares: Their probabilities, (R, K).
+        cumulative: These added up, (R, K).
         last: The place of the last token of each nucleus, (R, 1).
     """
 
     tokens: Int[Tensor, "R K"]
+    shares: Float[Tensor, "R K"]
     cumulative: Float[Tensor, "R K"]
     last: Int[Tensor, "R 1"]
 
@@ -43,7 +45,7 @@ class Nucleus(NamedTuple):
             values, tokens = probabilities.sort(dim=1, descending=True, stable=True)
             cumulative = values.cumsum(dim=1)
         last = (cumulative < top_p).sum(dim=1, keepdim=True).clamp_(max=tokens.shape[1] - 1)
-        return cls(tokens, cumulative, last)
+        return cls(tokens, values, cumulative, last)
 
     def pick(self, uniform: Float[Tensor, "S"], rows: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
         """Draw a token for each number, uniform in [0, 1), from the nucleus of its row."""
@@ -54,11 +56,8 @@ class Nucleus(NamedTuple):
 
     def log_probs(self) -> Float[Tensor, "R K"]:
         """The logarithm of each token's probability of being drawn; minus infinity behind the nucleus."""
-        mass = torch.diff(
-            self.cumulative.double(), dim=1, prepend=self.cumulative.new_zeros(len(self.last), 1)
-        )
-        inside = torch.arange(mass.shape[1], device=mass.device) <= self.last
-        logs = (mass / self.cumulative.double().gather(1, self.last)).log()
+        inside = torch.arange(self.shares.shape[1], device=self.shares.device) <= self.last
+        logs = (self.shares.double() / self.cumulative.double().gather(1, self.last)).log()
         return logs.masked_fill(~inside, -torch.inf)
 
 

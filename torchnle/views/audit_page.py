@@ -56,8 +56,9 @@ def write_page(file: str | Path, title: str, introduction: str, sections: Sequen
 
     Example:
         >>> target = Path(tempfile.mkdtemp()) / "audit.html"
-        >>> "no shortcut" in write_page(target, "Audit", "", [Section("hen", "no shortcut
-        found")]).read_text() True
+        >>> page = write_page(target, "Audit", "", [Section("hen", "no shortcut found")])
+        >>> "no shortcut found" in page.read_text()
+        True
     """
     target = Path(file)
     check_folder(target.parent)

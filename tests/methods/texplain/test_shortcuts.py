@@ -95,7 +95,7 @@ def test_the_repair_closes_most_of_the_gap_without_a_group_label_and_random_grou
 
 
 def test_words_of_classes_backgrounds_and_the_rest():
-    words = ClassWords(["dog", "gizmo"], also={"gizmo": ["wheel"]}, background=["curtain"])
+    words = ClassWords(["dog", "qwert"], also={"qwert": ["wheel"]}, background=["curtain"])
     kinds = [words.kind(word, 0) for word in ("beagle", "wheel", "curtain", "lake", "spoon")]
     assert kinds == ["own", "other", "background", "background", "unrelated"]
     with pytest.raises(ValueError, match="cat"):
@@ -218,14 +218,14 @@ def test_the_background_challenge_counts_what_is_left_without_the_object():
     masks[:, 3:5, 3:5] = True
     labels = torch.tensor([0, 1, 0, 1])
     images[:, 0, 3:5, 3:5] = labels[:, None, None].float() + 1
-    images[:, 0, :2, :2] = labels[:, None, None].float() + 1
+    images[:, 0, :2, 4:] = labels[:, None, None].float() + 1
     hidden = hide_objects(images, masks)
     assert torch.equal(hidden[:, :, :3], images[:, :, :3])
 
-    def looking(place):
-        return lambda x: torch.stack([1.5 - x[:, 0, place, place], x[:, 0, place, place] - 1.5], dim=1)
+    def looking(row, column):
+        return lambda x: torch.stack([1.5 - x[:, 0, row, column], x[:, 0, row, column] - 1.5], dim=1)
 
-    corner, middle = (challenge(m(images), m(hidden), labels) for m in (looking(0), looking(4)))
+    corner, middle = (challenge(m(images), m(hidden), labels) for m in (looking(0, 5), looking(4, 4)))
     assert (corner.accuracy, corner.only_background, corner.same_answer) == (1.0, 1.0, 1.0)
     assert (middle.accuracy, middle.only_background, middle.same_answer) == (1.0, 0.5, 0.5)
     assert middle.top[1].sum(dim=1).tolist() == pytest.approx([1] * 4)

@@ -66,7 +66,7 @@ def challenge(
     )
 
 
-def hide_objects(images: Float[Tensor, "N C H W"], masks: Bool[Tensor, "N H W"]) -> Float[Tensor, "N C H W"]:
+def hide_objects(images: Float[Tensor, "N C H W"], masks: Bool[Tensor, "M r c"]) -> Float[Tensor, "N C H W"]:
     """Cover each object's box with tiles of the widest strip beside it ("Only-BG-T").
 
     Args:

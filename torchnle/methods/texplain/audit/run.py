@@ -64,7 +64,7 @@ def audit_features(
     translator: Translator,
     rows: Rows,
     labels: Int[Tensor, "N"],
-    logits: Float[Tensor, "N C"],
+    logits: Float[Tensor, "M C"],
     class_names: Sequence[str],
     *,
     contexts: Sequence[str] | None = None,

@@ -111,7 +111,7 @@ class ShortcutReport:
 def find_shortcuts(
     table: WordTable,
     labels: Int[Tensor, "N"],
-    logits: Float[Tensor, "N C"],
+    logits: Float[Tensor, "M C"],
     class_words: ClassWords,
     *,
     k: int = 10,
@@ -129,7 +129,7 @@ def find_shortcuts(
     Args:
         table: The words of every image.
         labels: The classes of the images.
-        logits: The model's, (N, classes).
+        logits: The model's, one row an image, one column a class.
         class_words: Which words are about which class, and which are context.
         k: How many words a class.
 

@@ -32,7 +32,7 @@ class Linear:
 
 def fit_linear(
     features: Float[Tensor, "N D"],
-    labels: Int[Tensor, "N"],
+    labels: Int[Tensor, "M"],
     classes: int,
     *,
     weights: Float[Tensor, "N"] | None = None,

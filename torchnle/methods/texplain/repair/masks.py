@@ -32,7 +32,7 @@ def top_regions(saliency: Float[Tensor, "N h w"], share: float) -> Bool[Tensor, 
 
 
 def mask_images(
-    images: Float[Tensor, "N C H W"], regions: Bool[Tensor, "N h w"], fill: float | Float[Tensor, "C"] = 0.0
+    images: Float[Tensor, "N C H W"], regions: Bool[Tensor, "M r c"], fill: float | Float[Tensor, "C"] = 0.0
 ) -> Float[Tensor, "N C H W"]:
     """Paint regions of images over.
 
@@ -63,7 +63,7 @@ def mask_images(
     return torch.where(enlarged, colour, images)
 
 
-def pool_outside(maps: Float[Tensor, "N h w D"], regions: Bool[Tensor, "N h w"]) -> Float[Tensor, "N D"]:
+def pool_outside(maps: Float[Tensor, "N h w D"], regions: Bool[Tensor, "M r c"]) -> Float[Tensor, "N D"]:
     """Average a layer's features over the locations outside of regions: what masks do, without another pass.
 
     The receptive fields of the locations that are left still see something of what is masked.

@@ -208,12 +208,9 @@ class WordTable:
             half = _Z * self.variances[0, columns].sqrt()
             return (values[0] - half).clamp_min(0), (values[0] + half).clamp_max(1)
         generator = torch.Generator().manual_seed(seed)
-        means = torch.stack(
-            [
-                values[torch.randint(len(values), (len(values),), generator=generator)].mean(dim=0)
-                for _ in range(_RESAMPLED)
-            ]
-        )
+        drawn = torch.randint(len(values), (_RESAMPLED, len(values)), generator=generator)
+        times = torch.zeros(_RESAMPLED, len(values)).scatter_add(1, drawn, torch.ones(drawn.shape))
+        means = times.to(values) @ values / len(values)
         ends = torch.tensor([(1 - _COVERED) / 2, (1 + _COVERED) / 2], dtype=means.dtype)
         low, high = means.quantile(ends, dim=0)
         return low, high
