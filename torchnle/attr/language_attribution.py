@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.constructors import Constructors
+from torchnle.attr.explain import Explains
 from torchnle.attr.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.synchronous import Synchronous
@@ -21,7 +22,7 @@ from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
 
-class LanguageAttribution(Synchronous, Constructors, DominantWords):
+class LanguageAttribution(Synchronous, Constructors, DominantWords, Explains):
     """Describe what layers of a vision model see, and attribute a text to the input.
 
     The door of the library. It attaches to any `nn.Module` through hooks that live only inside a call, and
