@@ -20,7 +20,7 @@ from torchnle.methods.zero_shot.sentences.beams import Beam, Candidates, Search,
 from torchnle.methods.zero_shot.sentences.words import unwanted_by_default
 
 FILE = Path(room.__file__).parent / "reference_sentences.txt"
-_HEAD = "# Written by `python -m measurements.zero_shot.references`: one a class of ImageNet, without any image.\n"
+_HEAD = "# Written by `python -m measurements.zero_shot.references`: one a class of ImageNet, no image.\n"
 #: One beam a class, so that the language model reads many classes at once.
 QUICK = Search(beams=1, encoded=8)
 _AT_ONCE = 50
