@@ -30,19 +30,16 @@ _AT_ONCE = 50
 def write_quickly(lm: LanguageModel, chosen: Sequence[Candidates], search: Search = QUICK) -> list[str]:
     """Write a sentence for each set of candidates, with one beam each, all together."""
     stop = lm.tokenize(["."])[0][-1]
-    beams, found = [Beam() for _ in chosen], [list[Beam]() for _ in chosen]
+    growing, found = {index: Beam() for index in range(len(chosen))}, [list[Beam]() for _ in chosen]
     for step in range(search.most_words + 1):
-        log_probs = next_log_probs(lm, beams, search.prompt)
-        if step >= search.least_words:
-            for sentences, one, row in zip(found, beams, log_probs, strict=True):
-                sentences += ended([one], stop, [float(row[stop])])
-        if step == search.most_words:
-            break
-        for index, (each, row) in enumerate(zip(chosen, log_probs, strict=True)):
-            beams[index] = max(
-                grow(each, row[None], [beams[index]], search), key=lambda beam: beam.value(search)
-            )
-    return [_best(sentences, each, search) for sentences, each in zip(found, chosen, strict=True)]
+        log_probs = dict(zip(growing, next_log_probs(lm, list(growing.values()), search.prompt), strict=True))
+        for index, row in log_probs.items():
+            if step >= search.least_words:
+                found[index] += ended([growing[index]], stop, [float(row[stop])])
+        continued = {i: grow(chosen[i], row[None], [growing[i]], search) for i, row in log_probs.items()}
+        growing = {i: max(each, key=lambda beam: beam.value(search)) for i, each in continued.items() if each}
+    both = zip(found, chosen, strict=True)
+    return [_best(sentences, each, search) for sentences, each in both if sentences]
 
 
 def _best(sentences: Sequence[Beam], candidates: Candidates, search: Search) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torchnle.methods.zero_shot.concepts import Concepts
     from torchnle.methods.zero_shot.explain import Explainer
     from torchnle.methods.zero_shot.explanation import Explanation
+    from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning
     from torchnle.methods.zero_shot.sentences.beams import Search
 
 
@@ -37,7 +38,7 @@ class Explains:
         truth: Target = None,
         unwanted: Collection[str] = (),
         language_model: LanguageModel | str | None = None,
-        search: Search | None = None,
+        search: Search | Tuning | None = None,
     ) -> list[Explanation]:
         """Justify the prediction for every image in a sentence (Zero-shot NLE, section 3.2).
 
@@ -54,7 +55,8 @@ class Explains:
                 look.
             unwanted: Words that must not be said.
             language_model: Proposes the words: a model or its reference; None = the embedded default.
-            search: The settings of the search.
+            search: The settings of the search; or a `Tuning`, the paper's inference-time prefix tuning, which
+                takes minutes a sentence on a CPU; None = the search as it is.
 
         Raises:
             TypeError: If the translator was not fitted to a classifier, or a target is neither an index nor

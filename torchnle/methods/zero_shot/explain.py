@@ -19,9 +19,10 @@ from torchnle.methods.zero_shot.concepts import BankDirections, top_concepts
 from torchnle.methods.zero_shot.evidence import Evidence, evidence, location_contributions
 from torchnle.methods.zero_shot.explanation import Explanation
 from torchnle.methods.zero_shot.faithfulness import percentile, reference_sentences, slopes
+from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
 from torchnle.methods.zero_shot.reliability import known_length, reliability
 from torchnle.methods.zero_shot.sentences.beams import Beam, Candidates, Search, write
-from torchnle.methods.zero_shot.sentences.words import Words, unwanted_by_default
+from torchnle.methods.zero_shot.sentences.words import Words, is_unwanted, unwanted_by_default
 from torchnle.methods.zero_shot.truth import sentence_probability
 
 #: A noun is said whose score on the evidence is at least this share of the best noun's.
@@ -76,13 +77,13 @@ class Explainer:
 
     @torch.no_grad()
     def __call__(
-        self, asked: Asked, search: Search, *, unwanted: Collection[str] = (), count: int = 5
+        self, asked: Asked, search: Search | Tuning, *, unwanted: Collection[str] = (), count: int = 5
     ) -> list[Explanation]:
         """Explain every image.
 
         Args:
             asked: The images.
-            search: The settings of the search.
+            search: The settings of the search, or of the paper's slow mode.
             unwanted: Words that no sentence holds, beside those of the shipped list.
             count: How many concepts to list.
 
@@ -113,8 +114,16 @@ class Explainer:
         may = ~words.named | (nouns & (nearness >= _NEAR * best))
         return Candidates(words, allowed[may[allowed]], nearness, lambda texts: self.fit(texts, vector))
 
-    def _write(self, vector: Float[Tensor, "D"], search: Search, unwanted: Collection[str]) -> Beam:
-        return write(self.lm, self.candidates(vector, unwanted), search)[0]
+    def _write(self, vector: Float[Tensor, "D"], search: Search | Tuning, unwanted: Collection[str]) -> Beam:
+        if isinstance(search, Search):
+            return write(self.lm, self.candidates(vector, unwanted), search)[0]
+        return tune(self.lm, lambda texts: self.fit(texts, vector), search, unwanted=self._tokens(unwanted))
+
+    def _tokens(self, unwanted: Collection[str]) -> list[int]:
+        """The tokens that are an unwanted word by themselves."""
+        words = self._words
+        marked = zip(words.texts, words.tokens.tolist(), strict=True)
+        return [token for word, token in marked if is_unwanted(word, unwanted)]
 
     def _explanation(
         self,
