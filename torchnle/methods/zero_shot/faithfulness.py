@@ -16,10 +16,10 @@ from torchnle.methods.zero_shot.classes import class_directions
 
 @lru_cache(maxsize=1)
 def reference_sentences() -> tuple[str, ...]:
-    """Give the shipped sentences that this method wrote for other evidence.
+    """Give the shipped sentences about other pictures.
 
-    Made by ``python -m measurements.zero_shot.references``: one for each of ImageNet's classes, from the row
-    of its weights in EfficientNet-Lite0, without any image.
+    Composed by ``python -m measurements.zero_shot.references``: one for each of ImageNet's classes, with a
+    part or a scene of the concept bank.
 
     Example:
         >>> len(reference_sentences()) > 500
