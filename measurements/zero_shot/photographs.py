@@ -40,9 +40,11 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--count", type=int, help="the first so many photographs (default: all)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    known, encoder = read_photographs(options.folder, options.truth), TextEncoder.from_pretrained()
+    known = read_photographs(options.folder, options.truth)[: options.count]
+    encoder = TextEncoder.from_pretrained()
     written, seconds = _write(known, encoder)
     ranks = _percentiles(known, [why.text for why in written], encoder)
     found = {

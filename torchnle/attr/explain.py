@@ -94,7 +94,7 @@ class Explains:
         rather_than: Target = None,
         where: Where = None,
         count: int = 15,
-    ) -> list[Concepts] | list[list[Concepts]]:
+    ) -> list[Any]:
         """List the concepts of a bank that the evidence of a prediction shows (Zero-shot NLE, section 4.3).
 
         Args:

@@ -139,7 +139,8 @@ def calibrate(source: FittedClassifier, count: int, *, seed: int = 0) -> float:
     draws = [torch.randperm(len(own), generator=generator)[:drawn].to(own.device) for _ in range(_DRAWS)]
     margins = (old.amax(dim=1) - new.amax(dim=1)).sort().values
     tried = torch.linspace(min(0.0, float(margins[0])), float(margins[-1]), _STEPS).tolist()
-    return max(tried, key=lambda offset: sum(_harmonic(old, new, unseen, offset) for unseen in draws))
+    best: float = max(tried, key=lambda offset: sum(_harmonic(old, new, unseen, offset) for unseen in draws))
+    return best
 
 
 def _harmonic(old: Float[Tensor, "C C"], new: Float[Tensor, "C C"], unseen: Tensor, offset: float) -> float:

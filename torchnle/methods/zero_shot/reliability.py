@@ -30,7 +30,7 @@ def reliability(
     """
     if not isinstance(fitted.regression, KernelRidge):
         return vectors.new_ones(len(vectors))
-    lengths = fitted.regression(vectors.to(fitted.texts)).norm(dim=1)
+    lengths: Tensor = fitted.regression(vectors.to(fitted.texts)).norm(dim=1)
     return (lengths / (known_length(fitted) if known is None else known)).clamp(max=1)
 
 

@@ -110,7 +110,7 @@ def tune(
         optimizer.step()
         schedule.step()
         if report is not None:
-            report(number, found[-1].text, float(cost))
+            report(number, found[-1].text, float(cost.detach()))
     scores = (judge or fit)([each.text for each in found])
     best = found[int(scores.argmax())]
     own = float(fit([best.text])[0])
