@@ -1,4 +1,4 @@
-"""Why does a classifier predict what it does? A sentence, its concepts, a new class, and a concept taken out."""
+"""Why a classifier predicts what it does: a sentence, concepts, new classes, and a concept taken out."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ photographs. New classes are old ones that the head loses and the map gives back
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -17,22 +18,23 @@ from torch import nn
 from torchnle import backbones, images
 from torchnle.evaluation import record
 from torchnle.evaluation.photographs.truth import picture_files
+from torchnle.heads.classifier_head import example_for, find_head
 from torchnle.methods.zero_shot import concept_bottleneck, extend_classifier
 from torchnle.methods.zero_shot.banks import as_bank
 
 
-class Without(nn.Module):
-    """A classifier that has lost some classes of its linear head."""
-
-    def __init__(self, model: nn.Module, kept: list[int]) -> None:
-        super().__init__()
-        self.model = model
-        self.register_buffer("kept", torch.tensor(kept))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the logits of the classes that are left."""
-        logits: torch.Tensor = self.model(x)
-        return logits[:, self.kept]
+def without(model: nn.Module, kept: list[int]) -> nn.Module:
+    """Copy a classifier without some classes of its linear head."""
+    copied = copy.deepcopy(model)
+    parent, _, name = find_head(model, example_for(model)).head_name.rpartition(".")
+    owner = copied.get_submodule(parent)
+    old = getattr(owner, name)
+    new = nn.Linear(old.in_features, len(kept))
+    with torch.no_grad():
+        new.weight.copy_(old.weight[kept])
+        new.bias.copy_(old.bias[kept])
+    setattr(owner, name, new)
+    return copied.eval()
 
 
 def main() -> None:
@@ -69,7 +71,7 @@ def _new(backbone: backbones.Backbone, batches: list[torch.Tensor]) -> dict[str,
     kept = [c for c in range(len(backbone.class_names)) if c not in lost]
     names = backbone.class_names
     model = extend_classifier(
-        Without(backbone.model, kept), [names[c] for c in lost], class_names=[names[c] for c in kept]
+        without(backbone.model, kept), [names[c] for c in lost], class_names=[names[c] for c in kept]
     )
     order = torch.tensor([*kept, *lost])
     said = torch.cat([order[model(x).argmax(dim=1)] for x in batches])

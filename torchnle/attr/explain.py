@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
     from torchnle.methods.zero_shot.banks import Bank
     from torchnle.methods.zero_shot.classes import Target
-    from torchnle.methods.zero_shot.concepts import Concepts
     from torchnle.methods.zero_shot.explain import Explainer
     from torchnle.methods.zero_shot.explanation import Explanation
     from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning
