@@ -101,8 +101,8 @@ def _percentiles(known: Sequence[Photograph], texts: Sequence[str], encoder: Tex
     fitted = translator.by_layer[layer]
     rows = []
     for photograph in known:
-        (read,) = lang.by_layer.read(backbone.preprocess(photograph.open())[None])
-        rows.append(lang.by_layer.reading.pool(read, None).rows)
+        (read,) = lang.read(backbone.preprocess(photograph.open())[None])
+        rows.append(lang.reading.pool(read, None).rows)
     pooled = torch.cat(rows)
     unit = F.normalize(evidence(fitted, pooled, predicted(fitted, pooled)).vector, dim=1)
     own = (unit * fitted.directions(encoder.encode(texts))).sum(dim=1)

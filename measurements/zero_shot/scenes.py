@@ -138,9 +138,7 @@ def main() -> None:
     lang = LanguageAttribution.from_backbone(backbone)
     scenes = composed(options.stamps, objects=(2, 2), seed=options.seed, length=options.count)[:]
     with torch.no_grad():
-        parts = [
-            lang.by_layer.read(images_of(backbone, scenes[i : i + 5]))[0] for i in range(0, len(scenes), 5)
-        ]
+        parts = [lang.read(images_of(backbone, scenes[i : i + 5]))[0] for i in range(0, len(scenes), 5)]
         joined = Features(torch.cat([part.tokens for part in parts]), parts[0].layer, parts[0].grid)
         found = {"setting": record.setting(), "seed": options.seed, **measure(lang, joined, scenes)}
     options.output.mkdir(parents=True, exist_ok=True)

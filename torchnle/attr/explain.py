@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchnle.attr.layer_reader import LayerReader
 from torchnle.language.model import LanguageModel
 from torchnle.types import Inputs, Where
 
 if TYPE_CHECKING:
-    from torchnle.attr.layer_language_attribution import LayerLanguageAttribution
     from torchnle.methods.zero_shot.banks import Bank
     from torchnle.methods.zero_shot.classes import Target
     from torchnle.methods.zero_shot.explain import Explainer
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from torchnle.methods.zero_shot.sentences.beams import Search
 
 
-class Explains:
-    """Explains the predictions of the classifier that a `LanguageAttribution` was made from."""
+class Explains(LayerReader):
+    """Explains predictions for `LanguageAttribution`, which is the only one to inherit this."""
 
-    by_layer: LayerLanguageAttribution
     _explainer: tuple[Any, Explainer] | None = None
 
     @torch.no_grad()
@@ -74,7 +73,7 @@ class Explains:
             translator,
             layer,
             features,
-            self.by_layer.reading.pool,
+            self.reading.pool,
             target=target,
             against=rather_than,
             truth=truth,
@@ -125,14 +124,14 @@ class Explains:
 
         phrases = as_bank(bank)
         if inputs is None:
-            translator, layer = class_map(self.by_layer.translator, [tap.name for tap in self.by_layer.taps])
+            translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
             return asking.concepts_of_classes(translator, layer, phrases, target, count)
         translator, layer, features = self._read_head(inputs, additional_forward_args)
         return asking.concepts_of_images(
             translator,
             layer,
             features,
-            self.by_layer.reading.pool,
+            self.reading.pool,
             phrases,
             target=target,
             against=rather_than,
@@ -144,9 +143,8 @@ class Explains:
         """The translator, the layer that the classifier's head reads, and the features of that layer."""
         from torchnle.methods.zero_shot.classes import class_map
 
-        door = self.by_layer
-        translator, layer = class_map(door.translator, [tap.name for tap in door.taps])
-        read = door.read(inputs, additional_forward_args)
+        translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
+        read = self.read(inputs, additional_forward_args)
         return translator, layer, next(features for features in read if features.layer == layer)
 
     def _explainer_for(

@@ -34,8 +34,8 @@ def slow(lang, row, index, bank=BANK):
 
 @torch.no_grad()
 def pooled(lang, images):
-    (found,) = lang.by_layer.read(images)
-    return lang.by_layer.reading.pool(found, None).rows
+    (found,) = lang.read(images)
+    return lang.reading.pool(found, None).rows
 
 
 def test_concepts_are_those_nearest_to_the_evidence(lang):

@@ -27,7 +27,7 @@ def test_every_number_of_an_explanation_is_what_it_says(lang):
     images = pictures(2)
     predictions = conv_net()(images).argmax(dim=1)
     (fitted,) = lang.translator.by_layer.values()
-    (read,) = lang.by_layer.read(images)
+    (read,) = lang.read(images)
     vectors = evidence(fitted, read.tokens.mean(dim=1), predictions).vector
     for image, why in enumerate(explain(lang, images)):
         direction = fitted.directions(lang.translator.encoder.encode([why.text]))
@@ -48,7 +48,7 @@ def test_the_sentence_fits_its_evidence_better_than_the_others_do(lang):
     images = pictures(8, seed=5)
     found = explain(lang, images, target=[0, 1, 2, 3, 4, 0, 1, 2])
     (fitted,) = lang.translator.by_layer.values()
-    (read,) = lang.by_layer.read(images)
+    (read,) = lang.read(images)
     classes = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
     vectors = F.normalize(evidence(fitted, read.tokens.mean(dim=1), classes).vector, dim=1)
     cosines = vectors @ fitted.directions(lang.translator.encoder.encode([w.text for w in found])).T
@@ -78,7 +78,7 @@ def test_a_contrast_is_named_and_a_wrong_prediction_says_where_to_look(lang):
 def test_the_location_is_the_one_that_contributes_most(lang):
     images = pictures(2, seed=9)
     weight = conv_net().head.weight.detach()
-    (read,) = lang.by_layer.read(images)
+    (read,) = lang.read(images)
     for image, why in enumerate(explain(lang, images, target="boat")):
         shares = read.tokens[image] @ (weight[2] - weight.mean(0))
         assert why.location == divmod(int(shares.argmax()), 4)

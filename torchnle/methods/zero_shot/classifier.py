@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.backbones import stated_names
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
 from torchnle.language.text_encoder import TextEncoder
@@ -76,15 +77,14 @@ def _loaded(reference: str | None) -> TextEncoder:
     return TextEncoder.from_pretrained() if reference is None else TextEncoder.from_pretrained(reference)
 
 
-def _stated(model: nn.Module) -> Mapping[Any, Any]:
-    labels = getattr(getattr(model, "config", None), "id2label", None)
-    if not labels:
+def _stated(model: nn.Module) -> tuple[str, ...]:
+    names, _ = stated_names(model)
+    if not names:
         raise ValueError(
             f"{type(model).__name__} does not state the names of its classes; pass class_names=[...], one a "
             "row of its head."
         )
-    found: Mapping[Any, Any] = labels
-    return found
+    return names
 
 
 class HeadReader(nn.Module):
