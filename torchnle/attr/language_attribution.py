@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.constructors import Constructors
+from torchnle.attr.explain import Explains
 from torchnle.attr.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.pictures import Pictures, as_inputs
@@ -22,7 +23,7 @@ from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
 
-class LanguageAttribution(WithoutFuture, Constructors, DominantWords):
+class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
     """Describe what layers of a vision model see, and attribute a text to the input.
 
     The main class of the library. It attaches to any `nn.Module` through hooks that exist only during a call,
