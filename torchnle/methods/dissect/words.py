@@ -1,0 +1,62 @@
+"""The one place where dissection asks a translator for words: features in, texts and scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language.texts import check_texts
+from torchnle.methods.dissect.probing.units import hash_tensors
+from torchnle.translators.base import Translator
+from torchnle.vision.features import Features
+
+
+def describe_rows(translator: Translator, layer: str, rows: Float[Tensor, "R D"]) -> list[tuple[str, float]]:
+    """Say what each feature shows, with the probability; 1.0 where the translator estimates none.
+
+    Args:
+        translator: Any translator that reads the layer.
+        layer: The layer's name.
+        rows: Means of the layer's features over some locations.
+    """
+    found = translator.describe(Features(rows[:, None], layer))
+    return [(each.text, 1.0 if each.probability is None else each.probability) for each in found]
+
+
+def score_rows(
+    translator: Translator, layer: str, rows: Float[Tensor, "R D"], texts: Sequence[str]
+) -> Float[Tensor, "R T"]:
+    """Score texts on features, raw."""
+    return translator.score(Features(rows[:, None], layer), list(texts)).detach()
+
+
+class TextScores:
+    """Scores a fixed list of texts on features of one layer.
+
+    Args:
+        translator: Reads the layer.
+        layer: The layer's name.
+        texts: At least one text.
+
+    Example:
+        >>> TextScores(translator, "layer", ["a cat", "sky"])(torch.ones(3, 6)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, translator: Translator, layer: str, texts: Sequence[str]) -> None:
+        self.translator, self.layer, self.texts = translator, layer, tuple(check_texts(texts))
+
+    @torch.no_grad()
+    def __call__(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R T"]:
+        """Score every text on every feature."""
+        return score_rows(self.translator, self.layer, rows, self.texts).float()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the translator's weights, the layer and the texts."""
+        weights = hash_tensors([t for t in self.translator.state_dict().values() if isinstance(t, Tensor)])
+        return f"{weights} {self.layer} {self.texts}"
