@@ -215,7 +215,7 @@ class Scenes(Sequence[Scene]):
         self, draws: np.random.Generator, things: Sequence[_Thing]
     ) -> tuple[list[Box], list[Image.Image]]:
         """Boxes and the pictures that fill them; at least half of each thing stays visible."""
-        flips = draws.random(len(things)) < 0.5 * self.flip
+        flips = (draws.random(len(things)) < 0.5 * self.flip).tolist()
         sides = draws.uniform(*self.scale, len(things)) * self.size
         while True:
             sizes = [_fitted(thing.image, side) for thing, side in zip(things, sides, strict=True)]

@@ -47,7 +47,7 @@ def test_crops_hold_the_paper_s_rules():
         for i, box in enumerate(boxes):
             assert iou(box, (0, 0, 120, 90)) < 0.8
             assert all(iou(box, other) <= 0.5 for other in boxes[:i])
-        assert boxes == attention_crops(activation * 1000 + 5, (90, 120))
+        assert boxes == attention_crops(activation * 1024, (90, 120))
     corner = torch.zeros(7, 7)
     corner[0, 6] = 1.0
     ((left, top, right, bottom),) = attention_crops(corner, (70, 70))

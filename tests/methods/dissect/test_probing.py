@@ -64,6 +64,10 @@ def test_record_is_that_of_the_full_matrix(summary):
     cosines = torch.nn.functional.normalize(local.mean(1), dim=1) @ scores.T
     wanted = np.corrcoef(pooled.T.numpy(), cosines.T.numpy())[:6, 6:]
     np.testing.assert_allclose(found.correlations().numpy(), wanted, atol=1e-4)
+    weights = torch.randn(4, 6, generator=torch.Generator().manual_seed(5))
+    linear = local.mean(1) @ weights.T
+    wanted = np.corrcoef(pooled.T.numpy(), linear.T.numpy())[:6, 6:]
+    np.testing.assert_allclose(found.linear_correlations(weights).numpy(), wanted, atol=1e-4)
     torch.testing.assert_close(found.quantile(0.9), local.flatten(0, 1).quantile(0.9, dim=0))
 
 

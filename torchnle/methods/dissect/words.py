@@ -10,11 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.language.texts import check_texts
+from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.probing.units import hash_tensors
 from torchnle.translators.base import Translator
 from torchnle.vision.features import Features
 
 
+@torch.no_grad()
 def describe_rows(translator: Translator, layer: str, rows: Float[Tensor, "R D"]) -> list[tuple[str, float]]:
     """Say what each feature shows, with the probability; 1.0 where the translator estimates none.
 
@@ -23,15 +25,39 @@ def describe_rows(translator: Translator, layer: str, rows: Float[Tensor, "R D"]
         layer: The layer's name.
         rows: Means of the layer's features over some locations.
     """
-    found = translator.describe(Features(rows[:, None], layer))
+    found = translator.describe(Features(_scaled(translator, layer, rows)[:, None], layer))
     return [(each.text, 1.0 if each.probability is None else each.probability) for each in found]
 
 
+@torch.no_grad()
+def phrase_probabilities(
+    translator: MapTranslator, layer: str, rows: Float[Tensor, "R D"]
+) -> Float[Tensor, "R P"]:
+    """Estimate the probability of every phrase of the translator's vocabulary on each feature."""
+    return translator.probabilities(Features(_scaled(translator, layer, rows)[:, None], layer))
+
+
+@torch.no_grad()
 def score_rows(
     translator: Translator, layer: str, rows: Float[Tensor, "R D"], texts: Sequence[str]
 ) -> Float[Tensor, "R T"]:
     """Score texts on features, raw."""
-    return translator.score(Features(rows[:, None], layer), list(texts)).detach()
+    return translator.score(Features(rows[:, None], layer), list(texts)).float()
+
+
+def score_weights(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Float[Tensor, "T D"]:
+    """Find the weights with which a map's scores are linear in the features."""
+    directions = translator.directions(layer, texts)
+    matrix = translator.by_layer[layer].matrix
+    return (directions if matrix is None else directions @ matrix.T).cpu()
+
+
+def _scaled(translator: Translator, layer: str, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+    """Bring means over a few locations to the norm of pooled features, which maps are calibrated for."""
+    if not isinstance(translator, MapTranslator):
+        return rows
+    fitted = translator.map_for(layer, rows.shape[1])
+    return fitted.scaled(rows.to(fitted.center))
 
 
 class TextScores:
@@ -50,10 +76,9 @@ class TextScores:
     def __init__(self, translator: Translator, layer: str, texts: Sequence[str]) -> None:
         self.translator, self.layer, self.texts = translator, layer, tuple(check_texts(texts))
 
-    @torch.no_grad()
     def __call__(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R T"]:
         """Score every text on every feature."""
-        return score_rows(self.translator, self.layer, rows, self.texts).float()
+        return score_rows(self.translator, self.layer, rows, self.texts)
 
     @cached_property
     def fingerprint(self) -> str:

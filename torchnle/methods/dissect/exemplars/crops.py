@@ -48,6 +48,8 @@ def attention_crops(
     """
     if most < 1:
         raise ValueError(f"most={most}; pass a positive number of crops.")
+    if activation.amax() == activation.amin():
+        return []
     large = F.interpolate(activation[None, None].float(), size=size, mode="bicubic")[0, 0]
     threshold = otsu(large.flatten()[None])[0]
     boxes = sorted(regions(large > threshold), key=lambda box: (-_area(box), box))

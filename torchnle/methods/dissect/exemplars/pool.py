@@ -54,17 +54,28 @@ class UnitRunner:
             reading or Reading(),
         )
 
-    @torch.no_grad()
     def activations(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "P U"]:
         """Read every unit's summarised activation in every picture."""
-        found = []
+        return self.read(pictures)[0]
+
+    @torch.no_grad()
+    def read(
+        self, pictures: Sequence[Image.Image]
+    ) -> tuple[Float[Tensor, "P U"], Float[Tensor, "P E"] | None]:
+        """Read every unit's summarised activation in every picture, and its pooled evidence feature."""
+        taps = list(dict.fromkeys([self.tap, *([] if self.evidence is None else [self.evidence.tap])]))
+        activations, vectors = [], []
         for start in range(0, len(pictures), self.settings.batch_size):
             batch = torch.stack(
                 [self.transform(p) for p in pictures[start : start + self.settings.batch_size]]
             )
-            (features,) = read(self.model, [self.tap], batch, reading=self.reading)
-            found.append(self._pooled(features).float().cpu())
-        return torch.cat(found)
+            features = dict(zip(taps, read(self.model, taps, batch, reading=self.reading), strict=True))
+            activations.append(self._pooled(features[self.tap]).float().cpu())
+            if self.evidence is not None:
+                vectors.append(
+                    self.evidence.reading.pool(features[self.evidence.tap], None).rows.float().cpu()
+                )
+        return torch.cat(activations), torch.cat(vectors) if vectors else None
 
     @torch.no_grad()
     def exemplars(
@@ -87,6 +98,19 @@ class UnitRunner:
                 at = start + i
                 found.append(Exemplar(numbers[at], values[i], picture, shaped, row, boxes[at]))
         return found
+
+    @torch.no_grad()
+    def evidence_at(self, picture: Image.Image) -> tuple[Float[Tensor, "M E"], tuple[int, int] | None]:
+        """Read the evidence features at every location of one picture, and their grid.
+
+        Raises:
+            ValueError: If there is no evidence layer.
+        """
+        if self.evidence is None:
+            raise ValueError("there is no evidence layer; pass evidence=.")
+        (found,) = read(self.model, [self.evidence.tap], self.transform(picture)[None], reading=self.reading)
+        everywhere = self.evidence.reading.pool(found, "all" if found.grid else None)
+        return everywhere.tokens[0].float().cpu(), found.grid
 
     def _pooled(self, features: Features) -> Float[Tensor, "B U"]:
         local = self.units(features.tokens)

@@ -75,8 +75,8 @@ class ProbingSet:
             return item
         if self.transform is None:
             raise TypeError(
-                f"{self.name(index)} is a {type(item).__name__}; pass transform=, which turns an RGB image into "
-                "the model's input (C, H, W)."
+                f"{self.name(index)} is a {type(item).__name__}; pass transform=, which turns an RGB image "
+                "into the model's input (C, H, W)."
             )
         return self.transform(self._opened(item))
 

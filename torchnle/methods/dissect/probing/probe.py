@@ -276,10 +276,8 @@ class _Run:
 
 def _evidence(layer: EvidenceLayer, features: Features) -> Evidence:
     everywhere = layer.reading.pool(features, "all" if features.grid else None)
-    scores = None
-    if layer.scores is not None:
-        scores = layer.scores(layer.reading.pool(features, None).rows)
-    return Evidence(everywhere.tokens, features.grid, scores)
+    pooled = layer.reading.pool(features, None).rows
+    return Evidence(everywhere.tokens, features.grid, pooled, layer.scores and layer.scores(pooled))
 
 
 def _state(part: _Part) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -100,13 +101,61 @@ class LayerRecord:
         Raises:
             ValueError: If no texts were scored while probing.
         """
-        total = self.streams.sums.total()
-        if "as" not in total:
-            raise ValueError("no text was scored while probing; pass texts.")
+        total = self._total("as", "no text was scored while probing; pass EvidenceLayer(scores=...).")
         n = total["count"]
         covariance = total["as"] - torch.outer(total["a"], total["s"]) / n
-        a = (total["aa"] - total["a"].square() / n).clamp_min(0)
-        s = (total["ss"] - total["s"].square() / n).clamp_min(0)
-        scale = torch.outer(a, s).sqrt()
-        small = 1e-12 * torch.outer(total["aa"], total["ss"]).sqrt()
-        return torch.where(scale > small, covariance / scale.clamp_min(1e-300), 0.0).clamp(-1, 1).float()
+        return _correlations(covariance, self._spread, (total["ss"] - total["s"].square() / n).clamp_min(0))
+
+    def linear_correlations(self, weights: Float[Tensor, "T E"]) -> Float[Tensor, "U T"]:
+        """Compute the same for scores that are linear in the pooled evidence feature, of any texts.
+
+        Exact, from the features' second moments, without reading an image again.
+
+        Args:
+            weights: Each text's score is the product of its weights with the feature, plus any constant.
+
+        Raises:
+            ValueError: If no evidence layer was read while probing.
+        """
+        total = self._total("av", "no evidence layer was read while probing; pass evidence=.")
+        weights = weights.double()
+        covariance = (total["av"] - torch.outer(total["a"], total["v"]) / total["count"]) @ weights.T
+        spread = ((weights @ self.feature_scatter) * weights).sum(dim=1).clamp_min(0)
+        return _correlations(covariance, self._spread, spread)
+
+    @cached_property
+    def feature_scatter(self) -> Float[Tensor, "E E"]:
+        """The scatter matrix of the pooled evidence features: their covariance times the number of images."""
+        total = self._total("vv", "no evidence layer was read while probing; pass evidence=.")
+        return total["vv"] - torch.outer(total["v"], total["v"]) / total["count"]
+
+    @cached_property
+    def feature_products(self) -> Float[Tensor, "U E"]:
+        """The scatter of every unit's activation with the pooled evidence features."""
+        total = self._total("av", "no evidence layer was read while probing; pass evidence=.")
+        return total["av"] - torch.outer(total["a"], total["v"]) / total["count"]
+
+    @property
+    def mean_feature(self) -> Float[Tensor, "E"]:
+        """The mean pooled evidence feature."""
+        total = self._total("v", "no evidence layer was read while probing; pass evidence=.")
+        return (total["v"] / total["count"]).float()
+
+    @cached_property
+    def _spread(self) -> Float[Tensor, "U"]:
+        total = self.streams.sums.total()
+        spread = total["aa"] - total["a"].square() / total["count"]
+        return torch.where(spread > 1e-12 * total["aa"], spread, 0.0)
+
+    def _total(self, name: str, message: str) -> dict[str, Tensor]:
+        total = self.streams.sums.total()
+        if name not in total:
+            raise ValueError(message)
+        return total
+
+
+def _correlations(
+    covariance: Float[Tensor, "U T"], first: Float[Tensor, "U"], second: Float[Tensor, "T"]
+) -> Float[Tensor, "U T"]:
+    scale = torch.outer(first, second).sqrt()
+    return torch.where(scale > 0, covariance / scale.clamp_min(1e-300), 0.0).clamp(-1, 1).float()

@@ -26,17 +26,14 @@ class Evidence:
     Args:
         tokens: (B, M, E).
         grid: Their (rows, columns).
+        pooled: The pooled features, as the reading pools them.
         scores: How well each text fits each image, (B, T).
     """
 
     tokens: Float[Tensor, "B M E"]
     grid: tuple[int, int] | None
+    pooled: Float[Tensor, "B E"]
     scores: Float[Tensor, "B T"] | None = None
-
-    @property
-    def pooled(self) -> Float[Tensor, "B E"]:
-        """The mean over locations."""
-        return self.tokens.mean(dim=1)
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ class Streams:
         if self.table:
             vectors = {} if evidence is None else {"vectors": evidence.pooled.float().cpu()}
             self.rows.add(found.images, {"activations": pooled, **vectors})
-        self.sums.add(batch, _sums(pooled, None if evidence is None else evidence.scores))
+        self.sums.add(batch, _sums(pooled, evidence))
 
     def merge(self, other: Streams) -> None:
         """Take in what another process has found on other images."""
@@ -157,10 +154,14 @@ def _details(
     return {"maps": maps, "evidence": torch.cat(found)}
 
 
-def _sums(pooled: Float[Tensor, "B U"], scores: Float[Tensor, "B T"] | None) -> dict[str, Tensor]:
+def _sums(pooled: Float[Tensor, "B U"], evidence: Evidence | None) -> dict[str, Tensor]:
     a = pooled.double()
     found = {"count": torch.tensor(float(len(a))), "a": a.sum(dim=0), "aa": a.square().sum(dim=0)}
-    if scores is not None:
-        s = scores.double().cpu()
+    if evidence is None:
+        return found
+    v = evidence.pooled.double().cpu()
+    found |= {"v": v.sum(dim=0), "vv": v.T @ v, "av": a.T @ v}
+    if evidence.scores is not None:
+        s = evidence.scores.double().cpu()
         found |= {"s": s.sum(dim=0), "ss": s.square().sum(dim=0), "as": a.T @ s}
     return found
