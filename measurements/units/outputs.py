@@ -106,7 +106,7 @@ def shown_classes(backbone: Backbone, scenes: Sequence[Scene]) -> list[int]:
 
 
 def presence(labels: Sequence[str], scenes: Sequence[Scene]) -> Tensor:
-    """Where each label is true: a scene shows a thing of its words, or a kind of it by WordNet, (N, labels)."""
+    """Mark where each label is true: a scene shows what it names, or a kind of it by WordNet, (N, labels)."""
     nouns = Nouns.load()
     meant = [_classes(nouns).get(label, nouns.of_phrase(label) if label else None) for label in labels]
     rows = []

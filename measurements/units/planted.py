@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from torchnle.backbones import Backbone
@@ -31,7 +32,7 @@ from torchnle.methods.dissect.run import DissectSettings, dissect
 TINTS = ("red", "green", "blue", "yellow", "purple", "orange")
 #: Pairs of concepts, and things beside them.
 PAIRS, OTHERS = 10, 30
-_GRID = 14
+_GRID, _LARGEST = 14, 160
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def measure(
     *,
     count: int = 2000,
     seed: int = 0,
+    cache: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Label the planted units with and without colours by contrast, and count the right ones.
@@ -105,6 +107,7 @@ def measure(
         stamps: The cut-outs.
         count: Scenes to probe with.
         seed: Chooses the things, their colours and the scenes.
+        cache: A folder for activations.
         progress: Whether bars show.
     """
     concepts, cutouts = choose(load_cutouts(stamps), seed)
@@ -125,6 +128,7 @@ def measure(
             evidence_layer=f"backbone.{translator.layers[-1]}",
             probing=ProbeSettings(k=10, table=True),
             settings=DissectSettings(colours=colours),
+            cache=cache,
             progress=progress,
         )
         said = [label.text for label in labels]
@@ -156,12 +160,19 @@ def choose(stamps: Cutouts, seed: int) -> tuple[list[Concept], list[Cutout]]:
     for number, thing in enumerate(things[:PAIRS]):
         concepts += [Concept(thing, None), Concept(thing, TINTS[number % len(TINTS)])]
     cutouts = [
-        Cutout(f"a {tint} {cutout.phrase.split(' ', 1)[1]}", tinted(cutout.image, tint), cutout.source)
+        Cutout(f"a {tint} {cutout.phrase.split(' ', 1)[1]}", tinted(_small(cutout), tint), cutout.source)
         for cutout in stamps
         if cutout.phrase in things
         for tint in TINTS
     ]
     return concepts, cutouts
+
+
+def _small(cutout: Cutout) -> Image.Image:
+    """No larger than scenes need it."""
+    image = cutout.image.copy()
+    image.thumbnail((_LARGEST, _LARGEST))
+    return image
 
 
 def maps_of(scene: Scene, concepts: Sequence[Concept]) -> Tensor:

@@ -59,9 +59,10 @@ def _measure(
 ) -> dict[str, Any]:
     from measurements.units import cost, outputs, planted
 
-    common = {"count": options.count, "progress": not options.quiet}
+    common: dict[str, Any] = {"count": options.count, "progress": not options.quiet}
     if part == "planted":
-        return planted.measure(backbone, translator, options.stamps, seed=options.seed, **common)
+        common |= {"seed": options.seed, "cache": options.folder / "cache"}
+        return planted.measure(backbone, translator, options.stamps, **common)
     if part == "cost":
         return cost.measure(backbone, translator, options.stamps, options.folder, **common)
     shown = () if options.photographs is None else _photographs(options.photographs)
