@@ -140,8 +140,9 @@ def aggregate(
 def _questions(unit: int, texts: Sequence[str]) -> str:
     rows = []
     for place, text in enumerate(texts):
+        name = f"{unit}|{place}"
         buttons = "".join(
-            f'<label title="{answer}"><input type="radio" name="{unit}|{place}" value="{value}">{value}</label>'
+            f'<label title="{answer}"><input type="radio" name="{name}" value="{value}">{value}</label>'
             for value, answer in enumerate(_ANSWERS, start=1)
         )
         best = f'<label><input type="radio" name="{unit}|best" value="{place}">best</label>'
