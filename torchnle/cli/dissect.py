@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torchnle import backbones
+from torchnle import backbones, images
 from torchnle.cli.output import say
 from torchnle.cli.photos import MODEL_HELP
+from torchnle.vision import taps
 
 
 def add(commands: Any) -> None:
@@ -33,6 +34,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="a run that was stopped goes on")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write the report (HTML, JSON) here")
     parser.add_argument("--find", metavar="TEXT", help="print the units nearest to a text only")
+    parser.add_argument("--find-picture", type=Path, metavar="FILE", help="print the units that it excites")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.set_defaults(run=_dissect)
 
@@ -46,12 +48,12 @@ def _dissect(options: argparse.Namespace) -> None:
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
     backbone = backbones.load(options.model)
-    images = ProbingSet(options.probe, backbone.preprocess)
+    probing_set = ProbingSet(options.probe, backbone.preprocess)
     summariser, usage = _summariser(options)
     found = dissect(
         backbone.model,
         options.layer,
-        images,
+        probing_set,
         class_names=None if options.translator else backbone.class_names,
         translator=options.translator,
         only=options.units,
@@ -61,13 +63,9 @@ def _dissect(options: argparse.Namespace) -> None:
         cache=options.cache,
         progress=sys.stderr.isatty(),
     )
-    shown = found if options.find is None else found.find(options.find)
+    shown = _shown(found, backbone, options)
     if options.json:
-        say(
-            json.dumps(
-                found.to_dict() if options.find is None else [vars(label) for label in shown], indent=1
-            )
-        )
+        say(json.dumps(found.to_dict() if shown is found else [vars(label) for label in shown], indent=1))
     else:
         for label in shown:
             say(str(label))
@@ -77,6 +75,20 @@ def _dissect(options: argparse.Namespace) -> None:
         files = write_report(found, options.output)
         (options.output / "labels.json").write_text(json.dumps(found.to_dict()) + "\n", encoding="utf-8")
         say(f"report: {files[0]}", error=options.json)
+
+
+def _shown(found: Any, backbone: backbones.Backbone, options: argparse.Namespace) -> Any:
+    """All labels, or those near to a text, or those of the units that a picture excites most."""
+    if options.find_picture:
+        from torchnle.methods.dissect.exemplars.pool import UnitRunner
+        from torchnle.methods.dissect.probing.settings import ProbeSettings
+
+        (tap,) = taps.resolve(backbone.model, options.layer)
+        settings = ProbeSettings(summary=options.summary)
+        runner = UnitRunner(backbone.model, tap, backbone.preprocess, settings=settings)
+        activations = runner.activations([images.open_image(options.find_picture)])[0]
+        return [label for label, _ in found.find_active(activations)]
+    return found if options.find is None else found.find(options.find)
 
 
 def _summariser(options: argparse.Namespace) -> tuple[Any, Any]:

@@ -64,6 +64,9 @@ def test_units_are_labelled_where_they_are_active_and_dead_ones_are_said():
     for label, name in zip(found[:4], NAMES, strict=True):
         assert all(name in scenes(40)[image].caption for image in label.images)
     assert run(only=[2, 4])[0] == found[2]
+    mean, deviation = found.record.moments
+    best = found.find_active(mean + deviation * torch.tensor([0.5, 3.0, 1.0, -1.0, 9.0]), k=2)
+    assert [(label.unit, round(score, 2)) for label, score in best] == [(1, 3.0), (2, 1.0)]
     with pytest.raises(ValueError, match="5 units"):
         run(only=[5])
 

@@ -138,6 +138,8 @@ def test_command_writes_a_report(tmp_path, monkeypatch, capsys):
     written = json.loads((tmp_path / "out" / "labels.json").read_text())
     assert len(written["units"]) == 3
     assert (tmp_path / "out" / "index.html").is_file()
+    assert main([*asked, "--exemplars", "4", "--find-picture", str(tmp_path / "3.png"), "--json"]) == 0
+    assert {label["unit"] for label in json.loads(capsys.readouterr().out)} == {0, 1, 2}
     assert main([*asked, "--exemplars", "99"]) == 2
     assert "fewer than the k=99" in capsys.readouterr().err
     assert main([*asked[:4], "--probe", str(tmp_path / "nowhere"), *asked[6:]]) == 2

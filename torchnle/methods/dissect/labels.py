@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, overload
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.language.text_encoder import TextEncoder
@@ -124,6 +125,25 @@ class Dissection(Sequence[UnitLabel]):
             self._vectors = self.encoder.encode([label.text for label in labelled])
         cosines = (self._vectors @ self.encoder.encode([text]).T)[:, 0]
         return [labelled[i] for i in cosines.topk(min(k, len(labelled))).indices.tolist()]
+
+    def find_active(self, activations: Float[Tensor, "U"], k: int = 10) -> list[tuple[UnitLabel, float]]:
+        """Find the units that a picture excites most, in standard deviations above their means.
+
+        Args:
+            activations: Every unit's activation in the picture, as `UnitRunner.activations` gives them.
+            k: How many.
+
+        Raises:
+            ValueError: If `k` is not positive, or the dissection was loaded without its probing record.
+        """
+        if k < 1 or self.record is None:
+            raise ValueError(f"k={k}; pass a positive number of units, and a dissection with its record.")
+        mean, deviation = self.record.moments
+        scores = (activations - mean) / deviation.clamp_min(1e-12)
+        numbers = torch.tensor([label.unit for label in self])
+        own = scores[numbers].masked_fill(deviation[numbers] <= 0, -torch.inf)
+        best = own.topk(min(k, len(own)))
+        return [(self[i], float(s)) for i, s in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
     @property
     def dead(self) -> tuple[int, ...]:
