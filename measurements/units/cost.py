@@ -55,17 +55,9 @@ def measure(
     first, probing = _timed(lambda: dissect(backbone.model, layer, images, only=[0], **options))
     found, labelling = _timed(lambda: dissect(backbone.model, layer, images, **options))
     chat = ChatSummariser(LocalChat())
-    started = time.monotonic()
-    said = dissect(
-        backbone.model,
-        layer,
-        images,
-        only=range(chat_units),
-        summariser=chat,
-        translator=translator,
-        cache=cache,
+    said, asking = _timed(
+        lambda: dissect(backbone.model, layer, images, only=range(chat_units), summariser=chat, **options)
     )
-    asking = time.monotonic() - started
     return {
         "threads": torch.get_num_threads(),
         "images": count,

@@ -50,7 +50,7 @@ def label_all(
     cosines = _cosines(translator, layer, record.vectors, texts)
     place = {number: i for i, number in enumerate(record.read.tolist())}
     wide = torch.tensor([[place[i] for i in row] for row in record.more_images[rows].tolist()])
-    probabilities = phrase_probabilities(translator, layer, chosen.flatten(0, 1)).unflatten(0, (-1, k)).cpu()
+    probabilities = phrase_probabilities(translator, layer, chosen.flatten(0, 1)).view(len(rows), k, -1).cpu()
     given = mean_log_probability(probabilities)
     prior = given.exp().mean(dim=0).clamp_min(1e-12).log()
     expected = ExpectedActivations.fitted(translator, layer, record)(texts)[:, rows].T
@@ -81,7 +81,7 @@ def _describe_and_dissect(
 ) -> dict[str, list[str]]:
     """The method with its ablations: without selection, without summary, from a fixed bank."""
     k = chosen.shape[1]
-    captioners = {
+    captioners: dict[str, TranslatorCaptioner | BankCaptioner] = {
         "": TranslatorCaptioner(translator, layer),
         ", fixed bank": BankCaptioner(translator, layer, translator.vocabulary.phrases),
     }
@@ -124,4 +124,5 @@ def _selected(
 def _cosines(translator: MapTranslator, layer: str, vectors: Tensor, texts: Sequence[str]) -> Tensor:
     fitted = translator.by_layer[layer]
     norms = fitted.whiten(vectors).norm(dim=1, keepdim=True)
-    return (score_rows(translator, layer, vectors, texts) / norms).cpu()
+    found: Tensor = (score_rows(translator, layer, vectors, texts) / norms).cpu()
+    return found

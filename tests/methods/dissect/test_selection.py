@@ -19,6 +19,7 @@ from torchnle.methods.dissect.selection.scoring import Scoring, ranks, score_can
 from torchnle.methods.dissect.selection.select import Selection
 from torchnle.methods.dissect.selection.several import distinct
 from torchnle.methods.dissect.selection.sources import Composition, Diffusion, Retrieval
+from torchnle.methods.dissect.words import score_rows, score_weights
 from torchnle.vision.taps import resolve
 
 
@@ -211,3 +212,16 @@ def test_several_labels_say_different_things():
     assert distinct(scores, vectors, most=2, same=1.0) == [0, 1]
     with pytest.raises(ValueError, match="most=0"):
         distinct(scores, vectors, most=0)
+
+
+def test_maps_are_found_where_the_model_stands_inside_another():
+    from torchnle.errors import TranslatorMismatchError
+
+    maps = translator()
+    inner, outer = (score_weights(maps, layer, ["a cat"]) for layer in ("layer", "backbone.layer"))
+    assert torch.equal(inner, outer)
+    rows = drawn(5, WIDTH, seed=3)
+    shifted = score_rows(maps, "backbone.layer", rows, ["a cat"]) - rows @ inner.T
+    torch.testing.assert_close(shifted, shifted[:1].expand_as(shifted), atol=1e-4, rtol=1e-4)
+    with pytest.raises(TranslatorMismatchError, match="none of these"):
+        score_weights(maps, "layerlayer", ["a cat"])

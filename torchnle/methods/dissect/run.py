@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +204,9 @@ class _Steps:
         dead = self.record.dead
         live = [unit for unit in units if not dead[unit]]
         self._caption_together(live)
-        log = ProposalLog(None if folder is None else folder / f"{self._key()}.candidates.jsonl")
+        log = self._log(folder)
         bar = tqdm(live, desc="candidates", unit="unit", disable=not self.progress)
-        proposals = {unit: log.get(unit, lambda unit=unit: self._propose(unit)) for unit in bar}
+        proposals = {unit: log.get(unit, partial(self._propose, unit)) for unit in bar}
         ranked = self._ranked(live, {unit: proposal.labels for unit, proposal in proposals.items()})
         selection = self._selection()
         found = [
@@ -309,19 +310,16 @@ class _Steps:
         if self.evidence is None or not isinstance(self.translator, MapTranslator):
             return True
         count = float(self.record.streams.sums.total()["count"])
-        return score * count**0.5 >= RELIABLE
+        return bool(score * count**0.5 >= RELIABLE)
 
-    def _key(self) -> str:
-        """What the candidates depend on."""
-        parts = [
-            self.proposer,
-            getattr(self.proposer, "captioner", None),
-            getattr(self.proposer, "summariser", None),
-        ]
-        marks = [(type(part).__name__, getattr(part, "fingerprint", "")) for part in parts]
-        settings = replace(self.settings, labels=1, same=SAME, final=1, colours=False)
+    def _log(self, folder: Path | None) -> ProposalLog:
+        """What candidates are kept in, where the proposer says what they depend on."""
+        mark = getattr(self.proposer, "fingerprint", None)
+        if folder is None or mark is None:
+            return ProposalLog(None)
+        settings = replace(self.settings, labels=1, same=SAME, final=1, colours=False, correlated=0)
         names = [self.record.layer, self.images.fingerprint, self.record.images.tolist(), self.captions]
-        return key_of([marks, settings, names])[:32]
+        return ProposalLog(folder / f"{key_of([mark, settings, names])[:32]}.candidates.jsonl")
 
 
 def _proposer(

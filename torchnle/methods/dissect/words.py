@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.errors import TranslatorMismatchError
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.probing.units import hash_tensors
@@ -47,9 +48,24 @@ def score_rows(
 
 def score_weights(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Float[Tensor, "T D"]:
     """Find the weights with which a map's scores are linear in the features."""
-    directions = translator.directions(layer, texts)
-    matrix = translator.by_layer[layer].matrix
+    name = map_name(translator, layer)
+    directions = translator.directions(name, texts)
+    matrix = translator.by_layer[name].matrix
     return (directions if matrix is None else directions @ matrix.T).cpu()
+
+
+def map_name(translator: MapTranslator, layer: str) -> str:
+    """Find the map of a layer that may be called otherwise, since the model stands inside another one.
+
+    Raises:
+        TranslatorMismatchError: If no map is called like the end of the layer's name.
+    """
+    fitting = [name for name in translator.layers if layer == name or layer.endswith(f".{name}")]
+    if not fitting:
+        raise TranslatorMismatchError(
+            f"translator '{translator.name}' maps {list(translator.layers)}; '{layer}' is none of these."
+        )
+    return max(fitting, key=len)
 
 
 def _scaled(translator: Translator, layer: str, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:

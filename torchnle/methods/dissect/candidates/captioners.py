@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchnle.language.texts import check_texts
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
+from torchnle.methods.dissect.probing.units import hash_module
 from torchnle.methods.dissect.words import describe_rows, score_rows
 from torchnle.translators.base import Translator
 
@@ -41,6 +42,11 @@ class TranslatorCaptioner:
     def __init__(self, translator: Translator, layer: str, *, sure_above: float = 0.0) -> None:
         self.translator, self.layer, self.sure_above = translator, layer, sure_above
 
+    @property
+    def fingerprint(self) -> str:
+        """What its captions depend on."""
+        return f"{hash_module(self.translator)} {self.layer} {self.sure_above}"
+
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
         """Caption every exemplar.
 
@@ -50,7 +56,7 @@ class TranslatorCaptioner:
         return self.rows(_evidence(exemplars))
 
     def rows(self, evidence: Float[Tensor, "n E"]) -> list[str]:
-        """Caption evidence features without opening their pictures; equal ones once."""
+        """Caption evidence features without opening their pictures."""
         found = describe_rows(self.translator, self.layer, evidence)
         return [text if probability >= self.sure_above else "" for text, probability in found]
 
@@ -70,6 +76,11 @@ class BankCaptioner:
 
     def __init__(self, translator: Translator, layer: str, bank: Sequence[str]) -> None:
         self.translator, self.layer, self.bank = translator, layer, check_texts(bank)
+
+    @property
+    def fingerprint(self) -> str:
+        """What its captions depend on."""
+        return f"{hash_module(self.translator)} {self.layer} {self.bank}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
         """Caption every exemplar.

@@ -44,6 +44,12 @@ class LocalChat:
             )
         self.temperature, self.max_new_tokens, self.seed = temperature, max_new_tokens, seed
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What its answers depend on; None for a model without a reference."""
+        settings = f"{self.temperature} {self.max_new_tokens} {self.seed} {self.lm.dtype}"
+        return f"{self.lm.reference} {settings}" if self.lm.reference else None
+
     @torch.no_grad()
     def __call__(self, messages: Sequence[Message], number: int) -> str:
         """Answer a conversation.

@@ -59,6 +59,13 @@ class CaptionAndSummarise:
     summariser: Summariser | None
     fallback: Summariser = field(default_factory=Extractive)
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What its proposals depend on; None where a part does not say it."""
+        parts = [self.captioner, self.fallback, *([] if self.summariser is None else [self.summariser])]
+        marks = [getattr(part, "fingerprint", None) for part in parts]
+        return None if None in marks else f"{marks}"
+
     def __call__(self, exemplars: Sequence[Exemplar], count: int, seed: int) -> Proposal:
         """Propose labels."""
         return self.summarise(self.captioner(exemplars), count, seed)

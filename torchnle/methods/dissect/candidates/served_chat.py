@@ -74,6 +74,11 @@ class ServedChat:
     pause: float = 1.0
     usage: Usage = field(default_factory=Usage)
 
+    @property
+    def fingerprint(self) -> str:
+        """What its answers depend on, as far as one can know."""
+        return f"{self.address} {self.model} {self.temperature} {self.max_tokens}"
+
     def __call__(self, messages: Sequence[Message], number: int) -> str:
         """Answer a conversation.
 

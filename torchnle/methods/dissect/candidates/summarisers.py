@@ -45,6 +45,11 @@ class Extractive:
     def __init__(self, share: float = 0.6) -> None:
         self.share = share
 
+    @property
+    def fingerprint(self) -> str:
+        """What its summaries depend on."""
+        return f"extractive {self.share}"
+
     def __call__(self, captions: Sequence[str], count: int, seed: int = 0) -> list[str]:
         """Propose labels; a phrase counts once a caption."""
         named = [list(dict.fromkeys(_phrases(caption))) for caption in captions if caption.strip()]
@@ -89,6 +94,12 @@ class ChatSummariser:
 
     def __init__(self, chat: Chat, *, simplify: bool = True, superclasses: Sequence[str] = ()) -> None:
         self.chat, self.simplify, self.superclasses = chat, simplify, tuple(superclasses)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What its summaries depend on; None where the model does not say it."""
+        mark = getattr(self.chat, "fingerprint", None)
+        return None if mark is None else f"{mark} {self.simplify} {self.superclasses}"
 
     def __call__(self, captions: Sequence[str], count: int, seed: int = 0) -> list[str]:
         """Propose labels; an answer with commas is summarised again, as a list of captions."""

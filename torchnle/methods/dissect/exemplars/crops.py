@@ -72,7 +72,7 @@ def regions(mask: Bool[Tensor, "H W"]) -> list[Box]:
     """
     labels = _labels(mask)
     found: list[Box] = []
-    for label in labels[mask].unique().tolist():
+    for label in sorted(set(labels[mask].tolist())):
         rows, columns = (labels == label).nonzero(as_tuple=True)
         found.append((int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1))
     return found

@@ -277,7 +277,8 @@ class _Run:
 def _evidence(layer: EvidenceLayer, features: Features) -> Evidence:
     everywhere = layer.reading.pool(features, "all" if features.grid else None)
     pooled = layer.reading.pool(features, None).rows
-    return Evidence(everywhere.tokens, features.grid, pooled, layer.scores and layer.scores(pooled))
+    scores = None if layer.scores is None else layer.scores(pooled)
+    return Evidence(everywhere.tokens, features.grid, pooled, scores)
 
 
 def _state(part: _Part) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -75,7 +75,7 @@ class LocationSample:
 def _hashed(images: Int[Tensor, "B"], locations: int) -> Int[Tensor, "B L"]:
     """A pseudo-random number for each (image, location): the finaliser of SplitMix64."""
     number = images.cpu().numpy().astype(np.uint64)[:, None] << np.uint64(24)
-    mixed = (number + np.arange(locations, dtype=np.uint64)) * np.uint64(_GAMMA)
+    mixed: np.ndarray = (number + np.arange(locations, dtype=np.uint64)) * np.uint64(_GAMMA)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_FIRST)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(_SECOND)
     return torch.from_numpy(((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(1)).astype(np.int64))

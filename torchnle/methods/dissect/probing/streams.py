@@ -115,8 +115,13 @@ class Streams:
 
     @property
     def _parts(self) -> dict[str, TopK | LocationSample | DyadicSums | Table]:
-        parts = {"top": self.top, "more": self.more, "locations": self.locations, "sums": self.sums}
-        return {**parts, "rows": self.rows}
+        return {
+            "top": self.top,
+            "more": self.more,
+            "locations": self.locations,
+            "sums": self.sums,
+            "rows": self.rows,
+        }
 
     def state(self) -> dict[str, Tensor]:
         """Everything it keeps, by name."""

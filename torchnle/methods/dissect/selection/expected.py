@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.probing.record import LayerRecord
+from torchnle.methods.dissect.words import map_name
 
 #: Of the readout's ridge regression, as a share of the mean variance; measured with `dissect-units`.
 _PENALTY = 1.0
@@ -62,10 +63,12 @@ class ExpectedActivations:
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "T U"]:
         """Estimate by how many standard deviations each text's presence moves each unit, up to one factor."""
-        directions = self.translator.directions(self.layer, texts).cpu()
-        matrix = self.translator.by_layer[self.layer].matrix
+        name = map_name(self.translator, self.layer)
+        directions = self.translator.directions(name, texts).cpu()
+        matrix = self.translator.by_layer[name].matrix
         shifts = directions if matrix is None else torch.linalg.solve(matrix.cpu(), directions.T).T
-        return shifts @ self.readout
+        found: Tensor = shifts @ self.readout
+        return found
 
 
 def readout(
