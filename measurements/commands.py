@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from measurements.units import run as dissect_units
 from torchnle import backbones
 from torchnle.cli.evaluate import add_batch, add_scenes, add_subject, leave, scenes_of, subject
 from torchnle.cli.output import say
@@ -30,6 +31,7 @@ def add(commands: Any) -> None:
     _add_class_space(commands)
     _add_scenes_map(commands)
     _add_lens(commands)
+    dissect_units.add(commands)
 
 
 def _add_addressing(benchmarks: Any) -> None:

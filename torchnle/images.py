@@ -25,8 +25,8 @@ FAILURES = (
     OSError, SyntaxError, EOFError, ValueError, RuntimeError, LookupError, TypeError, AttributeError,
     ArithmeticError, AssertionError, MemoryError, Warning, struct.error, zlib.error,
 )  # fmt: skip
-#: The endings of the files that `open_folder` opens.
-_SUFFIXES = frozenset(
+#: The endings of image files in a folder.
+SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 _SIXTEEN_BITS = 65535
@@ -82,9 +82,9 @@ def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
     place = Path(folder)
     if not place.is_dir():
         raise ValueError(f"{place} is not a folder. Pass one that holds pictures.")
-    files = sorted(file for file in place.iterdir() if file.suffix.lower() in _SUFFIXES)
+    files = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise ValueError(f"{place} holds no pictures with the endings {', '.join(sorted(_SUFFIXES))}.")
+        raise ValueError(f"{place} holds no pictures with the endings {', '.join(sorted(SUFFIXES))}.")
     return files
 
 
