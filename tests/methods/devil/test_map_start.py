@@ -56,10 +56,7 @@ def slow_posterior(fitted, known, vectors, x, classes):
 
     feature = white(scaled)
     directions = fitted.directions(vectors.float()).double()
-    logits = [
-        numbers["temperature"] * (cosine(feature, d) - numbers["offset"] * float(k))
-        for d, k in zip(directions, known, strict=True)
-    ]
+    logits = [numbers["temperature"] * cosine(feature, d) for d in directions]
     logits += [numbers["temperature"] * cosine(feature, white(null)) for null in numbers["nulls"]]
     shares = softmax(logits)
     phrases, none = shares[: len(known)], sum(shares[len(known) :])

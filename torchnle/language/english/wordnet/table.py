@@ -47,6 +47,7 @@ class NounTable:
             ranks, steps = table["ranks"], table["parents"]
             self._offsets = table["offsets"].cumsum()
             self._kinds = table["kinds"]
+            self._is_common = np.unpackbits(table["common"]).astype(bool)
             self._imagenet = tuple(table["imagenet_1k"].tolist())
         synsets = np.repeat(np.arange(len(word_counts)), word_counts)
         self._spellings = spellings
@@ -144,15 +145,21 @@ class NounTable:
     def said(self, synset: int) -> str | None:
         """Choose the word that people say for a synset: the first one whose commonest sense it is, or None.
 
-        Latin names of species are passed over.
+        Latin names of species are passed over, and words that are met less than once in ten million
+        (wordfreq): nobody calls a pig an even-toed ungulate.
 
         Example:
             >>> nouns = NounTable()
             >>> bird, machine = nouns.imagenet_1k()[134], nouns.imagenet_1k()[517]
             >>> nouns.words(bird), nouns.said(bird), nouns.said(machine)
             (('crane',), None, 'crane')
+            >>> ungulate = nouns.senses("even-toed ungulate")[0]
+            >>> nouns.said(ungulate), nouns.said(nouns.senses("hoofed mammal")[0])
+            (None, 'hoofed mammal')
         """
-        words = (word for word in self.words(synset) if self.common_senses(word)[:1] == (synset,))
+        start, end = self._word_starts[synset : synset + 2]
+        common = (self._spellings[row] for row in self._words[start:end] if self._is_common[row])
+        words = (word for word in common if self.common_senses(word)[:1] == (synset,))
         return next((word for word in words if not self._is_latin(word)), None)
 
     def most_special_common(self, synsets: Sequence[int]) -> tuple[int, ...]:
