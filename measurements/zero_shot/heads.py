@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(1)
     backbone = backbones.load()
     photos = [backbone.preprocess(images.open_image(file)) for file in picture_files(options.folder)]
-    batches = list(torch.stack(photos).split(8))
+    batches = list(torch.split(torch.stack(photos), 8))
     found: dict[str, Any] = {"setting": record.setting(), "photographs": len(photos)}
     for name, bank in (("general words", None), ("shipped bank", as_bank(None))):
         module = concept_bottleneck(backbone.model, bank, class_names=backbone.class_names)
