@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument(
-        "--pools", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="training pools that are kept"
+        "--pools", type=int, nargs="+", default=[0], help="seeds of the training pools that are kept"
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
