@@ -14,6 +14,7 @@ from measurements.class_objects import classes_of
 from measurements.lens.subject import LENSES, Subject
 from torchnle.data import Scene, load_cutouts
 from torchnle.evaluation.scenes.data import composed, images_of
+from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.vision.features import Features
 from torchnle.vision.lens.base import smoothed
@@ -109,7 +110,8 @@ def _central(features: Features, scenes: Sequence[Scene]) -> Tensor:
 def _cosines(translator: MapTranslator, rows: Tensor, texts: list[str]) -> Tensor:
     (layer,) = translator.layers
     fitted = translator.by_layer[layer]
-    return F.normalize(fitted.whiten(fitted.scaled(rows)), dim=1) @ translator.directions(layer, texts).T
+    directions = fitted.directions(embed_cached(translator.encoder, texts))
+    return F.normalize(fitted.whiten(fitted.scaled(rows)), dim=1) @ directions.T
 
 
 def _share(marks: Sequence[bool]) -> float:
