@@ -143,7 +143,7 @@ class Terms:
         top[rivals], index[rivals] = self._largest(self.h[rivals], groups)
 
     def _largest(self, h: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each row's largest logit in its groups (rows, some, ascending), in float32, and its output."""
+        """Return each row's largest logit in its groups (rows, some, ascending) in float32, and its id."""
         ids = (groups[:, :, None] * _GROUP + torch.arange(_GROUP)).flatten(1).clamp_(max=len(self.weight) - 1)
         logits = [
             (self.weight[some].float() * rows[:, None].float()).sum(dim=2)
@@ -158,7 +158,7 @@ class Terms:
         return wide.sum(dim=0)
 
     def _follow(self, terms: Tensor, rows: Tensor, outputs: slice) -> Tensor:
-        """Update the reference and terms of rows with a larger maximum; return the factor for earlier terms."""
+        """Update reference and terms of rows with a larger maximum; return the factor for earlier terms."""
         packed, block = self._pack(self.h[rows]), self.weight[outputs]
         before = self.reference.clone()
         self.reference[rows] = self._highest(packed, block, int(rows.sum()))
