@@ -36,10 +36,10 @@ def measure(
     """Measure every layer of a translator.
 
     Args:
-        translator: What is measured.
+        translator: The translator.
         scenes: The scenes.
-        phrases: The phrases to choose from; fitted ones are handicapped by the map's own offset.
-        among: Fewer of them.
+        phrases: The phrases to choose from; the map's own offset is subtracted from fitted ones.
+        among: A subset of them.
     """
     backbone = backbones.load(BACKBONE)
     lang = LanguageAttribution(backbone.model, list(translator.layers), translator)

@@ -11,7 +11,7 @@ plurals        irregular plurals and their singulars ("feet foot"), one pair a l
 offsets        (S) differences of the synsets' offsets in data.noun, which are ImageNet's ids
 word_counts    (S) words a synset
 words          (W) rows of `spellings`, synset by synset; 0 = the next one that was not used before
-ranks          (W) the place of the synset among the senses of that word; 0 = the commonest
+ranks          (W) the location of the synset among the senses of that word; 0 = the commonest
 parent_counts  (S) hypernyms and instance hypernyms a synset
 parents        (P) rows of the parents, as differences from the row of the child
 kinds          (S) synsets below, itself included
@@ -46,7 +46,7 @@ def main(source: str = "/usr/share/wordnet", target: str = "torchnle/language/en
     words = [_words(fields) for fields in lines]
     parents = [[row[offset] for offset in _parents(fields)] for fields in lines]
     rank = _ranks(folder / "index.noun", row)
-    new: dict[str, int] = {"": 0}  # row 0 is free: 0 stands for the next new spelling
+    new: dict[str, int] = {"": 0}  # row 0 is free, since 0 means the next new spelling
     used = []
     for group in words:
         for word in group:

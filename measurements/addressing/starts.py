@@ -1,4 +1,4 @@
-"""Where training begins: a fresh prefix that starts at the mean words, or at random, and a few steps on."""
+"""Starts of training: a new prefix from the mean token embeddings, or from random directions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torchnle.training.loop import Examples
 
 Start: TypeAlias = Literal["mean words", "random"]
 STARTS: tuple[Start, ...] = ("mean words", "random")
-#: The shipped decoder's settings for a few steps, without noise, and without the lesson in words before them.
+#: The shipped decoder's settings for a few steps, without noise, and without the word steps before them.
 START_RECIPE = Recipe(steps=60, batch_size=32, warmup=10, word_steps=0, noise=0.0)
 
 
@@ -32,16 +32,16 @@ def loss_from_start(
     start: Start,
     recipe: Recipe = START_RECIPE,
 ) -> dict[str, float]:
-    """Train a fresh network through the language model for a few steps, as the text decoder is trained.
+    """Train a new network through the language model for a few steps, as the text decoder is trained.
 
     Args:
         lm: The language model.
         encoder: Gives the embeddings that the network reads.
-        texts: What the losses are measured on.
-        training_texts: What is learned from.
-        start: "mean words" = each prefix vector starts at the mean embedding of the token at its place;
+        texts: The texts on which losses are measured.
+        training_texts: The texts to train on.
+        start: "mean words" = each prefix vector starts at the mean embedding of the token at its position;
             "random" = at random directions of the same lengths. The opening starts at its words in both.
-        recipe: All settings; its noise and its lesson in words are not used.
+        recipe: All settings; its noise and its word steps are not used.
 
     Returns:
         The loss on `texts`, in nats a token, "before" and "after" the steps.
@@ -76,14 +76,14 @@ class _AnyTexts(Texts):
 
 @torch.no_grad()
 def _scatter(network: PrefixFromSentence) -> None:
-    """Turn every vector that the prefix starts at into a random direction, and keep its length."""
+    """Replace every vector that the prefix starts at by a random direction of the same length."""
     drawn = torch.randn_like(network.start)
     network.start.copy_(nn.functional.normalize(drawn, dim=1) * network.start.norm(dim=1, keepdim=True))
 
 
 @torch.no_grad()
 def _loss(objective: Texts, asked: Examples) -> float:
-    """Nats a token."""
+    """Compute the loss in nats a token."""
     nats = objective.losses(objective.network, 0, asked).sum()
     return float(nats) / objective.count(0, asked)
 

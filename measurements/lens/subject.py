@@ -1,4 +1,4 @@
-"""A classifier, its head, and the ways in which a lower layer is read."""
+"""A classifier with its head, and the readings of its lower layers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from torchnle.vision.lens.fitted import fit_lens
 from torchnle.vision.reading import read
 from torchnle.vision.taps import resolve
 
-#: EfficientNet-Lite0: two blocks below the last map (7x7 places), and the last at 14x14.
+#: EfficientNet-Lite0: two blocks below the last map (7x7 locations), and the last at 14x14.
 LAYERS = ("_blocks.13", "_blocks.10")
-#: The ways to read them.
+#: The kinds of lenses.
 LENSES = ("lens", "lens, no neighbours", "fitted lens")
 
 
 class Subject:
-    """A classifier whose layers are read.
+    """A classifier with layers to read.
 
     Args:
         backbone: The classifier, with class names.
@@ -67,7 +67,7 @@ class Subject:
         return self._lenses[layer, kind]
 
     def class_names(self, images: Iterable[Tensor] | None = None) -> MapTranslator:
-        """Fit the head's layer to the class names alone, with the statistics of images where there are."""
+        """Fit the head's layer to the class names alone, with the statistics of images if there are any."""
         return fit_class_names(
             Reader(self.backbone.model, [self.head.tap], self.head.reading),
             self.head,

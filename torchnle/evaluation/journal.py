@@ -1,4 +1,4 @@
-"""What a long measurement has found so far, kept in a file, so that a run that was killed can go on."""
+"""Journal: the results of a long measurement in a file, from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Found = TypeVar("Found")
 
 
 class Journal:
-    """Parts of a measurement, each written down as soon as it is there, a line of JSON each.
+    """Stores the parts of a measurement as they are computed, a line of JSON each.
 
-    The first line holds what was measured and how; a file of another measurement is refused.
+    The first line holds the setting; a file with another setting is refused.
 
     Args:
-        file: Where to; None = nothing is kept.
-        setting: All that the parts depend on, as JSON keeps it.
+        file: The file; None = nothing is stored.
+        setting: Everything that the parts depend on, as JSON keeps it.
 
     Raises:
         ValueError: If the file holds the parts of a measurement with another setting.
@@ -50,7 +50,7 @@ class Journal:
         self._parts = dict(found[1:])
 
     def get(self, key: str, make: Callable[[], Found]) -> Found:
-        """The part that was found before, or else make it and write it down."""
+        """Return a stored part, or compute and store it."""
         if key not in self._parts:
             self._parts[key] = make()
             if self._file is not None:
@@ -61,7 +61,7 @@ class Journal:
 
 
 def _lines(file: Path) -> list[Any]:
-    """The file's lines; one that was cut off in the middle is removed."""
+    """Return the file's lines; a truncated last line is removed."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     whole = text[: text.rfind("\n") + 1]
     if whole != text:

@@ -1,4 +1,4 @@
-"""What is measured: a model, and a translator attached to the layers that it was made for."""
+"""The model under test, with a translator attached to the layers that it was made for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchnle.backbones import Backbone
 from torchnle.translators.base import Translator
 from torchnle.vision.features import Features
 
-#: The reference of the translator that is fitted on the spot, to the classifier's own head and class names.
+#: The reference of a translator that is fitted to the classifier's own head and class names.
 CLASS_NAMES = "class-names"
 
 
@@ -29,7 +29,7 @@ def attach(
             not read through the model's own upper part.
 
     Raises:
-        ValueError: If neither says which layers to read.
+        ValueError: If neither names the layers.
     """
     if translator == CLASS_NAMES:
         chosen = list(layers) or None
@@ -42,19 +42,19 @@ def attach(
 
 
 def whole(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
-    """Each layer as a whole, as its reading pools it."""
+    """Pool each layer over the whole image, as its reading does."""
     return [lang.reading.pool(f, None) for f in features]
 
 
-def places(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
-    """Each layer place by place."""
+def all_locations(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
+    """Return every location of each layer."""
     return [lang.reading.pool(f, "all") for f in features]
 
 
 def at(features: Features, images: Sequence[int], locations: Sequence[tuple[int, int]]) -> Features:
-    """Choose single locations of images, each as an image of one token without a grid.
+    """Select single locations of images, each as an image of one token without a grid.
 
-    Each keeps that it is a single location, and not where it was.
+    Each is marked as a single location, but its position is dropped.
 
     Example:
         >>> features = Features(torch.arange(8.0).view(2, 4, 1), "layer", (2, 2))

@@ -21,7 +21,7 @@ from torchnle.training.recipe import LoopRecipe
 _LAST, _BEST = "last.pt", "best.pt"
 #: Takes the facts of a step or of a validation.
 Report: TypeAlias = Callable[[dict[str, Any]], None]
-#: Measures a network; "worth" of what it gives is higher the better.
+#: Measures a network; higher values of "worth" are better.
 Measure: TypeAlias = Callable[[nn.Module], dict[str, Any]]
 
 
@@ -30,10 +30,10 @@ class Examples:
     """Some rows of a step's batch.
 
     Args:
-        inputs: What the network is called with.
-        ids: The tokens that each row is to say.
+        inputs: The arguments of the network.
+        ids: The target tokens of each row.
         items: The number of each row in the data, for messages.
-        unreadable: Why pairs could not be read, by their numbers.
+        unreadable: The errors of pairs that could not be read, by number.
     """
 
     inputs: tuple[Any, ...]
@@ -43,12 +43,12 @@ class Examples:
 
 
 class Objective(ABC):
-    """What is trained: a network, the batches of each step, and their losses.
+    """A training objective: a network, the batches of each step, and their losses.
 
-    Batches must depend on the step alone, so that a run that was killed goes on with the same ones.
+    Batches must depend on the step alone, so that a resumed run reads the same ones.
 
     Args:
-        network: What is trained.
+        network: The trained network.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -64,14 +64,14 @@ class Objective(ABC):
 
     @abstractmethod
     def count(self, step: int, batch: Examples) -> int:
-        """Count what the losses of a part are summed over: the step's loss is the mean over all of it."""
+        """Count the units over which a part's losses are summed; the step's loss is the mean over units."""
 
     def begin(self) -> None:
-        """Prepare the network of a run that starts anew."""
+        """Prepare the network of a new run."""
         return
 
     def to(self, device: torch.device) -> None:
-        """Move what the losses need beside the network."""
+        """Move the objective's other tensors and models."""
         return
 
 
@@ -83,15 +83,15 @@ def train(
     measure: Measure | None = None,
     report: Report = lambda _: None,
 ) -> nn.Module:
-    """Train an objective's network in place; a run that was killed goes on and ends with the same weights.
+    """Train an objective's network in place; a killed run resumes and ends with the same weights.
 
     With several processes (``torchrun`` or ``accelerate launch``) each takes its rows of every batch.
 
     Args:
-        objective: What is trained.
+        objective: The objective.
         recipe: All settings.
         folder: For the checkpoints ``last.pt`` and, with `measure`, ``best.pt``.
-        measure: Validates the network now and then; the best one is returned.
+        measure: Validates the network at intervals; the best one is returned.
         report: Called in the main process with the facts of a step or of a validation.
 
     Returns:
@@ -109,13 +109,13 @@ def train(
 
 
 def steps_done(folder: str | Path) -> int:
-    """How many steps of a run its last checkpoint holds."""
+    """Return the number of steps in a run's last checkpoint."""
     state = checkpoint.load(Path(folder) / _LAST)
     return 0 if state is None else int(state["done"])
 
 
 class _Run:
-    """The state of one run: network, optimiser, where it was, and the best so far."""
+    """The state of one run: network, optimiser, step, and the best network so far."""
 
     def __init__(
         self, objective: Objective, recipe: LoopRecipe, folder: Path, measure: Measure | None, report: Report
@@ -134,7 +134,7 @@ class _Run:
         self.network, self.optimiser = self.accelerator.prepare(network.train(), optimiser)
 
     def go(self) -> None:
-        """All remaining steps."""
+        """Run all remaining steps."""
         recipe = self.recipe
         steps = range(self.done, recipe.total)
         for step, batches in zip(steps, self.objective.batches(steps, self.share), strict=True):
@@ -147,13 +147,15 @@ class _Run:
                 self._save(step + 1)
 
     def step(self, step: int, batches: Sequence[Examples]) -> dict[str, Any]:
-        """One step on this process's rows; the facts of it are those of all processes."""
+        """Run one step on this process's rows; its reported facts are those of all processes."""
         began = time.perf_counter()
         accelerator, recipe, objective = self.accelerator, self.recipe, self.objective
         if step == recipe.word_steps:
-            self.optimiser.state.clear()  # sentences begin with an optimiser of their own
+            self.optimiser.state.clear()  # steps on sentences have an optimiser of their own
         total = self._sum(sum(objective.count(step, batch) for batch in batches))
-        scale = accelerator.num_processes * recipe.accumulate / total  # what DDP and accelerate divide by
+        scale = (
+            accelerator.num_processes * recipe.accumulate / total
+        )  # the number that DDP and accelerate divide by
         losses = []
         for batch in batches:
             with accelerator.accumulate(self.network):
@@ -174,7 +176,7 @@ class _Run:
         return {**facts, "learning_rate": rate, "gradient": float(norm), "seconds": seconds}
 
     def result(self) -> nn.Module:
-        """The network with the best weights, or the last where nothing was validated."""
+        """Return the network with the best weights, or the last if nothing was validated."""
         self.accelerator.wait_for_everyone()
         network: nn.Module = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
         best = checkpoint.load(self.best_path) if self.measure else None
@@ -183,7 +185,7 @@ class _Run:
         return network.eval()
 
     def _sum(self, value: Tensor | float) -> float:
-        """A number's sum over all processes."""
+        """Sum a number over all processes."""
         tensor = torch.as_tensor(value, dtype=torch.float32).to(self.accelerator.device)
         return float(self.accelerator.reduce(tensor, "sum"))
 
@@ -204,7 +206,7 @@ class _Run:
         )
 
     def _unreadable(self) -> dict[str, dict[int, str]]:
-        """What could not be read since it was last asked, in all processes."""
+        """Return the pairs that could not be read since the last call, in all processes."""
         found = processes.gathered(self.unreadable)
         self.unreadable = {}
         return {"unreadable": found} if found else {}
@@ -217,7 +219,7 @@ class _Run:
             self.report(facts)
 
     def _validate(self, step: int) -> None:
-        """In the main process; the best network is kept beside the checkpoint."""
+        """Validate in the main process; the best network is saved with the checkpoint."""
         if self.measure is None:
             return
         if self.accelerator.is_main_process:
@@ -263,7 +265,7 @@ class _Run:
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters with weight decay, and norms and biases without."""
+    """Split trainable parameters into those with weight decay, and norms and biases without."""
     norms = {id(p) for m in network.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
     trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     decays = [p for name, p in trained if id(p) not in norms and not name.endswith("bias")]
@@ -273,5 +275,5 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as a checkpoint keeps them: lists for tuples."""
+    """Convert settings to a checkpoint's plain values: lists for tuples."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}

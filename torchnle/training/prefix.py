@@ -25,13 +25,13 @@ from torchnle.translators.prefix_network import PrefixNetwork
 
 
 class Pairs(SayTexts):
-    """Trains a prefix network to say an image's caption after its features, with DeViL's two dropouts.
+    """Trains a prefix network on images and captions, with DeViL's two dropouts.
 
     Args:
         translator: With a network that reads one token of each layer, and the frozen language model.
         supply: Features and captions.
         recipe: All settings.
-        order: Which pairs a step reads.
+        order: The pairs of each step.
 
     Raises:
         TranslatorMismatchError: If the supply's layers are not the network's.
@@ -52,7 +52,7 @@ class Pairs(SayTexts):
         self.translator, self.supply, self.recipe, self.order = translator, supply, recipe, order
 
     def begin(self) -> None:
-        """Fit the moments by which the network standardises."""
+        """Fit the moments with which the network standardises."""
         fit_moments(self.network, self.supply, self.recipe.moments_of)
 
     def to(self, device: torch.device) -> None:
@@ -60,7 +60,7 @@ class Pairs(SayTexts):
         self.translator.to(device)
 
     def batches(self, steps: range, share: Share) -> Iterator[list[Examples]]:
-        """Yield each step's pairs, pooled over the locations that are drawn."""
+        """Yield each step's pairs, pooled over the drawn locations."""
         slices = share.slices(self.recipe.batch_size)
         read = self.supply.batches(self.order.batch(step)[rows] for step in steps for rows in slices)
         for step in steps:
@@ -100,16 +100,16 @@ def train(
     validation: Validation | None = None,
     report: Report = lambda _: None,
 ) -> PrefixTranslator:
-    """Train a translator in place; a run that was killed goes on and ends with the same weights.
+    """Train a translator in place; a killed run resumes and ends with the same weights.
 
     Args:
         translator: With a network that reads one token of each layer, and the frozen language model.
         supply: Features and captions.
         recipe: All settings.
         folder: For the checkpoints ``last.pt`` and, with validation, ``best.pt``.
-        parts: Which pairs are read during which steps; None = all of them always.
-        chunks: The shard of each pair, where pairs are read fast only near one another.
-        validation: Measures the translator now and then; the best one is returned.
+        parts: The ranges of pairs and their steps; None = all pairs in all steps.
+        chunks: The shard of each pair, if pairs of one shard are read fast together.
+        validation: Measures the translator at intervals; the best one is returned.
         report: Called in the main process with the facts of a step or of a validation.
 
     Returns:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """The rows of every batch that one process reads, in the parts that it accumulates.
+    """The rows of every batch for one process, in the parts that it accumulates.
 
     Args:
         process: The number of the process.
-        processes: How many there are.
-        accumulate: In how many parts each reads its rows.
+        processes: The number of processes.
+        accumulate: The number of parts in which each reads its rows.
     """
 
     process: int = 0
@@ -28,7 +28,7 @@ class Share:
 
     @classmethod
     def of(cls, accelerator: Accelerator, recipe: LoopRecipe) -> Share:
-        """Find this process's share.
+        """Return this process's share.
 
         Raises:
             ValueError: If the recipe's batch cannot be cut evenly.
@@ -38,7 +38,7 @@ class Share:
         return share
 
     def slices(self, batch_size: int) -> list[slice]:
-        """Cut a batch: one slice for each part that is accumulated.
+        """Split a batch: one slice for each accumulated part.
 
         Raises:
             ValueError: If the batch cannot be cut evenly.
@@ -58,7 +58,7 @@ class Share:
 
 
 def state() -> PartialState:
-    """This process among all: `is_main_process`, `device`, `main_process_first()`.
+    """Return accelerate's state of this process: `is_main_process`, `device`, `main_process_first()`.
 
     Raises:
         MissingDependencyError: If accelerate is not installed.
@@ -67,7 +67,7 @@ def state() -> PartialState:
 
 
 def accelerator(recipe: LoopRecipe) -> Accelerator:
-    """What prepares a network for these processes.
+    """Return the accelerator that prepares a network for these processes.
 
     Raises:
         MissingDependencyError: If accelerate is not installed.
@@ -78,7 +78,7 @@ def accelerator(recipe: LoopRecipe) -> Accelerator:
 
 
 def gathered(pairs: dict[int, str]) -> dict[int, str]:
-    """The pairs of all processes."""
+    """Gather the pairs of all processes."""
     return dict(_accelerate().utils.gather_object(list(pairs.items())))
 
 

@@ -1,4 +1,4 @@
-"""The settings of training runs: those of every run, and those of a run on features and captions."""
+"""Settings of training runs: those of every run, and those of a run on features and captions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class LoopRecipe:
 
     Args:
         steps: The number of steps through the language model.
-        batch_size: Rows a step, over all processes and accumulated parts together: how many these are does
-            not change the run.
+        batch_size: Rows a step, over all processes and accumulated parts; their number does not change the
+            run.
         learning_rate: AdamW's, after the warm-up.
-        final_learning_rate: What it falls to linearly, and never below.
+        final_learning_rate: Its lowest value, after a linear decay.
         warmup: Steps over which it rises linearly.
         weight_decay: AdamW's; norms and biases do not decay.
-        clip: The most norm of the gradient; 0 = not clipped.
-        word_steps: Steps before them without the language model (`training.texts`).
-        word_learning_rate: The learning rate there, which falls to nothing.
-        accumulate: Into how many parts a process cuts its share of a batch, to need less memory.
+        clip: The largest norm of the gradient; 0 = not clipped.
+        word_steps: Earlier steps without the language model (`training.texts`).
+        word_learning_rate: Their learning rate, which decays to zero.
+        accumulate: The number of parts into which a process splits its share of a batch, to save memory.
         precision: The network's arithmetic: "no" (float32), "bf16" or "fp16".
-        seed: Seeds all that is random.
+        seed: The seed of all random numbers.
         checkpoint_every: Steps between checkpoints.
         validate_every: Steps between validations.
         log_every: Steps between reports.
@@ -65,7 +65,7 @@ class LoopRecipe:
         return self.word_steps + self.steps
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear up, linear down, never below the floor once it is warm; for words and sentences each."""
+        """Return the learning rate: linear up, linear down to the floor, for words and for sentences."""
         if step < self.word_steps:
             return self._linear(step, self.word_steps, self.word_learning_rate, 0.0)
         return self._linear(step - self.word_steps, self.steps, self.learning_rate, self.final_learning_rate)
@@ -81,12 +81,12 @@ class Recipe(LoopRecipe):
     """The settings of a run on features and captions; the defaults are DeViL's (supplement A).
 
     Args:
-        layer_dropout: How likely a layer is not read.
-        location_dropout: How likely a location is left out of its layer's mean: a number, or a range out of
-            which it is drawn for every image and layer.
-        longest: The most tokens of a caption.
-        moments_of: The number of images whose means and deviations standardise the features, where the
-            network does that.
+        layer_dropout: The probability of dropping a layer.
+        location_dropout: The probability of dropping a location from its layer's mean: a number, or a range
+            from which it is drawn for every image and layer.
+        longest: The largest number of tokens of a caption.
+        moments_of: The number of images whose means and deviations standardise the features, if the network
+            does that.
         others: As `LoopRecipe`.
 
     Raises:
@@ -116,7 +116,7 @@ class Recipe(LoopRecipe):
 
     @property
     def location_range(self) -> tuple[float, float]:
-        """The range out of which a dropout of locations is drawn."""
+        """The range from which a dropout of locations is drawn."""
         given = self.location_dropout
         if isinstance(given, (int, float)):
             return float(given), float(given)

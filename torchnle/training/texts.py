@@ -1,4 +1,4 @@
-"""The objective of saying texts: first their words in the prefix, then their log-probability after it."""
+"""The text objective: a prefix learns token embeddings first, then the text's log-probability after it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from torchnle.translators.prefix import PrefixTranslator
 
 
 class SayTexts(Objective):
-    """Trains a network whose prefixes make a frozen language model say each row's text.
+    """Trains a network whose prefixes make a frozen language model write each row's text.
 
-    The loss is DeViL's equation 1, in nats a token. For `word_steps` steps before, each prefix vector learns
-    the embedding of the text's token at its position: without the language model a step costs hundreds of
-    times less, and a prefix that looks like the words is understood from the first sentence on. The paper
-    does not do this.
+    The loss is DeViL's equation 1, in nats a token. In the `word_steps` steps before, each prefix vector
+    learns the embedding of the text's token at its position: without the language model a step costs hundreds
+    of times less, and the language model can read such a prefix from the start. The paper does not do this.
 
     Args:
-        network: Makes prefixes of a row's inputs.
+        network: Maps a row's inputs to prefixes.
         language_model: The frozen language model.
-        recipe: Says how many steps are of words.
-        prompt: What stands between the prefix and the text.
-        opening_length: How many vectors at the beginning of a prefix are the same for all rows.
+        recipe: Gives the number of word steps.
+        prompt: The text between the prefix and the row's text.
+        opening_length: The number of vectors at the start of a prefix that are the same for all rows.
     """
 
     def __init__(
@@ -50,11 +49,11 @@ class SayTexts(Objective):
         self.language_model.to(device)
 
     def count(self, step: int, batch: Examples) -> int:
-        """Count tokens, or rows while words are learned."""
+        """Count tokens, or rows in word steps."""
         return len(batch.ids) if step < self.word_steps else sum(map(len, batch.ids))
 
     def losses(self, network: nn.Module, step: int, batch: Examples) -> Float[Tensor, "R"]:
-        """Compute the nats of each row's text, or the error of its words."""
+        """Compute the nats of each row's text, or the error of its token embeddings."""
         prefixes = network(*batch.inputs)
         if step < self.word_steps:
             return word_errors(self.language_model, prefixes[:, self.opening_length :], batch.ids, self.scale)
@@ -64,12 +63,12 @@ class SayTexts(Objective):
 def word_errors(
     lm: LanguageModel, prefixes: Float[Tensor, "B P E"], tokens: Sequence[Sequence[int]], scale: float
 ) -> Float[Tensor, "B"]:
-    """Compute the mean squared error of each row's prefix to its tokens' embeddings, in their variances.
+    """Compute the squared error of each row's prefix to its tokens' embeddings, relative to their variance.
 
     Args:
-        lm: Whose embeddings.
+        lm: The language model.
         prefixes: One a row, without its opening.
-        tokens: One text's tokens a row; the first P count, a shorter text's last token is repeated.
+        tokens: One text's tokens a row; the first P are used, a shorter text's last token is repeated.
         scale: The standard deviation of the language model's embeddings (`embedding_scale`).
     """
     ids = first_tokens(tokens, prefixes.shape[1]).to(lm.device)
@@ -78,7 +77,7 @@ def word_errors(
 
 
 def first_tokens(tokens: Sequence[Sequence[int]], length: int) -> Tensor:
-    """Cut texts to their first tokens, (B, length); a shorter text's last token, which ends it, is repeated.
+    """Truncate texts to their first tokens, (B, length); a shorter text's last token is repeated.
 
     Example:
         >>> first_tokens([[5, 6, 7], [8]], 2).tolist()
@@ -94,10 +93,10 @@ def embedding_scale(lm: LanguageModel) -> float:
 
 
 def ended(lm: LanguageModel, texts: Sequence[str], stop: str | None) -> list[list[int]]:
-    """Tokenize texts, each with what ends it: the stop, or without one the end-of-sequence token.
+    """Tokenize texts, each with its end: the stop, or without one the end-of-sequence token.
 
     Raises:
-        ValueError: If a text is blank, or there is nothing to end it with.
+        ValueError: If a text is blank, or there is no end token.
     """
     if stop is None and lm.eos_id is None:
         raise ValueError(
@@ -114,15 +113,15 @@ def ended(lm: LanguageModel, texts: Sequence[str], stop: str | None) -> list[lis
 def caption_tokens(
     translator: PrefixTranslator, captions: Sequence[str], *, longest: int = 100
 ) -> list[list[int]]:
-    """Tokenize captions as they follow the translator's prompt, with what ends them (`ended`).
+    """Tokenize captions as they follow the translator's prompt, with their end (`ended`).
 
     Args:
-        translator: Says which language model, prompt and stop.
+        translator: Gives the language model, prompt and stop.
         captions: The captions.
-        longest: The most tokens of a caption with its end; the rest is cut off (DeViL's reference: 100).
+        longest: The largest number of tokens of a caption with its end; the rest is cut off (DeViL: 100).
 
     Raises:
-        ValueError: If a caption is blank, or there is nothing to end it with.
+        ValueError: If a caption is blank, or there is no end token.
     """
     texts = ended(translator.language_model, translator.follow(captions), translator.stop)
     return [ids[:longest] for ids in texts]

@@ -1,4 +1,4 @@
-"""What was said of a photograph, and how often that is right and marked rightly."""
+"""Answers about a photograph, and the rates at which they are right and marked unsure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torchnle.evaluation.photographs.judge import Verdict
 
 
 @dataclass(frozen=True)
-class Said:
-    """A text about a photograph.
+class Answer:
+    """A text about a photograph, with its score.
 
     Args:
         text: The words.
-        score: The higher the surer: the description's probability where it has one, else its raw score.
-        unsure: Whether it was marked as not to be relied on.
-        description: All that the description held.
+        score: The description's probability if it has one, else its raw score.
+        unsure: Whether the description was marked unsure.
+        description: All fields of the description.
     """
 
     text: str
@@ -27,13 +27,13 @@ class Said:
     description: dict[str, Any]
 
     @classmethod
-    def of(cls, description: Description) -> Said:
-        """Take what counts from a description."""
+    def of(cls, description: Description) -> Answer:
+        """Build an answer from a description."""
         score = description.score if description.probability is None else description.probability
         return cls(description.text, score, description.unsure, description.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """The form that is written down."""
+        """Return the form that is written to JSON."""
         return {
             "text": self.text,
             "score": self.score,
@@ -42,12 +42,12 @@ class Said:
         }
 
 
-def rates(said: Sequence[Said], verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Count what is right, what is wrong and not marked, and how well the score tells them apart.
+def rates(answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Count right, useful and unmarked wrong answers, and measure how well the score separates them.
 
     Args:
-        said: The texts.
-        verdicts: On each of them.
+        answers: The texts.
+        verdicts: The verdict on each of them.
 
     Returns:
         "count"; the mean shares "right" and "useful" (right and not too general); "wrong", texts of which at
@@ -55,12 +55,12 @@ def rates(said: Sequence[Said], verdicts: Sequence[Verdict]) -> dict[str, float]
         "auroc", the probability that a right text has a higher score than a wrong one (NaN without both).
 
     Example:
-        >>> sure, unsure = Said("a cat", 0.9, False, {}), Said("a dog", 0.2, True, {})
+        >>> sure, unsure = Answer("a cat", 0.9, False, {}), Answer("a dog", 0.2, True, {})
         >>> found = rates([sure, unsure, sure], [Verdict(1, 1), Verdict(1, 1), Verdict(0, 0)])
         >>> found["wrong_not_unsure"], found["right_unsure"], found["auroc"]
         (1, 1, 0.25)
     """
-    rows = list(zip(said, verdicts, strict=True))
+    rows = list(zip(answers, verdicts, strict=True))
     good = [text for text, verdict in rows if verdict.is_right]
     wrong = [text for text, verdict in rows if not verdict.is_right]
     count = max(1, len(rows))
