@@ -92,7 +92,7 @@ def held_out_naming(
 def repeat(
     weight: Float[Tensor, "C D"], texts: Float[Tensor, "C k"], fit: Fit, seeds: Iterable[int], **options: Any
 ) -> dict[str, Any]:
-    """Run `held_out_naming` on several splits; return the mean, standard deviation and values of every number.
+    """Run `held_out_naming` on several splits; return mean, standard deviation and values of every number.
 
     Args:
         weight: The class weights.

@@ -60,7 +60,8 @@ def trained() -> nn.Sequential:
     for _ in range(_STEPS):
         images, labels = drawn(64, source)
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network(images), labels).backward()
+        loss = nn.functional.cross_entropy(network(images), labels)
+        torch.autograd.backward(loss)
         optimizer.step()
     return network.eval()
 

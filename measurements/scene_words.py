@@ -18,7 +18,7 @@ import torch
 from torchnle import LanguageAttribution, backbones
 from torchnle.data import Scenes, load_cutouts
 from torchnle.evaluation import record
-from torchnle.evaluation.scenes.data import grounds, images_of
+from torchnle.evaluation.scenes.data import evaluation_backgrounds, images_of
 from torchnle.language.english.content_words import content_words
 from torchnle.language.english.nouns import Nouns
 from torchnle.methods.texplain.words.table import WordTable
@@ -32,7 +32,9 @@ def measure() -> dict[str, Any]:
     """Both translators on the same scenes, whose cut-outs the shipped one has not seen."""
     backbone = backbones.load("efficientnet-lite0")
     cutouts = load_cutouts(STAMPS).split("test")
-    scenes = list(Scenes(cutouts, grounds(textures=False), length=SCENES, objects=(2, 2), seed=11))
+    scenes = list(
+        Scenes(cutouts, evaluation_backgrounds(textures=False), length=SCENES, objects=(2, 2), seed=11)
+    )
     x = torch.cat([images_of(backbone, scenes[i : i + BATCH]) for i in range(0, SCENES, BATCH)])
     with torch.no_grad():
         answers = torch.cat([backbone.model(part) for part in torch.split(x, BATCH)]).argmax(dim=1).tolist()

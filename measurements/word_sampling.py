@@ -27,7 +27,7 @@ from torchnle import LanguageAttribution, backbones
 from torchnle.data import load_cutouts
 from torchnle.data.scenes import Scenes
 from torchnle.evaluation import record
-from torchnle.evaluation.scenes.data import grounds, images_of
+from torchnle.evaluation.scenes.data import evaluation_backgrounds, images_of
 from torchnle.language import decoding
 from torchnle.language.distinct import sample_distinct
 from torchnle.language.model import LanguageModel
@@ -50,7 +50,9 @@ def prefixes(count: int) -> tuple[LanguageModel, Tensor]:
     translator, decoder = lang.translator, TextDecoder.from_pretrained(DECODER)
     if not isinstance(translator, MapTranslator):
         raise TypeError("from_classifier fits a map.")
-    scenes = Scenes(load_cutouts(STAMPS), grounds(textures=False), length=count, objects=(2, 2), seed=5)
+    scenes = Scenes(
+        load_cutouts(STAMPS), evaluation_backgrounds(textures=False), length=count, objects=(2, 2), seed=5
+    )
     with torch.no_grad():
         features = lang.read(images_of(backbone, list(scenes)))
         shares = translator.probabilities(rows_of([lang.reading.pool(each, None) for each in features]))

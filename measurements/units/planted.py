@@ -20,7 +20,7 @@ from torchnle.data import Cutouts, Scene, Scenes, load_cutouts
 from torchnle.data.cutouts import Cutout
 from torchnle.data.palette import COLOURS
 from torchnle.data.tinting import colour_in, tinted
-from torchnle.evaluation.scenes.data import grounds
+from torchnle.evaluation.scenes.data import evaluation_backgrounds
 from torchnle.language.english.nouns import Nouns
 from torchnle.language.english.phrases import head_noun
 from torchnle.methods.aligned.translator import MapTranslator
@@ -111,7 +111,7 @@ def measure(
         progress: Whether bars show.
     """
     concepts, cutouts = choose(load_cutouts(stamps), seed)
-    scenes = Scenes(cutouts, grounds(), length=count, objects=(1, 3), seed=seed + 1)
+    scenes = Scenes(cutouts, evaluation_backgrounds(), length=count, objects=(1, 3), seed=seed + 1)
     listed = scenes[:]
     model = Planted(backbone.model).eval()
     tensors = [backbone.preprocess(scene.image) for scene in listed]

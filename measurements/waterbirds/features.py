@@ -1,8 +1,9 @@
 """Compose waterbirds and read a frozen backbone's features of them once; everything else refits one layer.
 
-Run as ``python -m measurements.waterbirds.features FOLDER --part train``, then ``--part test``. Backgrounds are photographs of Debian's
-`tuxpaint-data`, of which three show water; birds are the stamps of `tuxpaint-stamps-default`. Both are the
-same in training and test: what differs is the crop, the size, the place and the light.
+Run as ``python -m measurements.waterbirds.features FOLDER --part train``, then
+``--part test``. Backgrounds are photographs of Debian's `tuxpaint-data`, of which three show water; birds are
+the stamps of `tuxpaint-stamps-default`. Both are the same in training and test: what differs is the crop, the
+size, the location and the light.
 """
 
 from __future__ import annotations

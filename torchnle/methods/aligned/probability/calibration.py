@@ -86,7 +86,7 @@ def choose_offset(
     own = unit @ fitted.directions(fitted.texts[:count]).T
     new = unit @ F.normalize(fitted.regression.left_out(fold), dim=1).T
     lost, won = [], []  # where a fitted phrase stops coming first, and an unseen one begins to
-    for each in fold.unique():
+    for each in torch.unique(fold):
         out = fold == each
         seen, unseen, on_seen, on_unseen = own[:, ~out], new[:, out], named[:, ~out], named[:, out]
         best_seen, best_unseen = _best_other(seen, on_seen), _best_other(unseen, on_unseen)

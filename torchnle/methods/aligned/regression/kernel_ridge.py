@@ -91,8 +91,9 @@ class KernelRidge(nn.Module):
         inverse = torch.linalg.inv(kernel + self.penalty * torch.eye(len(kernel)).to(kernel))
         predicted: Tensor = self(self.texts) + self.penalty * self.coefficients
         if folds is None:
-            return predicted - self.coefficients / inverse.diagonal().to(self.coefficients)[:, None]
-        for fold in folds.unique():
+            alone: Tensor = predicted - self.coefficients / inverse.diagonal().to(predicted)[:, None]
+            return alone
+        for fold in torch.unique(folds):
             rows = (folds == fold).nonzero().flatten()
             own = self.coefficients[rows].to(inverse)
             predicted[rows] -= torch.linalg.solve(inverse[rows][:, rows], own).to(predicted)
