@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import skimage.data
@@ -13,7 +14,9 @@ from torchnle.methods.zero_shot import concept_bottleneck, extend_classifier
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--photo", type=Path, default=Path(skimage.data.__file__).parent / "chelsea.png")
-photo = parser.parse_args().photo
+parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for why.json")
+options = parser.parse_args()
+photo = options.photo
 
 backbone = backbones.load("efficientnet-lite0")
 x = backbone.preprocess(images.open_image(photo))[None]
@@ -22,6 +25,8 @@ lang = LanguageAttribution.from_backbone(backbone)
 (why,) = lang.explain(x)
 print(why)
 print(f"  fits better than {why.percentile:.0f} % of other sentences; most of it comes from {why.location}")
+options.output.mkdir(parents=True, exist_ok=True)
+(options.output / "why.json").write_text(json.dumps(why.to_dict(), indent=1) + "\n")
 (against,) = lang.explain(x, rather_than="fox squirrel")
 print(against)
 print("concepts:", *lang.concepts(x, count=5)[0].texts, sep="\n  ")

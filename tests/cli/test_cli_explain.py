@@ -22,7 +22,7 @@ def photo(tmp_path, monkeypatch):
         backbone.model, NAMES, example=pictures(2), encoder=LetterEncoder()
     )
     monkeypatch.setattr(backbones, "load", lambda name, **_: backbone)
-    monkeypatch.setattr(LanguageAttribution, "from_backbone", lambda _: lang)
+    monkeypatch.setattr(LanguageAttribution, "from_backbone", lambda *_: lang)
     monkeypatch.setattr(door, "as_language_model", lambda _: tiny_lm())
     Image.effect_noise((12, 12), 80).convert("RGB").save(tmp_path / "photo.png")
     return str(tmp_path / "photo.png")

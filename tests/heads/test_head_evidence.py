@@ -142,7 +142,7 @@ def check_logits(model, head, dtype):
 def test_what_is_not_linear_is_refused_with_the_layer_and_how_far_it_is_off(dtype):
     torch.manual_seed(0)
     model = Classifier(Squashed(WIDTH, CLASSES)).eval().to(dtype)
-    with pytest.raises(ValueError, match=r"layers of that size: head \(Squashed: .* \d+% off"):
+    with pytest.raises(ValueError, match=r"layers of that size: head \(Squashed: .* by \d+%\)"):
         find_head(model, torch.rand(2, 3, 64, 64).to(dtype))
 
 
@@ -171,7 +171,7 @@ def test_a_factor_is_the_heads_own():
 def test_what_holds_on_the_example_alone_is_refused_by_another_image():
     torch.manual_seed(0)
     model = Classifier(linear(), lambda z, x: torch.where(x.mean((1, 2, 3)) > 0.6, 2.0, 1.0)[:, None] * z)
-    with pytest.raises(ValueError, match=r"'head' \(4x32\) .* 50\.0% off"):
+    with pytest.raises(ValueError, match=r"'head' \(4x32\) .* by 50\.0%"):
         find_head(model.eval(), torch.rand(1, 3, 64, 64))
 
 

@@ -66,10 +66,13 @@ class Changing(nn.Module):
 @pytest.mark.parametrize(
     ("model", "problem"),
     [
-        (Scrambled(), "the places of 'block' are not in the order of the image"),
+        (Scrambled(), "the locations of 'block' are not in the order of the image"),
         (Noisy(), "differs by"),
         (Changing(), "the model was changed: calls"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), "no layer of Sequential gives features with places"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(768, 2)),
+            "no layer of Sequential gives features with locations",
+        ),
     ],
 )
 def test_the_checks_find(model, problem):

@@ -51,7 +51,7 @@ def test_another_name_is_found_by_its_width():
             4,
             {"blocks.0": 4, "blocks.1": 4},
             "translator 'x' has 2 layers of width 4 (['blocks.0', 'blocks.1']), and none is called "
-            "'encoder.1'. Name the layer as it was called when the translator was trained.",
+            "'encoder.1'. Use the layer's name from training.",
         ),
     ],
 )

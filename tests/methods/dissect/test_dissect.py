@@ -12,6 +12,7 @@ from PIL import Image
 
 from torchnle.methods.dissect.candidates.attributes import shared_colour, with_colour
 from torchnle.methods.dissect.candidates.captioners import TranslatorCaptioner
+from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.dissect.candidates.proposers import CaptionAndSummarise
 from torchnle.methods.dissect.candidates.summarisers import Extractive
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
@@ -79,7 +80,8 @@ def test_images_of_candidates_decide_where_there_is_a_source():
 
     class AllColours:
         def __call__(self, exemplars, count, seed):
-            from torchnle.methods.dissect.candidates.proposers import Proposal
+            from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.dissect.candidates.proposers import Proposal
 
             return Proposal(PHRASES)
 
@@ -178,8 +180,11 @@ def test_labels_are_found_counted_and_written_down():
     with pytest.raises(ValueError, match="no probing record"):
         found.exemplars(units[0])
 
-    class Words:
-        def encode(self, texts):
+    class Words(TextEncoder):
+        def __init__(self):
+            pass
+
+        def encode(self, texts, **options):
             return torch.tensor([[float("red" in text), float("blue" in text)] for text in texts])
 
     assert concept_profile(found, ["red", "blue"], Words()) == {"red": (0,), "blue": (1,)}
