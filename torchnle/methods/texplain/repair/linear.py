@@ -63,8 +63,9 @@ def fit_linear(
         [0, 0, 1, 1]
     """
     _check(features, labels, classes, penalty)
-    mean, scale = features.double().mean(dim=0), features.double().std(dim=0).clamp_min(1e-6)
-    x = (features.double() - mean) / scale
+    given = features.detach().double()
+    mean, scale = given.mean(dim=0), given.std(dim=0).clamp_min(1e-6)
+    x = (given - mean) / scale
     shares = torch.ones(len(x), dtype=torch.float64) if weights is None else weights.double()
     shares = shares / shares.sum()
     anchor = torch.zeros(classes, x.shape[1], dtype=torch.float64)
