@@ -71,7 +71,9 @@ def _readings(
     for features in lower:
         for kind in kinds:
             lens = subject.lens(features.layer, kind)
-            yield f"{features.layer}, {kind}", lens.read(features, "all"), lens.read(features, None)
+            mean = features.select(None)
+            mapped = replace(mean, tokens=lens.rows(mean.rows)[:, None])
+            yield f"{features.layer}, {kind}", lens.read(features, "all"), mapped
 
 
 class _Found:

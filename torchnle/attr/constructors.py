@@ -77,7 +77,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         The linear head and the features before pooling are found by one dry run and checked by numbers (see
         `summary`); the map from text into features is fitted to the head's weights. Other layers are read
         through the model's own upper part (`torchnle.vision.lens.Lens`), as if they were the head's. A
-        location costs one forward of that part, "all" locations of a 14x14 grid 196.
+        location costs one forward of that part, and a whole image as many as the layer has locations.
 
         Args:
             model: The classifier, from torchvision, timm, transformers or your own.

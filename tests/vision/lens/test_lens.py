@@ -152,15 +152,17 @@ def test_neighbours_are_averaged_by_binomial_weights_where_they_exist(location):
 
 
 @torch.no_grad()
-def test_a_whole_image_and_a_mask_are_the_plain_means_of_their_locations():
+def test_a_whole_image_and_a_mask_are_the_means_of_their_mapped_locations():
     model = convnet()
     lens, features = lens_of(model, "3", smooth=True), features_of(model, "3")
+    mapped = lens.read(features, "all")
+    maps = mapped.fold(mapped.tokens)
     whole = lens.read(features, None)
-    torch.testing.assert_close(whole.tokens[:, 0], lens.rows(features.tokens.mean(dim=1)))
+    torch.testing.assert_close(whole.tokens[:, 0], maps.mean(dim=(1, 2)))
+    assert whole.locations == (None,)
     mask = torch.zeros(8, 8)
     mask[2, 3:5] = 1
-    part = features.fold(features.tokens)[:, 2, 3:5].mean(dim=1)
-    torch.testing.assert_close(lens.read(features, mask).tokens[:, 0], lens.rows(part))
+    torch.testing.assert_close(lens.read(features, mask).tokens[:, 0], maps[:, 2, 3:5].mean(dim=1))
 
 
 @torch.no_grad()
