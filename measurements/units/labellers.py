@@ -79,7 +79,7 @@ def label_all(
 def _describe_and_dissect(
     record: LayerRecord, translator: MapTranslator, layer: str, rows: list[int], chosen: Tensor
 ) -> dict[str, list[str]]:
-    """The method with its ablations: without selection, without summary, from a fixed bank."""
+    """Run the method with its ablations: without selection, without summary, from a fixed bank."""
     k = chosen.shape[1]
     captioners: dict[str, TranslatorCaptioner | BankCaptioner] = {
         "": TranslatorCaptioner(translator, layer),
@@ -111,7 +111,7 @@ def _selected(
     rows: list[int],
     candidates: Sequence[Sequence[str]],
 ) -> list[str]:
-    """Each unit's candidate of the highest correlation."""
+    """Return each unit's candidate of the highest correlation."""
     texts = list(dict.fromkeys(text for labels in candidates for text in labels))
     scores = text_correlations(translator, layer, record, texts)
     column = {text: i for i, text in enumerate(texts)}

@@ -26,7 +26,7 @@ from torchnle.methods.zero_shot.concepts import BankDirections
 from torchnle.methods.zero_shot.evidence import KEPT, evidence, location_contributions
 from torchnle.vision.features import Features
 
-#: How many words of some evidence are looked at.
+#: The number of nearest words of some evidence that are counted.
 _WORDS = 5
 _SHARES = (1.0, 0.2, KEPT, 0.05)
 
@@ -65,10 +65,9 @@ def _whose(
     pooled: Float[Tensor, "N D"],
     places: Int[Tensor, "N 2"],
 ) -> dict[str, Any]:
-    """How often the class of each of two objects is among the five nearest class names, by share kept.
+    """Compute how often both objects' classes are among the five nearest class names, by share kept.
 
-    Of the scenes are taken those whose predicted class is what one object's location predicts, and not the
-    other's.
+    Only scenes are used whose predicted class is predicted at one object's location and not at the other's.
     """
     classes = predicted(fitted, pooled)
     local = torch.stack([predicted(fitted, fitted.scaled(t[p])) for t, p in zip(tokens, places, strict=True)])
@@ -105,7 +104,7 @@ def _where(
     places: Int[Tensor, "N 2"],
     scenes: Sequence[Scene],
 ) -> dict[str, float]:
-    """How often an object's own phrase is among the five best, of the whole image and of its location."""
+    """Compute how often an object's phrase is among the five best, for the whole image and its location."""
     rows = torch.cat([fitted.scaled(t[p]) for t, p in zip(tokens, places, strict=True)])
     twice = pooled.repeat_interleave(2, dim=0)
     truth = torch.tensor([bank.texts.index(thing.phrase) for scene in scenes for thing in scene.objects])

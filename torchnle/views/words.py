@@ -20,7 +20,7 @@ def plot_cloud(
     """Draw words in sizes by their frequencies.
 
     Args:
-        frequencies: Each word's; those that are not positive are left out.
+        frequencies: The frequency of each word; words without a positive one are left out.
         own: Words to draw in the class's colour.
         title: Above the cloud.
         seed: Of the layout.
