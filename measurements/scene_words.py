@@ -1,8 +1,8 @@
 """Measure dominant words on composed scenes: how many of ten are in the scene, the first against the answer.
 
-Run as ``python -m measurements.scene_words OUTPUT`` (section 4.2 of TExplain, with the scenes' truth in the
-location of raters). A word is in a scene if it is a word of its caption or a noun above one of its objects.
-It is set beside the words of another scene (chance) and beside the ten words without any image (the language
+Run as ``python -m measurements.scene_words OUTPUT`` (section 4.2 of TExplain, with the scenes' truth instead
+of raters). A word is in a scene if it is a word of its caption or a noun above one of its objects. It is
+compared with the words of another scene (chance) and with the ten words without any image (the language
 model, or the mean feature, alone). The first word matches the classifier's answer if it is one of its words,
 or above it in WordNet.
 """
@@ -39,7 +39,7 @@ def measure() -> dict[str, Any]:
     with torch.no_grad():
         answers = torch.cat([backbone.model(part) for part in torch.split(x, BATCH)]).argmax(dim=1).tolist()
     named = [backbone.class_names[answer] for answer in answers]
-    truths = [_true_words([thing.phrase for thing in scene.objects], scene.caption) for scene in scenes]
+    truths = [_true_words([item.phrase for item in scene.objects], scene.caption) for scene in scenes]
     answered = [_true_words([name], name) for name in named]
     found = {}
     for name in ("class names", SHIPPED):

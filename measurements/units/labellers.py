@@ -48,8 +48,8 @@ def label_all(
     chosen = evidence[rows]
     k = chosen.shape[1]
     cosines = _cosines(translator, layer, record.vectors, texts)
-    place = {number: i for i, number in enumerate(record.read.tolist())}
-    wide = torch.tensor([[place[i] for i in row] for row in record.more_images[rows].tolist()])
+    row_of = {number: i for i, number in enumerate(record.read.tolist())}
+    wide = torch.tensor([[row_of[i] for i in row] for row in record.more_images[rows].tolist()])
     probabilities = phrase_probabilities(translator, layer, chosen.flatten(0, 1)).view(len(rows), k, -1).cpu()
     given = mean_log_probability(probabilities)
     prior = given.exp().mean(dim=0).clamp_min(1e-12).log()

@@ -99,7 +99,7 @@ def shown_classes(backbone: Backbone, scenes: Sequence[Scene]) -> list[int]:
     nouns, synsets = Nouns.load(), Nouns.load().imagenet_1k()
     counts = [0] * len(synsets)
     for scene in scenes:
-        above = {a for thing in scene.objects for a in _above(nouns, thing.phrase)}
+        above = {a for item in scene.objects for a in _above(nouns, item.phrase)}
         for number, synset in enumerate(synsets):
             counts[number] += synset in above
     return [number for number, shown in enumerate(counts) if shown >= LEAST]
@@ -111,7 +111,7 @@ def presence(labels: Sequence[str], scenes: Sequence[Scene]) -> Tensor:
     meant = [_classes(nouns).get(label, nouns.of_phrase(label) if label else None) for label in labels]
     rows = []
     for scene in scenes:
-        phrases = {thing.phrase for thing in scene.objects}
+        phrases = {item.phrase for item in scene.objects}
         above = {a for phrase in phrases for a in _above(nouns, phrase)}
         rows.append(
             [label in phrases or synset in above for label, synset in zip(labels, meant, strict=True)]

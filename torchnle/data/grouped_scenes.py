@@ -146,7 +146,7 @@ class GroupedScenes(Sequence[GroupedScene]):
 
     @property
     def conflicting(self) -> Bool[Tensor, "N"]:
-        """Whether each scene's context differs from its class's most frequent one."""
+        """For each scene, whether its context differs from its class's most frequent one."""
         usual = torch.tensor(self.counts).argmax(dim=1)
         return self.contexts != usual[self.labels]
 
