@@ -161,8 +161,8 @@ def says_names(texts: Sequence[str], names: Sequence[Sequence[str]]) -> Bool[Ten
         tensor([[ True,  True], [False,  True]])
     """
     spaced = [_spaced(text) for text in texts]
-    wanted = [[_spaced(name) for name in thing] for thing in names]
-    return torch.tensor([[any(name in text for name in thing) for thing in wanted] for text in spaced])
+    wanted = [[_spaced(name) for name in item] for item in names]
+    return torch.tensor([[any(name in text for name in item) for item in wanted] for text in spaced])
 
 
 def page(data: Mapping[str, Any]) -> str:
@@ -176,15 +176,16 @@ def page(data: Mapping[str, Any]) -> str:
     classes = {name for names in data["things"].values() for name in names}
     return "\n\n".join(
         [
-            f"# `{data['translator']}` on things that the classifier has classes for",
-            f"{scenes['count']} scenes of one thing (seed {scenes['seed']}, {scenes['scale'][0]} to "
+            f"# `{data['translator']}` on objects that the classifier has classes for",
+            f"{scenes['count']} scenes of one object (seed {scenes['seed']}, {scenes['scale'][0]} to "
             f"{scenes['scale'][1]} of the picture's side). {len(data['things'])} phrases of "
             f"{scenes['cutouts']} cut-outs have the head noun of a name of one of {len(classes)} classes. "
-            f"The classifier's first class is one of the thing's for {data['classifier']:.3f} of the scenes.",
-            "The share of things that a sentence names: the one for their own location, the one for the "
+            f"The classifier's first class is one of the object's for {data['classifier']:.3f} of the "
+            "scenes.",
+            "The share of objects that a sentence names: the one for their own location, the one for the "
             "whole image, and those of other scenes (the shuffled control). By class name: it holds a "
-            "whole name of one of the thing's classes, any that ImageNet's list gives; by head noun: the "
-            "thing's own.",
+            "whole name of one of the object's classes, any that ImageNet's list gives; by head noun: the "
+            "object's own.",
             table(["layer", "by", *_RATES], rows),
         ]
     )

@@ -43,7 +43,7 @@ def measure(
     """
     backbone = backbones.load(BACKBONE)
     lang = LanguageAttribution(backbone.model, list(translator.layers), translator)
-    spots = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.objects]
+    spots = [(i, item) for i, scene in enumerate(scenes) for item in scene.objects]
     with torch.no_grad():
         parted = [scenes[start : start + 25] for start in range(0, len(scenes), 25)]
         read = [lang.read(images_of(backbone, part)) for part in parted]
@@ -53,7 +53,7 @@ def measure(
         joined = torch.cat([part.tokens for part in parts])
         features = type(parts[0])(joined, layer, parts[0].grid)
         grid = features.grid or (1, 1)
-        local = at(features, [i for i, _ in spots], [thing.location(grid) for _, thing in spots])
+        local = at(features, [i for i, _ in spots], [item.location(grid) for _, item in spots])
         found[layer] = {
             "objects": len(spots),
             **_named(translator, layer, local, [t.phrase for _, t in spots], phrases, among),
@@ -61,7 +61,7 @@ def measure(
         }
         if layer == translator.layers[-1]:
             said = [description.text for description in translator.describe(rows_of(local))]
-            found[layer] |= _said(translator, said, [thing.phrase for _, thing in spots], phrases)
+            found[layer] |= _said(translator, said, [item.phrase for _, item in spots], phrases)
     return found
 
 
@@ -111,9 +111,9 @@ def _pointing(translator: MapTranslator, layer: str, features: Any, scenes: Sequ
         maps = scores.T.reshape(1, -1, rows, columns)
         width, height = scene.image.size
         large = F.interpolate(maps, size=(height, width), mode="bicubic")[0]
-        for thing, each in zip(scene.objects, large, strict=True):
+        for item, each in zip(scene.objects, large, strict=True):
             y, x = divmod(int(each.argmax()), width)
-            left, top, right, bottom = thing.box
+            left, top, right, bottom = item.box
             hits += left <= x < right and top <= y < bottom
             count += 1
     return hits / count

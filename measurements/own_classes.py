@@ -1,4 +1,4 @@
-"""Measure whether a user's own classes are said: a small network of twelve, four colours by three shapes.
+"""Measure whether a user's own classes are named: a small network of twelve, four colours by three shapes.
 
 Run as ``python -m measurements.own_classes FOLDER``: trains the network on drawn shapes (a minute of one
 thread), fits the translator to its names and weights alone, and writes own_classes.json.

@@ -1,8 +1,8 @@
 """Measure dominant words on composed scenes: how many of ten are in the scene, the first against the answer.
 
-Run as ``python -m measurements.scene_words OUTPUT`` (section 4.2 of TExplain, with the scenes' truth in the
-place of raters). A word is in a scene if it is a word of its caption or a noun above one of its objects. It
-is set beside the words of another scene (chance) and beside the ten words without any image (the language
+Run as ``python -m measurements.scene_words OUTPUT`` (section 4.2 of TExplain, with the scenes' truth instead
+of raters). A word is in a scene if it is a word of its caption or a noun above one of its objects. It is
+compared with the words of another scene (chance) and with the ten words without any image (the language
 model, or the mean feature, alone). The first word matches the classifier's answer if it is one of its words,
 or above it in WordNet.
 """
@@ -29,7 +29,7 @@ SCENES, TEN, BATCH = 120, 10, 4
 
 
 def measure() -> dict[str, Any]:
-    """Both translators on the same scenes, whose cut-outs the shipped one has not seen."""
+    """Measure both translators on the same scenes, whose cut-outs the shipped one has not seen."""
     backbone = backbones.load("efficientnet-lite0")
     cutouts = load_cutouts(STAMPS).split("test")
     scenes = list(
@@ -39,7 +39,7 @@ def measure() -> dict[str, Any]:
     with torch.no_grad():
         answers = torch.cat([backbone.model(part) for part in torch.split(x, BATCH)]).argmax(dim=1).tolist()
     named = [backbone.class_names[answer] for answer in answers]
-    truths = [_true_words([thing.phrase for thing in scene.objects], scene.caption) for scene in scenes]
+    truths = [_true_words([item.phrase for item in scene.objects], scene.caption) for scene in scenes]
     answered = [_true_words([name], name) for name in named]
     found = {}
     for name in ("class names", SHIPPED):
@@ -87,7 +87,7 @@ def _mean(values: Any) -> float:
 
 
 def page(found: dict[str, Any]) -> str:
-    """The results as a table."""
+    """Return the results as a table."""
     rows = [[key, *(found[name][key] for name in found)] for key in next(iter(found.values()))]
     return (
         f"# Dominant words on {SCENES} composed scenes of two objects\n\n{record.table(['', *found], rows)}\n"

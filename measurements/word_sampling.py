@@ -44,7 +44,7 @@ COUNTS, PICTURES, SEEDS, TOP = (25, 50, 100, 200, 500, 1000), 4, 3, 10
 
 
 def prefixes(count: int) -> tuple[LanguageModel, Tensor]:
-    """The text decoder's prefixes for composed scenes of two objects, and its language model."""
+    """Return the text decoder's prefixes for composed scenes of two objects, and its language model."""
     backbone = backbones.load("efficientnet-lite0")
     lang = LanguageAttribution.from_classifier(backbone.model, backbone.class_names, decoder=DECODER)
     translator, decoder = lang.translator, TextDecoder.from_pretrained(DECODER)
@@ -80,7 +80,7 @@ def cost(free: bool) -> dict[str, Any]:
 
 
 def curve() -> dict[str, Any]:
-    """The overlap of the ten most frequent words of two seeds, by the number of sentences."""
+    """Return the overlap of the ten most frequent words of two seeds, by the number of sentences."""
     lm, drawn = prefixes(PICTURES)
     ways = ("with replacement", "without replacement")
     return {way: {n: _overlap(lm, drawn, PROMPT, n, way) for n in COUNTS} for way in ways}
@@ -147,7 +147,7 @@ def _timed(run: Callable[[], Any]) -> dict[str, float]:
 
 
 def page(what: str, found: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a table."""
     if what == "curve":
         rows = [
             [n, *(f"{found[way][n]['mean']:.2f} ± {found[way][n]['std']:.2f}" for way in found)]

@@ -11,7 +11,7 @@ plurals        irregular plurals and their singulars ("feet foot"), one pair a l
 offsets        (S) differences of the synsets' offsets in data.noun, which are ImageNet's ids
 word_counts    (S) words a synset
 words          (W) rows of `spellings`, synset by synset; 0 = the next one that was not used before
-ranks          (W) the location of the synset among the senses of that word; 0 = the commonest
+ranks          (W) the rank of the synset among the senses of that word; 0 = the commonest
 parent_counts  (S) hypernyms and instance hypernyms a synset
 parents        (P) rows of the parents, as differences from the row of the child
 kinds          (S) synsets below, itself included

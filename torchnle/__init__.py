@@ -1,4 +1,4 @@
-"""Natural-language explanations for any PyTorch vision model, beside Captum."""
+"""Natural-language explanations for any PyTorch vision model, for use with Captum."""
 
 from torchnle.attr import (
     LanguageAttribution,

@@ -60,13 +60,13 @@ class Description:
         return asdict(self)
 
     def __str__(self) -> str:
-        place = "" if self.location is None else f" {self.location}"
-        return f"{self.layer}{place}: {self.marked_text}  [{self.score_kind} {self.score:.2f}]"
+        where = "" if self.location is None else f" {self.location}"
+        return f"{self.layer}{where}: {self.marked_text}  [{self.score_kind} {self.score:.2f}]"
 
     def _repr_html_(self) -> str:
-        place = "whole image" if self.location is None else f"at {self.location}"
+        where = "whole image" if self.location is None else f"at {self.location}"
         return (
-            f"<p><b>{escape(self.marked_text)}</b> <small>{escape(self.layer)}, {place}, "
+            f"<p><b>{escape(self.marked_text)}</b> <small>{escape(self.layer)}, {where}, "
             f"{self.score_kind} {self.score:.2f}</small></p>"
         )
 

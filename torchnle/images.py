@@ -79,12 +79,12 @@ def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
         ...
         ValueError: /nowhere is not a folder. Pass one that holds pictures.
     """
-    place = Path(folder)
-    if not place.is_dir():
-        raise ValueError(f"{place} is not a folder. Pass one that holds pictures.")
-    files = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"{root} is not a folder. Pass one that holds pictures.")
+    files = sorted(file for file in root.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise ValueError(f"{place} holds no pictures with the endings {', '.join(sorted(SUFFIXES))}.")
+        raise ValueError(f"{root} holds no pictures with the endings {', '.join(sorted(SUFFIXES))}.")
     return files
 
 

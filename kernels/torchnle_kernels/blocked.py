@@ -101,8 +101,8 @@ class Online:
         """Update the maximum; return the factor for earlier sums."""
         before = self._reference()
         if self.need_argmax:
-            peak, place = logits.max(dim=1)
-            self.index = torch.where(peak > self.top, place + start, self.index)
+            peak, index = logits.max(dim=1)
+            self.index = torch.where(peak > self.top, index + start, self.index)
         else:
             peak = logits.amax(dim=1)
         self.top = torch.maximum(self.top, peak)

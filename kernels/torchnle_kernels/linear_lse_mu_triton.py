@@ -86,9 +86,9 @@ def _add_product(mu: Tensor, weights: Tensor, weight: Tensor) -> None:
 @triton.jit
 def _moved(tops, reference, row, blocks, LAG: tl.constexpr, BLOCK_B: tl.constexpr):
     """Return the references of some rows before and after a chunk whose block maxima are `tops`."""
-    place = tl.arange(0, BLOCK_B)
+    lane = tl.arange(0, BLOCK_B)
     values = tl.load(
-        tops + row[:, None] * blocks + place[None, :], mask=place[None, :] < blocks, other=float("-inf")
+        tops + row[:, None] * blocks + lane[None, :], mask=lane[None, :] < blocks, other=float("-inf")
     )
     top = tl.max(values, 1)
     before = tl.load(reference + row)
@@ -104,10 +104,10 @@ def _exp_kernel(
 ):  # fmt: skip
     """Compute exponentials of a tile; with AGAIN only of the rows whose reference this chunk moves."""
     first_row = tl.program_id(0).to(tl.int64) * BLOCK_R
-    place = tl.arange(0, BLOCK_R)
+    lane = tl.arange(0, BLOCK_R)
     last_row = (rows - 1 - first_row).to(tl.int32)
-    row = tl.minimum(place, last_row)
-    keep = place <= last_row
+    row = tl.minimum(lane, last_row)
+    keep = lane <= last_row
     reference += first_row
     if AGAIN:
         before, shift = _moved(tops + first_row * blocks, reference, row, blocks, LAG, BLOCK_B)
@@ -137,10 +137,10 @@ def _fold_kernel(
 ):  # fmt: skip
     """Rescale one row's total and mu to its new reference, and add the chunk's sums."""
     row = tl.program_id(0).to(tl.int64)
-    place = tl.arange(0, BLOCK_B)
+    lane = tl.arange(0, BLOCK_B)
     before, after = _moved(tops + row * blocks, reference + row, tl.arange(0, 1), blocks, LAG, BLOCK_B)
     factor = tl.max(tl.exp(before - finite(after)), 0)
-    added = tl.sum(tl.load(sums + row * blocks + place, mask=place < blocks, other=0.0), 0)
+    added = tl.sum(tl.load(sums + row * blocks + lane, mask=lane < blocks, other=0.0), 0)
     tl.store(total + row, tl.load(total + row) * factor + added)
     tl.store(reference + row + tl.arange(0, 1), after)
     if factor != 1.0:

@@ -121,9 +121,9 @@ def _slice_kernel(
 ):  # fmt: skip
     first_row = tl.program_id(0).to(tl.int64) * BLOCK_R
     first = tl.program_id(1) * (TILES_PER_SLICE * BLOCK_V)
-    place = tl.arange(0, BLOCK_R)
+    lane = tl.arange(0, BLOCK_R)
     last_row = (rows - 1 - first_row).to(tl.int32)
-    row = tl.minimum(place, last_row)  # rows beyond the last one repeat it and are not stored
+    row = tl.minimum(lane, last_row)  # rows beyond the last one repeat it and are not stored
     h += first_row * stride_h
     weight += first.to(tl.int64) * stride_w
     if HAS_BIAS:
@@ -145,11 +145,11 @@ def _slice_kernel(
         shift = finite(new_top)
         total = total * tl.exp(top - shift) + tl.sum(tl.exp(logits - shift[:, None]), 1)
         top = new_top
-    where = (first_row + place) * slices + tl.program_id(1)
-    tl.store(top_out + where, top, mask=place <= last_row)
-    tl.store(total_out + where, total, mask=place <= last_row)
+    where = (first_row + lane) * slices + tl.program_id(1)
+    tl.store(top_out + where, top, mask=lane <= last_row)
+    tl.store(total_out + where, total, mask=lane <= last_row)
     if NEED_ARGMAX:
-        tl.store(index_out + where, first + index, mask=place <= last_row)
+        tl.store(index_out + where, first + index, mask=lane <= last_row)
 
 
 @triton.jit
@@ -158,15 +158,15 @@ def _merge_kernel(
     NEED_ARGMAX: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    place = tl.arange(0, BLOCK_S)
-    tops = tl.load(top_in + row * slices + place, mask=place < slices, other=float("-inf"))
-    totals = tl.load(total_in + row * slices + place, mask=place < slices, other=0.0)
+    lane = tl.arange(0, BLOCK_S)
+    tops = tl.load(top_in + row * slices + lane, mask=lane < slices, other=float("-inf"))
+    totals = tl.load(total_in + row * slices + lane, mask=lane < slices, other=0.0)
     top = tl.max(tops, 0)
     shift = finite(top)
     lse = shift + tl.log(tl.sum(totals * tl.exp(tops - shift), 0))
     tl.store(lse_out + row, lse)
     tl.store(top_out + row, tl.where(lse != lse, lse, top))  # the hardware's maximum skips NaN
     if NEED_ARGMAX:
-        first = tl.min(tl.where(tops == top, place, slices - 1), 0)
+        first = tl.min(tl.where(tops == top, lane, slices - 1), 0)
         first = tl.where(top == float("-inf"), 0, first)
         tl.store(index_out + row, tl.load(index_in + row * slices + first).to(tl.int64))

@@ -149,8 +149,8 @@ class Terms:
             (self.weight[some].float() * rows[:, None].float()).sum(dim=2)
             for some, rows in zip(torch.split(ids, _ROWS_AGAIN), torch.split(h, _ROWS_AGAIN), strict=True)
         ]
-        top, place = torch.cat(logits).max(dim=1)
-        return top, ids.gather(1, place[:, None])[:, 0]
+        top, column = torch.cat(logits).max(dim=1)
+        return top, ids.gather(1, column[:, None])[:, 0]
 
     def _sum(self, terms: Tensor) -> Tensor:
         """Sum in float32 into existing memory, since allocation costs more than the sum."""

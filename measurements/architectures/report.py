@@ -99,7 +99,7 @@ def _heads(groups: Mapping[str, list[dict[str, Any]]]) -> str:
         [
             "## Heads\n",
             f"{heads} linear heads (of CLIP's towers: projections) were found and gave the output again "
-            f"(1e-3); of {len(features)} encoders the way from a layer to their features was; {len(maps)} "
+            f"(1e-3); of {len(features)} encoders the path from a layer to their features was; {len(maps)} "
             "give maps or tokens only (backbones of detection, some towers). Read as whole images only: "
             f"{', '.join(f'`{key}`' for key in whole) or 'none'}. No head is read of:\n",
             *(lines or ["None."]),
@@ -142,7 +142,7 @@ Every model is built with random weights and used as it is: suggested layers are
 (`suggest_layers`), described as a whole, at one and at every location, a text is scored and attributed.
 Checked: shapes, grids, dropped tokens, finite values, a batch against one image alone (1e-4), the order of
 locations (what changes in a quarter of the input must change that quarter of the grid), that no hook stays
-and that every bit and flag of the model is as before. Words mean nothing on random weights; the way to them
+and that every bit and flag of the model is as before. Words have no meaning on random weights; the code path
 is what is tried.
 
 "Other sizes" are inputs that are not square, large or odd; "not taken" means that the bare model refuses

@@ -20,7 +20,7 @@ def page(data: Mapping[str, Any]) -> str:
         rows = photographs.rows(data["photographs"])
         parts += [
             "## Photographs, by class names alone",
-            "What is said by the layer, right by the judge: at the main thing's location; of the mean of "
+            "What is said by the layer, right by the judge: at the main object's location; of the mean of "
             "what all locations are carried to; of the mean of the layer's features. Then whose query is "
             "first among 12 by its map's mean, and whose map peaks in the box.",
             table(["layer", *photographs.KINDS, "first", "in box"], rows),

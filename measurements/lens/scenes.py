@@ -97,14 +97,14 @@ def _rows(
             lens = subject.lens(features.layer, kind)
             shown = smoothed(features) if lens.smooth else features
             rows[f"{features.layer}, {kind}"] = lens.rows(_central(shown, scenes))
-    return rows, [thing.phrase for scene in scenes for thing in scene.objects]
+    return rows, [item.phrase for scene in scenes for item in scene.objects]
 
 
 def _central(features: Features, scenes: Sequence[Scene]) -> Tensor:
     grid = features.grid or (1, 1)
-    places = [(i, thing.location(grid)) for i, scene in enumerate(scenes) for thing in scene.objects]
+    spots = [(i, item.location(grid)) for i, scene in enumerate(scenes) for item in scene.objects]
     maps = features.fold(features.tokens)
-    return torch.stack([maps[i, row, column] for i, (row, column) in places])
+    return torch.stack([maps[i, row, column] for i, (row, column) in spots])
 
 
 def _cosines(translator: MapTranslator, rows: Tensor, texts: list[str]) -> Tensor:

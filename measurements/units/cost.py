@@ -1,4 +1,4 @@
-"""What labelling a whole layer costs: 1,280 units from a folder of images."""
+"""Measure the cost of labelling a whole layer: 1,280 units from a folder of images."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def measure(
 
 
 def _timed(work: Callable[[], Dissection]) -> tuple[Dissection, dict[str, float]]:
-    """Its result, and the seconds on the wall and of the processor, which others may be using, too."""
+    """Return the function's result, and its wall-clock and processor seconds."""
     wall, processor = time.monotonic(), time.process_time()
     found = work()
     return found, {"wall": time.monotonic() - wall, "processor": time.process_time() - processor}

@@ -48,8 +48,8 @@ def label_all(
     chosen = evidence[rows]
     k = chosen.shape[1]
     cosines = _cosines(translator, layer, record.vectors, texts)
-    place = {number: i for i, number in enumerate(record.read.tolist())}
-    wide = torch.tensor([[place[i] for i in row] for row in record.more_images[rows].tolist()])
+    row_of = {number: i for i, number in enumerate(record.read.tolist())}
+    wide = torch.tensor([[row_of[i] for i in row] for row in record.more_images[rows].tolist()])
     probabilities = phrase_probabilities(translator, layer, chosen.flatten(0, 1)).view(len(rows), k, -1).cpu()
     given = mean_log_probability(probabilities)
     prior = given.exp().mean(dim=0).clamp_min(1e-12).log()
@@ -79,7 +79,7 @@ def label_all(
 def _describe_and_dissect(
     record: LayerRecord, translator: MapTranslator, layer: str, rows: list[int], chosen: Tensor
 ) -> dict[str, list[str]]:
-    """The method with its ablations: without selection, without summary, from a fixed bank."""
+    """Run the method with its ablations: without selection, without summary, from a fixed bank."""
     k = chosen.shape[1]
     captioners: dict[str, TranslatorCaptioner | BankCaptioner] = {
         "": TranslatorCaptioner(translator, layer),
@@ -111,7 +111,7 @@ def _selected(
     rows: list[int],
     candidates: Sequence[Sequence[str]],
 ) -> list[str]:
-    """Each unit's candidate of the highest correlation."""
+    """Return each unit's candidate of the highest correlation."""
     texts = list(dict.fromkeys(text for labels in candidates for text in labels))
     scores = text_correlations(translator, layer, record, texts)
     column = {text: i for i, text in enumerate(texts)}

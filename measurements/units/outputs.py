@@ -1,4 +1,4 @@
-"""A classifier's output units, whose truth is known: how well every labeller's labels predict them."""
+"""Measure labellers on a classifier's output units, whose truth is known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torchnle.methods.dissect.words import score_rows
 from torchnle.metrics import units as measures
 from torchnle.vision import taps
 
-#: A class is measured that so many held-out scenes show.
+#: The number of held-out scenes of a class that are needed to measure it.
 LEAST = 5
 _RESAMPLES = 1000
 
@@ -95,11 +95,11 @@ def measure(
 
 
 def shown_classes(backbone: Backbone, scenes: Sequence[Scene]) -> list[int]:
-    """The classes of which enough held-out scenes show a kind."""
+    """Return the classes of which enough held-out scenes show a kind."""
     nouns, synsets = Nouns.load(), Nouns.load().imagenet_1k()
     counts = [0] * len(synsets)
     for scene in scenes:
-        above = {a for thing in scene.objects for a in _above(nouns, thing.phrase)}
+        above = {a for item in scene.objects for a in _above(nouns, item.phrase)}
         for number, synset in enumerate(synsets):
             counts[number] += synset in above
     return [number for number, shown in enumerate(counts) if shown >= LEAST]
@@ -111,7 +111,7 @@ def presence(labels: Sequence[str], scenes: Sequence[Scene]) -> Tensor:
     meant = [_classes(nouns).get(label, nouns.of_phrase(label) if label else None) for label in labels]
     rows = []
     for scene in scenes:
-        phrases = {thing.phrase for thing in scene.objects}
+        phrases = {item.phrase for item in scene.objects}
         above = {a for phrase in phrases for a in _above(nouns, phrase)}
         rows.append(
             [label in phrases or synset in above for label, synset in zip(labels, meant, strict=True)]
@@ -123,7 +123,7 @@ _known: dict[str, int] = {}
 
 
 def _classes(nouns: Nouns) -> Mapping[str, int]:
-    """ImageNet's class names, bare and with articles, mean their own synsets."""
+    """Build ImageNet's class names, bare and with articles, as names of their own synsets."""
     if not _known:
         from torchnle.backbones import imagenet_class_names
         from torchnle.methods.aligned.fit import class_phrase
@@ -203,7 +203,7 @@ def _sanity(truth: Sequence[str], activations: Tensor, scenes: Sequence[Scene]) 
 
 
 def _interval(values: Tensor) -> list[float]:
-    """The mean over units, and its 95 % bootstrap interval."""
+    """Return the mean over units, and its 95 % bootstrap interval."""
     draws = torch.randint(len(values), (_RESAMPLES, len(values)), generator=torch.Generator().manual_seed(0))
     means = values[draws].mean(dim=1)
     low, high = means.quantile(0.025), means.quantile(0.975)

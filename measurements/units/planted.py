@@ -28,16 +28,16 @@ from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.run import DissectSettings, dissect
 
-#: The colours that things come in.
+#: The colours of objects.
 TINTS = ("red", "green", "blue", "yellow", "purple", "orange")
-#: Pairs of concepts, and things beside them.
+#: Pairs of concepts, and further objects.
 PAIRS, OTHERS = 10, 30
 _GRID, _LARGEST = 14, 160
 
 
 @dataclass(frozen=True)
 class Concept:
-    """What a planted unit detects.
+    """The concept that a planted unit detects.
 
     Args:
         thing: Its phrase, "a car".
@@ -49,11 +49,11 @@ class Concept:
 
     @property
     def text(self) -> str:
-        """The label that is right."""
+        """The right label."""
         return self.thing if self.colour is None else f"a {self.colour} {self.thing.split(' ', 1)[1]}"
 
     def fits(self, phrase: str) -> bool:
-        """Whether a thing of a scene is one."""
+        """Return whether an object of a scene has the concept."""
         tint, bare = phrase.split(" ", 2)[1:]
         return bare == self.thing.split(" ", 1)[1] and self.colour in (None, tint)
 
@@ -66,14 +66,14 @@ class Planted(nn.Module):
         self.backbone, self.planted = backbone, _Lookup()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Run both."""
+        """Run both parts."""
         self.planted(images)
         found: Tensor = self.backbone(images)
         return found
 
 
 class _Lookup(nn.Module):
-    """Activation maps by the hash of an input; an input that is not known has none."""
+    """Activation maps by the hash of an input; unknown inputs have none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,10 +147,10 @@ def measure(
 
 
 def choose(stamps: Cutouts, seed: int) -> tuple[list[Concept], list[Cutout]]:
-    """Choose things at random among those of two plain words, and colour every cut-out of them.
+    """Choose objects at random among those of two plain words, and colour every cut-out of them.
 
     Returns:
-        Each thing in any colour and in one; and the cut-outs in every colour.
+        Each object in any colour and in one; and the cut-outs in every colour.
     """
     nouns = Nouns.load()
     plain = [p for p in stamps.phrases if len(p.split()) == 2 and p.split()[0] in ("a", "an")]
@@ -169,14 +169,14 @@ def choose(stamps: Cutouts, seed: int) -> tuple[list[Concept], list[Cutout]]:
 
 
 def _small(cutout: Cutout) -> Image.Image:
-    """No larger than scenes need it."""
+    """Reduce a cut-out to the size that scenes need."""
     image = cutout.image.copy()
     image.thumbnail((_LARGEST, _LARGEST))
     return image
 
 
 def maps_of(scene: Scene, concepts: Sequence[Concept]) -> Tensor:
-    """The share of each cell that a concept's things fill, (concepts, rows, columns)."""
+    """Return the share of each cell that a concept's objects fill, (concepts, rows, columns)."""
     height, width = scene.objects[0].mask.shape
     masks = np.zeros((len(concepts), height, width), np.float32)
     for thing in scene.objects:
@@ -187,12 +187,12 @@ def maps_of(scene: Scene, concepts: Sequence[Concept]) -> Tensor:
 
 
 def is_right(text: str, concept: Concept) -> bool:
-    """Whether a label names the concept's thing, its colour if it has one, and no colour if not."""
+    """Return whether a label names the concept's object, its colour if it has one, and no colour if not."""
     return same_thing(text, concept.thing) and colour_in(text) == concept.colour
 
 
 def same_thing(text: str, thing: str) -> bool:
-    """Whether a label's noun is the thing's, or means the same; a more general noun is not right."""
+    """Return whether a label's noun is the object's or a synonym; a more general noun is not right."""
     if not text:
         return False
     nouns = Nouns.load()

@@ -85,7 +85,7 @@ def _photographs(folder: Path) -> tuple[Path, ...]:
 
 
 def pages(part: str, found: dict[str, Any]) -> str:
-    """One part's results as Markdown."""
+    """Return one part's results as Markdown."""
     if part == "planted":
         rows = [[n, f"{r['right']} of {r['of']}", f"{r['pairs']} of {r['of_pairs']}", r["thing_right"]]
                 for n, r in found.items() if n != "setting"]  # fmt: skip

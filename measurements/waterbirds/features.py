@@ -50,7 +50,7 @@ BATCH = 4
 
 
 def contexts() -> dict[str, tuple[Picture, ...]]:
-    """The photographs of land and of water."""
+    """Return the photographs of land and of water."""
     return {
         name: photo_backgrounds([_photograph(PHOTOGRAPHS / file) for file in files])
         for name, files in {"land": LAND, "water": WATER}.items()
@@ -58,7 +58,7 @@ def contexts() -> dict[str, tuple[Picture, ...]]:
 
 
 def scenes(part: str, seed: int) -> GroupedScenes:
-    """The pool that training sets are taken from ("train"), or the test scenes ("test")."""
+    """Compose the pool that training sets are taken from ("train"), or the test scenes ("test")."""
     counts = [[OWN, OTHER], [OTHER, OWN]] if part == "train" else [[TEST, TEST], [TEST, TEST]]
     return GroupedScenes(
         load_birds(BIRDS),
@@ -69,7 +69,7 @@ def scenes(part: str, seed: int) -> GroupedScenes:
 
 
 def read(backbone: Backbone, images: Sequence[Image.Image]) -> Tensor:
-    """The features in front of the pooling, (N, 7, 7, D)."""
+    """Return the features in front of the pooling, (N, 7, 7, D)."""
     x = torch.stack([backbone.preprocess(image) for image in images])
     backbone.model.to(memory_format=torch.channels_last)
     extract: Any = backbone.model.extract_features
@@ -97,7 +97,7 @@ def compute(part: str, seed: int, backbone: Backbone) -> dict[str, Tensor]:
 
 
 def load(folder: Path, part: str, seed: int) -> dict[str, Tensor]:
-    """A part, read from the folder or computed and kept there."""
+    """Load a part from the folder, or compute and store it."""
     file = folder / f"{part}_{seed}.pt"
     if not file.exists():
         found = compute(part, seed, backbones.load("efficientnet-lite0"))

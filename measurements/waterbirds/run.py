@@ -86,7 +86,7 @@ def audited(translator: MapTranslator, x: Tensor, labels: Tensor, layer: Linear)
 
 
 def finding(audit: Audit, contexts: Tensor) -> dict[str, Any]:
-    """How well an audit finds what is known."""
+    """Compare an audit with the known shortcuts."""
     conflicting = contexts != audit.labels
     found = audit.shortcuts.conflicting(audit.labels)
     hits = (found & conflicting).sum().item()
@@ -116,7 +116,7 @@ def repaired(
     translator: MapTranslator,
     seed: int,
 ) -> dict[str, Linear]:
-    """The last layer of every arm."""
+    """Refit the last layer of every arm."""
     x, labels, contexts = data["pooled"][rows], data["labels"][rows], data["contexts"][rows]
     pseudo = audit.shortcuts.context_class
     groups = {
@@ -150,7 +150,7 @@ def _masked(
 
 
 def _word_saliency(maps: Tensor, words: Sequence[str], translator: MapTranslator) -> Tensor:
-    """Where each image's own word is, by the map from text into features."""
+    """Locate each image's own word by the map from text into features."""
     layer, fitted = next(iter(translator.by_layer.items()))
     distinct = sorted(set(words))
     directions = translator.directions(layer, distinct)[[distinct.index(word) for word in words]]
@@ -198,7 +198,7 @@ def _tested(layer: Linear, test: Mapping[str, Tensor], groups: Tensor) -> dict[s
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means and spreads over seeds, and differences paired by seed with 95 % intervals (Student's t)."""
+    """Compute means and spreads over seeds, and paired differences with 95 % intervals (Student's t)."""
     values = {
         arm: {key: [run["arms"][arm][key] for run in runs] for key in ("worst", "average", "adjusted")}
         for arm in ARMS
@@ -242,7 +242,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """The results as tables."""
+    """Return the results as tables."""
     total = found["summary"]
     arms = [
         [

@@ -111,7 +111,7 @@ def measure(name: str, *, slow: bool = False, splits: int = 5) -> dict[str, Any]
 
 
 def _transfer(weight: Tensor, fitted: Tensor, asked: Tensor, seed: int = 0, held_out: int = 100) -> float:
-    """The top-1 of unseen classes among each other, fitted with one prompt and asked with another."""
+    """Return the top-1 of unseen classes among each other, fitted with one prompt and asked with another."""
     order = torch.randperm(len(weight), generator=torch.Generator().manual_seed(seed))
     unseen, seen = order[:held_out], order[held_out:]
     regression = KernelRidge.fit(fitted[seen], class_vectors(weight[seen]))

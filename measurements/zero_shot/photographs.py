@@ -95,7 +95,7 @@ def _write(known: Sequence[Photograph], encoder: TextEncoder) -> tuple[list[Expl
 
 
 def _percentiles(known: Sequence[Photograph], texts: Sequence[str], encoder: TextEncoder) -> Tensor:
-    """The percentile of each sentence among the reference sentences, on the judge's own evidence."""
+    """Return the percentile of each sentence among the reference sentences, on the judge's own evidence."""
     backbone, lang = _attach(JUDGE, encoder)
     translator, layer = class_map(lang.translator, list(lang.translator.layers))
     fitted = translator.by_layer[layer]
@@ -111,7 +111,7 @@ def _percentiles(known: Sequence[Photograph], texts: Sequence[str], encoder: Tex
 
 
 def _said(known: Sequence[Photograph], written: Sequence[Explanation]) -> dict[str, Any]:
-    """The share of the sentences' nouns that are right, and how well the mark "unsure" tells them apart."""
+    """Return the share of the sentences' nouns that are right, and the accuracy of the mark "unsure"."""
     judge = Judge()
     rights, nouns = [], 0
     for photograph, why in zip(known, written, strict=True):

@@ -26,7 +26,7 @@ from torchnle.methods.zero_shot.concepts import BankDirections
 from torchnle.methods.zero_shot.evidence import KEPT, evidence, location_contributions
 from torchnle.vision.features import Features
 
-#: How many words of some evidence are looked at.
+#: The number of nearest words of some evidence that are counted.
 _WORDS = 5
 _SHARES = (1.0, 0.2, KEPT, 0.05)
 
@@ -41,21 +41,21 @@ def measure(lang: LanguageAttribution, features: Features, scenes: Sequence[Scen
     """
     translator, layer = class_map(lang.translator, list(lang.translator.layers))
     fitted, grid = translator.by_layer[layer], features.grid or (1, 1)
-    places = torch.tensor([[r * grid[1] + c for r, c in _at(scene, grid)] for scene in scenes])
+    cells = torch.tensor([[r * grid[1] + c for r, c in _at(scene, grid)] for scene in scenes])
     pooled = features.tokens.mean(dim=1)
-    phrases = sorted({thing.phrase for scene in scenes for thing in scene.objects})
+    phrases = sorted({item.phrase for scene in scenes for item in scene.objects})
     names = BankDirections.of(translator, fitted, translator.class_texts)
     return {
         "scenes": len(scenes),
-        "evidence": _whose(fitted, names, features.tokens, pooled, places),
+        "evidence": _whose(fitted, names, features.tokens, pooled, cells),
         "concepts": _where(
-            fitted, BankDirections.of(translator, fitted, phrases), features.tokens, pooled, places, scenes
+            fitted, BankDirections.of(translator, fitted, phrases), features.tokens, pooled, cells, scenes
         ),
     }
 
 
 def _at(scene: Scene, grid: tuple[int, int]) -> list[tuple[int, int]]:
-    return [thing.location(grid) for thing in scene.objects]
+    return [item.location(grid) for item in scene.objects]
 
 
 def _whose(
@@ -63,16 +63,15 @@ def _whose(
     names: BankDirections,
     tokens: Float[Tensor, "N L D"],
     pooled: Float[Tensor, "N D"],
-    places: Int[Tensor, "N 2"],
+    cells: Int[Tensor, "N 2"],
 ) -> dict[str, Any]:
-    """How often the class of each of two objects is among the five nearest class names, by share kept.
+    """Compute how often both objects' classes are among the five nearest class names, by share kept.
 
-    Of the scenes are taken those whose predicted class is what one object's location predicts, and not the
-    other's.
+    Only scenes are used whose predicted class is predicted at one object's location and not at the other's.
     """
     classes = predicted(fitted, pooled)
-    local = torch.stack([predicted(fitted, fitted.scaled(t[p])) for t, p in zip(tokens, places, strict=True)])
-    shares = location_contributions(fitted, tokens, classes).gather(1, places)
+    local = torch.stack([predicted(fitted, fitted.scaled(t[p])) for t, p in zip(tokens, cells, strict=True)])
+    shares = location_contributions(fitted, tokens, classes).gather(1, cells)
     first = shares.argmax(dim=1)
     own = local.gather(1, first[:, None])[:, 0]
     other = local.gather(1, 1 - first[:, None])[:, 0]
@@ -102,13 +101,13 @@ def _where(
     bank: BankDirections,
     tokens: Float[Tensor, "N L D"],
     pooled: Float[Tensor, "N D"],
-    places: Int[Tensor, "N 2"],
+    cells: Int[Tensor, "N 2"],
     scenes: Sequence[Scene],
 ) -> dict[str, float]:
-    """How often an object's own phrase is among the five best, of the whole image and of its location."""
-    rows = torch.cat([fitted.scaled(t[p]) for t, p in zip(tokens, places, strict=True)])
+    """Compute how often an object's phrase is among the five best, for the whole image and its location."""
+    rows = torch.cat([fitted.scaled(t[p]) for t, p in zip(tokens, cells, strict=True)])
     twice = pooled.repeat_interleave(2, dim=0)
-    truth = torch.tensor([bank.texts.index(thing.phrase) for scene in scenes for thing in scene.objects])
+    truth = torch.tensor([bank.texts.index(item.phrase) for scene in scenes for item in scene.objects])
     read = {
         "whole image, evidence": evidence(fitted, twice, predicted(fitted, twice)).vector,
         "whole image, whole feature": fitted.whiten(twice),

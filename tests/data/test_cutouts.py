@@ -50,7 +50,7 @@ def test_a_folder_of_stamps_gives_its_things_and_names_the_rest(folder, caplog):
         ("a saw", "tools/saw.png"),
     ]
     assert cutouts.skipped == {
-        "no_caption.png": "without a caption beside",
+        "no_caption.png": "without a caption file",
         "blank.png": "with a blank caption",
         "sentence.png": "whose caption is no noun phrase",
         "opaque.png": "without transparency",
@@ -87,7 +87,7 @@ def test_folders_without_cutouts_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no PNG there"):
         load_cutouts(tmp_path)
     stamp(tmp_path, "only")
-    with pytest.raises(ValueError, match="1 without a caption beside"):
+    with pytest.raises(ValueError, match="1 without a caption file"):
         load_cutouts(tmp_path)
 
 

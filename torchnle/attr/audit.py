@@ -1,4 +1,4 @@
-"""Audit and repair of a classifier: its shortcuts in words, and a last layer that takes them less."""
+"""Audit and repair of a classifier: its shortcuts in words, and a last layer that relies on them less."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def audit(
     n: int | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Find the words that a classifier's classes live on and that are not about them (TExplain, 4.4).
+    """Find the words that are frequent for a classifier's classes but not about them (TExplain, 4.4).
 
     Args:
         lang: Reads one layer of the classifier, whose output is a logit a class.
         batches: (images, labels): images as the model takes them, (N,) class indices.
-        class_names: The classes in plain words ("land bird"), from which follows what words are about them.
-        contexts: Phrases for what may stand around things; None = the shipped list (sky, water, grass, ...).
-        also: Words that are about a class beside what WordNet says, by class name.
-        n: How many sentences to draw an image; None = a map's phrases by their probabilities.
-        seed: Of the draws.
+        class_names: The classes in plain words ("land bird"), which decide what words are about them.
+        contexts: Phrases for surroundings of objects; None = the shipped list (sky, water, grass, ...).
+        also: Further words that are about a class, besides WordNet's, by class name.
+        n: The number of sentences to draw for an image; None = a map's phrases by their probabilities.
+        seed: The seed of the draws.
 
     Returns:
         An `Audit`: ``print`` it for a verdict a class.
@@ -80,18 +80,18 @@ def audit(
 
 @torch.no_grad()
 def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Audit) -> nn.Module:
-    """Refit a classifier's last layer so that contexts for and against a class weigh the same.
+    """Refit a classifier's last layer so that contexts for and against a class have equal weight.
 
-    Groups are a class and the class that an image's context words speak for (`ShortcutReport.context_class`);
+    Groups are a class and the class that an image's context words indicate (`ShortcutReport.context_class`);
     the penalty of the refit is chosen by the worst of them, out of fold.
 
     Args:
-        model: The classifier, which is left as it is.
+        model: The classifier, which is not changed.
         batches: The (images, labels) that were audited, in the same order.
         found: The audit.
 
     Returns:
-        A copy of the model with another last layer; the same layer where no context speaks against its class.
+        A copy of the model with another last layer; the same layer if no context indicates another class.
 
     Raises:
         ValueError: If no linear head is found, it is not a single module, the images are not those of the

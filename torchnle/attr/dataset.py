@@ -1,4 +1,4 @@
-"""Describe any number of picture files, in batches, with a journal from which a killed run goes on."""
+"""Describe any number of picture files, in batches, with a journal from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def describe_dataset(
 ) -> Iterator[Line]:
     """Describe picture files one batch after the other; memory does not grow with their number.
 
-    A file that cannot be read gives a line with an "error" and is passed over. ``pandas.DataFrame(lines)`` or
-    ``datasets.Dataset.from_list(list(lines))`` make a table of the answer.
+    A file that cannot be read gives a line with an "error" and is skipped. ``pandas.DataFrame(lines)`` or
+    ``datasets.Dataset.from_list(list(lines))`` convert the answer to a table.
 
     Args:
         lang: Made with `LanguageAttribution.from_backbone`, which knows the preprocessing; one layer is read.
@@ -41,8 +41,8 @@ def describe_dataset(
         where: None = whole pictures; "all" = also every location of the layer's grid.
         batch_size: Pictures in the model at once. With the same batch size the lines are the same to the bit.
         workers: Processes that decode; 0 = this one.
-        journal: A JSONL file to which each batch is appended. A run that was killed goes on behind the last
-            whole batch; what is there already is read from it.
+        journal: A JSONL file to which each batch is appended. A killed run resumes after the last whole
+            batch; earlier lines are read from the journal.
 
     Yields:
         One line a file: "file", and "text", "probability", "unsure", "score", "phrases", or "error".
@@ -81,7 +81,7 @@ def describe_dataset(
 
 @dataclass(frozen=True)
 class _Decoded(Dataset[tuple[str, Tensor | str]]):
-    """Each file with its preprocessed picture, or why it cannot be read."""
+    """Each file with its preprocessed picture, or the error of reading it."""
 
     files: Sequence[str]
     lang: LanguageAttribution
@@ -143,7 +143,7 @@ class _Journal:
         self.kept: list[Line] = []
 
     def whole_batches(self, files: Sequence[str]) -> int:
-        """Read the journal up to its last whole batch, cut off the rest, count the files that are done."""
+        """Read the journal up to its last whole batch, cut off the rest, and count the finished files."""
         if self.file is None:
             return 0
         if not self.file.is_file() or not self.file.read_bytes().strip():
@@ -166,7 +166,7 @@ class _Journal:
         return done
 
     def lines(self, count: int) -> list[Line]:
-        """The first lines, as they were read."""
+        """Return the first lines, as they were read."""
         return self.kept[:count]
 
     def append(self, lines: Sequence[Line]) -> None:

@@ -1,4 +1,4 @@
-"""The doors of Zero-shot NLE: concepts and sentences that justify a classifier's prediction."""
+"""Concepts and sentences that justify a classifier's prediction (Zero-shot NLE), as methods of the door."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Explains(LayerReader):
-    """Explains predictions for `LanguageAttribution`, which is the only one to inherit this."""
+    """Explains predictions; only `LanguageAttribution` inherits it."""
 
     _explainer: tuple[Any, Explainer] | None = None
 
@@ -48,13 +48,13 @@ class Explains(LayerReader):
             additional_forward_args: Passed to the model after the inputs.
             target: The class to explain, by name or index, one for all images or one an image; None = the
                 predicted one.
-            rather_than: The class that it is set against: "X rather than Y".
-            truth: What the images show: a wrong prediction is set against it, and the answer says where to
-                look.
-            unwanted: Words that must not be said.
+            rather_than: The class that it is contrasted with: "X rather than Y".
+            truth: The class of the images: a wrong prediction is contrasted with it, and the answer says
+                where to look.
+            unwanted: Words that must not be used.
             language_model: Proposes the words: a model or its reference; None = the embedded default.
             search: The settings of the search; or a `Tuning`, the paper's inference-time prefix tuning, which
-                takes minutes a sentence on a CPU; None = the search as it is.
+                takes minutes a sentence on a CPU; None = the default search.
 
         Raises:
             TypeError: If the translator was not fitted to a classifier, or a target is neither an index nor
@@ -100,11 +100,11 @@ class Explains(LayerReader):
             bank: Phrases, class descriptions by name, the path of a file of either, or None = the shipped
                 bank.
             additional_forward_args: Passed to the model after the inputs.
-            target: The class whose evidence is read; None = the predicted one, at a location the one that
-                the location itself is most for.
-            rather_than: The class that it is set against.
+            target: The class whose evidence is read; None = the predicted one, at a location the one with the
+                highest logit there.
+            rather_than: The class that it is contrasted with.
             where: As `LanguageAttribution.describe`.
-            count: How many to list.
+            count: The number of concepts to list.
 
         Returns:
             One `Concepts` an image; for ``where="all"`` a list of them an image, row by row; without inputs
@@ -140,7 +140,7 @@ class Explains(LayerReader):
         )
 
     def _read_head(self, inputs: Inputs, additional_forward_args: Any) -> tuple[Any, str, Any]:
-        """The translator, the layer that the classifier's head reads, and the features of that layer."""
+        """Return the translator, the layer that the head reads, and the features of that layer."""
         from torchnle.methods.zero_shot.classes import class_map
 
         translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
@@ -150,7 +150,7 @@ class Explains(LayerReader):
     def _explainer_for(
         self, translator: Any, layer: str, language_model: LanguageModel | str | None
     ) -> Explainer:
-        """The explainer of the last call where nothing has changed: it keeps what it has encoded."""
+        """Return the explainer of the last call if nothing has changed, since it caches its encodings."""
         from torchnle.methods.zero_shot.explain import Explainer
 
         named = language_model if isinstance(language_model, str) else id(language_model)

@@ -42,12 +42,12 @@ def assign_locations(
     Raises:
         ValueError: If there is not one description a row.
     """
-    places = list(locations(features, joint=joint))
-    if len(words) != len(places):
-        raise ValueError(f"the translator gave {len(words)} descriptions for {len(places)} rows.")
+    spots = list(locations(features, joint=joint))
+    if len(words) != len(spots):
+        raise ValueError(f"the translator gave {len(words)} descriptions for {len(spots)} rows.")
     placed = iter(
         replace(word, score_kind=kind, layer=layer, image=image, location=location)
-        for word, (layer, image, location) in zip(words, places, strict=True)
+        for word, (layer, image, location) in zip(words, spots, strict=True)
     )
     return [_by_image(placed, each) for each in (features[:1] if joint else features)]
 

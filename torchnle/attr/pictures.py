@@ -15,15 +15,15 @@ from torchnle.types import Inputs
 
 #: One picture: an image, or the path of a file.
 Picture: TypeAlias = Image.Image | str | os.PathLike[str]
-#: What attributions that were made from a backbone take: tensors, or one picture, or several.
+#: The inputs of attributions that were made from a backbone: tensors, or one picture, or several.
 Pictures: TypeAlias = Inputs | Picture | list[Picture]
 
 
 def as_inputs(given: Pictures, preprocess: Callable[[Image.Image], Tensor] | None) -> Inputs:
-    """Turn pictures into a batch (N, C, H, W); tensors are passed on as they are.
+    """Turn pictures into a batch (N, C, H, W); tensors are returned unchanged.
 
     Args:
-        given: Tensors, or pictures where there is a preprocessing.
+        given: Tensors, or pictures if there is a preprocessing.
         preprocess: The backbone's; None = only tensors are taken.
 
     Raises:

@@ -49,8 +49,8 @@ def best_locations(
     ranking: Ranking, text: str, features: Sequence[Features], kind: ScoreKind, *, joint: bool
 ) -> list[Description]:
     """Build one description a location, best first."""
-    places = list(locations(features, joint=joint))
+    spots = list(locations(features, joint=joint))
     return [
-        Description(text, score, kind, *places[row])
+        Description(text, score, kind, *spots[row])
         for row, score in zip(ranking.indices.tolist(), ranking.scores.tolist(), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The door to dominant words: what sentences about an image, a class or a split have in common (TExplain)."""
+"""Dominant words: the most frequent words of sentences about an image, a class or a split (TExplain)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DominantWords(LayerReader):
-    """Counts words for `LanguageAttribution`, which is the only one to inherit this."""
+    """Counts words; only `LanguageAttribution` inherits it."""
 
     @torch.no_grad()
     def words(
@@ -34,24 +34,24 @@ class DominantWords(LayerReader):
         without_image: bool = True,
         internal_batch_size: int | None = None,
     ) -> WordTable | list[WordTable]:
-        """Find the words that dominate what is said of each image (TExplain, section 2.3).
+        """Find the most frequent words in descriptions of each image (TExplain, section 2.3).
 
         Args:
             inputs: (N, C, H, W), or a tuple of tensors.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            n: How many sentences to draw an image; None = none: a map from text into features counts its
-                phrases by their probabilities, exactly and at once; a translator that writes draws 200.
+            n: The number of sentences to draw for an image; None = none: a map from text into features counts
+                its phrases by their probabilities, exactly and at once; a translator that writes draws 200.
             replacement: Draw sentences independently, as the paper does with n=1000; False = each only once,
                 with weights that keep word frequencies unbiased.
-            top_p: The share of the probability that is drawn from.
-            temperature: What logits are divided by.
-            max_new_tokens: The most tokens of a sentence; None = the translator's own.
-            seed: Of the draws.
-            where: Which locations are read, as `describe`; each is a row of the table.
+            top_p: The probability mass of the nucleus.
+            temperature: The divisor of logits.
+            max_new_tokens: The largest number of tokens of a sentence; None = the translator's own.
+            seed: The seed of the draws.
+            where: The locations, as `describe`; each is a row of the table.
             split: Finds the words of a sentence; None = English nouns, as lemmas.
             without_image: Subtract each word's frequency without any image: the language model's favourites.
-            internal_batch_size: The most rows in the language model at a time.
+            internal_batch_size: The largest number of rows in the language model at once.
 
         Returns:
             A `WordTable`, one row an image: ``table.top(10)`` are the words of all images,

@@ -1,4 +1,4 @@
-"""A model of one's own from a checkpoint, an architecture's name and the names of its classes."""
+"""A user's own model from a checkpoint, an architecture's name and the names of its classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchnle.backbones.backbone import Backbone
 from torchnle.hub.state_dict import load_state_dict
 
 _LIBRARIES: dict[str, Any] = {"timm": timm.load, "torchvision": torchvision.load}
-#: What training frameworks put before every name.
+#: Prefixes that training frameworks put before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _SHOWN = 5
 

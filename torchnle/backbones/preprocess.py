@@ -106,7 +106,7 @@ class Transform(Preprocess):
         return self.transform(image.convert("RGB")).float()
 
     def view(self, image: Image.Image) -> Image.Image:
-        """What the function gives, stretched to the range of pixels."""
+        """Return the function's output for an image, stretched to the range of pixels."""
         x = self(image)
         low, high = x.amin(), x.amax()
         pixels = ((x - low) / (high - low).clamp(min=1e-6) * 255).round().byte()

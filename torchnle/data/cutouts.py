@@ -139,7 +139,7 @@ def load_cutouts(
     root = Path(folder)
     if not root.is_dir():
         raise NotADirectoryError(
-            f"'{root}' is no folder. Pass one that holds PNG files with .txt files beside."
+            f"'{root}' is no folder. Pass one that holds PNG files with .txt files of the same name."
         )
     cutouts, skipped = [], {}
     for path in sorted(path for path in root.rglob("*") if path.suffix.lower() == ".png"):
@@ -169,7 +169,7 @@ class _UnusableError(Exception):
 
 def _read_phrase(path: Path) -> str:
     if not path.is_file():
-        raise _UnusableError("without a caption beside")
+        raise _UnusableError("without a caption file")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Composed scenes with a known group: a class, and a context that goes with it more often than not."""
+"""Composed scenes with known groups: a class, and a context that is correlated with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torchnle.data.scenes import Scene, Scenes
 from torchnle.language.english.head_nouns import head_senses
 from torchnle.language.english.nouns import Nouns
 
-#: What stands above every bird of waters and shores in WordNet.
+#: WordNet's synset above every bird of waters and shores.
 _AQUATIC = "aquatic bird"
 
 
@@ -49,7 +49,7 @@ class GroupedScene:
 
 
 class GroupedScenes(Sequence[GroupedScene]):
-    """A data set with a spurious correlation of known strength: so many scenes of each class in each context.
+    """A data set with a spurious correlation, by the number of scenes of each class and context.
 
     A scene is one cut-out of its class on one background of its context. Scenes come cell by cell, and scene
     i of a cell is the same whatever the other cells hold, so that a smaller set is a part of a larger one.
@@ -122,7 +122,7 @@ class GroupedScenes(Sequence[GroupedScene]):
     @overload
     def __getitem__(self, index: slice) -> list[GroupedScene]: ...
     def __getitem__(self, index: int | slice) -> GroupedScene | list[GroupedScene]:
-        """One scene, or a list of them."""
+        """Return one scene, or a list of them."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         label, context, number = self._places[index]
@@ -146,16 +146,16 @@ class GroupedScenes(Sequence[GroupedScene]):
 
     @property
     def conflicting(self) -> Bool[Tensor, "N"]:
-        """Whether each scene's context is another than its class's most frequent one."""
+        """For each scene, whether its context differs from its class's most frequent one."""
         usual = torch.tensor(self.counts).argmax(dim=1)
         return self.contexts != usual[self.labels]
 
 
 def correlated(length: int, share: float) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Count the scenes of two classes in two contexts where `share` of each class are in its own context.
+    """Count the scenes of two classes in two contexts if `share` of each class are in its own context.
 
     Args:
-        length: How many scenes a class.
+        length: The number of scenes a class.
         share: 0.95 = the Waterbirds of Sagawa et al. (2019); 0.5 = no correlation.
 
     Raises:
@@ -172,7 +172,7 @@ def correlated(length: int, share: float) -> tuple[tuple[int, int], tuple[int, i
 
 
 def load_birds(folder: str | Path) -> dict[str, Cutouts]:
-    """Read cut-outs of birds and part them into land birds and water birds, by WordNet's "aquatic bird".
+    """Read cut-outs of birds and split them into land birds and water birds, by WordNet's "aquatic bird".
 
     Args:
         folder: As `load_cutouts` reads it; Tux Paint's stamps keep birds in `animals/birds`. Folders named

@@ -19,7 +19,7 @@ _SPLITS = {"train": "0", "val": "1", "test": "2"}
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image file with its class, and its context where that is known.
+    """An image file with its class, and its context if known.
 
     Args:
         path: The file.
@@ -33,18 +33,18 @@ class LabelledImage:
 
     @property
     def image(self) -> Image.Image:
-        """The picture, read when asked for, RGB."""
+        """The picture, read on access, RGB."""
         return images.open_image(self.path)
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Labelled images, and what their labels and contexts are called.
+    """Labelled images with the names of their labels and contexts.
 
     Args:
         images: The images.
         class_names: The names of the classes.
-        context_names: The names of the contexts; none where they are unknown.
+        context_names: The names of the contexts; empty if they are unknown.
     """
 
     images: tuple[LabelledImage, ...]
@@ -52,11 +52,11 @@ class LabelledImages:
     context_names: tuple[str, ...] = ()
 
     def with_contexts(self, contexts: Mapping[str, str], folder: Path) -> LabelledImages:
-        """Give every image its context.
+        """Set the context of every image.
 
         Args:
             contexts: The context of each image, by its path relative to `folder`.
-            folder: Where the images are.
+            folder: The folder of the images.
 
         Raises:
             ValueError: If an image has none.

@@ -15,7 +15,7 @@ _BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 
 
 def tinted(image: Image.Image, colour: str) -> Image.Image:
-    """Give a cut-out one colour, and keep its light and shade.
+    """Give a cut-out one colour with its own light and shade.
 
     Args:
         image: RGBA, or RGB.
@@ -52,7 +52,7 @@ def colour_in(text: str) -> str | None:
 
 
 def colour_shares(pixels: UInt8[np.ndarray, "n 3"], names: Sequence[str] | None = None) -> dict[str, float]:
-    """Find which share of pixels is nearest to each colour of the palette, in hue, then in brightness.
+    """Compute the share of pixels nearest to each colour of the palette, in hue, then in brightness.
 
     Args:
         pixels: RGB.
@@ -71,7 +71,7 @@ def colour_shares(pixels: UInt8[np.ndarray, "n 3"], names: Sequence[str] | None 
 
 
 def _chromatic(pixels: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Coordinates in which shade counts less than hue: two of colour difference, one of brightness."""
+    """Return coordinates in which hue counts more than shade: two of colour difference, one of brightness."""
     light = pixels @ _BRIGHTNESS
     scale = np.maximum(pixels.max(axis=1), 60.0)
     return np.stack([(pixels[:, 0] - light) / scale, (pixels[:, 2] - light) / scale, light / 255 / 2], axis=1)

@@ -63,9 +63,9 @@ def units(folder: Path) -> Iterator[Unit]:
         raise ValueError(f"'{folder / 'annotations.csv'}' annotates no unit.")
     for layer in sorted({layer for layer, _ in summaries}):
         images, masks, numbers = _arrays(folder / layer)
-        for place, number in enumerate(numbers):
+        for index, number in enumerate(numbers):
             if said := summaries.get((layer, number)):
-                yield Unit(layer, number, images[place], masks[place, :, 0], tuple(said))
+                yield Unit(layer, number, images[index], masks[index, :, 0], tuple(said))
 
 
 def describe_unit(backbone: Backbone, lang: LanguageAttribution, unit: Unit) -> str | None:
@@ -73,7 +73,7 @@ def describe_unit(backbone: Backbone, lang: LanguageAttribution, unit: Unit) -> 
 
     A picture whose mask is empty is left out, as in the authors' code; None if all are.
     """
-    kept = [place for place, mask in enumerate(unit.masks) if np.any(mask > 0)]
+    kept = [index for index, mask in enumerate(unit.masks) if np.any(mask > 0)]
     if not kept:
         return None
     preprocess = replace(backbone.preprocess, share=1.0)

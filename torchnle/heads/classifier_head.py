@@ -133,7 +133,7 @@ def _first_that_agrees(
         if found is not None and found.agree and (readout.pooling == "none" or max(found.grid or (1,)) > 1):
             return head
         error = error if found is None else found.error
-    raise _disbelieved(run, parts, error)
+    raise _rejected(run, parts, error)
 
 
 def _compared(model: nn.Module, head: ClassifierHead, example: Tensor, run: Trace) -> Comparison | None:
@@ -144,7 +144,7 @@ def _compared(model: nn.Module, head: ClassifierHead, example: Tensor, run: Trac
         return None
 
 
-def _disbelieved(run: Trace, parts: Sequence[LinearPart], error: float) -> ValueError:
+def _rejected(run: Trace, parts: Sequence[LinearPart], error: float) -> ValueError:
     name, model = _name(parts), type(run.root).__name__
     if error == float("inf"):
         where = (

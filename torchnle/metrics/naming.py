@@ -58,10 +58,10 @@ def nearest_phrases(
     nearest = torch.zeros(len(texts), len(phrases), dtype=torch.bool)
     if spoken := sorted({text for text in texts if text.strip()}):
         best = (encode(spoken) @ encode(list(phrases)).T).argmax(dim=1).tolist()
-        place = dict(zip(spoken, best, strict=True))
+        column = dict(zip(spoken, best, strict=True))
         for row, text in enumerate(texts):
-            if text in place:
-                nearest[row, place[text]] = True
+            if text in column:
+                nearest[row, column[text]] = True
     return nearest
 
 

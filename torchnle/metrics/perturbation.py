@@ -134,8 +134,8 @@ def blur(images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
         >>> round(blur(torch.ones(1, 1, 32, 32))[0, 0, 16, 16].item(), 4)
         1.0
     """
-    places = torch.arange(_KERNEL, device=images.device, dtype=images.dtype) - _KERNEL // 2
-    line = torch.exp(-places.square() / (2 * _SIGMA**2))
+    offsets = torch.arange(_KERNEL, device=images.device, dtype=images.dtype) - _KERNEL // 2
+    line = torch.exp(-offsets.square() / (2 * _SIGMA**2))
     line = (line / line.sum()).expand(images.shape[1], 1, 1, -1)
     rows = F.conv2d(images, line, padding=(0, _KERNEL // 2), groups=images.shape[1])
     return F.conv2d(rows, line.transpose(2, 3), padding=(_KERNEL // 2, 0), groups=images.shape[1])

@@ -1,4 +1,4 @@
-"""How well values tell two sets apart: the area under the receiver operating characteristic."""
+"""The area under the receiver operating characteristic, for many columns at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def auroc(values: Float[Tensor, "N W"], positive: Bool[Tensor, "N"]) -> Float[Te
 
     Args:
         values: A column a score.
-        positive: Which rows are positive.
+        positive: Whether each row is positive.
 
     Raises:
         ValueError: If there is no positive or no negative row.
@@ -32,7 +32,7 @@ def auroc(values: Float[Tensor, "N W"], positive: Bool[Tensor, "N"]) -> Float[Te
 
 
 def auroc_error(area: Float[Tensor, "W"], positives: int, negatives: int) -> Float[Tensor, "W"]:
-    """The standard error of areas under the curve (Hanley and McNeil, 1982).
+    """Compute the standard error of areas under the curve (Hanley and McNeil, 1982).
 
     Example:
         >>> round(auroc_error(torch.tensor([0.8]), 50, 50).item(), 3)
@@ -45,7 +45,7 @@ def auroc_error(area: Float[Tensor, "W"], positives: int, negatives: int) -> Flo
 
 
 def _mean_ranks(values: Float[Tensor, "N W"]) -> Float[Tensor, "N W"]:
-    """The rank of every value in its column, from 1; equal values share the mean of theirs."""
+    """Return the rank of every value in its column, from 1; equal values share their mean rank."""
     columns = values.T.contiguous()
     ordered = columns.sort(dim=1).values
     below = torch.searchsorted(ordered, columns)

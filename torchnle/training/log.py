@@ -88,9 +88,9 @@ def _forget(path: Path, done: int) -> dict[int, str]:
         if line.endswith("\n") and facts["step"] < done:
             kept.append(line)
             unreadable |= {int(number): why for number, why in facts.get("unreadable", {}).items()}
-    beside = path.with_suffix(".new")
-    beside.write_text("".join(kept), encoding="utf-8")
-    os.replace(beside, path)
+    temporary = path.with_suffix(".new")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)
     return unreadable
 
 

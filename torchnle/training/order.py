@@ -80,11 +80,11 @@ class Order:
         stage = max(first for first in self._stages if first <= step)
         items = self._items(stage)
         start = (step - stage) * self.batch_size
-        places = torch.arange(start, start + self.batch_size)
-        epochs, within = places // len(items), places % len(items)
+        positions = torch.arange(start, start + self.batch_size)
+        epochs, within = positions // len(items), positions % len(items)
         return [
-            int(self._shuffled(stage, epoch)[place])
-            for epoch, place in zip(epochs.tolist(), within.tolist(), strict=True)
+            int(self._shuffled(stage, epoch)[position])
+            for epoch, position in zip(epochs.tolist(), within.tolist(), strict=True)
         ]
 
     def _items(self, step: int) -> Tensor:

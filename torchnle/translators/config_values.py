@@ -82,8 +82,8 @@ def check_config(config: Mapping[str, Any], builder: Callable[..., Any], what: s
     check_keys(config, builder, what)
     hints = _hints(builder)
     for key, value in config.items():
-        for place, wrong, allowed in _problems(key, value, hints.get(key, Any)):
-            raise ValueError(f"{what}: '{place}' is {_shown(wrong)}; it must be {allowed}.")
+        for path, wrong, allowed in _problems(key, value, hints.get(key, Any)):
+            raise ValueError(f"{what}: '{path}' is {_shown(wrong)}; it must be {allowed}.")
 
 
 def _hints(builder: Callable[..., Any]) -> dict[str, Any]:
@@ -102,48 +102,48 @@ def _shown(value: Any) -> str:
 _Problems: TypeAlias = Iterator[tuple[str, Any, str]]
 
 
-def _problems(place: str, value: Any, hint: Any) -> _Problems:
+def _problems(path: str, value: Any, hint: Any) -> _Problems:
     """Yield the problems of a value: where, the value there, and the allowed values."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        yield from _of_several(place, value, arguments)
+        yield from _of_several(path, value, arguments)
     elif origin is Literal:
         if not any(value == each and type(value) is type(each) for each in arguments):
-            yield place, value, "one of " + ", ".join(map(repr, arguments))
+            yield path, value, "one of " + ", ".join(map(repr, arguments))
     elif origin in (Mapping, dict):
-        yield from _of_mapping(place, value, arguments[1])
+        yield from _of_mapping(path, value, arguments[1])
     elif origin in (Sequence, list):
-        yield from _of_list(place, value, arguments[0])
+        yield from _of_list(path, value, arguments[0])
     else:
         plain, mark = arguments[:2] if origin is Annotated else (hint, None)
         allowed = _allowed(value, plain, mark)
         if allowed is not None:
-            yield place, value, allowed
+            yield path, value, allowed
 
 
-def _of_several(place: str, value: Any, hints: Sequence[Any]) -> _Problems:
-    several = [list(_problems(place, value, hint)) for hint in hints]
+def _of_several(path: str, value: Any, hints: Sequence[Any]) -> _Problems:
+    several = [list(_problems(path, value, hint)) for hint in hints]
     if all(several):
-        deeper = [found[0] for found in several if found[0][0] != place]
-        yield deeper[0] if deeper else (place, value, " or ".join(found[0][2] for found in several))
+        deeper = [found[0] for found in several if found[0][0] != path]
+        yield deeper[0] if deeper else (path, value, " or ".join(found[0][2] for found in several))
 
 
-def _of_mapping(place: str, value: Any, hint: Any) -> _Problems:
+def _of_mapping(path: str, value: Any, hint: Any) -> _Problems:
     if not isinstance(value, Mapping):
-        yield place, value, "an object"
+        yield path, value, "an object"
         return
     for key, entry in value.items():
         if not key:
-            yield place, value, "an object with names that are not empty"
-        yield from _problems(f"{place}.{key}", entry, hint)
+            yield path, value, "an object with names that are not empty"
+        yield from _problems(f"{path}.{key}", entry, hint)
 
 
-def _of_list(place: str, value: Any, hint: Any) -> _Problems:
+def _of_list(path: str, value: Any, hint: Any) -> _Problems:
     if not isinstance(value, list | tuple):
-        yield place, value, "a list"
+        yield path, value, "a list"
         return
     for index, entry in enumerate(value):
-        yield from _problems(f"{place}[{index}]", entry, hint)
+        yield from _problems(f"{path}[{index}]", entry, hint)
 
 
 def _allowed(value: Any, plain: Any, mark: Any) -> str | None:

@@ -29,11 +29,11 @@ img {{ max-width: 100%; }} .pictures img {{ height: 7rem; margin: .2rem; }}
 
 @dataclass(frozen=True)
 class Section:
-    """What a page says of one class.
+    """The results of one class on a page.
 
     Args:
         title: The class.
-        verdict: What was found, in a sentence.
+        verdict: The result in a sentence.
         header: The columns of the table.
         rows: Its cells; numbers get two digits.
         figures: Each with its alternative text.
@@ -49,7 +49,7 @@ class Section:
 
 
 def write_page(file: str | Path, title: str, introduction: str, sections: Sequence[Section]) -> Path:
-    """Write a page that needs nothing beside itself, whole or not at all.
+    """Write a self-contained page, whole or not at all.
 
     Raises:
         ValueError: If the folder cannot be made or written.

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: texts escaped, pictures inside, no address asked for anything."""
+"""Self-contained HTML pages: escaped texts, embedded pictures, no external addresses."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def page(title: str, body: str, *, script: str = "", style: str = "") -> str:
     """Build a whole page around a body.
 
     Args:
-        title: Escaped here.
-        body: HTML, in which texts are escaped already.
+        title: The title, which is escaped here.
+        body: HTML with escaped texts.
         script: JavaScript at its end.
-        style: CSS beside the common one.
+        style: CSS in addition to the common one.
 
     Example:
         >>> page("<units>", "<p>a car</p>").count("&lt;units&gt;")
@@ -40,12 +40,12 @@ def page(title: str, body: str, *, script: str = "", style: str = "") -> str:
 
 
 def picture(image: Image.Image, side: int, text: str = "") -> str:
-    """Put a picture into a page as a JPEG no larger than `side`.
+    """Embed a picture in a page as a JPEG no larger than `side`.
 
     Args:
         image: Any mode.
         side: The longest side, in pixels.
-        text: What is said in its stead.
+        text: Its alternative text.
 
     Example:
         >>> picture(Image.new("RGB", (8, 8)), 4, 'a "cat"')[:40]
@@ -61,7 +61,7 @@ def picture(image: Image.Image, side: int, text: str = "") -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = "table") -> str:
-    """Build a table whose columns are sorted by a click; cells are HTML.
+    """Build a table that is sorted by clicking a column; cells are HTML.
 
     Args:
         header: Texts.
@@ -91,7 +91,7 @@ r.hidden=!w.every(x=>r.textContent.toLowerCase().includes(x))};
 
 
 def write(file: str | os.PathLike[str], content: str) -> Path:
-    """Write a page, and the folders above it.
+    """Write a page, and create its parent folders.
 
     Example:
         >>> import tempfile

@@ -20,7 +20,7 @@ def plot_cloud(
     """Draw words in sizes by their frequencies.
 
     Args:
-        frequencies: Each word's; those that are not positive are left out.
+        frequencies: The frequency of each word; words without a positive one are left out.
         own: Words to draw in the class's colour.
         title: Above the cloud.
         seed: Of the layout.
@@ -92,12 +92,12 @@ def plot_bars(
     figure = Figure(figsize=(5.0, 0.32 * len(words) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    places = range(len(words))
-    axes.barh(places, values, color=[OWN if word in own else OTHER for word in words])
+    heights = range(len(words))
+    axes.barh(heights, values, color=[OWN if word in own else OTHER for word in words])
     if intervals is not None:
-        for place, (low, high) in zip(places, intervals, strict=True):
-            axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
-    axes.set_yticks(list(places), labels=list(words), parse_math=False)
+        for height, (low, high) in zip(heights, intervals, strict=True):
+            axes.plot([low, high], [height, height], color=INK, linewidth=1.2)
+    axes.set_yticks(list(heights), labels=list(words), parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("frequency", color=INK)
     axes.set_title(title, color=INK, parse_math=False)

@@ -223,10 +223,10 @@ class Features:
             raise ValueError(
                 f"where={tuple(where)} lies outside the {rows}x{columns} grid of layer '{self.layer}'."
             )
-        place = (row % rows, column % columns)
-        index = place[0] * columns + place[1]
+        location = (row % rows, column % columns)
+        index = location[0] * columns + location[1]
         token = self.tokens[:, index : index + 1]
-        return replace(self, tokens=token, grid=None, locations=(place,))
+        return replace(self, tokens=token, grid=None, locations=(location,))
 
     def _masked_mean(self, mask: Tensor) -> Float[Tensor, "N 1 D"]:
         weights = self._mask_weights(mask).to(self.tokens)

@@ -58,7 +58,7 @@ class Grids:
         x = subject.input(_together(group, subject.preprocess.size))
         maps = subject.maps(x, [photograph.query for photograph in group])
         size = (maps.shape[-2], maps.shape[-1])
-        quarters = box_masks([_quarter(place, size) for place in _QUARTERS], size)
+        quarters = box_masks([_quarter(cell, size) for cell in _QUARTERS], size)
         self._hits += pointing_hits(maps, quarters, tolerance=0).tolist()
         for photograph, (column, row) in zip(group, _QUARTERS, strict=True):
             text = subject.say(x, (0.25 + column / 2, 0.25 + row / 2))
@@ -92,13 +92,13 @@ def _differ(one: Photograph, other: Photograph, judge: Judge) -> bool:
 
 def _together(group: Sequence[Photograph], side: int) -> Image.Image:
     picture = Image.new("RGB", (side, side))
-    for photograph, place in zip(group, _QUARTERS, strict=True):
-        x0, y0, x1, y1 = _quarter(place, (side, side))
+    for photograph, cell in zip(group, _QUARTERS, strict=True):
+        x0, y0, x1, y1 = _quarter(cell, (side, side))
         picture.paste(photograph.open().resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC), (x0, y0))
     return picture
 
 
-def _quarter(place: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    (column, row), (height, width) = place, size
+def _quarter(cell: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    (column, row), (height, width) = cell, size
     x, y = (0, width // 2, width), (0, height // 2, height)
     return x[column], y[row], x[column + 1], y[row + 1]

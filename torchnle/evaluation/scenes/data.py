@@ -65,7 +65,7 @@ def references(scene: Scene) -> list[str]:
         >>> [text[:30] for text in references(scene)]
         ['a green arrow and a gray heart', 'a gray heart and a green arrow']
     """
-    orders = permutations([thing.phrase for thing in scene.objects])
+    orders = permutations([item.phrase for item in scene.objects])
     return [scene_caption(order, scene.place) for order, _ in zip(orders, range(_MOST_ORDERS), strict=False)]
 
 

@@ -80,7 +80,7 @@ def point(
     located = all_locations(lang, features)
     for index, scene in enumerate(scenes):
         masks, size = masks_of(scene)
-        queries = [thing.phrase for thing in scene.objects]
+        queries = [item.phrase for item in scene.objects]
         total: dict[str, Tensor] = {}
         for f in located:
             one = f.images([index])
@@ -134,7 +134,7 @@ def enlarge(
 def masks_of(scene: Scene) -> tuple[Tensor, tuple[int, int]]:
     """Return the boxes of a scene's objects as masks, and the picture's (height, width)."""
     size = (scene.image.height, scene.image.width)
-    return box_masks([thing.box for thing in scene.objects], size), size
+    return box_masks([item.box for item in scene.objects], size), size
 
 
 def _forms(

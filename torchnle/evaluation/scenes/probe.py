@@ -40,7 +40,7 @@ class Probe:
         for scenes, features in batches:
             labels = torch.zeros(len(scenes), len(self.phrases))
             for i, scene in enumerate(scenes):
-                labels[i, [self.phrases.index(thing.phrase) for thing in scene.objects]] = 1.0
+                labels[i, [self.phrases.index(item.phrase) for item in scene.objects]] = 1.0
             for f in whole(lang, features):
                 layer = sums.setdefault(f.layer, RidgeSums(f.width, len(self.phrases)))
                 layer.add(f.rows, labels)
@@ -55,8 +55,8 @@ class Probe:
             scores = self._maps[f.layer]
             for index, scene in enumerate(scenes):
                 one = f.images([index])
-                truth = [self.phrases.index(thing.phrase) for thing in scene.objects]
-                spots = [thing.location(one.grid or (1, 1)) for thing in scene.objects]
+                truth = [self.phrases.index(item.phrase) for item in scene.objects]
+                spots = [item.location(one.grid or (1, 1)) for item in scene.objects]
                 said = scores(at(one, [0] * len(spots), spots).rows).argmax(dim=1).tolist()
                 named = self._named.setdefault(f.layer, [])
                 named += [guess == phrase for guess, phrase in zip(said, truth, strict=True)]

@@ -166,9 +166,9 @@ class RidgeSums:
         if len(self._kept) < self._sample:
             self._kept.append(row)
             return
-        place = int(torch.randint(self.count, (), generator=self._generator))
-        if place < self._sample:
-            self._kept[place] = row
+        slot = int(torch.randint(self.count, (), generator=self._generator))
+        if slot < self._sample:
+            self._kept[slot] = row
 
     def _moments(self) -> tuple[Tensor, Tensor, Tensor]:
         """Compute means, and the reciprocal standard deviations (0 for constant channels)."""

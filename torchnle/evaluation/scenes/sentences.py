@@ -66,8 +66,8 @@ def say_wholes(
 ) -> dict[str, list[str]]:
     """Describe each image by every layer and, if there are several, by all of them together."""
     pooled = whole(lang, features)
-    said = {f.layer: say(lang, [f], internal_batch_size) for f in pooled}
-    return said | ({ALL: say(lang, pooled, internal_batch_size)} if len(pooled) > 1 else {})
+    texts = {f.layer: say(lang, [f], internal_batch_size) for f in pooled}
+    return texts | ({ALL: say(lang, pooled, internal_batch_size)} if len(pooled) > 1 else {})
 
 
 def say_objects(
@@ -81,14 +81,14 @@ def say_objects(
     images = [i for i, scene in enumerate(scenes) for _ in scene.objects]
 
     def local(f: Features) -> Features:
-        spots = [thing.location(f.grid or (1, 1)) for scene in scenes for thing in scene.objects]
+        spots = [item.location(f.grid or (1, 1)) for scene in scenes for item in scene.objects]
         return at(f, images, spots)
 
-    said = {f.layer: say(lang, [local(f)], internal_batch_size) for f in all_locations(lang, features)}
+    texts = {f.layer: say(lang, [local(f)], internal_batch_size) for f in all_locations(lang, features)}
     if len(features) > 1:
         together = select_together(features, "all", lang.reading)
-        said[ALL] = say(lang, [local(f) for f in together], internal_batch_size)
-    return said
+        texts[ALL] = say(lang, [local(f) for f in together], internal_batch_size)
+    return texts
 
 
 def naming(
@@ -123,9 +123,9 @@ def rates(
     judge: Judge, wholes: list[str], at_objects: list[str], scenes: Sequence[Scene], phrases: Sequence[str]
 ) -> dict[str, float]:
     """Compute how often a judge finds objects named: `naming_rates`, and "whole", by the scene's sentence."""
-    things = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.objects]
-    owners = [i for i, _ in things]
-    truth = [phrases.index(thing.phrase) for _, thing in things]
+    items = [(i, item) for i, scene in enumerate(scenes) for item in scene.objects]
+    owners = [i for i, _ in items]
+    truth = [phrases.index(item.phrase) for _, item in items]
     return {
         **naming_rates(judge(at_objects), truth, owners),
         "whole": judge(wholes)[owners, truth].double().mean().item(),

@@ -1,1 +1,1 @@
-"""What unit labels are good for: pruning by label, and units for classes that a model was not trained on."""
+"""Uses of unit labels: pruning by label, and units as classifiers of unseen classes."""

@@ -1,4 +1,4 @@
-"""Pruning units by their labels, beside as many random ones (Describe-and-Dissect, sections 5.2 and A.5)."""
+"""Prune units by their labels, against as many random ones (Describe-and-Dissect, sections 5.2, A.5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchnle.methods.dissect.silencing import silenced
 from torchnle.types import Layer
 
-#: Of the refitted head, as a share of the features' mean variance.
+#: The penalty of the refitted head, relative to the features' mean variance.
 _PENALTY = 0.1
 
 
@@ -39,7 +39,7 @@ class Pruned:
 
     @property
     def above_random(self) -> float:
-        """By how much pruning them costs less than pruning random ones, in the mean."""
+        """The mean accuracy after pruning these units minus that after pruning random ones."""
         return round(self.after - sum(self.random) / len(self.random), 12)
 
 
@@ -55,13 +55,13 @@ def prune(
     batch_size: int = 32,
     seed: int = 0,
 ) -> Pruned:
-    """Measure a classifier's accuracy without some units, its head as it is (A.5).
+    """Measure a classifier's accuracy without some units, with its head unchanged (A.5).
 
     Args:
         model: The classifier, images to logits.
         layer: The units' layer.
-        units: What is set to zero.
-        width: How many units the layer has.
+        units: The units to set to zero.
+        width: The number of units of the layer.
         images: As the model takes them.
         truth: Their classes.
         draws: Of random units, as many as `units`.
@@ -98,7 +98,7 @@ def prune_and_refit(
     draws: int = 5,
     seed: int = 0,
 ) -> Pruned:
-    """Measure a linear head that is refitted to the units that are left (5.2; ridge regression on classes).
+    """Measure a linear head that is refitted to the remaining units (5.2; ridge regression on classes).
 
     Args:
         features: Pooled features that the head is fitted to.

@@ -14,11 +14,11 @@ from torchnle.metrics.units.agreement import cosy_auc
 
 @dataclass(frozen=True)
 class UnseenClass:
-    """How well the units named like a class find it.
+    """The accuracy with which the units named like a class detect it.
 
     Args:
         name: The class.
-        units: The units whose label is nearest to it; several where they share one.
+        units: The units whose label is nearest to it; several if they share one.
         auroc: The mean over them.
         random: The mean over random units: the control.
     """
@@ -38,13 +38,13 @@ def unseen_class(
     controls: int = 20,
     seed: int = 0,
 ) -> UnseenClass:
-    """Measure by the area under the ROC curve how well a class is found by the unit named like it.
+    """Measure by the area under the ROC curve whether the unit named like a class detects it.
 
     Args:
         dissection: The labels, with an encoder, or with labels that hold the class's words.
         name: The class.
         activations: Each unit's activation in each image.
-        truth: Which images show the class.
+        truth: Whether each image shows the class.
         controls: Random units.
         seed: Draws them.
 

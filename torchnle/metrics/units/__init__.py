@@ -1,4 +1,4 @@
-"""Measures of unit labels: how well a label's presence predicts a unit, and what units are like."""
+"""Measures of unit labels (whether a label's presence predicts a unit) and of units themselves."""
 
 from torchnle.metrics.units.agreement import (
     auprc,

@@ -1,8 +1,8 @@
 """Agreement of a label's presence in images with a unit's activation in them.
 
 Correlation, cosine, AUPRC and F1/IoU notice labels that are added or left out in more than 90 % of units
-(Oikarinen et al., "Evaluating neuron explanations", 2025); CoSy's AUC and MAD do not, and are here for
-comparison with what others report.
+(Oikarinen et al., "Evaluating neuron explanations", 2025); CoSy's AUC and MAD do not, and are included for
+comparison with published results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def correlation(presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"
     """Compute Pearson's correlation of each label's presence with its unit's activation; 0 without variance.
 
     Args:
-        presence: How much each unit's label is true of each image: 0 or 1, a probability, or a prediction.
+        presence: The degree to which each unit's label is true of each image: 0 or 1, a probability, or a
+            prediction.
         activations: Each unit's activation in each image.
 
     Raises:
@@ -35,7 +36,7 @@ def correlation(presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"
 
 
 def cosine(presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"]) -> Float[Tensor, "U"]:
-    """Compute the cosine of each label's presence with its unit's activation, which is 0 where it is silent.
+    """Compute the cosine of each label's presence with its unit's activation; 0 for an inactive unit.
 
     Example:
         >>> cosine(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [5.0]]))
@@ -74,7 +75,7 @@ def f1_iou(
     """Compare the images that have a label with those that excite its unit: F1 and intersection over union.
 
     Args:
-        presence: A label is there from 0.5 on.
+        presence: As `correlation`; a label is present from 0.5 on.
         activations: As `correlation`.
         share: As `auprc`.
 
@@ -93,7 +94,7 @@ def active_images(activations: Float[Tensor, "N U"], share: float = ACTIVE) -> B
     """Mark the images of each unit's largest activations; at least one.
 
     Raises:
-        ValueError: If the share is none.
+        ValueError: If the share is not above 0 and up to 1.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share={share}; pass a number above 0 and up to 1.")
@@ -124,7 +125,7 @@ def cosy_auc(made: Float[Tensor, "Q U"], control: Float[Tensor, "N U"]) -> Float
 
 
 def cosy_mad(made: Float[Tensor, "Q U"], control: Float[Tensor, "N U"]) -> Float[Tensor, "U"]:
-    """Compute by how many standard deviations of the controls a label's images excite a unit more.
+    """Compute by how many standard deviations of the controls a label's images raise a unit's activation.
 
     CoSy's MAD; 0 where the unit does not vary in the controls.
 

@@ -1,4 +1,4 @@
-"""Measures of labels beside each other: under two captioners, and beside their units' images."""
+"""Measures between labels: of two captioners, and against their units' images."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def label_agreement(first: Float[Tensor, "U k"], second: Float[Tensor, "U k"]) -
 def image_label_similarity(
     exemplars: Float[Tensor, "U k E"], labels: Float[Tensor, "U t"], *, pairs: int = 500, seed: int = 0
 ) -> float:
-    """Correlate, over random pairs of units, the likeness of their exemplars and that of their labels (A.8).
+    """Correlate, over random pairs of units, the similarities of their exemplars and of their labels (A.8).
 
     Args:
         exemplars: Features of each unit's exemplars.
         labels: Embeddings of the units' labels.
-        pairs: How many pairs of different units are drawn.
-        seed: Draws them.
+        pairs: The number of random pairs of different units.
+        seed: The seed of the pairs.
 
     Returns:
         Pearson's correlation; the paper's, with CLIP on ResNet-50's classes, is 0.4406.

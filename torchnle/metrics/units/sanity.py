@@ -1,4 +1,4 @@
-"""Sanity checks of measures: a measure must notice labels that are added to a unit's, or left out.
+"""Sanity checks of measures: added or missing labels of a unit must lower its score.
 
 Oikarinen et al., "Evaluating neuron explanations" (2025): the missing-labels and extra-labels tests.
 """
@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-#: Presence and activations (N, U) into one score a unit, larger = better.
+#: Maps presence and activations (N, U) to one score a unit, larger = better.
 Measure = Callable[[Tensor, Tensor], Tensor]
-#: A measure passes that notices the change in more than this share of units.
+#: The share of units in which a measure must detect the change to pass.
 PASSES = 0.9
 
 
 @dataclass(frozen=True)
 class SanityCheck:
-    """How often a measure notices a spoiled label.
+    """The rates at which a measure detects a spoiled label.
 
     Args:
         missing: The share of units whose score falls when half of a label's images lose it.
@@ -38,18 +38,18 @@ class SanityCheck:
 
     @property
     def passes(self) -> bool:
-        """Whether both are above 0.9."""
+        """True if both are above 0.9."""
         return min(self.missing, self.extra) > PASSES
 
 
 def sanity_checks(
     measure: Measure, presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"], *, seed: int = 0
 ) -> SanityCheck:
-    """Spoil true labels in two ways and count how often a measure's score falls.
+    """Spoil true labels by removal and by addition, and count how often a measure's score falls.
 
     Args:
-        measure: What is checked.
-        presence: Where each unit's true label is present, 0 or 1.
+        measure: The measure to check.
+        presence: Whether each unit's true label is present, 0 or 1.
         activations: Each unit's activation in each image.
         seed: Draws the images.
 
@@ -81,6 +81,6 @@ def sanity_checks(
 
 
 def _chosen(among: Tensor, draws: Tensor, counts: Tensor) -> Tensor:
-    """For each unit, so many of the marked images, by their draws."""
+    """Choose so many of the marked images for each unit, by their draws."""
     rank = draws.masked_fill(~among, 2.0).argsort(dim=0).argsort(dim=0)
     return (rank < counts) & among

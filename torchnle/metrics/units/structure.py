@@ -1,4 +1,4 @@
-"""What units are like, without labels: clear or not, one of many, of one meaning or of several."""
+"""Measures of units without labels: clarity, redundancy and polysemanticity."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def clarity(exemplars: Float[Tensor, "U k E"]) -> Float[Tensor, "U"]:
-    """Measure how alike each unit's exemplars are: the mean cosine of two of them (SemanticLens).
+    """Measure the similarity of each unit's exemplars: the mean cosine of two of them (SemanticLens).
 
     Args:
-        exemplars: Features of each unit's exemplars, less the mean of all images, so that 0 is chance.
+        exemplars: Features of each unit's exemplars, minus the mean of all images, so that 0 is chance.
 
     Raises:
         ValueError: If there are fewer than two exemplars a unit.
@@ -30,7 +30,7 @@ def clarity(exemplars: Float[Tensor, "U k E"]) -> Float[Tensor, "U"]:
 
 
 def redundancy(exemplars: Float[Tensor, "U k E"]) -> Float[Tensor, "U"]:
-    """Measure how near each unit's nearest other unit is: the cosine of the means of their exemplars.
+    """Measure the similarity of each unit's nearest other unit: the cosine of the means of their exemplars.
 
     Example:
         >>> redundancy(torch.tensor([[[1.0, 0.0]], [[2.0, 0.0]], [[0.0, 1.0]]]))
@@ -47,9 +47,9 @@ def polysemanticity(
 ) -> tuple[Float[Tensor, "U"], Float[Tensor, "U"]]:
     """Measure whether each unit's exemplars fall into two groups, against a null of one group.
 
-    The exemplars are parted in two along their main direction, as 2-means does; the measure is the share of
-    their variance that lies between the two. The null: as many points from one normal distribution with the
-    exemplars' covariance, parted alike.
+    The exemplars are split in two along their main direction, as in 2-means; the measure is the share of
+    their variance between the two groups. The null: as many points from one normal distribution with the
+    exemplars' covariance, split in the same way.
 
     Args:
         exemplars: Features of each unit's exemplars.
@@ -89,7 +89,7 @@ def _gaussian(count: int, spread: Float[Tensor, "r"], generator: torch.Generator
 
 
 def _between(points: Float[Tensor, "n r"]) -> Float[Tensor, ""]:
-    """The largest share of variance between two groups, parted along the main direction, then by 2-means."""
+    """Return the largest share of variance between two groups, by the main direction, then 2-means."""
     _, _, axes = torch.linalg.svd(points, full_matrices=False)
     second = (points @ axes[0]) > 0
     for _ in range(10):

@@ -154,8 +154,8 @@ def _orders(runs: ProbeRuns, questions: Sequence[Question]) -> list[TokenOrder |
     """Find the orders of layers with one grid; a message for each layer without one."""
     layers, grid = [question.tap for question in questions], questions[0].found.grid or (1, 1)
     _, few = runs.answers(layers, grid, FEW)
-    believed = not any(question.complaint for question in questions)
-    if believed and all(stands_out(a, q.usual) for q, a in zip(questions, few, strict=True)):
+    accepted = not any(question.complaint for question in questions)
+    if accepted and all(stands_out(a, q.usual) for q, a in zip(questions, few, strict=True)):
         return [None] * len(questions)
     probe, many = runs.answers(layers, grid, MANY)
     trusted = is_trusted(runs.forward_func)
