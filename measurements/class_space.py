@@ -79,7 +79,9 @@ def held_out_naming(
     seconds = time.perf_counter() - start
     cosines = _cosines(regression, weight, texts, seen, unseen)
     among_unseen = cosines[len(seen) :, len(seen) :]
-    rank = (among_unseen > among_unseen.diagonal().unsqueeze(1)).sum(dim=1)
+    own = among_unseen.diagonal().unsqueeze(1)
+    ties = (among_unseen == own).sum(dim=1) - 1  # one vector for every text names nothing
+    rank = (among_unseen > own).sum(dim=1) + ties / 2
     found = {"top1": _share(rank < 1), "top5": _share(rank < 5), "fit_seconds": seconds}
     if not generalised:
         return found

@@ -21,8 +21,8 @@ def photo(tmp_path, monkeypatch):
     lang = LanguageAttribution.from_classifier(
         backbone.model, NAMES, example=pictures(2), encoder=LetterEncoder()
     )
-    monkeypatch.setattr(backbones, "load", lambda name, **_: backbone)
-    monkeypatch.setattr(LanguageAttribution, "from_backbone", lambda *_: lang)
+    monkeypatch.setattr(backbones, "load", lambda *_, **__: backbone)
+    monkeypatch.setattr(LanguageAttribution, "from_backbone", lambda *_, **__: lang)
     monkeypatch.setattr(door, "as_language_model", lambda _: tiny_lm())
     Image.effect_noise((12, 12), 80).convert("RGB").save(tmp_path / "photo.png")
     return str(tmp_path / "photo.png")

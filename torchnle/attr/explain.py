@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchnle.attr.layer_reader import LayerReader
+from torchnle.attr.pictures import Pictures
 from torchnle.language.model import LanguageModel
-from torchnle.types import Inputs, Where
+from torchnle.types import Where
 
 if TYPE_CHECKING:
     from torchnle.methods.zero_shot.banks import Bank
@@ -28,7 +29,7 @@ class Explains(LayerReader):
     @torch.no_grad()
     def explain(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         additional_forward_args: Any = None,
         *,
         target: Target = None,
@@ -44,7 +45,7 @@ class Explains(LayerReader):
         evidence best, the channels of the head's input that decide the class, and is fluent.
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors.
+            inputs: (N, C, H, W), a tuple of tensors, or pictures where the preprocessing is known.
             additional_forward_args: Passed to the model after the inputs.
             target: The class to explain, by name or index, one for all images or one an image; None = the
                 predicted one.
@@ -84,7 +85,7 @@ class Explains(LayerReader):
     @torch.no_grad()
     def concepts(
         self,
-        inputs: Inputs | None = None,
+        inputs: Pictures | None = None,
         bank: Bank = None,
         additional_forward_args: Any = None,
         *,
@@ -96,7 +97,7 @@ class Explains(LayerReader):
         """List the concepts of a bank that the evidence of a prediction shows (Zero-shot NLE, section 4.3).
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors; None = of classes, by their weights alone.
+            inputs: As `explain`; None = of classes, by their weights alone.
             bank: Phrases, class descriptions by name, the path of a file of either, or None = the shipped
                 bank.
             additional_forward_args: Passed to the model after the inputs.
@@ -139,7 +140,7 @@ class Explains(LayerReader):
             count=count,
         )
 
-    def _read_head(self, inputs: Inputs, additional_forward_args: Any) -> tuple[Any, str, Any]:
+    def _read_head(self, inputs: Pictures, additional_forward_args: Any) -> tuple[Any, str, Any]:
         """Return the translator, the layer that the head reads, and the features of that layer."""
         from torchnle.methods.zero_shot.classes import class_map
 

@@ -80,8 +80,7 @@ def test_images_of_candidates_decide_where_there_is_a_source():
 
     class AllColours:
         def __call__(self, exemplars, count, seed):
-            from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.dissect.candidates.proposers import Proposal
+                        from torchnle.methods.dissect.candidates.proposers import Proposal
 
             return Proposal(PHRASES)
 
