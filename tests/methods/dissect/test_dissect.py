@@ -10,9 +10,9 @@ from colour_world import NAMES, PHRASES, ColourTranslator, backbone, colours, sc
 from fakes import LetterTranslator, conv_net
 from PIL import Image
 
+from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.dissect.candidates.attributes import shared_colour, with_colour
 from torchnle.methods.dissect.candidates.captioners import TranslatorCaptioner
-from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.dissect.candidates.proposers import CaptionAndSummarise
 from torchnle.methods.dissect.candidates.summarisers import Extractive
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
@@ -80,7 +80,7 @@ def test_images_of_candidates_decide_where_there_is_a_source():
 
     class AllColours:
         def __call__(self, exemplars, count, seed):
-                        from torchnle.methods.dissect.candidates.proposers import Proposal
+            from torchnle.methods.dissect.candidates.proposers import Proposal
 
             return Proposal(PHRASES)
 
