@@ -26,7 +26,6 @@ from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows
 
-
 #: How much the map's score counts beside the log-probability: both are in nats, and both are estimates of the
 #: same. Chosen on composed scenes; see docs/measurements.md.
 EVIDENCE_WEIGHT = 1.0
