@@ -15,6 +15,7 @@ from torch import Tensor
 from torchnle.description import Description
 from torchnle.errors import TranslatorMismatchError
 from torchnle.language import decoding, scoring
+from torchnle.language.loss import caption_log_probs
 from torchnle.language.model import LanguageModel
 from torchnle.language.packed import search
 from torchnle.language.ranking import Ranking
@@ -148,10 +149,11 @@ class PrefixTranslator(Translator):
             internal_batch_size: The largest number of rows at once.
 
         Returns:
-            One `Description` a row, in row order; `score` is the log-probability of the written text, in
-            nats. `probability` is the network's own estimate (`PrefixNetwork.probabilities`); if there is
-            none, p(text | row) / (p(text | row) + p(text)), p(text) under the language model alone: the
-            posterior odds of the feature against the language model's prior. A text that is no likelier with
+            One `Description` a row, in row order; `score` is the log-probability of what was written, in
+            nats. `probability` is the network's own estimate, and the text may be one that it puts in the
+            stead of what was written (`PrefixNetwork.judged`); if there is none, p(text | row) /
+            (p(text | row) + p(text)), p(text) under the language model alone: the posterior odds of the
+            feature against the language model's prior. A text that is no likelier with
             the feature than without it is unsure.
 
         Raises:
@@ -183,6 +185,8 @@ class PrefixTranslator(Translator):
     ) -> Float[Tensor, "rows texts"]:
         """Compute the log-probability of every text on every row, in nats, summed over tokens (no end token).
 
+        Where the network brings evidence of its own (`PrefixNetwork.evidence`), it is added with its weight.
+
         Args:
             rows: As `describe`.
             texts: The texts.
@@ -195,9 +199,12 @@ class PrefixTranslator(Translator):
             TypeError: If `texts` is a single string.
             ValueError: As `describe`, or if there are no texts or one is blank.
         """
-        texts = self.follow(texts)
-        scores = self._log_probs(rows, texts, internal_batch_size)
-        return scores - self._prior(texts) if prior else scores
+        spaced = self.follow(texts)
+        scores = self._log_probs(rows, spaced, internal_batch_size)
+        if self.network.evidence_weight:
+            known = [self.network.evidence(group, texts) for group in self._inputs(rows)]
+            scores = scores + self.network.evidence_weight * torch.cat(known)
+        return scores - self._prior(spaced) if prior else scores
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """Return the number of each text's tokens; see `score`."""
@@ -216,11 +223,15 @@ class PrefixTranslator(Translator):
     ) -> Ranking:
         """Find the `k` texts of highest score on every row, exactly, reading few of them to the end.
 
+        Where the network brings evidence of its own, all texts are scored.
+
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
             TypeError: If `texts` is a single string.
             ValueError: As `score`, or if `k` is not positive.
         """
+        if self.network.evidence_weight:
+            return super().top_texts(rows, texts, k, prior=prior, internal_batch_size=internal_batch_size)
         lm, texts = self.language_model, self.follow(texts)
         return search.top_texts(
             lm,
@@ -244,10 +255,14 @@ class PrefixTranslator(Translator):
     ) -> Ranking:
         """Find the `k` rows of highest score for a text, exactly, reading few to the end.
 
+        Where the network brings evidence of its own, all rows are scored.
+
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
             ValueError: As `score`, or if `k` is not positive.
         """
+        if self.network.evidence_weight:
+            return super().top_rows(rows, text, k, prior=prior, internal_batch_size=internal_batch_size)
         (text,) = self.follow([text])
         found = search.top_rows(
             self.language_model,
@@ -332,8 +347,12 @@ class PrefixTranslator(Translator):
         for rows in batch:
             begin, end = end, end + len(rows)
             texts, scores = decoded.texts[begin:end], decoded.log_probs[begin:end]
-            known = network.probabilities(rows.tokens, texts)
-            probabilities = self._odds(texts, scores) if known is None else known
+            judged = network.judged(rows, texts)
+            if judged is None:
+                probabilities = self._odds(texts, scores)
+            else:
+                said, probabilities = [text for text, _ in judged], [share for _, share in judged]
+                texts, scores = said, self._rescored(rows, texts, said, scores)
             least = network.sure_above if rows.pooled else network.sure_above_at_location
             for text, score, probability in zip(texts, scores.tolist(), probabilities, strict=True):
                 yield Description(
@@ -342,6 +361,17 @@ class PrefixTranslator(Translator):
                     probability=probability,
                     unsure=probability is not None and probability < least,
                 )
+
+    def _rescored(
+        self, rows: Rows, written: Sequence[str], said: Sequence[str], scores: Float[Tensor, "R"]
+    ) -> Float[Tensor, "R"]:
+        """The log-probabilities, with those of texts that are said in the stead of what was written."""
+        other = [i for i, (old, new) in enumerate(zip(written, said, strict=True)) if old != new]
+        if not other:
+            return scores
+        texts, prefixes = self.follow([said[i] for i in other]), self._prefixes([rows])[other]
+        found = caption_log_probs(self.language_model, prefixes, texts, prompt=self.prompt)
+        return scores.index_copy(0, torch.tensor(other, device=scores.device), found.to(scores))
 
     def _odds(self, texts: Sequence[str], log_probs: Float[Tensor, "R"]) -> Sequence[float | None]:
         """Compute the odds of texts with and without their prefixes, as probabilities; 0 for no text.

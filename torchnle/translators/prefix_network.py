@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.translators.kinds import HasKind
+from torchnle.translators.rows import Rows
 
 
 class PrefixNetwork(HasKind, nn.Module, ABC):
@@ -31,8 +32,10 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
         standardise: Whether features are standardised by the moments of `set_moments`.
         sure_above: A description of a pooled feature that is less probable than this is unsure.
         sure_above_at_location: The same for a single location.
+        evidence_weight: How much of `evidence` is added to the log-probability of a text; 0 = none.
     """
 
+    evidence_weight: float = 0.0
     opening_length: int = 0
     standardise: bool = False
     sure_above: float = 0.5
@@ -65,8 +68,18 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
         """Set a layer's moments, by which its features are standardised; for networks that do that."""
         raise TypeError(f"{type(self).__name__} does not standardise its features.")
 
-    def probabilities(
-        self, tokens: Mapping[str, Float[Tensor, "R _ _"]], texts: Sequence[str]
-    ) -> list[float] | None:
-        """Estimate the probability that each row's own text is true; None if the network has no estimate."""
+    def judged(self, rows: Rows, texts: Sequence[str]) -> list[tuple[str, float]] | None:
+        """Judge the text that was written of each row.
+
+        Returns:
+            Each row's text, or a better one in its stead, and how likely it is true; None where the network
+            knows no estimate.
+        """
         return None
+
+    def evidence(self, rows: Rows, texts: Sequence[str]) -> Float[Tensor, "R T"]:
+        """Give what the network itself knows for each text on each row, in nats; differentiable in the rows.
+
+        Only asked for where `evidence_weight` is not 0.
+        """
+        raise NotImplementedError(f"{type(self).__name__} states an evidence_weight and gives no evidence.")

@@ -121,6 +121,16 @@ def test_every_step_draws_its_own_batch_of_texts_of_like_lengths():
     assert all(longest <= shortest for (_, longest), (shortest, _) in pairwise(lengths))
 
 
+def test_a_share_of_a_step_is_known_phrases():
+    drawn = objective()
+    drawn.known = [70, 71]
+    shares = [sum(i in (70, 71) for i in drawn.texts(step)) / 8 for step in range(8)]
+    assert 0.25 <= sum(shares) / 8 < 0.35
+    assert len({tuple(drawn.texts(step)) for step in range(8)}) == 8
+    with pytest.raises(ValueError, match="known=1"):
+        Recipe(known=1.0)
+
+
 def test_noise_is_of_the_size_asked_for_and_the_same_however_a_batch_is_shared():
     drawn = objective()
     (whole,) = next(drawn.batches(range(5, 6), Share()))

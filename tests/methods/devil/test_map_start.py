@@ -16,7 +16,7 @@ from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.phrase_memory import recall
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence, TextDecoder
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.devil.map_start import MapStart
+from torchnle.methods.devil.map_start import EVIDENCE_WEIGHT, MapStart
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import rows_of
@@ -251,26 +251,63 @@ def test_a_map_that_no_reference_gives_cannot_be_named(saved, tmp_path):
         start().config  # noqa: B018
 
 
-def test_a_description_is_as_probable_as_the_phrases_it_is_about(monkeypatch):
+def test_a_text_is_kept_where_the_map_finds_it_as_likely_as_its_own(monkeypatch):
     lm = tiny_language_model()
     network = start(tiny_map(lm, sure_above=0.5, sure_above_at_location=0.2))
-    translator, said = (
-        PrefixTranslator(network, lm),
-        iter(["a dog", "an animal", "a cat and grass", "a tree"]),
-    )
-    places, whole = features("layer4", images=1), features("layer4", images=1, grid=None)
-    decoded = [next(said) for _ in range(4)]
-    monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", lambda *_, **__: written(decoded))
-    shares = network.posterior({"layer4": places.rows[:, None]})
+    network.map.decoder = None
+    translator, places = PrefixTranslator(network, lm, prompt="the"), features("layer4", images=2)
+    (rows,) = rows_of(places)
+    own, shares = network.map.describe([rows]), network.map.probabilities([rows])
     column = {phrase: i for i, phrase in enumerate(network.vocabulary.phrases)}
-    about = [["a dog"], ["a dog", "a red cat", "a bird"], ["a red cat", "grass"], []]
-    expected = [float(shares[i, [column[p] for p in names]].sum()) for i, names in enumerate(about)]
-    found = translator.describe(rows_of(places))
-    assert [d.probability for d in found] == pytest.approx(expected)
-    assert [d.unsure for d in found] == [p < 0.2 for p in expected]
-    decoded[:] = ["an animal"]
-    (one,) = translator.describe(rows_of(whole))
-    assert one.unsure == (one.probability < 0.5)
+    everything = "a dog and a house and a red cat and a door and grass and a bird"
+    texts = [everything, "a dog", "a dog and a dog", "xyzzy", "an animal", "a door", "grass", everything]
+    about = {"a dog": ["a dog"], "a door": ["a door"], "grass": ["grass"], everything: list(column)}
+    about["an animal"] = ["a dog", "a red cat", "a bird"]
+    monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", lambda *_, **__: written(texts))
+    found = translator.describe([rows])
+    for row, (text, said, description) in enumerate(zip(texts, own, found, strict=True)):
+        known = sum(float(shares[row, column[p]]) for p in about.get(text, []))
+        kept = text in about and known >= said.probability
+        assert description.text == (text if kept else said.text)
+        assert description.probability == pytest.approx(known if kept else said.probability, abs=1e-6)
+        assert description.unsure == (description.probability < 0.2)
+    assert found[0].text == found[7].text == everything
+    assert found[2].text == own[2].text
+    assert found[3].text == own[3].text
+    other = [i for i, text in enumerate(texts) if found[i].text != text]
+    weight, network.evidence_weight = network.evidence_weight, 0.0
+    for i in other:  # the score is that of what is said
+        (score,) = translator.score([rows[i : i + 1]], [found[i].text])
+        assert found[i].score == pytest.approx(score.item(), abs=1e-4)
+    assert weight > 0
+
+
+def test_the_evidence_is_the_formula_and_is_added_with_its_weight():
+    lm = tiny_language_model()
+    translator = PrefixTranslator(start(learned=True), lm, prompt="the").eval()
+    network, texts = translator.network, ["a dog", "a purple cat"]
+    for layers in (["layer3"], ["layer3", "layer4"]):
+        (rows,) = rows_of([features(layer) for layer in layers], joint=True)
+        expected = torch.zeros(len(rows), 2, dtype=torch.double)
+        for layer in layers:
+            fitted = network.map.by_layer[layer]
+            directions = network.map.directions(layer, texts).double()
+            for row, x in enumerate(rows.tokens[layer][:, 0].double()):
+                matrix = torch.eye(len(x)).double() if fitted.matrix is None else fitted.matrix.double()
+                white = (x - fitted.center.double()) @ matrix
+                scaled = (x / x.norm() * fitted.pooled_norm.double() - fitted.center.double()) @ matrix
+                expected[row] += fitted.temperature * (directions @ white) / scaled.norm() / len(layers)
+        torch.testing.assert_close(network.evidence(rows, texts).double(), expected, atol=1e-4, rtol=1e-4)
+        both = translator.score([rows], texts)
+        prior = both - translator.score([rows], texts, prior=True)
+        network.evidence_weight = 0.0
+        alone = translator.score([rows], texts)
+        network.evidence_weight = EVIDENCE_WEIGHT
+        torch.testing.assert_close((both - alone).double(), EVIDENCE_WEIGHT * expected, atol=1e-3, rtol=1e-3)
+        assert prior.std(dim=0).max() < 1e-4
+        best = translator.top_texts([rows], texts, 1)
+        torch.testing.assert_close(best.scores[:, 0], both.max(dim=1).values)
+        torch.testing.assert_close(translator.top_rows([rows], "a dog", 2).scores, both[:, 0].topk(2).values)
 
 
 def written(texts):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.methods.aligned.decoder.phrase_memory import recall
-from torchnle.methods.aligned.probability.truth import parts, probability_of
+from torchnle.methods.aligned.probability.truth import probability_of, repeats
 from torchnle.methods.aligned.saying import Said
 from torchnle.translators.rows import Rows
 
@@ -39,7 +39,7 @@ class Sentences:
         best = translator._scores(rows, [translator.vocabulary.phrases[i] for i in posterior.argmax(dim=1)])
         return [
             Said(text, self._probability(text, share, each))
-            if text and text != each.text and score >= phrase and not _repeats(text)
+            if text and text != each.text and score >= phrase and not repeats(text)
             else each
             for text, score, phrase, share, each in zip(
                 texts, sentences.tolist(), best.tolist(), posterior, said, strict=True
@@ -57,8 +57,3 @@ class Sentences:
         """The probability of the phrases that the sentence's parts are about; of the phrase where none is."""
         found = probability_of(text, share, self.translator.vocabulary)
         return phrase.probability if found is None else found
-
-
-def _repeats(text: str) -> bool:
-    listed = parts(text)
-    return len(set(listed)) < len(listed)

@@ -13,15 +13,22 @@ from typing_extensions import Self
 
 from torchnle.methods.aligned.decoder.phrase_memory import recall
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence
+from torchnle.methods.aligned.probability.background import with_background
 from torchnle.methods.aligned.probability.candidates import Candidates
 from torchnle.methods.aligned.probability.posterior import posterior
-from torchnle.methods.aligned.probability.truth import probability_of
+from torchnle.methods.aligned.probability.truth import probability_of, repeats
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
+from torchnle.methods.aligned.saying import Said, say
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.devil.network import DeViLNetwork
 from torchnle.translators import frozen
 from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
+from torchnle.translators.rows import Rows
+
+#: How much the map's score counts beside the log-probability: both are in nats, and both are estimates of the
+#: same. Chosen on composed scenes; see docs/measurements.md.
+EVIDENCE_WEIGHT = 1.0
 
 
 class MapStart(PrefixNetwork):
@@ -30,8 +37,9 @@ class MapStart(PrefixNetwork):
     Each layer's map says how likely every phrase of the vocabulary is; layers that are read together are
     averaged. The phrases' sentence embeddings, weighted by it (`recall`), become a prefix by the text
     decoder's network. The last layer of the `DeViLNetwork` starts at zero, so that the first prefix is
-    exactly the map's, and training can only add to it. The probability of what is said is that of the phrases
-    it is about.
+    exactly the map's, and training can only add to it. What the map knows better is kept: a text is said only
+    where its phrases are as likely, by the map, as what the map itself would say (`judged`), and to the
+    log-probability of a text the map's own score is added (`evidence`).
 
     The map and the decoder's network are frozen and never saved: the configuration names them, with the hash
     of what they were, and only what is learned is stored. Features of every layer are brought to the mean
@@ -43,6 +51,7 @@ class MapStart(PrefixNetwork):
         speak: The text decoder's network.
         decoder: The text decoder's reference.
         change: The remaining arguments of the `DeViLNetwork`.
+        evidence_weight: How much the map's own scores count beside the log-probabilities of texts.
 
     Raises:
         ValueError: If `change` holds an unknown argument, or map and decoder are of different encoders.
@@ -55,6 +64,7 @@ class MapStart(PrefixNetwork):
         *,
         decoder: str = "",
         change: Mapping[str, Any] | None = None,
+        evidence_weight: float = EVIDENCE_WEIGHT,
     ) -> None:
         prefix_length, language_width = speak.start.shape
         layers = {layer: fitted.width for layer, fitted in translator.by_layer.items()}
@@ -68,6 +78,7 @@ class MapStart(PrefixNetwork):
         #: Not registered: frozen models are no submodules, and have no part in parameters and state_dict.
         self._frozen = translator.eval().requires_grad_(False), speak.eval().requires_grad_(False)
         self.decoder, self.opening_length = decoder, len(speak.opening)
+        self.evidence_weight = evidence_weight
         self.sure_above = translator.sure_above
         self.sure_above_at_location = translator.sure_above_at_location
         whole = {"layers": layers, "language_width": language_width, **(change or {})}
@@ -120,17 +131,25 @@ class MapStart(PrefixNetwork):
             "map": frozen.stated(self.map.reference, self.map.state_dict(), "the map"),
             "decoder": frozen.stated(self.decoder, given, "the text decoder"),
             "change": {name: value for name, value in self.change.config.items() if name not in own},
+            "evidence_weight": self.evidence_weight,
         }
 
     @classmethod
     def _build(
-        cls, *, map: Mapping[str, Reference], decoder: Mapping[str, Reference], change: Mapping[str, Any]
+        cls,
+        *,
+        map: Mapping[str, Reference],
+        decoder: Mapping[str, Reference],
+        change: Mapping[str, Any],
+        evidence_weight: float,
     ) -> Self:
         for stated, what in ((map, "the map"), (decoder, "the text decoder")):
             frozen.check(stated, what)
         translator = MapTranslator.from_pretrained(map["reference"])
         speak = PrefixFromSentence.from_pretrained(decoder["reference"])
-        return cls(translator, speak, decoder=decoder["reference"], change=change)
+        return cls(
+            translator, speak, decoder=decoder["reference"], change=change, evidence_weight=evidence_weight
+        )
 
     @property
     def map(self) -> MapTranslator:
@@ -186,13 +205,39 @@ class MapStart(PrefixNetwork):
         weights = torch.stack([kept[layer].to(one) if layer in kept else one for layer in tokens])
         return (weights * shares).sum(dim=0) / weights.sum(dim=0)
 
-    def probabilities(
-        self, tokens: Mapping[str, Float[Tensor, "R _ _"]], texts: Sequence[str]
-    ) -> list[float]:
-        """Add up the probabilities of the phrases that each row's text is about; 0 where it is about none."""
-        shares = self.posterior(tokens).cpu()
-        pairs = zip(texts, shares, strict=True)
-        return [probability_of(text, share, self.vocabulary) or 0.0 for text, share in pairs]
+    def judged(self, rows: Rows, texts: Sequence[str]) -> list[tuple[str, float]]:
+        """Keep each row's text where its phrases are as likely as what the map says; else say the map's.
+
+        A text that names a thing twice, or nothing that the vocabulary knows, gives way too.
+        """
+        shares = self.map.probabilities([rows])
+        own = say(shares, self.vocabulary)
+        if not rows.pooled:
+            own = with_background(self.map, rows, own)
+        return [
+            self._better(text.strip(), share, said)
+            for text, share, said in zip(texts, shares.cpu(), own, strict=True)
+        ]
+
+    def _better(self, text: str, share: Float[Tensor, "P"], said: Said) -> tuple[str, float]:
+        known = probability_of(text, share, self.vocabulary)
+        if known is None or known < said.probability or repeats(text):
+            return said.text, said.probability
+        return text, known
+
+    def evidence(self, rows: Rows, texts: Sequence[str]) -> Float[Tensor, "R T"]:
+        """Give the map's scores of texts, in the nats of its calibrated softmax; averaged over layers.
+
+        A cosine with a text's direction counts its temperature. Of a location the score counts the length of
+        the feature too, as in the map's own saliency: background is quiet.
+        """
+        found = []
+        for layer, tokens in rows.tokens.items():
+            fitted, x = self.map.by_layer[layer], tokens.squeeze(1)
+            length = fitted.whiten(fitted.scaled(x)).norm(dim=1, keepdim=True)
+            score = fitted.score(x, self.map.directions(layer, texts))
+            found.append(fitted.temperature * score / length.clamp_min(1e-6))
+        return torch.stack(found).mean(dim=0)
 
     @property
     def _candidates(self) -> dict[str, Candidates]:

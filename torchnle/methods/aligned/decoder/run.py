@@ -62,16 +62,20 @@ def train_text_decoder(
         ValueError: If WordNet or the cut-outs are not where they should be.
     """
     names = imagenet_class_names()
-    nouns = vocabulary(wordnet, class_names=names, phrases=load_cutouts(stamps).phrases)
+    phrases, classes = load_cutouts(stamps).phrases, [with_article(name) for name in names]
+    nouns = vocabulary(wordnet, class_names=names, phrases=phrases)
     texts, held = decoder_texts(nouns, count, seed=recipe.seed)
+    known = list(dict.fromkeys([*classes, *phrases]))
+    texts += sorted(set(known) - set(texts))  # also those that their hash would hold out
+    held = [text for text in held if text not in set(known)]
     reader, spoken = TextEncoder.from_pretrained(encoder), LanguageModel.from_pretrained(language_model)
     started = time.monotonic()
     with RunLog(output, recipe.total, done=steps_done(output), progress=progress) as log:
-        decoder = train(texts, reader, spoken, recipe, output, report=log)
+        decoder = train(texts, reader, spoken, recipe, output, known=known, report=log)
     minutes = (time.monotonic() - started) / 60
     chosen = random.Random(recipe.seed).sample(held, min(_HELD_OUT, len(held)))
     found = decoding_quality(decoder, reader, chosen)
-    found["known"] = said_back(decoder, reader, [with_article(name) for name in names])
+    found["known"] = said_back(decoder, reader, classes)
     decoder.card = card(recipe, found, texts=len(texts), held=len(held), minutes=minutes)
     decoder.save_pretrained(output / "decoder")
     return found

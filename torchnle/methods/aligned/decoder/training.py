@@ -40,6 +40,8 @@ class Recipe(LoopRecipe):
 
     Args:
         word_batch_size: Texts a step while words are learned.
+        known: The share of a step's texts through the language model that are drawn among the known phrases,
+            which are to be said word for word; each is one of a hundred thousand texts otherwise.
         noise: Gaussian noise on standardised embeddings, of a size uniform in [0, noise] for each text.
         opening: What comes before the sentence's vectors; trained too.
         prompt: What follows the prefix.
@@ -52,12 +54,18 @@ class Recipe(LoopRecipe):
     word_steps: int = 4_000
     checkpoint_every: int = 100
     word_batch_size: int = 512
+    known: float = 0.25
     noise: float = 0.7
     opening: str = OPENING
     prompt: str = PROMPT
     stop: str = STOP
     prefix_length: int = 8
     hidden: int = 960
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.known < 1:
+            raise ValueError(f"known={self.known}; pass a share of 0 or more and below 1.")
 
 
 class Texts(SayTexts):
@@ -69,6 +77,7 @@ class Texts(SayTexts):
         recipe: All settings.
         embeddings: Of the texts.
         tokens: Of the texts, each with what ends it.
+        known: The numbers of the known phrases among the texts.
     """
 
     network: PrefixFromSentence
@@ -80,10 +89,11 @@ class Texts(SayTexts):
         recipe: Recipe,
         embeddings: Float[Tensor, "T k"],
         tokens: Sequence[list[int]],
+        known: Sequence[int] = (),
     ) -> None:
         opening_length = len(network.opening)
         super().__init__(network, language_model, recipe, prompt=recipe.prompt, opening_length=opening_length)
-        self.recipe, self.embeddings, self.tokens = recipe, embeddings, tokens
+        self.recipe, self.embeddings, self.tokens, self.known = recipe, embeddings, tokens, known
 
     def batches(self, steps: range, share: Share) -> Iterator[list[Examples]]:
         """Yield each step's texts, with noise on their embeddings."""
@@ -104,7 +114,9 @@ class Texts(SayTexts):
         """Draw the texts of a step through the language model, of like lengths."""
         size = self.recipe.batch_size
         source = random.Random(self.recipe.seed * 1_000_003 + step // _BUCKET)
-        pool = source.sample(range(len(self.tokens)), size * _BUCKET)
+        count = int(self.recipe.known * size * _BUCKET) if self.known else 0
+        pool = source.sample(range(len(self.tokens)), size * _BUCKET - count)
+        pool += source.choices(self.known or [0], k=count)
         pool.sort(key=lambda i: len(self.tokens[i]))
         first = source.sample(range(_BUCKET), _BUCKET)[step % _BUCKET] * size
         return pool[first : first + size]
@@ -123,6 +135,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     *,
+    known: Sequence[str] = (),
     report: Report = lambda _: None,
 ) -> TextDecoder:
     """Train a decoder; a run that was killed goes on from its last checkpoint to the same weights.
@@ -133,6 +146,7 @@ def train(
         language_model: Frozen; gradients pass through it.
         recipe: All settings.
         folder: For the checkpoint and the embeddings.
+        known: Those of the texts that are to be said word for word.
         report: Called with the facts of a step; its loss is in nats a token.
 
     Raises:
@@ -147,7 +161,10 @@ def train(
     tokens = targets(language_model, texts, recipe.stop)
     torch.manual_seed(recipe.seed)
     network = fresh_network(language_model, recipe, embeddings, tokens)
-    loop.train(Texts(network, language_model, recipe, embeddings, tokens), recipe, folder, report=report)
+    wanted = set(known)
+    numbers = [number for number, text in enumerate(texts) if text in wanted]
+    objective = Texts(network, language_model, recipe, embeddings, tokens, numbers)
+    loop.train(objective, recipe, folder, report=report)
     return TextDecoder(
         network, language_model, encoder=encoder.reference, prompt=recipe.prompt, stop=recipe.stop
     ).eval()

@@ -25,6 +25,17 @@ def parts(text: str) -> list[str]:
     return [part.strip() for part in _PARTS.split(text.strip(" .")) if part.strip()]
 
 
+def repeats(text: str) -> bool:
+    """Whether a text lists the same twice.
+
+    Example:
+        >>> repeats("a hen and a hen"), repeats("a hen on grass")
+        (True, False)
+    """
+    listed = parts(text)
+    return len(set(listed)) < len(listed)
+
+
 def phrases_about(text: str, vocabulary: Vocabulary) -> Bool[Tensor, "P"]:
     """Mark the phrases that a text's parts name, and those that are kinds of what they name.
 
