@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -171,7 +171,8 @@ def sample(
 @contextmanager
 def _writing(lm: LanguageModel, rows: int, steps: int) -> Iterator[None]:
     """Everything that makes a model read single tokens faster."""
-    with packed(body(lm.model), rows, steps), short_attention(lm.model):
+    short = short_attention(lm.model) if lm.short_attention else nullcontext()
+    with packed(body(lm.model), rows, steps), short:
         yield
 
 

@@ -26,6 +26,35 @@ def body(model: PreTrainedModel) -> nn.Module:
     return cast(nn.Module, model.model if base is model else base)
 
 
+def check_whole_model(model: object) -> None:
+    """Refuse what is no language model of transformers, or one with adapters that are not merged.
+
+    Raises:
+        TypeError: If it is neither.
+
+    Example:
+        >>> check_whole_model("gpt2")
+        Traceback (most recent call last):
+        ...
+        TypeError: model is a str; pass a ...ForCausalLM model of transformers, or load one by its name with
+        LanguageModel.from_pretrained.
+    """
+    from transformers import PreTrainedModel
+
+    if isinstance(model, PreTrainedModel):
+        return
+    name = type(model).__name__
+    if hasattr(model, "merge_and_unload"):
+        raise TypeError(
+            f"model is a {name}, whose adapters are not part of its layers. Merge them first: "
+            "LanguageModel(model.merge_and_unload(), tokenizer)."
+        )
+    raise TypeError(
+        f"model is a {name}; pass a ...ForCausalLM model of transformers, or load one by its name with "
+        "LanguageModel.from_pretrained."
+    )
+
+
 @dataclass(frozen=True)
 class Head:
     """The layer and the factor with which ``logits = layer(scale * hidden)``.

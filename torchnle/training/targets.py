@@ -28,7 +28,7 @@ def caption_tokens(
         raise ValueError(
             "the language model has no token that ends a text; build the translator with a stop."
         )
-    words = lm.tokenize(translator.follow(captions))
+    words = lm.tokenize(translator.follow(captions), translator.prompt)
     if translator.stop is None:
         end = [lm.eos_id] if lm.eos_id is not None else []
     else:
