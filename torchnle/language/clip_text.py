@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchnle import hub
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
-from torchnle.vision.running import evaluating
+from torchnle.vision.locks import evaluating
 
 
 class ClipText(TextEncoder):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchnle.types import Inputs
 from torchnle.vision.inputs import as_tuple, check_inputs, explain_failure
+from torchnle.vision.locks import alone_in, evaluating
 
 
 def forward(
@@ -23,7 +24,7 @@ def forward(
 ) -> Any:
     """Run a model once on checked inputs, in evaluation mode and eagerly, and restore its training flags.
 
-    The model gets copies, so that what it writes into its inputs does not reach the caller.
+    Other threads wait until the model is free. The model gets copies, so that what it writes into its inputs does not reach the caller.
 
     Args:
         model: The model. Of a plain function only `modules` are known, and put in evaluation mode.
@@ -45,7 +46,7 @@ def forward(
     scope = nn.ModuleList(modules) if root is None else root
     call = root if isinstance(model, nn.Module) and root is not None else model
 
-    with evaluating(scope), _eager():
+    with alone_in(scope if root is None else root), evaluating(scope), _eager():
         try:
             return call(*map(_copied, (*tensors, *as_tuple(additional_forward_args))))
         except RuntimeError as error:
@@ -58,35 +59,6 @@ def forward(
 def _copied(value: Any) -> Any:
     """A copy of a tensor that is in the autograd graph where it is; anything else itself."""
     return value.clone() if isinstance(value, Tensor) else value
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a module and all within it in evaluation mode, and restore every flag at the end.
-
-    The flags are set directly: `train()` and `eval()` are overridden in the wild (to merge adapters, to keep
-    normalisation frozen) and would not restore what was there.
-
-    Example:
-        >>> model = nn.BatchNorm1d(2)
-        >>> with evaluating(model):
-        ...     model.training
-        False
-        >>> model.training
-        True
-    """
-    flags = [(module, module.training) for module in model.modules()]
-    try:
-        _set_training((module, False) for module, _ in flags)
-        yield
-    finally:
-        _set_training(flags)
-
-
-def _set_training(flags: Iterable[tuple[nn.Module, bool]]) -> None:
-    for module, training in flags:
-        if module.training != training:  # setting an attribute of a module is slow
-            module.training = training
 
 
 def unwrap(model: Callable[..., Any]) -> nn.Module | None:

@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from threading import get_ident
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from torchnle.types import Inputs, Layer, Layers, Select
+from torchnle.vision.locks import alone_in
 from torchnle.vision.random_draws import warn_of_draws, watching
 from torchnle.vision.running import check_hookable, forward, unwrap
 
@@ -145,12 +147,14 @@ def record_with_output(
     modules, runs = [tap.module for tap in taps], [list[Tensor]() for _ in taps]
     selects = list(select) if isinstance(select, Sequence) else [select] * len(taps)
     check_hookable(model, modules)
-    with watching() as draws, ExitStack() as hooks:
-        for tap, kept, chosen in zip(taps, runs, selects, strict=True):
-            hooks.callback(_hook(tap, kept, chosen).remove)
-        output = forward(model, inputs, additional_forward_args, modules=modules)
-    if draws.found:
-        warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
+    root = unwrap(model)
+    with alone_in(model if root is None else root):
+        with watching() as draws, ExitStack() as hooks:
+            for tap, kept, chosen in zip(taps, runs, selects, strict=True):
+                hooks.callback(_hook(tap, kept, chosen).remove)
+            output = forward(model, inputs, additional_forward_args, modules=modules)
+        if draws.found:
+            warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
     return [_only_run(tap, kept) for tap, kept in zip(taps, runs, strict=True)], output
 
 
@@ -239,8 +243,11 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _hook(tap: Tap, kept: list[Tensor], select: Select | None) -> RemovableHandle:
+    thread = get_ident()
+
     def keep(value: Any) -> None:
-        kept.append(pick(value, tap, select).clone())
+        if get_ident() == thread:  # another thread may run the same module meanwhile
+            kept.append(pick(value, tap, select).clone())
 
     def keep_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         keep(received(args, kwargs))
