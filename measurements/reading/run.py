@@ -17,7 +17,7 @@ from torchnle.language.loss import caption_log_probs
 from torchnle.language.model import LanguageModel
 from torchnle.language.scoring import log_prob
 
-TEXTS = ["w8 w9 w7", "w5 w6 w7 w20", "w8 w9 w30", "w11", "w40 w41"]
+TEXTS = ["w8 w9 w7", "w5 w6 w7 w30", "w8 w9 w31", "w6", "w40 w41"]
 _ROWS, _PREFIX, _STEPS = 3, 4, 8
 _LIMIT = 1e-3  # nats
 

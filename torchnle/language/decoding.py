@@ -21,6 +21,7 @@ from torchnle.language.packed.batching import batches, row_limit
 from torchnle.language.packed.duplicates import Disagreement, draw_to_check, near_rows, unique_rows
 from torchnle.language.packed.growth import Ends, Row, grow
 from torchnle.language.packed.packing import packed
+from torchnle.vision.locks import alone_in
 
 #: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
 #: elsewhere are needed for the products to run at full speed; 256 rows of SmolLM2 keep 10 MB a token.
@@ -172,7 +173,7 @@ def sample(
 def _writing(lm: LanguageModel, rows: int, steps: int) -> Iterator[None]:
     """Everything that makes a model read single tokens faster."""
     short = short_attention(lm.model) if lm.short_attention else nullcontext()
-    with packed(body(lm.model), rows, steps), short:
+    with alone_in(lm.model), packed(body(lm.model), rows, steps), short:
         yield
 
 

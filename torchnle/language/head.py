@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: rounding reaches about 0.01, a missed scale or a different head is far beyond.
 _TOLERANCE = 0.03
 
+#: What transformers' models raise when they are given embeddings, a cache or a mask that they do not know.
+UNABLE = (TypeError, AttributeError, IndexError, KeyError, RuntimeError, NotImplementedError)
+
 
 def body(model: PreTrainedModel) -> nn.Module:
     """The model without its head, which never makes logits.
@@ -89,7 +92,10 @@ class Head:
             )
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         head = cls(layer, float(scale))
-        head._check_against(model)
+        try:
+            head._check_against(model)
+        except UNABLE as error:
+            raise ValueError(f"{name} cannot read embeddings: {type(error).__name__}: {error}") from error
         return head
 
     @torch.no_grad()

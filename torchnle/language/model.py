@@ -20,6 +20,7 @@ from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.packed.history import History
 from torchnle.language.spelling import Spelling
 from torchnle.language.texts import check_texts, shorten
+from torchnle.vision.locks import alone_in
 
 if TYPE_CHECKING:
     from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -320,7 +321,8 @@ class LanguageModel:
         return self._run(input_ids=ids)
 
     def _run(self, *, use_cache: bool = False, **given: Any) -> Tensor:
-        hidden: Tensor = body(self.model)(use_cache=use_cache, **given).last_hidden_state
+        with alone_in(self.model):
+            hidden: Tensor = body(self.model)(use_cache=use_cache, **given).last_hidden_state
         return (hidden if self._head.scale == 1 else hidden * self._head.scale).contiguous()
 
     def _check_reading(self) -> None:

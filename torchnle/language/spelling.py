@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from torchnle.vision.locks import alone_in
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -71,5 +73,6 @@ class Spelling:
         return wholes == [front + part for part in self._ids(_PROBES)]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        with alone_in(self._tokenizer):
+            encoded = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return [list(ids) for ids in encoded]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchnle import hub
 from torchnle.language.texts import check_texts, shorten
 from torchnle.language.unknown_words import unknown_texts
+from torchnle.vision.locks import alone_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -126,7 +127,10 @@ class TextEncoder:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; pass a positive number.")
-        checked = check_texts(texts)
+        with alone_in(self.model, self.tokenizer):
+            return self._encode_checked(check_texts(texts), batch_size)
+
+    def _encode_checked(self, checked: list[str], batch_size: int) -> Float[Tensor, "T k"]:
         encoded = self._tokenize(checked)
         order = sorted(range(len(checked)), key=lambda i: len(encoded[i]))
         vectors = torch.empty(len(checked), self.width, device=self.device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock, RLock
+from threading import Lock, RLock, get_ident
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -78,3 +78,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                 if not _kept[id(module)]:
                     del _kept[id(module)]
                     module.training = True
+
+
+def of_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
+    """Let a hook look at what this thread runs, and not at what others run in the same module meanwhile.
+
+    Example:
+        >>> seen = []
+        >>> handle = nn.Identity().register_forward_hook(of_this_thread(lambda *given: seen.append(given)))
+        >>> handle.remove()
+    """
+    thread = get_ident()
+
+    def heed(*args: Any, **options: Any) -> None:
+        if get_ident() == thread:
+            hook(*args, **options)
+
+    return heed

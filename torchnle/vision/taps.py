@@ -7,14 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from threading import get_ident
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from torchnle.types import Inputs, Layer, Layers, Select
-from torchnle.vision.locks import alone_in
+from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.random_draws import warn_of_draws, watching
 from torchnle.vision.running import check_hookable, forward, unwrap
 
@@ -243,18 +242,15 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _hook(tap: Tap, kept: list[Tensor], select: Select | None) -> RemovableHandle:
-    thread = get_ident()
-
     def keep(value: Any) -> None:
-        if get_ident() == thread:  # another thread may run the same module meanwhile
-            kept.append(pick(value, tap, select).clone())
+        kept.append(pick(value, tap, select).clone())
 
     def keep_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         keep(received(args, kwargs))
 
     if tap.at == "input":
-        return tap.module.register_forward_pre_hook(keep_input, with_kwargs=True)
-    return tap.module.register_forward_hook(lambda _, __, output: keep(output))
+        return tap.module.register_forward_pre_hook(of_this_thread(keep_input), with_kwargs=True)
+    return tap.module.register_forward_hook(of_this_thread(lambda _, __, output: keep(output)))
 
 
 def received(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchnle.language.head import UNABLE
 from torchnle.language.packed.attention import short_attention
 from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.packed.tree import paths_of, read_at_once, read_on
@@ -29,8 +30,7 @@ _Read: TypeAlias = "Callable[[LanguageModel, Tensor, Tensor], float]"
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-4, torch.float16: 0.03, torch.bfloat16: 0.15}
 #: The first three rows read one context, so that their words make a tree; the fourth reads another.
 _TREE, _CONTEXT, _WORDS = 3, 3, 3
-#: What transformers' models raise when they are given a cache or a mask that they do not know.
-_UNABLE = (TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError, NotImplementedError)
+_UNABLE = (*UNABLE, ValueError)
 
 
 @torch.no_grad()
