@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from measurements.reading.tiny_models import build, tokenizer
 from torchnle.evaluation import record
+from torchnle.evaluation.journal import Journal
 from torchnle.language.decoding import greedy
 from torchnle.language.loss import caption_log_probs
 from torchnle.language.model import LanguageModel
@@ -130,10 +132,21 @@ def _logits(lm: LanguageModel, prefix: Tensor, ids: list[int]) -> Tensor:
     return logits
 
 
-def measure(chosen: Iterable[str]) -> Iterator[Outcome]:
-    """Examine some architectures, one after another."""
+def measure(chosen: Sequence[str], journal: Path, most: int | None = None) -> list[Outcome]:
+    """Examine architectures that the journal does not hold yet, at most so many now.
+
+    Args:
+        chosen: Model types.
+        journal: Keeps what was found, for the next call.
+        most: How many to examine now; None = all.
+    """
+    book, found = Journal(journal, {"texts": TEXTS, "rows": _ROWS}), []
     for kind in chosen:
-        yield examine(kind)
+        if most is not None and kind not in book and not most:
+            continue
+        most = most if most is None or kind in book else most - 1
+        found.append(Outcome(**book.get(kind, lambda kind=kind: asdict(examine(kind)))))  # type: ignore[misc]
+    return found
 
 
 def report(outcomes: list[Outcome]) -> tuple[dict[str, Any], str]:

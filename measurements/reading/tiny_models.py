@@ -47,6 +47,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "bert": {"is_decoder": True},
     "roberta": {"is_decoder": True},
     "falcon_alibi": {"alibi": True},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
     "phi3_longrope": {
         "rope_parameters": {
             "rope_type": "longrope",
@@ -95,8 +96,14 @@ def _config(kind: str) -> Any:
 
     default = AutoConfig.for_model(_TYPES.get(kind, kind)).get_text_config()
     stated = default.to_dict()
-    sizes = {name: value for name, value in _SIZES.items() if name in stated or hasattr(default, name)}
-    layers = stated.get("layer_types")
+    sizes = {name: value for name, value in _SIZES.items() if _is_set(default, name)}
+    layers = list(dict.fromkeys(stated.get("layer_types") or ()))
     if layers:
-        sizes["layer_types"] = [layers[0], layers[-1]]
+        sizes["layer_types"] = (2 * layers)[:2]  # one of each kind, in hybrids
     return type(default)(**{**sizes, **_OWN.get(kind, {})})
+
+
+def _is_set(config: Any, name: str) -> bool:
+    """Whether a configuration has a value of this name that can be given."""
+    made = getattr(type(config), name, None)
+    return hasattr(config, name) and not (isinstance(made, property) and made.fset is None)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: rounding reaches about 0.01, a missed scale or a different head is far beyond.
 _TOLERANCE = 0.03
 
+#: Logits are made as large as this, so that what squashes large ones shows, whatever it is called.
+_LARGE = 300.0
+
 #: What transformers' models raise when they are given embeddings, a cache or a mask that they do not know.
 UNABLE = (TypeError, AttributeError, IndexError, KeyError, RuntimeError, NotImplementedError)
 
@@ -102,9 +105,14 @@ class Head:
     def _check_against(self, model: PreTrainedModel) -> None:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.layer.weight.device)
         embedding = model.get_input_embeddings()(token)
-        theirs = model(inputs_embeds=embedding, use_cache=False).logits.float()
         hidden = body(model)(inputs_embeds=embedding, use_cache=False).last_hidden_state
         ours = self.layer(hidden * self.scale).float()
+        factor = _LARGE / float(ours.abs().max().clamp_min(1e-6))
+        enlarging = self.layer.register_forward_hook(lambda _, __, output: output * factor)
+        try:
+            theirs = model(inputs_embeds=embedding, use_cache=False).logits.float() / factor
+        finally:
+            enlarging.remove()
         if theirs.shape != ours.shape or (theirs - ours).abs().max() > _TOLERANCE * theirs.abs().max():
             raise ValueError(
                 f"the logits of {type(model).__name__} are not its output layer on its last hidden state; "

@@ -17,6 +17,7 @@ from torchnle.errors import TranslatorMismatchError
 from torchnle.language.loss import ids_log_probs
 from torchnle.training import checkpoint, processes
 from torchnle.training.dropout import Draws, of_the_known, pool
+from torchnle.training.identity import check_identity, run_identity
 from torchnle.training.moments import fit_moments
 from torchnle.training.order import Order, Part
 from torchnle.training.recipe import Recipe
@@ -28,6 +29,7 @@ from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.prefix_network import PrefixNetwork
 
 _LAST, _BEST = "last.pt", "best.pt"
+_ENTRIES = ("recipe", "done", "best", "network", "optimiser", "scaler")
 #: Takes the facts of a step or of a validation.
 Report = Callable[[dict[str, Any]], None]
 
@@ -65,7 +67,8 @@ def train(
             message names the step and its pairs.
         MissingDependencyError: If accelerate is not installed.
         TranslatorMismatchError: If the supply's layers are not the network's.
-        ValueError: If the checkpoint is of another recipe, or the batch cannot be shared evenly.
+        ValueError: If the checkpoint is damaged, or of another recipe, other data, another prompt, vision or
+            language model; or the batch cannot be shared evenly.
     """
     order = Order(
         [Part(range(len(supply)))] if parts is None else parts,
@@ -81,8 +84,12 @@ def train(
 
 def steps_done(folder: str | Path) -> int:
     """How many steps of a run its last checkpoint holds."""
-    state = checkpoint.load(Path(folder) / _LAST)
-    return 0 if state is None else int(state["done"])
+    path = Path(folder) / _LAST
+    state = checkpoint.load(path)
+    if state is None:
+        return 0
+    checkpoint.require(state, _ENTRIES, path)
+    return int(state["done"])
 
 
 class _Run:
@@ -105,6 +112,8 @@ class _Run:
         self.rows = processes.rows(recipe, self.accelerator.process_index, self.accelerator.num_processes)
         network = _network(translator, supply)
         self.done, self.best = 0, -math.inf
+        checked = getattr(validation, "supply", None)
+        self.identity = run_identity(translator, supply, order.parts, checked)
         self.unreadable: dict[int, str] = {}
         optimiser = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
         if not self._resume(network, optimiser):
@@ -263,6 +272,7 @@ class _Run:
             scaler = self.accelerator.scaler
             state = {
                 "recipe": _plain(asdict(self.recipe)),
+                "identity": self.identity,
                 "done": done,
                 "best": self.best,
                 "network": self.accelerator.unwrap_model(self.network).state_dict(),
@@ -276,11 +286,13 @@ class _Run:
         state = checkpoint.load(self.path)
         if state is None:
             return False
+        checkpoint.require(state, _ENTRIES, self.path)
         ours = _plain(asdict(self.recipe))
         other = [name for name in ours if state["recipe"].get(name) != ours[name]]
         if other:
             told = ", ".join(f"{name}={state['recipe'].get(name)}" for name in other)
             raise ValueError(f"'{self.path}' is of a recipe with {told}; pass another folder, or delete it.")
+        check_identity(state.get("identity", {}), self.identity, str(self.path))
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         self.done, self.best = int(state["done"]), float(state["best"])

@@ -80,7 +80,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                     module.training = True
 
 
-def of_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
+def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
     """Let a hook look at what this thread runs, and not at what others run in the same module meanwhile.
 
     Example:
@@ -90,8 +90,7 @@ def of_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
     """
     thread = get_ident()
 
-    def heed(*args: Any, **options: Any) -> None:
-        if get_ident() == thread:
-            hook(*args, **options)
+    def heed(*args: Any, **options: Any) -> Any:
+        return hook(*args, **options) if get_ident() == thread else None
 
     return heed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from torchnle.methods.aligned.decoder.text_decoder import (
     TextDecoder,
 )
 from torchnle.training import checkpoint
+from torchnle.training.identity import check_identity, language_identity
 
 #: How many batches are drawn together and sorted by length, so that little padding is computed.
 _BUCKET = 8
@@ -154,6 +156,10 @@ class _Run:
     ) -> None:
         self.language_model, self.recipe, self.path = language_model, recipe, path
         self.embeddings, self.tokens = embeddings, tokens
+        self.identity = {
+            "corpus": sha256(embeddings.numpy().tobytes() + repr(tokens).encode()).hexdigest(),
+            "language model": language_identity(language_model),
+        }
         torch.manual_seed(recipe.seed)
         self.slots = recipe.prefix_length
         self.network = fresh_network(language_model, recipe, embeddings, tokens)
@@ -185,6 +191,7 @@ class _Run:
     def save(self, done: int) -> None:
         state = {
             "recipe": asdict(self.recipe),
+            "identity": self.identity,
             "done": done,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -195,8 +202,10 @@ class _Run:
         state = checkpoint.load(self.path)
         if state is None:
             return 0
+        checkpoint.require(state, ("recipe", "done", "network", "optimiser"), self.path)
         if state["recipe"] != asdict(self.recipe):
             raise ValueError(f"'{self.path}' is of another recipe; pass another folder, or delete it.")
+        check_identity(state.get("identity", {}), self.identity, str(self.path))
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         return int(state["done"])
@@ -259,8 +268,8 @@ def _encoded(texts: Sequence[str], encoder: TextEncoder, path: Path) -> Float[Te
     """Encode the corpus once: a run that goes on finds its embeddings beside its checkpoint."""
     key = sha256("\n".join([encoder.reference, *texts]).encode()).hexdigest()
     if path.is_file():
-        with safe_open(path, "pt") as file:
-            if file.metadata()["key"] == key:
+        with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:  # a damaged one is made anew
+            if (file.metadata() or {}).get("key") == key:
                 found: Tensor = file.get_tensor("embeddings")
                 return found
     embeddings = encoder.encode(texts, batch_size=256).cpu()

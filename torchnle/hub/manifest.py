@@ -1,0 +1,62 @@
+"""What a folder that is kept holds: sizes and hashes of its files, checked when it is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from torchnle.hub import digest
+
+#: The file in a folder that lists the others.
+NAME = "manifest.json"
+
+
+def write(folder: Path, files: Iterable[Path]) -> None:
+    """List files of a folder with their sizes, times of change and hashes."""
+    listed = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    beside = folder / f"{NAME}.new"
+    beside.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, folder / NAME)
+
+
+def damaged(folder: Path) -> list[str] | None:
+    """Compare the files of a folder with the list; a file is hashed again only if it was changed since.
+
+    Returns:
+        The names of files that are missing or other ones; None where the folder has no list.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.txt").write_text("whole")
+        >>> write(folder, [folder / "a.txt"])
+        >>> _ = (folder / "a.txt").write_text("torn!")
+        >>> damaged(folder)
+        ['a.txt']
+    """
+    try:
+        listed = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return [NAME]
+    if not isinstance(listed, dict) or not all(isinstance(entry, list) for entry in listed.values()):
+        return [NAME]
+    return [name for name, entry in listed.items() if not _same(folder / name, entry)]
+
+
+def _entry(path: Path) -> list[object]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, digest.sha256(path)]
+
+
+def _same(path: Path, entry: list[object]) -> bool:
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    if entry[:2] == [stat.st_size, stat.st_mtime_ns]:
+        return True
+    return entry[:1] == [stat.st_size] and entry[2:] == [digest.sha256(path)]
