@@ -48,7 +48,12 @@ def test_images_go_through_the_saved_processor(name, tmp_path):
 
 @pytest.mark.parametrize(
     "name, size",
-    [("not normalised", (90, 60)), ("not square", (90, 60)), ("another crop", (32, 32)), ("a share", (48, 48))],
+    [
+        ("not normalised", (90, 60)),
+        ("not square", (90, 60)),
+        ("another crop", (32, 32)),
+        ("a share", (48, 48)),
+    ],
 )
 def test_the_view_is_what_the_processor_keeps(name, size, tmp_path):
     vit().save_pretrained(tmp_path)

@@ -86,7 +86,10 @@ def examine(kind: str, *, largest: int = 3_000_000) -> Outcome:
 def _compare(kind: str, lm: LanguageModel, reason: str) -> Outcome:
     prefixes = torch.randn(_ROWS, _PREFIX, lm.width, generator=torch.Generator().manual_seed(0)) * 0.5
     most = lm.max_positions or 1000
-    steps, texts = min(_STEPS, most - _PREFIX), [text for text in TEXTS if len(text.split()) <= most - _PREFIX]
+    steps, texts = (
+        min(_STEPS, most - _PREFIX),
+        [text for text in TEXTS if len(text.split()) <= most - _PREFIX],
+    )
     written = greedy(lm, prefixes, max_new_tokens=steps).ids
     same = sum(ids == plain_greedy(lm, prefix, steps) for ids, prefix in zip(written, prefixes, strict=True))
     oracle = torch.stack([plain_log_probs(lm, prefix, texts) for prefix in prefixes])
@@ -154,7 +157,13 @@ def report(outcomes: list[Outcome]) -> tuple[dict[str, Any], str]:
     counts = {state: sum(o.state == state for o in outcomes) for state in _STATES}
     wrong = [outcome.kind for outcome in outcomes if not outcome.right]
     rows = [
-        [o.kind, o.state, f"{o.same_texts} of {o.rows}" if o.rows else None, o.apart if o.rows else None, o.reason]
+        [
+            o.kind,
+            o.state,
+            f"{o.same_texts} of {o.rows}" if o.rows else None,
+            o.apart if o.rows else None,
+            o.reason,
+        ]
         for o in outcomes
     ]
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())

@@ -10,6 +10,7 @@ from captum.log import log_usage
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.constructors import Constructors
 from torchnle.attr.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.refinement import Normalize, Refinement
@@ -20,6 +21,7 @@ from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
 
+@checks_arguments
 class LanguageAttribution(Synchronous, Constructors):
     """Describe what layers of a vision model see, and attribute a text to the input.
 

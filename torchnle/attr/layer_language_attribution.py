@@ -11,6 +11,7 @@ from captum.log import log_usage
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.layer_reader import LayerReader
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.synchronous import Synchronous
@@ -22,6 +23,7 @@ from torchnle.vision.reading import Reading
 from torchnle.vision.taps import LayerChoice
 
 
+@checks_arguments
 class LayerLanguageAttribution(Synchronous, LayerReader, LayerAttribution):  # type: ignore[misc]
     """Describe layers in words, and map where a text fits what a layer sees.
 

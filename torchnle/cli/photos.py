@@ -16,6 +16,7 @@ from torchnle.attr import LanguageAttribution
 from torchnle.cli.output import say
 from torchnle.translators.base import Translator
 from torchnle.views import plots
+from torchnle.views.names import output_names
 
 _TRANSLATOR_HELP = "class-names: fitted to the classifier's own; or a saved one: its name, folder or Hub id"
 MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
@@ -40,7 +41,7 @@ def for_each(
 
     Args:
         options: As they were given.
-        work: Makes the result of one photograph.
+        work: Makes the result of one photograph, given the model, its path, a name for its outputs, and itself.
         show: Prints it.
     """
     photos = [images.open_image(path) for path in options.photos]
@@ -51,14 +52,14 @@ def for_each(
     if not options.json and lang.summary:
         say(lang.summary)
     progress = tqdm(
-        zip(options.photos, photos, strict=True),
+        zip(options.photos, output_names(options.photos), photos, strict=True),
         total=len(photos),
         unit="photo",
         disable=len(photos) == 1 or not sys.stderr.isatty(),
     )
     results = []
-    for path, image in progress:
-        results.append(work(lang, backbone, path, image))
+    for path, name, image in progress:
+        results.append(work(lang, backbone, path, name, image))
         if not options.json:
             show(results[-1])
     if options.json:

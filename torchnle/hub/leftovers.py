@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 import time
+import uuid
 from pathlib import Path
 
 #: Begins the names of what is being written; an hour after the last change nobody writes any more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -15,7 +16,8 @@ NAME = "manifest.json"
 
 def write(folder: Path, files: Iterable[Path]) -> None:
     """List files of a folder with their sizes, times of change and hashes."""
-    listed = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    listed = {"files": entries, "sha256": _digest(entries)}
     beside = folder / f"{NAME}.new"
     beside.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, folder / NAME)
@@ -38,13 +40,18 @@ def damaged(folder: Path) -> list[str] | None:
     """
     try:
         listed = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        entries, stated = listed["files"], listed["sha256"]
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         return [NAME]
-    if not isinstance(listed, dict) or not all(isinstance(entry, list) for entry in listed.values()):
+    if _digest(entries) != stated:
         return [NAME]
-    return [name for name, entry in listed.items() if not _same(folder / name, entry)]
+    return [name for name, entry in entries.items() if not _same(folder / name, entry)]
+
+
+def _digest(entries: object) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def _entry(path: Path) -> list[object]:

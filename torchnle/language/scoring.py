@@ -18,7 +18,7 @@ from torchnle.language.packed.trie import Trie, group
 from torchnle.language.texts import shorten
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache
+    pass
 
 #: The most tokens of texts in the model at a time, for each row.
 _MAX_NODES = 64

@@ -19,7 +19,24 @@ from torchnle.metrics.consensus import cider_scores
 #: What people wrote: for each candidate one text or more.
 References: TypeAlias = Sequence[Sequence[str]]
 
-_WORD = re.compile(r"\w+?(?=n't\b)|n't\b|'\w+|\d+(?:[.,]\d+)+|\w+(?:-\w+)*")
+#: Abbreviations that keep their dot, and words that Penn Treebank takes apart.
+_DOTTED = "mr mrs ms dr prof st mt jr sr vs etc gen col sgt capt ave blvd inc ltd corp co".split()
+_JOINED = ("can|not", "gon|na", "got|ta", "wan|na", "lem|me", "gim|me")
+_WORD = re.compile(
+    "|".join(
+        [
+            *(rf"\b{a}(?={b}\b)|(?<=\b{a}){b}\b" for a, b in (pair.split("|") for pair in _JOINED)),
+            r"(?<!\w)[a-z](?:\.[a-z])+\.?(?!\w)",  # u.s., a.m.
+            rf"\b(?:{'|'.join(_DOTTED)})\.",
+            r"\w+(?:&\w+)+",  # at&t
+            r"\w+?(?=n't\b)|n't\b|'\w+",
+            r"\d+(?:[.,:/]\d+)+",
+            r"\w+(?:-\w+)*(?:/\w+(?:-\w+)*){1,2}",  # black/white
+            r"\w+(?:-\w+)*",
+            r"[#$%&@*+=/]",
+        ]
+    )
+)
 _RECALL_WEIGHT = 1.2  # MS-COCO's beta in ROUGE-L
 
 

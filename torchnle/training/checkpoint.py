@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-
 _WAY_OUT = "Delete it to begin anew, or give another folder."
 
 

@@ -95,5 +95,7 @@ def _with_weights(total: Any, model: nn.Module) -> str:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             total.update(f"{name} {tuple(weight.shape)}".encode())
-            total.update(weight.flatten()[:: max(1, weight.numel() // _NUMBERS)].float().cpu().numpy().tobytes())
+            total.update(
+                weight.flatten()[:: max(1, weight.numel() // _NUMBERS)].float().cpu().numpy().tobytes()
+            )
     return str(total.hexdigest())

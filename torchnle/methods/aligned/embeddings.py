@@ -62,7 +62,10 @@ def cache_folder() -> Path:
 
 
 def _key(encoder: TextEncoder, phrases: list[str]) -> str:
-    settings = [str(getattr(encoder, name, "")) for name in ("reference", "pooling", "max_length")]
+    settings = [
+        str(getattr(encoder, name, ""))
+        for name in ("reference", "pooling", "max_length", "prompt", "lower_case")
+    ]
     content = json.dumps([type(encoder).__name__, *settings, *phrases]).encode()
     return hashlib.sha256(content + _weights(encoder.model)).hexdigest()
 

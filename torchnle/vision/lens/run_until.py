@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from torchnle.types import Select
-from torchnle.vision.locks import of_this_thread
 from torchnle.vision import taps
+from torchnle.vision.locks import of_this_thread
 from torchnle.vision.running import check_hookable, forward
 
 

@@ -268,7 +268,10 @@ def _encoded(texts: Sequence[str], encoder: TextEncoder, path: Path) -> Float[Te
     """Encode the corpus once: a run that goes on finds its embeddings beside its checkpoint."""
     key = sha256("\n".join([encoder.reference, *texts]).encode()).hexdigest()
     if path.is_file():
-        with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:  # a damaged one is made anew
+        with (
+            contextlib.suppress(SafetensorError),
+            safe_open(path, "pt") as file,
+        ):  # a damaged one is made anew
             if (file.metadata() or {}).get("key") == key:
                 found: Tensor = file.get_tensor("embeddings")
                 return found

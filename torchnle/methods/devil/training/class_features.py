@@ -77,7 +77,10 @@ class ClassFeatures:
     def identity(self) -> dict[str, str]:
         """What its pairs depend on, for `torchnle.training.identity`."""
         weights = digest([self.weight.numpy().tobytes(), self.bias.numpy().tobytes(), repr(self.texts)])
-        return {**supply_identity(self.pictures), "classes": f"{weights} {self.layer} {self.count} {self.seed}"}
+        return {
+            **supply_identity(self.pictures),
+            "classes": f"{weights} {self.layer} {self.count} {self.seed}",
+        }
 
     def __len__(self) -> int:
         return len(self.pictures) + self.count
