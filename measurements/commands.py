@@ -31,6 +31,25 @@ def add(commands: Any) -> None:
     _add_scenes_map(commands)
     _add_lens(commands)
     _add_reading(commands)
+    _add_fuzz(commands)
+
+
+def _add_fuzz(benchmarks: Any) -> None:
+    fuzz = benchmarks.add_parser("fuzz", help="drawn calls and files, judged")
+    fuzz.add_argument("--count", type=int, default=10_000, help="cases (default: %(default)s)")
+    fuzz.add_argument("--seed", type=int, default=1, help="of all draws (default: %(default)s)")
+    fuzz.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
+    fuzz.set_defaults(run=_fuzz)
+
+
+def _fuzz(options: argparse.Namespace) -> None:
+    from measurements.fuzz import run
+    from torchnle.evaluation import record
+
+    data, page = run.report(run.fuzz(options.count, options.seed), options.seed)
+    say(page)
+    if options.output:
+        record.write(options.output, "fuzz", data, page)
 
 
 def _add_reading(benchmarks: Any) -> None:
