@@ -47,7 +47,7 @@ def test_images_go_through_the_saved_processor(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, size",
+    ("name", "size"),
     [
         ("not normalised", (90, 60)),
         ("not square", (90, 60)),

@@ -112,8 +112,8 @@ def short_decode_attention(
         impl: Which implementation runs it.
 
     Raises:
-        ValueError: If the heads do not group, Lmax exceeds 64, a length on the CPU is 0 or above Lmax, or `impl`
-            is not available.
+        ValueError: If the heads do not group, Lmax exceeds 64, a length on the CPU is 0 or above Lmax, or
+            `impl` is not available.
 
     Example:
         >>> q, kv = torch.ones(1, 1, 2), torch.ones(1, 1, 3, 2)
@@ -141,8 +141,6 @@ def _check(name: str, h: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             f"{name} is for a frozen layer, but its weight or bias requires a gradient. Call "
             "requires_grad_(False) on them, or use torch.nn.functional.cross_entropy to train the layer."
         )
-    if bias is not None and not torch.compiler.is_compiling() and not bias.is_meta:
-        if not bool((bias < float("inf")).all()):  # NaN is no less
-            raise ValueError(
-                f"the bias of {name} holds NaN or +inf; -inf bans an output, and others are finite."
-            )
+    known = bias is not None and not torch.compiler.is_compiling() and not bias.is_meta
+    if known and not bool((cast("Tensor", bias) < float("inf")).all()):  # NaN is no less
+        raise ValueError(f"the bias of {name} holds NaN or +inf; -inf bans an output, and others are finite.")

@@ -147,11 +147,11 @@ def _backward(ctx: Any, grad_lse: Tensor, *_: Tensor) -> tuple[Tensor | None, ..
 
 
 def _refuse_second_derivative() -> None:
-    """Gradients are only on in a backward pass where it shall be differentiated itself (create_graph=True)."""
+    """Gradients are on in a backward pass only where it is differentiated itself (create_graph=True)."""
     if torch.is_grad_enabled():
         raise RuntimeError(
-            "linear_lse has no second derivative. Call backward or grad without create_graph=True, or compute "
-            "torch.nn.functional.linear(h, weight, bias).logsumexp(1)."
+            "linear_lse has no second derivative. Call backward or grad without create_graph=True, or "
+            "compute torch.nn.functional.linear(h, weight, bias).logsumexp(1)."
         )
 
 

@@ -1,4 +1,4 @@
-"""Public calls with drawn arguments; valid ones are compared with one image, one text, one location at a time."""
+"""Public calls with drawn arguments; valid ones are compared with one image and one text at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from measurements.fuzz.outcome import Outcome, Wrong, finite, judge, same
+from measurements.fuzz.outcome import Outcome, WrongError, finite, judge, same
 from measurements.reading.tiny_models import build, tokenizer
 from torchnle import LanguageAttribution, NeuronLanguageAttribution, TextScore
 from torchnle.language.model import LanguageModel
@@ -50,10 +50,29 @@ def text(draw: random.Random) -> str:
 def _bad(draw: random.Random, x: Tensor) -> dict[str, list[Any]]:
     hollow = x.clone()
     hollow[0, 0, 0, 0] = draw.choice([float("nan"), float("inf")])
+    masks = [torch.ones(3), torch.ones(4, 4) * float("nan"), torch.ones(4, 4, dtype=torch.complex64)]
     no_count = ["2", 2.5, float("nan"), True, 0, -draw.randint(1, 9), [1], {}, b"2", object()]
     return {
-        "inputs": [None, 3, "a.jpg", Path("a"), (), [], {}, Image.new("RGB", (4, 4)), np.zeros((1, 3, 4, 4)), hollow]
-        + [x[0], x[:, :2], x[:0], x.movedim(1, -1), x.to(torch.uint8), x.to(torch.complex64), x.double(), x.half()],
+        "inputs": [
+            None,
+            3,
+            "a.jpg",
+            Path("a"),
+            (),
+            [],
+            {},
+            Image.new("RGB", (4, 4)),
+            np.zeros((1, 3, 4, 4)),
+            hollow,
+            x[0],
+            x[:, :2],
+            x[:0],
+            x.movedim(1, -1),
+            x.to(torch.uint8),
+            x.to(torch.complex64),
+            x.double(),
+            x.half(),
+        ],
         "internal_batch_size": no_count,
         "k": [*no_count, None],
         "prior": [None, 1, "yes", 0.0, []],
@@ -61,20 +80,69 @@ def _bad(draw: random.Random, x: Tensor) -> dict[str, list[Any]]:
         "attribute_to_layer_input": [None, 1, "no"],
         "interpolate_mode": ["cubic", 3, "", [], "BICUBIC"],
         "normalize": ["token", 1, True, ""],
-        "texts": [None, 3, [], [""], ["w3", 3], {"w3"}, {"w3": 1}, b"w3", [None], ["w3", "\n"], ["w3 " * 9000]],
+        "texts": [
+            None,
+            3,
+            [],
+            [""],
+            ["w3", 3],
+            {"w3"},
+            {"w3": 1},
+            b"w3",
+            [None],
+            ["w3", "\n"],
+            ["w3 " * 9000],
+        ],
         "text": [None, 3, "", ["w3"], b"w3", " "],
         "contrast": ["w3", 3, [], [""], {"w3"}, [3]],
-        "where": ["some", {1, 2}, (1,), (1, 2, 3), (0.5, 1), (True, False), 3, (99, 0), (0, -99), "ALL"]
-        + [torch.ones(3), torch.ones(4, 4) * float("nan"), torch.ones(4, 4, dtype=torch.complex64)],
-        "neuron_selector": [None, "1", 1.5, True, WIDTH, -WIDTH - 1, [1], lambda f: None, lambda f: f * float("nan")],
+        "where": [
+            "some",
+            {1, 2},
+            (1,),
+            (1, 2, 3),
+            (0.5, 1),
+            (True, False),
+            3,
+            (99, 0),
+            (0, -99),
+            "ALL",
+            *masks,
+        ],
+        "neuron_selector": [
+            None,
+            "1",
+            1.5,
+            True,
+            WIDTH,
+            -WIDTH - 1,
+            [1],
+            lambda f: None,
+            lambda f: f * float("nan"),
+        ],
         "target": [3, ["w3", 3], [], torch.tensor(1), {"w3"}, b"w3", ["w3"] * 9],
         "missing": [1],
     }
 
 
 _TAKES = {
-    "attribute": ("inputs", "target", "attribute_to_layer_input", "prior", "interpolate_mode", "internal_batch_size"),
-    "saliency": ("inputs", "texts", "joint", "prior", "normalize", "contrast", "interpolate_mode", "internal_batch_size"),
+    "attribute": (
+        "inputs",
+        "target",
+        "attribute_to_layer_input",
+        "prior",
+        "interpolate_mode",
+        "internal_batch_size",
+    ),
+    "saliency": (
+        "inputs",
+        "texts",
+        "joint",
+        "prior",
+        "normalize",
+        "contrast",
+        "interpolate_mode",
+        "internal_batch_size",
+    ),
     "describe": ("inputs", "where", "joint", "internal_batch_size", "attribute_to_layer_input"),
     "top_texts": ("inputs", "texts", "k", "where", "joint", "prior", "internal_batch_size"),
     "top_locations": ("inputs", "text", "k", "joint", "prior", "internal_batch_size"),
@@ -131,7 +199,7 @@ def _run(method: str, given: dict[str, Any], *, compare: bool) -> bool:
         flags = all(module.training for module in lang.forward_func.modules())
         state = lang.forward_func.state_dict()
         if not flags or not all(torch.equal(state[name], value) for name, value in before):
-            raise Wrong("the model was changed")
+            raise WrongError("the model was changed")
     return bool(compare and _agrees(lang, method, given, found))
 
 
@@ -168,10 +236,12 @@ def _best_texts(lang: LanguageAttribution, given: dict[str, Any], found: Any) ->
     where = given["where"]
     for number, cell in enumerate(cells[:3]):
         at = divmod(number, 4) if isinstance(where, str) else where
-        score = TextScore(lang.forward_func, "1", lang.translator, given["texts"], where=at, prior=given["prior"])
+        score = TextScore(
+            lang.forward_func, "1", lang.translator, given["texts"], where=at, prior=given["prior"]
+        )
         best = score(given["inputs"][:1])[0].max()
         if not torch.isclose(best, torch.tensor(cell.score), atol=1e-3):
-            raise Wrong(f"the best text scores {cell.score}, by hand {float(best)}")
+            raise WrongError(f"the best text scores {cell.score}, by hand {float(best)}")
     return True
 
 
@@ -186,4 +256,4 @@ def _texts_of(described: Any) -> list[str]:
 
 
 def _raise(why: str) -> bool:
-    raise Wrong(why)
+    raise WrongError(why)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from measurements.fuzz.outcome import Outcome, Wrong, judge
+from measurements.fuzz.outcome import Outcome, WrongError, judge
 from torchnle import images
 from torchnle.data.caption_files import read_captions
 from torchnle.data.caption_shards import CaptionShards
@@ -20,7 +20,9 @@ from torchnle.evaluation.journal import Journal
 from torchnle.methods.devil.training.run import Run
 from torchnle.translators.base import Translator
 
-_PIECES = ["a hen", "caf\u00e9", "a, b", 'a "b"', "a\u2028b", "\U0001f431", "x" * 300, "a;b\tc", "it's", "{}", "\u732b"]
+_PIECES = ["a hen", "caf\u00e9", "a, b", 'a "b"', "a\u2028b", "\U0001f431", "x" * 300, "a;b\tc"]
+_PIECES += ["it's", "{}", "\u732b"]
+_INSERTED = [b"\x00", b'"', b"\xff", b"\n", b"{", b"null", b",", b"\xed\xa0\x80"]
 _SPOILT = ["", " ", "x" * 20_000, "\ufeff"]
 _FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
 
@@ -28,7 +30,8 @@ _FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
 def captions(draw: random.Random) -> Outcome:
     """A file of captions: what was written comes out, or, damaged, an error that names the file."""
     ending = draw.choice([".jsonl", ".csv", ".json"])
-    pairs = [(f"{number}.{draw.randint(0, 9)}.png", draw.choice(_PIECES)) for number in range(draw.randint(1, 5))]
+    count = draw.randint(1, 5)
+    pairs = [(f"{number}.{draw.randint(0, 9)}.png", draw.choice(_PIECES)) for number in range(count)]
     kind = draw.choice(["valid", "valid", "odd", "bad"])
     if kind == "bad":
         pairs.append(("bad.png", draw.choice(_SPOILT)))
@@ -44,7 +47,7 @@ def captions(draw: random.Random) -> Outcome:
         if kind != "valid":
             return False
         if found != {name: [text.strip()] for name, text in pairs}:
-            raise Wrong(f"{pairs} came out as {found}")
+            raise WrongError(f"{pairs} came out as {found}")
         return True
 
     return judge("captions", kind, f"{ending} {raw[:80]!r}", run)
@@ -76,7 +79,7 @@ def _damaged(draw: random.Random, raw: bytes) -> bytes:
         elif how == 1 and content:
             content[place % len(content)] ^= 1 << draw.randrange(8)
         elif how == 2:
-            content[place:place] = draw.choice([b"\x00", b'"', b"\xff", b"\n", b"{", b"null", b",", b"\xed\xa0\x80"])
+            content[place:place] = draw.choice(_INSERTED)
         else:
             content[place:place] = content[max(0, place - 9) : place]
     return bytes(content)
@@ -102,7 +105,7 @@ def shards(draw: random.Random) -> Outcome:
             found = CaptionShards(str(file))
             texts = [found[index].captions for index in range(len(found))]
         if kind == "valid" and len(texts) != len(keys):
-            raise Wrong(f"{len(keys)} pairs in, {len(texts)} out")
+            raise WrongError(f"{len(keys)} pairs in, {len(texts)} out")
         return kind == "valid"
 
     return judge("shards", kind, f"{kind} {keys}", run)
@@ -129,7 +132,8 @@ def pictures(draw: random.Random) -> Outcome:
     if kind == "odd":
         raw = _damaged(draw, raw)
     elif kind == "bad":
-        raw = draw.choice([b"", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"<svg/>", raw[:20]])
+        others = [b"", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"<svg/>"]
+        raw = draw.choice([*others, raw[:20]])
 
     def run() -> bool:
         with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +141,7 @@ def pictures(draw: random.Random) -> Outcome:
             file.write_bytes(raw)
             found = images.open_image(file)
         if found.mode != "RGB" or (kind == "valid" and found.size != (24, 16)):
-            raise Wrong(f"{found.mode} {found.size}")
+            raise WrongError(f"{found.mode} {found.size}")
         return kind == "valid"
 
     return judge("pictures", kind, f"{name} {raw[:40]!r}", run)
@@ -166,7 +170,8 @@ def recipes(draw: random.Random) -> Outcome:
     lines = _RECIPE.splitlines()
     if kind == "odd":
         number = draw.randrange(len(lines))
-        name = lines[number].partition(" =")[0] if "=" in lines[number] else draw.choice(["vision", "steps", "data"])
+        drawn = draw.choice(["vision", "steps", "data"])
+        name = lines[number].partition(" =")[0] if "=" in lines[number] else drawn
         lines[number] = f"{name} = {draw.choice(_VALUES)}"
     raw = "\n".join(lines).encode()
     raw = _damaged(draw, raw) if kind == "odd" and draw.random() < 0.5 else raw
@@ -177,7 +182,7 @@ def recipes(draw: random.Random) -> Outcome:
             file.write_bytes(raw)
             found = Run.read(file)
         if kind == "valid" and (found.training.steps != 9 or found.network.prefix_length != 4):
-            raise Wrong(str(found))
+            raise WrongError(str(found))
         return kind == "valid"
 
     return judge("recipes", kind, repr(raw[-160:]), run)
@@ -221,7 +226,7 @@ def journals(draw: random.Random) -> Outcome:
                 file.write_bytes(_damaged(draw, file.read_bytes()))
             found = [Journal(file, {"seed": 0}).get(str(number), lambda: -1) for number in range(3)]
         if kind == "valid" and found != [0, 2, 4]:
-            raise Wrong(str(found))
+            raise WrongError(str(found))
         return kind == "valid"
 
     return judge("journals", kind, kind, run)

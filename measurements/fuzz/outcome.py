@@ -41,7 +41,7 @@ class Outcome:
         return self.result in ("wrong", "nan", "raw", "hang")
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """An answer that differs from the oracle's, or a bad case that was answered."""
 
 
@@ -52,35 +52,36 @@ def judge(family: str, kind: str, case: str, run: Callable[[], object]) -> Outco
         family: See `Outcome`.
         kind: See `Outcome`.
         case: Says what is tried.
-        run: Tries it; returns True where an oracle agreed, and raises `Wrong` where it did not.
+        run: Tries it; returns True where an oracle agreed, and raises `WrongError` where it did not.
     """
     try:
         with _in_time(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             agreed = run()
-    except Wrong as error:
+    except WrongError as error:
         return Outcome(family, kind, "nan" if "not finite" in str(error) else "wrong", f"{case}: {error}")
     except TimeoutError as error:
         return Outcome(family, kind, "hang", f"{case}: {error}")
     except Exception as error:  # noqa: BLE001 - every accident is counted
         own = isinstance(error, _REFUSALS) and _is_ours(error)
-        return Outcome(family, kind, "refused" if own else "raw", f"{case}: {type(error).__name__}: {error}"[:300])
+        said = f"{case}: {type(error).__name__}: {error}"[:300]
+        return Outcome(family, kind, "refused" if own else "raw", said)
     if kind == "bad":
         return Outcome(family, kind, "wrong", f"{case}: answered")
     return Outcome(family, kind, "right" if agreed is True else "accepted", case)
 
 
 def finite(values: torch.Tensor) -> torch.Tensor:
-    """Return numbers that are finite, or raise `Wrong`."""
+    """Return numbers that are finite, or raise `WrongError`."""
     if not bool(values.isfinite().all()):
-        raise Wrong("the answer is not finite")
+        raise WrongError("the answer is not finite")
     return values
 
 
 def same(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-3) -> bool:
-    """Return True where two answers agree, or raise `Wrong`."""
+    """Return True where two answers agree, or raise `WrongError`."""
     if found.shape != expected.shape or not torch.allclose(found, expected, atol=tolerance, rtol=tolerance):
-        raise Wrong(f"differs from the oracle: shapes {tuple(found.shape)}, {tuple(expected.shape)}")
+        raise WrongError(f"differs from the oracle: shapes {tuple(found.shape)}, {tuple(expected.shape)}")
     return True
 
 

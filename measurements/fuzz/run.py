@@ -33,7 +33,8 @@ def fuzz(count: int, seed: int) -> list[Outcome]:
         count: How many.
         seed: Of all draws.
     """
-    families = {n: f for n, f in FAMILIES.items() if n != "shards" or importlib.util.find_spec("webdataset")}
+    shards = importlib.util.find_spec("webdataset") is not None
+    families = {name: family for name, family in FAMILIES.items() if shards or name != "shards"}
     names, weights = list(families), [weight for _, weight in families.values()]
     outcomes = []
     for number in range(count):
@@ -48,14 +49,14 @@ def report(outcomes: list[Outcome], seed: int) -> tuple[dict[str, Any], str]:
     results = ("right", "accepted", "refused", *_FAULTS)
     counts = {f: Counter(o.result for o in outcomes if o.family == f) for f in families}
     kinds = Counter(outcome.kind for outcome in outcomes)
-    faults = [f"{outcome.result}, {outcome.family}: {outcome.said}" for outcome in outcomes if outcome.is_fault]
+    faults = [f"{o.result}, {o.family}: {o.said}" for o in outcomes if o.is_fault]
     rows = [[family, *(counts[family][result] for result in results)] for family in families]
     shares = ", ".join(f"{count / len(outcomes):.0%} {kind}" for kind, count in sorted(kinds.items()))
     listed = "".join(f"- `{fault}`\n" for fault in faults[:_SHOWN]) or "none\n"
     page = (
-        f"# Fuzz: {len(outcomes)} cases, seed {seed}\n\n`python -m measurements fuzz`: {shares}. \"right\" agreed "
-        "with an oracle, \"accepted\" has none, \"refused\" is an error that torchnle wrote; the others are faults."
-        f"\n\n{record.table(['family', *results], rows)}\n\nFaults:\n\n{listed}"
+        f"# Fuzz: {len(outcomes)} cases, seed {seed}\n\n`python -m measurements fuzz`: {shares}. 'right' "
+        "agreed with an oracle, 'accepted' has none, 'refused' is an error that torchnle wrote; the others are "
+        f"faults.\n\n{record.table(['family', *results], rows)}\n\nFaults:\n\n{listed}"
     )
     data = {
         "setting": record.setting(),

@@ -169,7 +169,8 @@ def report(outcomes: list[Outcome]) -> tuple[dict[str, Any], str]:
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     page = (
         "# Language models of every architecture, beside their own plain forward\n\n"
-        "Tiny models with random weights, built from configuration classes (`python -m measurements reading`). "
+        "Tiny models with random weights, built from configuration classes "
+        "(`python -m measurements reading`). "
         f"Read {summary}. Not right: {len(wrong)} {' '.join(wrong)}\n\n"
         + record.table(["architecture", "read", "same texts", "nats apart", "said"], rows)
     )

@@ -22,12 +22,16 @@ def metaspace(scheme):
 
 
 def prepending():
-    bpe = Tokenizer(models.BPE({"<unk>": 0, "\u2581": 1, "a": 2, "\u2581a": 3}, [("\u2581", "a")], unk_token="<unk>"))
-    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    pieces = {"<unk>": 0, "\u2581": 1, "a": 2, "\u2581a": 3}
+    bpe = Tokenizer(models.BPE(pieces, [("\u2581", "a")], unk_token="<unk>"))
+    marked = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    bpe.normalizer = normalizers.Sequence(marked)
     return PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>")
 
 
-TOKENIZERS = {scheme: metaspace(scheme) for scheme in ("always", "first", "never")} | {"prepend": prepending()}
+TOKENIZERS = {scheme: metaspace(scheme) for scheme in ("always", "first", "never")} | {
+    "prepend": prepending()
+}
 
 
 def whole(tokenizer, text):

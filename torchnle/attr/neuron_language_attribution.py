@@ -126,9 +126,10 @@ def unit_activation(features: Features, neuron_selector: NeuronSelector) -> Tens
     if callable(neuron_selector):
         activation = neuron_selector(features.tokens)
         if not isinstance(activation, Tensor) or not bool(activation.isfinite().all()):
+            gave = "NaN or infinite numbers" if isinstance(activation, Tensor) else repr(activation)
             raise ValueError(
-                f"neuron_selector gave {'NaN or infinite numbers' if isinstance(activation, Tensor) else activation!r}; "
-                f"pass a function from features (N, L, D) to finite activations (N, L)."
+                f"neuron_selector gave {gave}; pass a function from features (N, L, D) to finite activations "
+                "(N, L)."
             )
     elif -features.width <= neuron_selector < features.width:
         activation = features.tokens[..., neuron_selector]

@@ -41,7 +41,7 @@ def for_each(
 
     Args:
         options: As they were given.
-        work: Makes the result of one photograph, given the model, its path, a name for its outputs, and itself.
+        work: Makes the result of one photograph, given its path, a name for its outputs, and itself.
         show: Prints it.
     """
     photos = [images.open_image(path) for path in options.photos]

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from PIL import Image
 
 from torchnle import images
-from torchnle.language.texts import check_captions
 from torchnle.data.captions import CaptionedImage, digest
+from torchnle.language.texts import check_captions
 
 
 class Records(Protocol):

@@ -90,13 +90,13 @@ def _csv(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             if row and len(row) != len(header):
                 raise ValueError(
                     f"{file}, line {rows.line_num}: {len(row)} fields for {len(header)} columns "
-                    f"({', '.join(map(shorten, header))}). Put captions in which the separator stands in quotes."
+                    f"({', '.join(map(shorten, header))}). Put captions that hold the separator in quotes."
                 )
             if row:
                 yield f"line {rows.line_num}", dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise ValueError(
-            f"{file}, line {rows.line_num}: {error}. Close every quote, and write a quote within quotes twice."
+            f"{file}, line {rows.line_num}: {error}. Close every quote; write one within quotes twice."
         ) from error
 
 
@@ -144,8 +144,8 @@ def _name(value: object, where: str) -> str:
     longest = max(map(len, name.replace("\\", "/").split("/")))
     if not name.strip() or "\0" in name or longest > _PART or len(name) > _NAME:
         raise ValueError(
-            f"{where}: {shorten(name)!r} of {len(name)} characters is no file name. Captions name files; images "
-            "within the file (base64) are not read."
+            f"{where}: {shorten(name)!r} of {len(name)} characters is no file name. Captions name files; "
+            "images within the file (base64) are not read."
         )
     return name
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from torchnle import images
 from torchnle.data import shard_names
-from torchnle.language.texts import check_captions, decode, lines
 from torchnle.data.captions import CaptionedImage, digest
 from torchnle.hub import web
 from torchnle.hub.report import hide_secrets
+from torchnle.language.texts import check_captions, decode, lines
 
 _IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 _CAPTION = "txt"
@@ -172,7 +172,7 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def _belongs(key: str, parts: Mapping[str, _Member], found: Mapping[str, Mapping[str, _Member]]) -> bool:
-    """Whether a lone image is a further part of a whole example, as "000.seg.png" beside 000.jpg and 000.txt."""
+    """Whether a lone image is a part of a whole example, as "000.seg.png" beside 000.jpg and 000.txt."""
     folder, _, file = key.rpartition("/")
     first = f"{folder}/{file.partition('.')[0]}" if folder else file.partition(".")[0]
     return "image" in parts and first != key and len(found.get(first, ())) == 2

@@ -132,9 +132,8 @@ def _cached(model: HubModel, verified: Path, tried: list[str]) -> Path:
         tried.append(f"the Hub's cache {_cache_folder(model)}: has no complete copy")
         raise unresolved(str(model), tried) from error
     if lacking := _missing(model, Path(folder), verified):
-        tried.append(
-            f"the Hub's cache {_cache_folder(model)}: its copy is not whole, it lacks {', '.join(lacking[:5])}"
-        )
+        named = ", ".join(lacking[:5])
+        tried.append(f"the Hub's cache {_cache_folder(model)}: its copy is not whole, it lacks {named}")
         raise unresolved(str(model), tried)
     return Path(folder)
 

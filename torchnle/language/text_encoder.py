@@ -199,8 +199,8 @@ def _read_pooling(folder: Path) -> Literal["mean", "cls"]:
     others = sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"})
     if others:
         raise ValueError(
-            f"{folder}: its modules.json has {', '.join(others)}, which torchnle does not compute; use a model of "
-            "a Transformer with pooling, or pass an encoder of your own."
+            f"{folder}: its modules.json has {', '.join(others)}, which torchnle does not compute; use a "
+            "model of a Transformer with pooling, or pass an encoder of your own."
         )
     stated = _read_json(folder / kinds.get("Pooling", "1_Pooling") / "config.json")
     named = stated.get("pooling_mode")  # since version 5.4: a name, or several
@@ -238,7 +238,7 @@ def _read_prompt(folder: Path) -> str:
 
 
 def _longest(model: Any, tokenizer: Any) -> int:
-    """The most tokens of a text: the tokenizer's, where it says, and no more than the model has positions for."""
+    """The most tokens of a text: the tokenizer's, and no more than the model has positions for."""
     most = int(min(tokenizer.model_max_length, 1_000_000_000))
     positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:

@@ -121,8 +121,8 @@ def check_caption(text: object, where: str) -> str:
         where: Where, for the error.
 
     Raises:
-        ValueError: If it is no text, blank, longer than 10,000 characters, or holds halves of characters, which
-            no tokenizer reads.
+        ValueError: If it is no text, blank, longer than 10,000 characters, or holds halves of characters,
+            which no tokenizer reads.
 
     Example:
         >>> check_caption(" a hen\n", "line 3")

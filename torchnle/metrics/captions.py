@@ -20,7 +20,7 @@ from torchnle.metrics.consensus import cider_scores
 References: TypeAlias = Sequence[Sequence[str]]
 
 #: Abbreviations that keep their dot, and words that Penn Treebank takes apart.
-_DOTTED = "mr mrs ms dr prof st mt jr sr vs etc gen col sgt capt ave blvd inc ltd corp co".split()
+_DOTTED = ["mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr", "vs", "etc", "gen", "col", "capt"]
 _JOINED = ("can|not", "gon|na", "got|ta", "wan|na", "lem|me", "gim|me")
 _WORD = re.compile(
     "|".join(

@@ -22,7 +22,7 @@ _NUMBERS = 64
 def run_identity(
     translator: PrefixTranslator, supply: Supply, parts: Sequence[Part], validation: Supply | None = None
 ) -> dict[str, str]:
-    """Digest each thing beside the recipe that decides a run: data, vision and language model, prompt, network.
+    """Digest each thing beside the recipe that decides a run: data, models, prompt, network.
 
     Args:
         translator: What is trained.

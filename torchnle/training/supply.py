@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from torchnle.language.texts import check_captions
 from torchnle.data.captions import CaptionSource
+from torchnle.language.texts import check_captions
 from torchnle.vision import reading as readers
 from torchnle.vision import taps
 from torchnle.vision.reading import Reading

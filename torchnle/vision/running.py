@@ -15,7 +15,6 @@ from torchnle.types import Inputs
 from torchnle.vision.inputs import as_tuple, check_inputs, explain_failure
 from torchnle.vision.locks import alone_in, evaluating
 
-
 #: How PyTorch and timm speak of shapes.
 _SHAPES = re.compile(
     r"shape|\bsizes?\b|channel|dimension|[Ee]xpected \d|mat1|out of range|[Ii]nput", re.ASCII
@@ -86,8 +85,8 @@ def _of_shapes(error: Exception, tensors: Sequence[Tensor]) -> str | None:
         return None
     given = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
     return (
-        f"the model cannot read inputs of shape {given}: {lines[0][:200]}. Pass a batch as the model was made "
-        "for, (N, channels, height, width) of an image classifier; add a batch axis by x[None]."
+        f"the model cannot read inputs of shape {given}: {lines[0][:200]}. Pass a batch as the model was "
+        "made for, (N, channels, height, width) of an image classifier; add a batch axis by x[None]."
     )
 
 
