@@ -54,9 +54,9 @@ def report(outcomes: list[Outcome], seed: int) -> tuple[dict[str, Any], str]:
     shares = ", ".join(f"{count / len(outcomes):.0%} {kind}" for kind, count in sorted(kinds.items()))
     listed = "".join(f"- `{fault}`\n" for fault in faults[:_SHOWN]) or "none\n"
     page = (
-        f"# Fuzz: {len(outcomes)} cases, seed {seed}\n\n`python -m measurements fuzz`: {shares}. 'right' "
-        "agreed with an oracle, 'accepted' has none, 'refused' is an error that torchnle wrote; the others are "
-        f"faults.\n\n{record.table(['family', *results], rows)}\n\nFaults:\n\n{listed}"
+        f"# Fuzz: {len(outcomes)} cases, seed {seed}\n\n`python -m measurements fuzz`: {shares}. "
+        "'right' agreed with an oracle, 'accepted' has none, 'refused' is an error that torchnle wrote; the "
+        f"others are faults.\n\n{record.table(['family', *results], rows)}\n\nFaults:\n\n{listed}"
     )
     data = {
         "setting": record.setting(),
