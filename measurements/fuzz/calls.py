@@ -28,7 +28,7 @@ def world() -> LanguageAttribution:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, WIDTH, 4, 4), nn.BatchNorm2d(WIDTH), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(WIDTH, 5)).train()
-    sizes = {"prefix_length": 2, "width": 16, "depth": 1, "heads": 2, "feedforward": 16}
+    sizes: dict[str, Any] = {"prefix_length": 2, "width": 16, "depth": 1, "heads": 2, "feedforward": 16}
     translator = devil_translator(
         {"1": WIDTH}, LanguageModel(build("gpt2"), tokenizer(), reference="gpt2"), max_new_tokens=4, **sizes
     )
@@ -192,12 +192,13 @@ def _shown(value: object) -> str:
 
 def _run(method: str, given: dict[str, Any], *, compare: bool) -> bool:
     lang = world()
-    before = [(name, value.clone()) for name, value in lang.forward_func.state_dict().items()]
+    model: Any = lang.forward_func
+    before = [(name, value.clone()) for name, value in model.state_dict().items()]
     try:
         found = _call(lang, method, given)
     finally:
-        flags = all(module.training for module in lang.forward_func.modules())
-        state = lang.forward_func.state_dict()
+        flags = all(module.training for module in model.modules())
+        state = model.state_dict()
         if not flags or not all(torch.equal(state[name], value) for name, value in before):
             raise WrongError("the model was changed")
     return bool(compare and _agrees(lang, method, given, found))

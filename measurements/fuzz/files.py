@@ -159,7 +159,7 @@ prefix_length = 4
 steps = 9
 [[data]]
 kind = "shapes"
-count = 4
+length = 4
 """
 _VALUES = ["0", "-1", '""', "[]", "{}", "true", "1.5", "nan", '"x"', "[[]]", "inf", "1e400", "[1, 'a']"]
 

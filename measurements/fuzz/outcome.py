@@ -64,6 +64,8 @@ def judge(family: str, kind: str, case: str, run: Callable[[], object]) -> Outco
         return Outcome(family, kind, "hang", f"{case}: {error}")
     except Exception as error:  # noqa: BLE001 - every accident is counted
         own = isinstance(error, _REFUSALS) and _is_ours(error)
+        if own and kind == "valid":
+            return Outcome(family, kind, "wrong", f"{case}: refused: {error}"[:300])
         said = f"{case}: {type(error).__name__}: {error}"[:300]
         return Outcome(family, kind, "refused" if own else "raw", said)
     if kind == "bad":

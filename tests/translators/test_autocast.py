@@ -19,4 +19,6 @@ def test_maps_are_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         found = lang.saliency(x, texts)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, exact, atol=0.2, rtol=0.02)  # the model's features alone are in bfloat16
+    torch.testing.assert_close(
+        found, exact, atol=0.2, rtol=0.02
+    )  # the model's features alone are in bfloat16

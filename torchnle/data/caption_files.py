@@ -129,7 +129,7 @@ def _coco(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _objects(value: object, field: str, file: Path) -> list[Mapping[str, Any]]:
-    listed = value if isinstance(value, list) else [None]
+    listed: list[Any] = value if isinstance(value, list) else [None]
     for number, each in enumerate(listed):
         if not isinstance(each, dict):
             raise ValueError(f"{file}: {field}[{number}] is {shorten(repr(each))}; COCO has an object there.")

@@ -258,7 +258,7 @@ class LanguageModel:
         """Return an empty cache of keys and values for `hidden`; a `History` for plain reading."""
         from transformers import DynamicCache
 
-        return History() if self.plain else DynamicCache()  # type: ignore[return-value]
+        return History() if self.plain else DynamicCache()
 
     def begin(self, context: Float[Tensor, "R C E"]) -> tuple[DynamicCache, Float[Tensor, "R rest E"]]:
         """Read the BOS of many rows once for all of them.

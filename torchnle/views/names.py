@@ -25,17 +25,24 @@ def output_names(paths: Sequence[Path]) -> list[str]:
         ['cat_1', 'cat_2']
     """
     names = [path.stem for path in paths]
-    longer = [
-        lambda path: f"{path.absolute().parent.name}_{path.stem}",
-        lambda path: f"{path.absolute().parent.name}_{path.stem}_{path.suffix[1:]}",
-        lambda path: "_".join((*path.absolute().parts[1:-1], path.stem, path.suffix[1:])),
-    ]
-    for make in longer:
+    for make in (_in_folder, _with_ending, _whole):
         shared = _shared(names)
         names = [
             make(path) if name.lower() in shared else name for path, name in zip(paths, names, strict=True)
         ]
     return _numbered([name[-_LONGEST:] for name in names])
+
+
+def _in_folder(path: Path) -> str:
+    return f"{path.absolute().parent.name}_{path.stem}"
+
+
+def _with_ending(path: Path) -> str:
+    return f"{_in_folder(path)}_{path.suffix[1:]}"
+
+
+def _whole(path: Path) -> str:
+    return "_".join((*path.absolute().parts[1:-1], path.stem, path.suffix[1:]))
 
 
 def _shared(names: Sequence[str]) -> set[str]:

@@ -91,7 +91,8 @@ def _read_group(
         ],
         dim=1,
     )
-    return lm.hidden(whole)[:, count - 1 :].unflatten(0, (len(context), len(paths)))
+    hidden: Tensor = lm.hidden(whole)[:, count - 1 :]
+    return hidden.reshape(len(context), len(paths), *hidden.shape[1:])
 
 
 def paths_of(trie: Trie) -> list[list[int]]:
