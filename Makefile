@@ -15,6 +15,7 @@ check: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/ruff check .
 	$(TEST_ENV)/bin/ruff format --check .
 	$(TEST_ENV)/bin/mypy
+	$(TEST_ENV)/bin/mypy --strict tests/typed
 	$(TEST_ENV)/bin/lint-imports
 
 bench: $(TEST_ENV)/.installed

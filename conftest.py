@@ -31,7 +31,7 @@ def checked() -> list[str]:
 install_import_hook(checked(), "beartype.beartype")
 
 #: Importing a kernel file needs triton; tests/kernels runs them.
-collect_ignore_glob = ["kernels/torchnle_kernels/*_triton.py"]
+collect_ignore_glob = ["tests/typed/*.py", "kernels/torchnle_kernels/*_triton.py"]
 
 
 @pytest.fixture(autouse=True)

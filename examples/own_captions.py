@@ -9,7 +9,7 @@ from pathlib import Path
 from torchnle import LanguageAttribution, backbones, hub
 from torchnle.data import CaptionFile, Scenes, shapes
 from torchnle.methods.devil import devil_translator
-from torchnle.training import loop
+from torchnle.training import loop, prefix
 from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
 from torchnle.training.recipe import Recipe
@@ -57,7 +57,7 @@ translator = devil_translator(
 recipe = Recipe(steps=options.steps, batch_size=8, learning_rate=2e-3, warmup=4, clip=1.0, log_every=1)
 run = options.output / "own_run"
 with RunLog(run, recipe.steps, done=loop.steps_done(run)) as log:
-    loop.train(translator, features, recipe, run, report=log)
+    prefix.train(translator, features, recipe, run, report=log)
 print(f"translator: {translator.save_pretrained(options.output / 'own_translator')}")
 
 pair = pairs[0]

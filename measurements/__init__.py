@@ -1,1 +1,1 @@
-"""Code that made the tables of the docs and the shipped weights; not part of the wheel."""
+"""The code behind the tables of the docs and the shipped weights; not part of the wheel."""

@@ -1,10 +1,9 @@
-"""Does a translator name composed scenes' objects that a classifier has classes for?
+"""Measure whether a translator names composed scenes' objects that a classifier has classes for.
 
-``python -m measurements class-objects`` asks it of a translator that was fitted from class names alone,
-with no image. Which things count, and what names them, follows from the words: a thing is of every class
-that has a
-name with the same head noun ("a red fox" is of "grey fox" and "Arctic fox, white fox"), and nothing is chosen
-by hand. So a thing that only shares a word with a class (the animal and the computer's mouse) counts too.
+``python -m measurements class-objects`` uses a translator that was fitted from class names alone, without
+images. The objects and their classes follow from the words: an object belongs to every class that has a name
+with the same head noun ("a red fox" to "grey fox" and "Arctic fox, white fox"), and nothing is chosen by
+hand. So an object that only shares a word with a class (the animal and the computer's mouse) counts too.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone, class_synonyms
 from torchnle.data import Cutout, Scene, Scenes, head_noun
 from torchnle.evaluation.record import table
-from torchnle.evaluation.scenes.data import grounds, images_of, read
+from torchnle.evaluation.scenes.data import evaluation_backgrounds, images_of, read
 from torchnle.evaluation.scenes.sentences import Sentences, rates
 from torchnle.metrics import says_nouns
 from torchnle.metrics.captions import words
@@ -42,26 +41,26 @@ def measure(
     internal_batch_size: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Describe scenes of one thing each, as a whole and at the thing's place, and look for its class's names.
+    """Describe scenes of one object, whole and at the object's location, and look for its class's names.
 
     Args:
         backbone: The classifier, with class names.
         lang: The translator attached to it, by `attach`.
-        cutouts: What scenes are composed of: those that a class is named like.
-        count: How many scenes.
-        scale: Range of the thing's longer side as a part of the scene's.
-        seed: Of the scenes.
+        cutouts: The cut-outs; those with the head noun of a class are used.
+        count: The number of scenes.
+        scale: Range of the object's longer side as a part of the scene's.
+        seed: The seed of the scenes.
         batch_size: Scenes in the model at once.
         internal_batch_size: Rows in the language model at once.
-        progress: Whether a bar shows.
+        progress: Whether to show a progress bar.
 
     Returns:
-        By layer and kind of naming ("class_name", "head_noun", "either") the rates "local" (at the thing's
-        place), "whole" and "shuffled" (other scenes' sentences); "classifier", the share of scenes whose
-        predicted class is one of the thing's; "things", each with its classes; and some examples.
+        By layer and kind of naming ("class_name", "head_noun", "either") the rates "local" (at the object's
+        location), "whole" and "shuffled" (other scenes' sentences); "classifier", the share of scenes whose
+        predicted class is one of the object's; "things", each with its classes; and some examples.
 
     Raises:
-        ValueError: If no cut-out is named like a class.
+        ValueError: If no cut-out has the head noun of a class.
     """
     classes = classes_of([cutout.phrase for cutout in cutouts], backbone.class_names)
     known = [cutout for cutout in cutouts if cutout.phrase in classes]
@@ -70,7 +69,7 @@ def measure(
             f"none of the {len(cutouts)} cut-outs has the head noun of one of {len(backbone.class_names)} "
             "class names; pass other cut-outs, or a classifier whose classes have names."
         )
-    scenes = Scenes(known, grounds(), length=count, objects=(1, 1), scale=scale, seed=seed)
+    scenes = Scenes(known, evaluation_backgrounds(), length=count, objects=(1, 1), scale=scale, seed=seed)
     said, seen, right = Sentences(), list[Scene](), list[bool]()
     batches = read(backbone, lang, scenes, batch_size=batch_size)
     for batch, features in tqdm(batches, total=-(-count // batch_size), disable=not progress):
@@ -102,7 +101,7 @@ def measure(
 
 
 def classes_of(phrases: Sequence[str], class_names: Sequence[str]) -> dict[str, list[int]]:
-    """The classes of each phrase: those with a name of the same head noun. Other phrases are left out.
+    """Return the classes of each phrase: those with a name of the same head noun. Other phrases are left out.
 
     Example:
         >>> classes_of(["a red fox", "a fox squirrel", "a door"], ["grey fox", "hen"])
@@ -123,18 +122,18 @@ def naming(
     classes: Mapping[str, Sequence[int]],
     class_names: Sequence[str],
 ) -> dict[str, dict[str, float]]:
-    """How often sentences name things by their class: `rates` for each kind of naming.
+    """Compute how often sentences name objects by their class: `rates` for each kind of naming.
 
     Args:
         wholes: One sentence a scene.
-        at_objects: One sentence a thing.
+        at_objects: One sentence an object.
         scenes: The scenes.
         classes: The classes of each phrase, by `classes_of`.
         class_names: The classifier's.
 
     Returns:
-        "class_name": a whole name of one of the thing's classes is in the sentence, word for word and in
-        order; "head_noun": the thing's head noun is; "either".
+        "class_name": a whole name of one of the object's classes is in the sentence, with its words in order;
+        "head_noun": the object's head noun is; "either".
     """
     phrases, synonyms = list(classes), class_synonyms(class_names)
     names = [[name for index in found for name in synonyms[index]] for found in classes.values()]
@@ -155,7 +154,7 @@ def naming(
 
 
 def says_names(texts: Sequence[str], names: Sequence[Sequence[str]]) -> Bool[Tensor, "texts things"]:
-    """Whether each text has one of each thing's names, all its words one after the other.
+    """Return whether each text has one of each object's names, with its words in sequence.
 
     Example:
         >>> says_names(["an Arctic fox on snow", "a fox"], [["white fox", "Arctic fox"], ["fox"]])
@@ -167,7 +166,7 @@ def says_names(texts: Sequence[str], names: Sequence[Sequence[str]]) -> Bool[Ten
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """The rates as Markdown."""
+    """Format the rates as Markdown."""
     scenes = data["scenes"]
     rows = [
         [layer, kind.replace("_", " "), *(found[name] for name in _RATES)]
@@ -182,9 +181,10 @@ def page(data: Mapping[str, Any]) -> str:
             f"{scenes['scale'][1]} of the picture's side). {len(data['things'])} phrases of "
             f"{scenes['cutouts']} cut-outs have the head noun of a name of one of {len(classes)} classes. "
             f"The classifier's first class is one of the thing's for {data['classifier']:.3f} of the scenes.",
-            "The share of things that a sentence names: the one for their own place, the one for the whole "
-            "image, and those of other scenes (the shuffled control). By class name: it holds a whole name "
-            "of one of the thing's classes, any that ImageNet's list gives; by head noun: the thing's own.",
+            "The share of things that a sentence names: the one for their own location, the one for the "
+            "whole image, and those of other scenes (the shuffled control). By class name: it holds a "
+            "whole name of one of the thing's classes, any that ImageNet's list gives; by head noun: the "
+            "thing's own.",
             table(["layer", "by", *_RATES], rows),
         ]
     )
@@ -200,7 +200,7 @@ def _rightly_classified(
 
 
 def _head(name: str) -> str:
-    """The head noun as texts are compared: its last word in lower case."""
+    """Return the head noun as texts are compared: its last word in lower case."""
     return words(head_noun(name))[-1]
 
 

@@ -1,4 +1,4 @@
-"""Held-out naming in weight space: how well a map from text finds classes that it was not fitted on.
+"""Held-out naming in weight space: the accuracy of a map from text on classes that it was not fitted to.
 
 No images are needed: the true weight vector of a class is the query, the mapped names are the candidates.
 ``python -m measurements class-space`` measures the embedded default.
@@ -26,9 +26,9 @@ from torchnle.version import __version__
 
 #: Fits a map from unit text vectors (C, k) to class vectors (C, D).
 Fit: TypeAlias = Callable[[Tensor, Tensor], nn.Module]
-#: The constants that may be taken off the cosines of seen classes.
+#: The constants to subtract from the cosines of seen classes.
 OFFSETS = tuple(step / 100 for step in range(61))
-#: What the paper makes of a class name.
+#: The paper's template for a class name.
 PROMPT = "an image of a {}"
 _PROMPTS = ("{}", "a {}", "a photo of a {}", PROMPT)
 _SCALES = (1.5, 3.0, 5.0, 8.0)
@@ -44,21 +44,21 @@ def held_out_naming(
     held_out: int = 100,
     generalised: bool = True,
 ) -> dict[str, float]:
-    """Fit on all classes but some, and let their true weights find their names.
+    """Fit on all classes but some, and rank names for the true weights of these.
 
     Args:
         weight: The class weights.
         texts: The unit text vector of each class's name.
-        fit: How to fit.
-        seed: Decides the split.
-        held_out: How many classes are unseen.
-        generalised: Whether names of seen classes compete, too. They lie nearer to every query, so a constant
-            is taken off their cosines; it is chosen by another fit, without `held_out` further classes, on
-            these. The unseen classes have no part in the choice.
+        fit: The fitting method.
+        seed: The seed of the split.
+        held_out: The number of unseen classes.
+        generalised: Whether names of seen classes compete too. They are nearer to every query, so a constant
+            is subtracted from their cosines; it is chosen by another fit without `held_out` further classes,
+            on these. The unseen classes are not used in the choice.
 
     Returns:
         "top1" and "top5", among the unseen names, and "fit_seconds", after text encoding. If generalised,
-        among all names: "uncorrected", the top-1 of unseen classes before the "offset" is taken off; "seen"
+        among all names: "uncorrected", the top-1 of unseen classes before the "offset" is subtracted; "seen"
         and "unseen", the top-1 after; and the "harmonic_mean" of these.
 
     Raises:
@@ -92,14 +92,14 @@ def held_out_naming(
 def repeat(
     weight: Float[Tensor, "C D"], texts: Float[Tensor, "C k"], fit: Fit, seeds: Iterable[int], **options: Any
 ) -> dict[str, Any]:
-    """`held_out_naming` on several splits: the mean and standard deviation of every number, and the numbers.
+    """Run `held_out_naming` on several splits; return mean, standard deviation and values of every number.
 
     Args:
         weight: The class weights.
         texts: The unit text vector of each class's name.
-        fit: How to fit.
+        fit: The fitting method.
         seeds: One a split, at least two.
-        options: For `held_out_naming`.
+        options: Options of `held_out_naming`.
     """
     seeds = list(seeds)
     splits = [held_out_naming(weight, texts, fit, seed=seed, **options) for seed in seeds]
@@ -116,7 +116,7 @@ def repeat(
 def ablate(
     weight: Float[Tensor, "C D"], encode: Callable[[list[str]], Tensor], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The choices behind the default, one changed at a time, on splits of their own.
+    """Vary the choices behind the default, one at a time, on splits of their own.
 
     Args:
         weight: The class weights.
@@ -141,13 +141,13 @@ def ablate(
 def measure(
     *, mlp: bool = True, ablation: bool = True, splits: int = 10, epochs: int = EPOCHS
 ) -> dict[str, Any]:
-    """The whole table for the embedded default: EfficientNet-Lite0, its class names and MiniLM.
+    """Measure the whole table for the embedded default: EfficientNet-Lite0, its class names and MiniLM.
 
     Args:
-        mlp: Whether the paper's network is trained, too: seconds a split on a CPU.
+        mlp: Whether the paper's network is trained too: seconds a split on a CPU.
         ablation: Whether the choices behind the default are varied.
         splits: The number of random splits.
-        epochs: How long the network is trained.
+        epochs: The number of epochs of the network.
     """
     from torchnle import backbones
     from torchnle.heads.classifier_head import find_head
@@ -179,7 +179,7 @@ def _cosines(
     seen: Int[Tensor, "S"],
     unseen: Int[Tensor, "U"],
 ) -> Float[Tensor, "S+U S+U"]:
-    """True class vectors against mapped names, seen classes first; seen classes alone set the origin."""
+    """Compute cosines of true class vectors and mapped names, seen classes first and as the only origin."""
     classes = torch.cat([seen, unseen])
     queries = class_vectors(weight[classes], origin=weight[seen].mean(dim=0))
     return queries @ F.normalize(regression(texts[classes]), dim=1).T
@@ -202,7 +202,7 @@ def _generalised(cosines: Float[Tensor, "C C"], seen: int, offset: float) -> dic
 
 
 def _hits(cosines: Float[Tensor, "C C"], seen: int, offset: float) -> tuple[float, float]:
-    """The shares of seen and of unseen classes whose own name comes first."""
+    """Return the shares of seen and of unseen classes whose own name is first."""
     shifted = cosines.clone()
     shifted[:, :seen] -= offset
     hits = shifted.argmax(dim=1) == torch.arange(len(cosines), device=cosines.device)

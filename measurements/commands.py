@@ -1,4 +1,4 @@
-"""The subcommands of ``python -m measurements``; each prints and, where asked, writes JSON and Markdown."""
+"""The subcommands of ``python -m measurements``; each prints, and writes JSON and Markdown if asked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from measurements.units import run as dissect_units
 from torchnle import backbones
 from torchnle.cli.evaluate import add_batch, add_scenes, add_subject, leave, scenes_of, subject
 from torchnle.cli.output import say
@@ -32,6 +33,7 @@ def add(commands: Any) -> None:
     _add_lens(commands)
     _add_reading(commands)
     _add_fuzz(commands)
+    dissect_units.add(commands)
 
 
 def _add_fuzz(benchmarks: Any) -> None:
@@ -87,7 +89,7 @@ def _add_addressing(benchmarks: Any) -> None:
 
 
 def _add_costs(benchmarks: Any) -> None:
-    costs = benchmarks.add_parser("costs", help="seconds of every way of explaining, on this machine")
+    costs = benchmarks.add_parser("costs", help="seconds of every method of explanation, on this machine")
     costs.add_argument("--model", default="efficientnet-lite0", help=f"{MODEL_HELP} (default: %(default)s)")
     costs.add_argument(
         "--captions",
@@ -101,14 +103,14 @@ def _add_costs(benchmarks: Any) -> None:
     costs.add_argument("--scenes", type=int, default=10_000, help="to solve for (default: %(default)s)")
     costs.add_argument("--rounds", type=int, default=5, help="of each timing (default: %(default)s)")
     costs.add_argument(
-        "--limit", type=float, default=60, help="seconds after which no round begins (default: %(default)s)"
+        "--limit", type=float, default=60, help="seconds after which no round starts (default: %(default)s)"
     )
     _add_common(costs)
     costs.set_defaults(run=_costs)
 
 
 def _add_on_scenes(benchmarks: Any) -> None:
-    things = benchmarks.add_parser("class-objects", help="are scenes' things named that are of a class?")
+    things = benchmarks.add_parser("class-objects", help="are scenes' objects that belong to a class named?")
     add_subject(things, count=200)
     things.add_argument(
         "--scale",
@@ -116,7 +118,7 @@ def _add_on_scenes(benchmarks: Any) -> None:
         nargs=2,
         default=(0.3, 0.6),
         metavar="PART",
-        help="a thing's longer side, least and most, of the scene's (default: 0.3 0.6)",
+        help="an object's longer side, least and most, of the scene's (default: 0.3 0.6)",
     )
     add_batch(things)
     things.set_defaults(run=_class_objects)
@@ -165,10 +167,12 @@ def _add_scenes_map(benchmarks: Any) -> None:
     parser.add_argument("--layer", action="append", dest="layers", help="repeat for more")
     parser.add_argument("--scenes", type=int, dest="count", help="how many (default: 8000)")
     parser.add_argument("--part", choices=("all", "train", "test"), help="of the cut-outs (default: all)")
-    parser.add_argument("--classes", action="store_true", help="add what the backbone knows by class names")
-    parser.add_argument("--decoder", metavar="REF", help="says whole pictures in sentences (default: none)")
+    parser.add_argument("--classes", action="store_true", help="add the backbone's class names")
     parser.add_argument(
-        "--adapt", type=Path, metavar="FOLDER", help="pictures whose statistics it is saved with"
+        "--decoder", metavar="REF", help="describes whole pictures in sentences (default: none)"
+    )
+    parser.add_argument(
+        "--adapt", type=Path, metavar="FOLDER", help="pictures whose statistics are saved with it"
     )
     parser.set_defaults(run=_scenes_map)
 

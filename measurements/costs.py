@@ -1,7 +1,7 @@
-"""What explaining costs on this machine: to prepare, one whole image, all its places, maps of many texts.
+"""Time explanations on this machine: preparation, one whole image, all its locations, maps of many texts.
 
-``python -m measurements costs`` sets the ways beside each other: a classifier's own space, sentences through
-its class names, an aligned translator, and a DeViL network, each on the last layer that it reads.
+``python -m measurements costs`` compares the methods: a classifier's own space, sentences through its class
+names, an aligned translator, and a DeViL network, each on the last layer that it reads.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ DEVIL: dict[str, Any] = {
     "opening": OPENING,
     "prompt": PROMPT,
 }
-#: Random weights say nothing before they stop. They are made to write as long as a sentence is.
+#: With random weights decoding does not stop early, so texts are limited to the length of a sentence.
 _SENTENCE: dict[str, Any] = {"stop": None, "max_new_tokens": 8}
-#: How many different phrases the captions of a fit name, and how many of them are summed at once.
+#: The number of different phrases in the captions of a fit, and how many of them are summed at once.
 _PHRASES, _BATCH = 400, 128
 
 
 class Clock:
-    """Times one thing again and again.
+    """Times one function repeatedly.
 
     Args:
-        rounds: How often, after a first time that is not counted.
-        limit: Seconds; once they are spent, nothing is begun again, and a first time beyond them counts.
+        rounds: The number of runs, after a warm-up that is not counted.
+        limit: Seconds after which no run starts; a warm-up that takes longer is counted.
 
     Raises:
         ValueError: If a number is not positive.
@@ -73,7 +73,7 @@ class Clock:
         self.rounds, self.limit = rounds, limit
 
     def __call__(self, run: Callable[[], Result]) -> tuple[dict[str, float], Result]:
-        """The "median", "least" and "most" seconds and how many "rounds" they are of; and the last result."""
+        """Return the "median", "least" and "most" seconds and the number of "rounds"; and the last result."""
         times: list[float] = []
         while len(times) <= self.rounds and sum(times) < self.limit:
             began = time.perf_counter()
@@ -97,19 +97,20 @@ def measure(
     clock: Clock | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Time every way on one image.
+    """Time every method on one image.
 
     Args:
         backbone: A classifier with class names.
         image: As the model takes it.
-        queries: Lists of as many texts, mapped in turn: a translator may remember the embeddings of the last.
-        encoder: What the fits encode texts with.
-        decoder: A random DeViL network shares its language model.
+        queries: Lists of as many texts, mapped in turn, since a translator may cache the embeddings of the
+            last.
+        encoder: The sentence encoder of the fits.
+        decoder: Gives the language model of a random DeViL network.
         captions: A map of the model that was fitted to captions.
         devil: A trained DeViL translator of it; None = `DEVIL` with random weights.
         scenes: How many captioned scenes the map is solved for.
-        clock: Times; None = five rounds, or a minute.
-        progress: Whether to show what is at work.
+        clock: Measures the times; None = five rounds, or a minute.
+        progress: Whether to show progress.
 
     Raises:
         ValueError: If there is no scene.
@@ -148,7 +149,7 @@ def measure(
 
 
 def solve(features: Float[Tensor, "n d"], encoder: TextEncoder) -> TextMap:
-    """Fit a map once features and the phrases of captions, two each, are there: summed, then solved."""
+    """Fit a map to given features and phrases of captions, two each: sums, then the solution."""
     sums = PhraseSums(features.shape[1])
     for start in range(0, len(features), _BATCH):
         rows = features[start : start + _BATCH]
@@ -158,19 +159,19 @@ def solve(features: Float[Tensor, "n d"], encoder: TextEncoder) -> TextMap:
 
 
 def photograph(backbone: Backbone, path: Path | None = None) -> Float[Tensor, "1 C H W"]:
-    """A photograph as the model takes it; None = scikit-image's cat."""
+    """Load a photograph as the model takes it; None = scikit-image's cat."""
     return backbone.preprocess(images.open_image(path or find_photographs()["chelsea"]))[None]
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """The seconds as Markdown: a row a way, the medians."""
+    """Format the median seconds as Markdown, a row a method."""
     rows = [
         [name, f"`{way['layer']}`", *(way[what] and way[what]["median"] for what in _COLUMNS), way["words"]]
         for name, way in data["ways"].items()
     ]
     places = next(iter(data["ways"].values()))["locations"]
     seconds = [column.format(places=places, **data) for column in _COLUMNS.values()]
-    table = record.table(["way", "layer", *seconds, "words at a place"], rows)
+    table = record.table(["way", "layer", *seconds, "words at a location"], rows)
     return f"{_PREFACE.format(**data)}\n{table}\n"
 
 
@@ -179,7 +180,7 @@ def _last_layer(backbone: Backbone, translator: Translator) -> LanguageAttributi
 
 
 def _devil(like: LanguageAttribution, layer: str, width: int, lm: LanguageModel) -> LanguageAttribution:
-    """A network of the shipped recipe's size with random weights, on the layer that another way reads."""
+    """Build a network of the shipped recipe's size with random weights, on another method's layer."""
     torch.manual_seed(0)
     translator = devil_translator({layer: width}, lm, **DEVIL, **_SENTENCE).eval()
     (tap,) = like.taps
@@ -205,7 +206,7 @@ def _explain(
 _COLUMNS = {
     "fit": "fit",
     "whole": "the whole image",
-    "places": "its {places} places",
+    "places": "its {places} locations",
     "saliency": "maps of {texts} texts",
 }
 _PREFACE = """# What explaining costs
@@ -213,6 +214,6 @@ _PREFACE = """# What explaining costs
 {model}, {language_model}, {threads} thread(s): wall-clock seconds, medians.
 Reading the layer takes {forward[median]:.3f} s and is in every column but the fit. Fit: for the class names
 the whole of it; for the captions the sums and the solve of {solved[rows]} rows of {solved[width]} channels,
-features and phrases extracted before. Maps are the raw scores at every place. DeViL
-has {devil}: it needs a training run; random ones write up to 8 tokens at every place.
+features and phrases extracted before. Maps are the raw scores at every location. DeViL
+has {devil}: it needs a training run; random ones write up to 8 tokens at every location.
 """

@@ -22,10 +22,9 @@ from torchnle.data import Scene, head_noun, load_cutouts
 from torchnle.evaluation import record
 from torchnle.evaluation.scenes.data import composed, images_of
 from torchnle.evaluation.subject import at
-from torchnle.methods.aligned.probability.candidates import Candidates
-from torchnle.methods.aligned.probability.posterior import cosine_logits
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.rows import rows_of
+from torchnle.vision.features import Features
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 BACKBONE = "efficientnet-lite0"
@@ -37,10 +36,10 @@ def measure(
     """Measure every layer of a translator.
 
     Args:
-        translator: What is measured.
+        translator: The translator.
         scenes: The scenes.
-        phrases: The phrases to choose from; fitted ones are handicapped by the map's own offset.
-        among: Fewer of them.
+        phrases: The phrases to choose from; the map's own offset is subtracted from fitted ones.
+        among: A subset of them.
     """
     backbone = backbones.load(BACKBONE)
     lang = LanguageAttribution(backbone.model, list(translator.layers), translator)
@@ -57,7 +56,7 @@ def measure(
         local = at(features, [i for i, _ in spots], [thing.location(grid) for _, thing in spots])
         found[layer] = {
             "objects": len(spots),
-            **_named(translator, layer, local.rows, [t.phrase for _, t in spots], phrases, among),
+            **_named(translator, layer, local, [t.phrase for _, t in spots], phrases, among),
             "pointing": _pointing(translator, layer, features, scenes),
         }
         if layer == translator.layers[-1]:
@@ -69,23 +68,20 @@ def measure(
 def _named(
     translator: MapTranslator,
     layer: str,
-    rows: Tensor,
+    local: Features,
     truth: Sequence[str],
     phrases: Sequence[str],
     among: Sequence[str],
 ) -> dict[str, float]:
     fitted = translator.by_layer[layer]
-    directions = translator.directions(layer, list(phrases))
-    known = set(translator.phrases[: fitted.phrases])
-    marked = torch.tensor([phrase in known for phrase in phrases])
-    candidates = Candidates(directions, marked, torch.empty(0, dtype=torch.long))
-    logits = cosine_logits(fitted, fitted.whiten(fitted.scaled(rows)), candidates)[:, : len(phrases)]
-    plain = logits + fitted.offset * marked
+    white = F.normalize(fitted.whiten(fitted.scaled(local.rows)), dim=1)
+    plain = white @ translator.directions(layer, list(phrases)).T
+    level = translator.probabilities(rows_of(local), list(phrases))
     index = torch.tensor([list(phrases).index(text) for text in truth])
     few = torch.tensor([list(phrases).index(text) for text in among])
     return {
         "first_among_all": _share(plain.argmax(dim=1) == index),
-        "first_among_all_with_offset": _share(logits.argmax(dim=1) == index),
+        "first_among_all_with_offset": _share(level.argmax(dim=1) == index),
         "first_among": _share(few[plain[:, few].argmax(dim=1)] == index),
         "among": len(among),
         "of": len(phrases),

@@ -1,4 +1,4 @@
-"""Short texts to measure with, where nobody brings any: templates filled with ImageNet's class names."""
+"""Default texts for measurements: templates filled with ImageNet's class names."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torchnle.language.english.phrases import with_article
 
 
 def phrases(count: int, *, names: Sequence[str] | None = None, seed: int = 0) -> list[str]:
-    """Make `count` different texts, the same ones for the same seed.
+    """Make `count` different texts, the same for the same seed.
 
     Args:
-        count: How many.
-        names: The things to speak of; None = ImageNet's classes.
-        seed: Another seed makes others.
+        count: The number of texts.
+        names: The nouns of the texts; None = ImageNet's classes.
+        seed: The seed.
 
     Raises:
         ValueError: If the templates do not give so many different texts.

@@ -1,4 +1,4 @@
-"""The shipped aligned translator from its sources: composed scenes, one pass, one linear solve a layer."""
+"""Build the shipped aligned translator from composed scenes: one pass, one linear solve a layer."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 from torchnle.translators.base import Translator
 from torchnle.vision.taps import LayerChoice
 
-#: The layers of EfficientNet-Lite0 at 28x28, 14x14 and 7x7 places, the last one behind its activation.
+#: The layers of EfficientNet-Lite0 at 28x28, 14x14 and 7x7 locations, the last one behind its activation.
 LAYERS = ("_blocks.4", "_blocks.10", "_avg_pooling:input")
-#: How often each textured background stands among the plain ones.
+#: How often each textured background is listed among the plain ones.
 _TEXTURED = 3
 
 
@@ -52,12 +52,12 @@ def fit_to_scenes(
         model: The backbone, as the command line names it.
         layers: The layers to map.
         stamps: Captioned cut-outs (Debian's tuxpaint-stamps-default).
-        part: Which of them; `Cutouts.split` holds a fifth of them out of "train".
-        count: How many scenes.
-        classes: Fit the classifier's class names, too.
-        adapt: A folder of unlabelled pictures whose statistics it is saved with; None = the scenes'.
-        seed: Seeds the scenes.
-        decoder: Says whole pictures in sentences; None = phrases alone.
+        part: The part of them; `Cutouts.split` holds a fifth of them out of "train".
+        count: The number of scenes.
+        classes: Whether to fit the classifier's class names too.
+        adapt: A folder of unlabelled pictures whose statistics are saved with it; None = the scenes'.
+        seed: The seed of the scenes.
+        decoder: Describes whole pictures in sentences; None = phrases alone.
         batch_size: Scenes in the model at once.
 
     Raises:
@@ -101,7 +101,7 @@ def fit_to_scenes(
 
 
 def compose(cutouts: Cutouts, count: int, seed: int, objects: tuple[int, int] = (1, 3)) -> Scenes:
-    """The scenes that maps are fitted to: their captions list the things in shuffled order."""
+    """Compose the scenes that maps are fitted to; their captions list the objects in random order."""
     grounds = (*plain_backgrounds(), *gradient_backgrounds(), *(texture_backgrounds() * _TEXTURED))
     return Scenes(cutouts, grounds, length=count, objects=objects, seed=seed)
 

@@ -1,9 +1,9 @@
 """Build the noun table that torchnle ships, from the files of WordNet 3.0.
 
-    python -m measurements.wordnet_nouns [/usr/share/wordnet] [torchnle/language/wordnet]
+    python -m measurements.wordnet_nouns [/usr/share/wordnet] [torchnle/language/english/wordnet]
 
-Needs Debian's wordnet-base, and timm for the list of ImageNet's classes (their WordNet offsets). It writes
-`nouns.npz`:
+Needs Debian's wordnet-base, timm for the list of ImageNet's classes (their WordNet offsets), and wordfreq. It
+writes `nouns.npz`:
 
 =============  ==========================================================================================
 spellings      the different spellings in order of first use, one a line, UTF-8
@@ -11,10 +11,11 @@ plurals        irregular plurals and their singulars ("feet foot"), one pair a l
 offsets        (S) differences of the synsets' offsets in data.noun, which are ImageNet's ids
 word_counts    (S) words a synset
 words          (W) rows of `spellings`, synset by synset; 0 = the next one that was not used before
-ranks          (W) the place of the synset among the senses of that word; 0 = the commonest
+ranks          (W) the location of the synset among the senses of that word; 0 = the commonest
 parent_counts  (S) hypernyms and instance hypernyms a synset
 parents        (P) rows of the parents, as differences from the row of the child
 kinds          (S) synsets below, itself included
+common         a bit a spelling: whether each of its words is met once in ten million words or oftener
 imagenet_1k    (1000) rows of ImageNet's classes, in the order of a classifier's head
 =============  ==========================================================================================
 """
@@ -26,9 +27,18 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from wordfreq import zipf_frequency
+
+_FREQUENCIES = """
+The array `common` of nouns.npz says of each spelling whether its words are common. It was derived from the
+word frequencies of wordfreq 3 by Robyn Speer, whose data are licensed under CC BY-SA 4.0
+(https://creativecommons.org/licenses/by-sa/4.0/); so is this array.
+"""
+#: The base-10 logarithm of how often in a billion words the rarest word of a noun that is said must be met.
+COMMON = 2.0
 
 
-def main(source: str = "/usr/share/wordnet", target: str = "torchnle/language/wordnet") -> None:
+def main(source: str = "/usr/share/wordnet", target: str = "torchnle/language/english/wordnet") -> None:
     """Read WordNet and write the table."""
     folder = Path(source)
     lines = [line.split("|")[0].split() for line in _lines(folder / "data.noun")]
@@ -36,7 +46,7 @@ def main(source: str = "/usr/share/wordnet", target: str = "torchnle/language/wo
     words = [_words(fields) for fields in lines]
     parents = [[row[offset] for offset in _parents(fields)] for fields in lines]
     rank = _ranks(folder / "index.noun", row)
-    new: dict[str, int] = {"": 0}  # row 0 is free: 0 stands for the next new spelling
+    new: dict[str, int] = {"": 0}  # row 0 is free, since 0 means the next new spelling
     used = []
     for group in words:
         for word in group:
@@ -55,11 +65,12 @@ def main(source: str = "/usr/share/wordnet", target: str = "torchnle/language/wo
         parent_counts=np.array([len(above) for above in parents], np.uint8),
         parents=np.array([i - parent for i, above in enumerate(parents) for parent in above], np.int32),
         kinds=_kinds(parents),
+        common=np.packbits([_is_common(word) for word in new]),
         imagenet_1k=np.array([row[wnid[1:]] for wnid in _imagenet()], np.int32),
     )
     numbered = (folder / "data.noun").read_text().splitlines()[:29]
     licence = "\n".join(line.split(maxsplit=1)[1].rstrip() if line.split()[1:] else "" for line in numbered)
-    (Path(target) / "LICENSE").write_text(licence + "\n")
+    (Path(target) / "LICENSE").write_text(licence + "\n" + _FREQUENCIES)
 
 
 def _lines(path: Path) -> list[str]:
@@ -99,6 +110,11 @@ def _kinds(parents: list[list[int]]) -> np.ndarray:
 
     below = Counter(node for index in range(len(parents)) for node in closed(index))
     return np.array([below[index] for index in range(len(parents))], np.int32)
+
+
+def _is_common(spelling: str) -> bool:
+    words = spelling.replace("-", " ").split()
+    return bool(words) and min(zipf_frequency(word, "en") for word in words) >= COMMON
 
 
 def _imagenet() -> list[str]:

@@ -1,4 +1,4 @@
-"""Description: what the user gets back."""
+"""Description: the result for one location, with its words and scores."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from torchnle.types import ScoreKind
 
 @dataclass(frozen=True)
 class Description:
-    """Words for one place of one layer of one image.
+    """Words for one location of one layer of one image.
 
     Args:
         text: The words.
-        score: How well they fit, raw: see `score_kind`.
+        score: The raw score of the words, of the kind `score_kind`.
         score_kind: "log_prob" = log-probability of the text in nats; "cosine" = a cosine similarity;
-            "projection" = how far a feature points towards the text, in units of the texts' own spread.
-        layer: The layer that was read; several names joined by "+" where they were read together.
+            "projection" = the projection of a feature on the text's direction, in units of the texts' own
+            spread.
+        layer: The layer that was read; several names joined by "+" if they were read together.
         image: The index of the image in the batch.
         location: (row, column) on the layer's grid; None for the whole image or a mask.
-        phrases: Runner-up phrases with their scores, best first, where the translator ranks phrases.
-        probability: The probability, between 0 and 1, that the text is true of the picture at this place,
-            among a vocabulary; None where the translator estimates none.
-        unsure: True where `probability` is too low for the text to be relied on.
+        phrases: The next best phrases with their scores, best first, if the translator ranks phrases.
+        probability: The probability, between 0 and 1, that the text is true of the picture at this location,
+            among a vocabulary; None if the translator estimates none.
+        unsure: True if `probability` is too low to rely on the text.
 
     Example:
         >>> print(Description("a tabby cat", -1.25, layer="layer4", location=(3, 4), probability=0.62))
@@ -55,7 +56,7 @@ class Description:
         return f"{self.text} ({', '.join(marks)})" if marks else self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values that `json.dumps` takes."""
+        """Return all fields as plain values that `json.dumps` takes."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -71,7 +72,7 @@ class Description:
 
 
 class DescriptionGrid(Sequence[Description]):
-    """The descriptions of all places of one layer of one image, in row-major order.
+    """The descriptions of all locations of one layer of one image, in row-major order.
 
     Args:
         descriptions: One a location, row by row.

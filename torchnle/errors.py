@@ -1,10 +1,10 @@
-"""The two error classes of torchnle; everything else is a built-in exception with a full sentence."""
+"""The two error classes of torchnle; all other errors are built-in exceptions."""
 
 from __future__ import annotations
 
 
 class TranslatorMismatchError(ValueError):
-    """A translator was given features that it was not made for.
+    """Features were given to a translator that was not made for them.
 
     Example:
         >>> raise TranslatorMismatchError("translator 'x' expects width 2048; 'layer3' gives 1024.")
@@ -19,8 +19,8 @@ class MissingDependencyError(ImportError):
 
     Args:
         package: The distribution that could not be imported.
-        extra: The extra of torchnle that brings it.
-        purpose: What it was needed for, to complete "... is needed ...".
+        extra: The extra of torchnle that includes it.
+        purpose: The end of the sentence "... is needed ...".
 
     Example:
         >>> str(MissingDependencyError("timm", extra="timm", purpose="to build timm models"))

@@ -1,7 +1,7 @@
-"""The one door for pictures: any raster picture becomes upright RGB, anything else a clear error.
+"""Open pictures: any raster picture becomes upright RGB, anything else a clear error.
 
-Only formats that Pillow decodes itself are read. What would start a program (PostScript) is not tried,
-whatever the file is called.
+Only formats that Pillow decodes itself are read. Formats that start a program (PostScript) are refused,
+whatever the file's name.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-#: The formats that are read, where Pillow has them.
+#: The formats that are read, if Pillow has them.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-#: What decoders raise on a damaged file.
+#: The errors of decoders on a damaged file.
 FAILURES = (
     OSError, SyntaxError, EOFError, ValueError, RuntimeError, LookupError, TypeError, AttributeError,
     ArithmeticError, AssertionError, MemoryError, Warning, struct.error, zlib.error,
 )  # fmt: skip
-#: The endings of the files that `open_folder` opens.
-_SUFFIXES = frozenset(
+#: The endings of image files in a folder.
+SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 _SIXTEEN_BITS = 65535
@@ -67,8 +67,29 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     return _on_white(_read(_existing(path), str(path)))
 
 
+def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
+    """List the picture files that lie in a folder, by name; other files are passed over.
+
+    Raises:
+        ValueError: If it is not a folder, or holds no file with the ending of a picture.
+
+    Example:
+        >>> list_folder("/nowhere")
+        Traceback (most recent call last):
+        ...
+        ValueError: /nowhere is not a folder. Pass one that holds pictures.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise ValueError(f"{place} is not a folder. Pass one that holds pictures.")
+    files = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(f"{place} holds no pictures with the endings {', '.join(sorted(SUFFIXES))}.")
+    return files
+
+
 def open_folder(folder: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open the pictures that lie in a folder, one by one, by name; other files are passed over.
+    """Yield the pictures of a folder, by name; other files are skipped.
 
     Raises:
         ValueError: If there is no picture that can be opened; or as `open_image`, for a damaged one.
@@ -79,18 +100,12 @@ def open_folder(folder: str | os.PathLike[str]) -> Iterator[Image.Image]:
         ...
         ValueError: /nowhere is not a folder. Pass one that holds pictures.
     """
-    place = Path(folder)
-    if not place.is_dir():
-        raise ValueError(f"{place} is not a folder. Pass one that holds pictures.")
-    files = sorted(file for file in place.iterdir() if file.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise ValueError(f"{place} holds no pictures with the endings {', '.join(sorted(_SUFFIXES))}.")
-    for file in files:
+    for file in list_folder(folder):
         yield open_image(file)
 
 
 def open_transparent(path: str | os.PathLike[str]) -> Image.Image:
-    """As `open_image`, as RGBA: transparent pixels stay transparent.
+    """Open an image as `open_image` does, as RGBA with its transparency.
 
     Raises:
         ValueError: As `open_image`.
@@ -99,11 +114,11 @@ def open_transparent(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def read_image(file: Path | IO[bytes], name: str) -> Image.Image:
-    """As `open_image`, from a file or from bytes that are in memory.
+    """Read an image as `open_image` does, from a file or from bytes in memory.
 
     Args:
         file: The file, opened or not.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
         ValueError: As `open_image`.
@@ -112,17 +127,17 @@ def read_image(file: Path | IO[bytes], name: str) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """As `open_image`, from an image that Pillow has opened already.
+    """Convert an image that Pillow has opened, as `open_image` does.
 
     Args:
         image: Any mode.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
         ValueError: As `open_image`.
     """
     waiting = isinstance(image, ImageFile.StubImageFile) or bool(getattr(image, "tile", ()))
-    if waiting and image.format not in (*FORMATS, "MPO"):  # as JPEG's opener calls some of its pictures
+    if waiting and image.format not in (*FORMATS, "MPO"):  # JPEG's opener returns this kind for some pictures
         raise ValueError(f"{name} is a picture of the format {image.format}. {_advice()}")
     with _failures_of(name):
         return _on_white(_plain(image))
@@ -131,7 +146,7 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _existing(path: str | os.PathLike[str]) -> Path:
     file = Path(path)
     try:
-        there = file.is_file()  # and no folder, pipe or device
+        there = file.is_file()  # refuses folders, pipes and devices
     except (OSError, ValueError):
         there = False
     if not there:
@@ -146,7 +161,7 @@ def _read(file: Path | IO[bytes], name: str) -> Image.Image:
 
 @contextmanager
 def _failures_of(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into a ValueError that names the picture."""
+    """Turn any error of a decoder into a ValueError that names the picture."""
     try:
         yield
     except UnidentifiedImageError as error:
@@ -163,15 +178,15 @@ def _failures_of(name: str) -> Iterator[None]:
 
 @cache
 def _known_formats() -> tuple[str, ...]:
-    """The formats that this Pillow can open."""
+    """Return the formats that this Pillow can open."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """A copy in memory, upright, with 8 bits a channel."""
+    """Return a copy in memory, upright, with 8 bits a channel."""
     most = Image.MAX_IMAGE_PIXELS
-    if most is not None and image.width * image.height > most:  # Pillow only warns up to the double
+    if most is not None and image.width * image.height > most:  # Pillow only warns up to twice its limit
         raise Image.DecompressionBombError(f"it has {image.width} x {image.height} pixels, more than {most}.")
     image.load()
     if image.mode == "F":
@@ -182,7 +197,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes a decoded image upright; damaged EXIF says nothing (TIFF is turned as it is decoded)."""
+    """Return the transposition that makes a decoded image upright; none for damaged EXIF and for TIFF."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except FAILURES:
@@ -198,12 +213,12 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, which Pillow would clip at 255 rather than scale."""
+    """Scale grey of 16 bits to 8 bits; Pillow would clip it at 255."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > _SIXTEEN_BITS:
         raise ValueError(f"grey values from {values.min()} to {values.max()} are not 16-bit")
     grey = Image.fromarray((values / _SIXTEEN_BITS * 255).round().astype(np.uint8))
-    clear = image.info.get("transparency")  # the one value that is transparent
+    clear = image.info.get("transparency")  # the single transparent value
     if isinstance(clear, int):
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey

@@ -1,4 +1,4 @@
-"""The one door to the kernels: every operator, whichever implementation runs it."""
+"""The operators of torchnle_kernels, with a choice of implementation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torchnle_kernels.operators  # noqa: F401  (registers torch.ops.torchnle.*
 from jaxtyping import Float, Int
 from torch import Tensor
 
-#: Which implementation runs an operator: "auto" = the best one there is for the inputs' device.
+#: The implementation of an operator: "auto" = the best one for the inputs' device.
 Impl: TypeAlias = Literal["auto", "torch", "triton"]
 
 
@@ -21,17 +21,17 @@ def linear_lse(
     need_argmax: bool = False,
     impl: Impl = "auto",
 ) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"], Int[Tensor, "R"]]:
-    """Log-sum-exp, maximum and argmax over a frozen linear layer's outputs, which are never all in memory.
+    """Compute log-sum-exp, maximum and argmax of a frozen linear layer's outputs without storing them all.
 
-    `torchnle_kernels.reference.linear_lse` is the definition. Differentiable in `h` through lse (the
-    backward pass computes the logits again: see `linear_lse_mu`), not through the maximum.
+    `torchnle_kernels.reference.linear_lse` is the definition. Differentiable in `h` through lse (the backward
+    pass recomputes the logits: see `linear_lse_mu`), not through the maximum.
 
     Args:
         h: Hidden states, (R, d), any floating dtype.
         weight: The layer's weight, (V, d); it must not require a gradient.
         bias: The layer's bias, (V,); -inf bans an output.
-        need_argmax: Whether to find the argmax too; it is -1 otherwise, and the lowest id among equals.
-        impl: Which implementation runs it.
+        need_argmax: Whether to find the argmax too, the lowest id among equals; else it is -1.
+        impl: The implementation.
 
     Returns:
         lse (R,) and max (R,) in float32 (float64 for float64 inputs), argmax (R,) int64.
@@ -59,16 +59,16 @@ def linear_lse_mu(
     *,
     impl: Impl = "auto",
 ) -> tuple[Float[Tensor, "R"], Float[Tensor, "R d"]]:
-    """Log-sum-exp over a frozen linear layer's outputs together with its gradient, in one pass.
+    """Compute log-sum-exp of a frozen linear layer's outputs together with its gradient, in one pass.
 
-    `torchnle_kernels.reference.linear_lse_mu` is the definition. Take this one where a backward pass
-    will follow: it keeps mu (R, d) and multiplies, where `linear_lse` would compute the logits again.
+    `torchnle_kernels.reference.linear_lse_mu` is the definition. Use it if a backward pass follows: it stores
+    mu (R, d) and multiplies, while `linear_lse` recomputes the logits.
 
     Args:
         h: Hidden states, (R, d), any floating dtype.
         weight: The layer's weight, (V, d); it must not require a gradient.
         bias: The layer's bias, (V,).
-        impl: Which implementation runs it.
+        impl: The implementation.
 
     Returns:
         lse (R,), differentiable in `h`, and mu (R, d), not differentiable; in float32 (float64 for
@@ -98,7 +98,7 @@ def short_decode_attention(
     *,
     impl: Impl = "auto",
 ) -> Float[Tensor, "B Hq dh"]:
-    """Attention of one new token a row over that row's first keys, with grouped heads.
+    """Compute attention of one new token a row over that row's first keys, with grouped heads.
 
     `torchnle_kernels.reference.short_decode_attention` is the definition. Forward only: train through
     torch.nn.functional.scaled_dot_product_attention.
@@ -109,7 +109,7 @@ def short_decode_attention(
         v: Cached values, of the same shape.
         lengths: How many keys each row sees, (B,), from 1 to Lmax <= 64.
         rows: The row of `k` and `v` that belongs to each query, (B,); None = 0, 1, ..., B - 1.
-        impl: Which implementation runs it.
+        impl: The implementation.
 
     Raises:
         ValueError: If the heads do not group, Lmax exceeds 64, a length on the CPU is 0 or above Lmax, or

@@ -1,4 +1,4 @@
-"""TOML tables into dataclasses: an unknown key is answered with the nearest, a wrong value with the type."""
+"""Convert TOML tables to dataclasses, with errors that name the nearest key or the expected type."""
 
 from __future__ import annotations
 

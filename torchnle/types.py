@@ -13,13 +13,13 @@ Layer: TypeAlias = nn.Module | str
 Layers: TypeAlias = Layer | Sequence[Layer]
 #: Captum's inputs: one tensor or a tuple, batch first.
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
-#: Where to read a layer: None = the whole image (mean over locations), "all" = every location,
+#: The locations of a layer to read: None = the whole image (mean over locations), "all" = every location,
 #: (row, column) = one location, a mask = the weighted mean over locations.
 Where: TypeAlias = Literal["all"] | tuple[int, int] | Tensor | None
-#: Picks the tensor out of whatever a layer returned.
+#: Picks the tensor from a layer's output.
 Select: TypeAlias = Callable[[Any], Tensor]
-#: What a score is: a log-probability in nats; a cosine; or how far a feature points towards a text, in units
-#: of how far texts lie from their mean.
+#: The kind of a score: a log-probability in nats; a cosine; or a projection on a text's direction, in units
+#: of the texts' distance from their mean.
 ScoreKind: TypeAlias = Literal["log_prob", "cosine", "projection"]
 #: The order of the axes of an activation.
 Layout: TypeAlias = Literal["auto", "NCHW", "NHWC", "NLD", "ND"]

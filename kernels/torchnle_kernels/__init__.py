@@ -1,1 +1,1 @@
-"""The operators of torchnle: plain-PyTorch definitions and, where they pay, Triton kernels."""
+"""The operators of torchnle: plain-PyTorch definitions and, where they are faster, Triton kernels."""

@@ -1,7 +1,7 @@
-"""The operators in plain PyTorch, in blocks small enough for the cache: what runs where nothing faster does.
+"""The operators in plain PyTorch, in blocks that fit the cache: the general implementation.
 
-A head's logits are never all in memory. While its outputs pass in blocks, each row keeps its running maximum
-and its sum of exp(logits - maximum) (online softmax: Milakov & Gimelshein, 2018), in float32 or float64.
+A head's logits are never all in memory. Over the blocks of outputs, each row keeps its running maximum and
+its sum of exp(logits - maximum) (online softmax: Milakov & Gimelshein, 2018), in float32 or float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROWS, _OUTPUTS = 512, 2048
 def linear_lse(
     h: Tensor, weight: Tensor, bias: Tensor | None, need_argmax: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `reference.linear_lse`; 4 MiB of logits at a time."""
+    """Compute `reference.linear_lse` with 4 MiB of logits at a time."""
     lse = h.new_empty(h.shape[0], dtype=accumulator(h.dtype))
     top, index = torch.empty_like(lse), torch.full_like(lse, -1, dtype=torch.int64)
     for rows in _slices(h.shape[0], _ROWS):
@@ -34,7 +34,7 @@ def linear_lse(
 
 
 def linear_lse_mu(h: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """See `reference.linear_lse_mu`; one pass, each block's logits used twice while they are in the cache."""
+    """Compute `reference.linear_lse_mu` in one pass, using each block's cached logits twice."""
     lse = h.new_empty(h.shape[0], dtype=accumulator(h.dtype))
     mu = h.new_zeros(h.shape, dtype=lse.dtype)
     for rows in _slices(h.shape[0], _ROWS):
@@ -47,7 +47,7 @@ def linear_lse_mu(h: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 
 def short_decode_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
-    """See `reference.short_decode_attention`; two products for all query heads that share their keys."""
+    """Compute `reference.short_decode_attention` by two products for all query heads that share keys."""
     longest = int(lengths.max()) if lengths.numel() else 0
     taken = slice(None, q.shape[0]) if rows is None else rows
     dtype = accumulator(q.dtype)
@@ -55,7 +55,7 @@ def short_decode_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, row
     grouped = q.to(dtype).reshape(q.shape[0], k.shape[1], q.shape[1] // k.shape[1], q.shape[2])
     scores = (grouped * q.shape[2] ** -0.5) @ keys.transpose(2, 3)
     unseen = torch.arange(longest, device=q.device) >= lengths[:, None]
-    if unseen.any():  # zero times what lies beyond a row's length could be NaN
+    if unseen.any():  # zero times a value beyond a row's length could be NaN
         scores = scores.masked_fill(unseen[:, None, None], float("-inf"))
         values = values.masked_fill(unseen[:, None, :, None], 0.0)
     attended: Tensor = scores.softmax(dim=-1) @ values
@@ -63,7 +63,7 @@ def short_decode_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, row
 
 
 class Online:
-    """The statistics of a block of rows while the outputs pass.
+    """The running statistics of a block of rows over the outputs.
 
     Args:
         h: The rows' hidden states, (rows, d).
@@ -81,11 +81,11 @@ class Online:
 
     @property
     def lse(self) -> Tensor:
-        """Log-sum-exp of the outputs seen so far."""
+        """Return log-sum-exp of the outputs seen so far."""
         return self.total.log().add_(self.top)
 
     def blocks(self, bias: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (weight block, exp(logits - maximum so far), the factor that earlier sums were scaled by)."""
+        """Yield (weight block, exp(logits - maximum so far), the factor that earlier sums are scaled by)."""
         for outputs in _slices(self.weight.shape[0], _OUTPUTS):
             block = self.weight[outputs].to(self.h.dtype)
             logits = self._room[: self.h.shape[0] * block.shape[0]].view(-1, block.shape[0])
@@ -98,7 +98,7 @@ class Online:
             yield block, weights, factor
 
     def _follow(self, logits: Tensor, start: int) -> Tensor:
-        """Keep the maximum; returns what it leaves of the sums so far."""
+        """Update the maximum; return the factor for earlier sums."""
         before = self._reference()
         if self.need_argmax:
             peak, place = logits.max(dim=1)

@@ -1,4 +1,4 @@
-"""Which implementation runs an operator: the Triton kernel or plain PyTorch."""
+"""Choose the implementation of an operator: the Triton kernel or plain PyTorch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def takes_triton(impl: str, *tensors: Tensor | None) -> bool:
-    """Whether the Triton kernel runs these inputs.
+    """Return whether the Triton kernel runs these inputs.
 
     Args:
-        impl: "auto" = where it can, "torch" = never, "triton" = always.
+        impl: "auto" = if it can, "torch" = never, "triton" = always.
         tensors: The operator's floating inputs, the first of them not None.
 
     Raises:
@@ -40,7 +40,7 @@ def takes_triton(impl: str, *tensors: Tensor | None) -> bool:
 
 
 def _obstacle(tensors: list[Tensor]) -> str:
-    """What keeps Triton from running on these inputs, as a sentence; empty if nothing does."""
+    """Return the reason why Triton cannot run these inputs, as a sentence; empty if it can."""
     dtypes = {tensor.dtype for tensor in tensors}
     if len(dtypes) > 1 or not dtypes.issubset(_DTYPES):
         names = ", ".join(sorted(str(dtype) for dtype in dtypes))

@@ -1,10 +1,10 @@
-"""`linear_lse_mu` on a GPU in one pass: log-sum-exp and its gradient without a second look at the logits.
+"""`linear_lse_mu` on a GPU in one pass: log-sum-exp and its gradient from logits computed once.
 
-Outputs pass in chunks. For each, a kernel writes P = exp(logits - reference) in the inputs' dtype, with
-row sums and row maxima, and one matrix product adds P @ weight to mu. The reference of a row follows its
-running maximum with a lag: it moves only when a chunk exceeds it by more than `_LAG`, and then the rows
-concerned, and only those, are computed again. Both launches are queued blindly and the second one returns
-at once where nothing moved, so that no value is read back to the host (CUDA graphs capture it).
+Outputs are processed in chunks. For each, a kernel writes P = exp(logits - reference) in the inputs' dtype,
+with row sums and row maxima, and one matrix product adds P @ weight to mu. The reference of a row follows its
+running maximum with a lag: it moves only when a chunk exceeds it by more than `_LAG`, and then only these
+rows are recomputed. Both launches are queued unconditionally, and the second returns at once if nothing
+moved, so that no value is read back to the host (CUDA graphs capture it).
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from torch import Tensor
 
 from torchnle_kernels.linear_lse_triton import TILES, finite, flags, tile_logits
 
-#: Outputs a chunk. No row has a reference before the first chunk, which is computed twice: it is short.
+#: Outputs a chunk. No row has a reference before the first chunk, which is computed twice and so is short.
 _FIRST_CHUNK, _CHUNK = 1024, 8192
 
-#: How far a maximum may exceed its reference: exp of it must stay far below the dtype's largest number.
+#: The largest excess of a maximum over its reference: exp of it must stay far below the dtype's largest
+#: number.
 _LAG = {torch.float16: 8.0, torch.bfloat16: 60.0, torch.float32: 60.0}
 
 
 def forward(h: Tensor, weight: Tensor, bias: Tensor | None, *, chunk: int = _CHUNK) -> tuple[Tensor, Tensor]:
-    """Launch the kernels; see `reference.linear_lse_mu` for what they compute."""
+    """Launch the kernels; see `reference.linear_lse_mu` for the definition."""
     rows, outputs = h.shape[0], weight.shape[0]
     reference = h.new_full((rows,), float("-inf"), dtype=torch.float32)
     total = h.new_zeros(rows, dtype=torch.float32)
@@ -53,7 +54,7 @@ def _exponentials(
     mu: Tensor,
     weights: Tensor,
 ) -> None:
-    """Fill `weights` with a chunk's exponentials; bring reference, total and mu up to date with them."""
+    """Fill `weights` with a chunk's exponentials; update reference, total and mu."""
     rows, outputs = weights.shape
     tiles = TILES[h.dtype]
     blocks = triton.cdiv(outputs, tiles.outputs)
@@ -84,7 +85,7 @@ def _add_product(mu: Tensor, weights: Tensor, weight: Tensor) -> None:
 
 @triton.jit
 def _moved(tops, reference, row, blocks, LAG: tl.constexpr, BLOCK_B: tl.constexpr):
-    """The references of some rows before and after a chunk whose block maxima are `tops`."""
+    """Return the references of some rows before and after a chunk whose block maxima are `tops`."""
     place = tl.arange(0, BLOCK_B)
     values = tl.load(
         tops + row[:, None] * blocks + place[None, :], mask=place[None, :] < blocks, other=float("-inf")
@@ -101,7 +102,7 @@ def _exp_kernel(
     WIDTH: tl.constexpr, UPCAST: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Exponentials of a tile; with AGAIN only of the rows whose reference this chunk moves."""
+    """Compute exponentials of a tile; with AGAIN only of the rows whose reference this chunk moves."""
     first_row = tl.program_id(0).to(tl.int64) * BLOCK_R
     place = tl.arange(0, BLOCK_R)
     last_row = (rows - 1 - first_row).to(tl.int32)
@@ -134,7 +135,7 @@ def _fold_kernel(
     tops, sums, reference, total, mu, blocks, width,
     LAG: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Bring one row's total and mu to its new reference, and add the chunk's sums."""
+    """Rescale one row's total and mu to its new reference, and add the chunk's sums."""
     row = tl.program_id(0).to(tl.int64)
     place = tl.arange(0, BLOCK_B)
     before, after = _moved(tops + row * blocks, reference + row, tl.arange(0, 1), blocks, LAG, BLOCK_B)

@@ -1,9 +1,9 @@
-"""`linear_lse` on a GPU: one program reads a slice of the outputs and leaves three numbers a row.
+"""`linear_lse` on a GPU: one program reads a slice of the outputs and writes three numbers a row.
 
 Every program keeps the online softmax statistics (Milakov & Gimelshein, 2018) of `BLOCK_R` rows over
 `tiles_per_slice` tiles of outputs in registers; a second kernel merges the slices of a row in a fixed
-order. Slices depend on the number of outputs alone, so a row's result does not depend on the rows beside
-it, down to the last bit.
+order. Slices depend on the number of outputs alone, so a row's result is bitwise independent of the other
+rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Tiles:
         return {"BLOCK_R": self.rows, "BLOCK_V": self.outputs, "BLOCK_D": self.width}
 
 
-#: One table for every GPU from compute capability 8.0 on; float32 takes twice the room in shared memory.
+#: One table for every GPU from compute capability 8.0 on; float32 takes twice the shared memory.
 TILES = {
     torch.float16: Tiles(),
     torch.bfloat16: Tiles(),
@@ -51,7 +51,7 @@ def forward(
     *,
     tiles_per_slice: int = _TILES_PER_SLICE,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Launch the kernels; see `reference.linear_lse` for what they compute."""
+    """Launch the kernels; see `reference.linear_lse` for the definition."""
     rows, outputs = h.shape[0], weight.shape[0]
     tiles = TILES[h.dtype]
     slices = triton.cdiv(outputs, tiles.outputs * tiles_per_slice)
@@ -74,7 +74,7 @@ def forward(
 
 
 def flags(h: Tensor) -> dict[str, int]:
-    """The width, and whether to widen tiles first: the interpreter gets bfloat16 arithmetic wrong."""
+    """Return the width, and whether to widen tiles first (the interpreter computes bfloat16 wrongly)."""
     return {"WIDTH": h.shape[1], "UPCAST": h.dtype == torch.bfloat16 and not h.is_cuda}
 
 
@@ -83,7 +83,7 @@ def tile_logits(
     h, weight, bias, row, column, outputs, stride_h, stride_w,
     HAS_BIAS: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """The logits of rows x columns in float32; -inf beyond the last output."""
+    """Compute the logits of rows x columns in float32; -inf beyond the last output."""
     step = tl.arange(0, BLOCK_D)
     inside = tl.minimum(column, outputs - 1)
     h_tile = h + row[:, None] * stride_h + step[None, :]
@@ -109,7 +109,7 @@ def tile_logits(
 
 @triton.jit
 def finite(top):
-    """A row's maximum as the shift of its exponentials: 0 where it is infinite, for exp(-inf) = 0."""
+    """Return a row's maximum as the shift of its exponentials: 0 if it is infinite, for exp(-inf) = 0."""
     return tl.where(tl.abs(top) == float("inf"), 0.0, top)
 
 

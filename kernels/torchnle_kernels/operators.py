@@ -1,7 +1,7 @@
-"""The operators as PyTorch knows them: torch.ops.torchnle.*, each with its fake, gradient and FLOP count.
+"""The operators registered with PyTorch, torch.ops.torchnle.*, each with its fake, gradient and FLOP count.
 
 They are opaque to torch.compile and torch.export, which keep them whole. `torch.library.triton_op` would
-let the compiler look inside, but then it traces into the Triton kernel on machines without a GPU too.
+expose the Triton kernel to the compiler, but it is then traced on machines without a GPU too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_KEYS = 64
 
 
 def _check_head(h: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """The kernels read where they are told to: shapes must fit."""
+    """Check shapes, since the kernels read memory without bounds checks."""
     fits = h.ndim == weight.ndim == 2 and h.shape[1] == weight.shape[1] and weight.shape[0] > 0
     if not fits or (bias is not None and bias.shape != weight.shape[:1]):
         given = ", ".join(str(tuple(t.shape)) for t in (h, weight, bias) if t is not None)
@@ -105,7 +105,7 @@ def _short_decode_attention(
 
 
 def _stepped(tensor: Tensor) -> Tensor:
-    """The kernels step through the last dimension one by one."""
+    """Make the last dimension contiguous, as the kernels assume."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
@@ -139,7 +139,7 @@ def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 
 
 def _backward(ctx: Any, grad_lse: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    """Compute the logits again: nothing but the inputs was kept."""
+    """Recompute the logits: only the inputs were saved."""
     h, weight, bias = ctx.saved_tensors
     _refuse_second_derivative()
     _, mu = torch.ops.torchnle.linear_lse_mu(h, weight, bias, ctx.impl)
@@ -168,7 +168,7 @@ def _backward_mu(ctx: Any, grad_lse: Tensor, _: Tensor) -> tuple[Tensor | None, 
 
 
 def _head_under_autocast(name: str, device: str) -> Any:
-    """A frozen head keeps the dtype it was loaded in; what reaches it is cast to that, and no further."""
+    """Cast the input to the dtype in which a frozen head was loaded."""
 
     def run(h: Tensor, weight: Tensor, *rest: Any) -> Any:
         with torch.autocast(device, enabled=False):
@@ -178,7 +178,7 @@ def _head_under_autocast(name: str, device: str) -> Any:
 
 
 def _attention_under_autocast(device: str) -> Any:
-    """Queries, keys and values in the dtype of the cache."""
+    """Cast queries, keys and values to the dtype of the cache."""
 
     def run(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Any:
         with torch.autocast(device, enabled=False):

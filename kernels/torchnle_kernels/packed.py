@@ -1,11 +1,11 @@
-"""The head's operators through oneDNN, whose products end in an exponential: the fast path on a CPU.
+"""The head's operators by oneDNN products fused with a logistic function: the fast path on a CPU.
 
-exp is no function that a product of oneDNN can end in, the logistic function is: far below zero the two are
-the same, ``sigmoid(x) = exp(x) (1 - exp(x) + ...)``. So each row's logits are moved by the row's reference, a
-number near its largest logit, to about -60, inside the product's float32 accumulator; what comes back are
-the softmax's terms times exp(-60), in the inputs' dtype, and no logit is ever rounded or read again.
+oneDNN cannot fuse exp with a product, but the logistic function, and far below zero the two are equal:
+``sigmoid(x) = exp(x) (1 - exp(x) + ...)``. So each row's logits are shifted by the row's reference, a number
+near its largest logit, to about -60, inside the product's float32 accumulator. The result is the softmax's
+terms times exp(-60), in the inputs' dtype, and no logit is rounded or read again.
 
-The rows are the operand that oneDNN packs, since they are few; the head's weight is read where it is.
+The rows are the operand that oneDNN packs, since they are few; the head's weight is read without a copy.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Terms in memory at a time, and the most rows.
+#: Terms in memory at a time, and the largest number of rows.
 _TERMS, _ROWS = 2**20, 2048
 
-#: Where the reference is moved to: a power of two, so that a term at the reference is exact in every dtype.
+#: The target of the shift: a power of two, so that a term at the reference is exact in every dtype.
 _SHIFT = 86 * math.log(2)
 
-#: A term above this is too near to one for ``sigmoid = exp`` (here to 4e-8): its row needs a new reference.
+#: A term above this is too large for ``sigmoid = exp`` (here to 4e-8): its row needs a new reference.
 _HIGHEST = math.exp(-17)
 
-#: Outputs that the first reference is taken from.
+#: The number of outputs for the first reference.
 _PROBE = 256
 
-#: Outputs whose largest term is kept, to find the largest logit with.
+#: Outputs per group, whose largest term is kept to find the largest logit.
 _GROUP = 16
 
-#: In bfloat16 groups whose largest term is within rounding of the largest of all may hold the largest logit;
-#: so many of them are looked at.
+#: In bfloat16, groups whose largest term is within rounding of the overall largest may hold the largest
+#: logit; so many of them are checked.
 _RIVAL, _RIVALS = 1 - 2**-6, 4
 
-#: Rows whose likely logits are computed again at a time.
+#: Rows whose candidate logits are recomputed at a time.
 _ROWS_AGAIN = 64
 
 
 def takes(h: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether this path can take the inputs: float32 or bfloat16 on a CPU that multiplies it, no bias."""
+    """Return whether this path takes the inputs: float32 or bfloat16 on a CPU that multiplies it, no bias."""
     if h.device.type != "cpu" or h.dtype != weight.dtype or bias is not None or h.numel() == 0:
         return False
     narrow = h.dtype == torch.bfloat16 and multiplies_bfloat16()
@@ -49,13 +49,13 @@ def takes(h: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 products; emulated ones are slower than float32."""
+    """Return whether the processor has bfloat16 instructions; emulated ones are slower than float32."""
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # on Linux x86, in recent versions
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def linear_lse(h: Tensor, weight: Tensor, need_argmax: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """See `reference.linear_lse`."""
+    """Compute `reference.linear_lse`."""
     found = []
     for rows in _chunks(h):
         terms = Terms(rows, weight, rivals=need_argmax and h.dtype != torch.float32)
@@ -67,7 +67,7 @@ def linear_lse(h: Tensor, weight: Tensor, need_argmax: bool) -> tuple[Tensor, Te
 
 
 def linear_lse_mu(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """See `reference.linear_lse_mu`; a block's terms are multiplied with the weight while they are there."""
+    """Compute `reference.linear_lse_mu`; each block's terms are multiplied with the weight at once."""
     lses, mus = [], []
     for rows in _chunks(h):
         terms, mu = Terms(rows, weight), torch.zeros_like(rows, dtype=torch.float32)
@@ -84,12 +84,12 @@ def linear_lse_mu(h: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Terms:
-    """A block of rows' softmax terms, exp(logit - reference - shift), while the outputs pass.
+    """The softmax terms of a block of rows, exp(logit - reference - shift), over the outputs.
 
     Args:
         h: The rows' hidden states, (rows, d).
         weight: The layer's weight, (outputs, d).
-        rivals: Whether groups whose largest terms are equal but for rounding are to be told apart.
+        rivals: Whether to find the true maximum among groups whose largest terms are equal up to rounding.
     """
 
     def __init__(self, h: Tensor, weight: Tensor, *, rivals: bool = False) -> None:
@@ -104,7 +104,7 @@ class Terms:
         self.peaks = torch.empty(-(-len(weight) // _GROUP) if rivals else 0, len(h))  # of every group
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
-        """Yield outputs, their terms (outputs, rows), and the factor of all before where there is one."""
+        """Yield outputs, their terms (outputs, rows), and the factor for all earlier terms, or None."""
         for start in range(0, len(self.weight), self.step):
             outputs = slice(start, min(start + self.step, len(self.weight)))
             terms = self._terms(self.packed, self.weight[outputs], self.reference)
@@ -118,7 +118,7 @@ class Terms:
             yield outputs, terms, factor
 
     def statistics(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-sum-exp, maximum and argmax; the largest term, computed again, replaces its rounded self."""
+        """Return log-sum-exp, maximum and argmax; the largest term is recomputed without rounding."""
         top, index = self._largest(self.h, self.group[:, None])
         rounded = self.highest
         if len(self.peaks):
@@ -128,7 +128,7 @@ class Terms:
         return (self.total - rounded + largest).log() + self.reference + _SHIFT, top, index
 
     def _keep(self, peaks: Tensor, start: int) -> None:
-        """Keep the largest term of each row; the first of equal ones."""
+        """Keep the largest term of each row, the first of equal ones."""
         highest, group = peaks.max(dim=0)
         self.group = torch.where(highest > self.highest, group + start, self.group)
         self.highest = torch.maximum(self.highest, highest)
@@ -136,14 +136,14 @@ class Terms:
             self.peaks[start:][: len(peaks)] = peaks
 
     def _tell_apart(self, top: Tensor, index: Tensor) -> None:
-        """Look for the largest logit of each row in all groups that rounding lets hold it."""
+        """Find the largest logit of each row among all groups that may hold it up to rounding."""
         rivals = (self.peaks >= self.highest * _RIVAL).sum(dim=0) > 1
         groups = self.peaks[:, rivals].topk(min(_RIVALS, len(self.peaks)), dim=0).indices.T
         groups = torch.cat([self.group[rivals, None], groups], dim=1).sort(dim=1).values
         top[rivals], index[rivals] = self._largest(self.h[rivals], groups)
 
     def _largest(self, h: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """The largest logit of each row in its groups (rows, some, ascending), in float32, and its output."""
+        """Return each row's largest logit in its groups (rows, some, ascending) in float32, and its id."""
         ids = (groups[:, :, None] * _GROUP + torch.arange(_GROUP)).flatten(1).clamp_(max=len(self.weight) - 1)
         logits = [
             (self.weight[some].float() * rows[:, None].float()).sum(dim=2)
@@ -153,12 +153,12 @@ class Terms:
         return top, ids.gather(1, place[:, None])[:, 0]
 
     def _sum(self, terms: Tensor) -> Tensor:
-        """In float32; in room that is there, since new memory costs more than the sum."""
+        """Sum in float32 into existing memory, since allocation costs more than the sum."""
         wide = self.room[: terms.numel()].view_as(terms).copy_(terms) if len(self.room) else terms
         return wide.sum(dim=0)
 
     def _follow(self, terms: Tensor, rows: Tensor, outputs: slice) -> Tensor:
-        """Give rows that rose a new reference, and their terms; returns the factor of all terms before."""
+        """Update reference and terms of rows with a larger maximum; return the factor for earlier terms."""
         packed, block = self._pack(self.h[rows]), self.weight[outputs]
         before = self.reference.clone()
         self.reference[rows] = self._highest(packed, block, int(rows.sum()))
@@ -170,7 +170,7 @@ class Terms:
         return factor
 
     def _highest(self, packed: Tensor, block: Tensor, rows: int) -> Tensor:
-        """The largest of a block's logits; twice, since the first is rounded to the inputs' dtype."""
+        """Return the largest of a block's logits, computed again because the first is rounded."""
         highest = torch.zeros(rows)
         for _ in range(2):
             highest += _product(block, packed, -highest, "none").amax(dim=0)
@@ -184,7 +184,7 @@ class Terms:
         return packed
 
     def _peaks(self, terms: Tensor) -> Tensor:
-        """The largest of every 16 terms of a row, (groups, rows)."""
+        """Return the largest of every 16 terms of a row, (groups, rows)."""
         missing = -len(terms) % _GROUP
         padded = F.pad(terms, (0, 0, 0, missing)) if missing else terms
         return padded.view(-1, _GROUP, terms.shape[1]).amax(dim=1)
@@ -195,6 +195,6 @@ def _chunks(h: Tensor) -> tuple[Tensor, ...]:
 
 
 def _product(block: Tensor, packed: Tensor, offset: Tensor, end: str) -> Tensor:
-    """``end(block @ rows.T + offset)``, (outputs, rows), summed in float32."""
+    """Compute ``end(block @ rows.T + offset)``, (outputs, rows), summed in float32."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(block.contiguous(), packed, offset, end, [], "")
     return product

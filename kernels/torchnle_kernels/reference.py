@@ -1,4 +1,4 @@
-"""Every operator in plain PyTorch: what the kernels compute, written to be read and not to be fast."""
+"""Every operator in plain PyTorch: the definitions, written for clarity and not for speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """The type in which statistics are kept: float64 for float64 inputs, float32 for all others.
+    """Return the dtype of accumulated statistics: float64 for float64 inputs, float32 for all others.
 
     Example:
         >>> accumulator(torch.bfloat16)
@@ -26,7 +26,7 @@ def linear_lse(
     *,
     need_argmax: bool = False,
 ) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"], Int[Tensor, "R"]]:
-    """Log-sum-exp, maximum and argmax over the outputs of a linear layer, row by row.
+    """Compute log-sum-exp, maximum and argmax over the outputs of a linear layer, row by row.
 
     With logits ``z = h @ weight.T + bias`` in float32 (products of the inputs as they are, sums in
     float32; float64 for float64 inputs): ``lse_r = log sum_v exp z_rv``. Then
@@ -56,7 +56,7 @@ def linear_lse(
 def linear_lse_mu(
     h: Float[Tensor, "R d"], weight: Float[Tensor, "V d"], bias: Float[Tensor, "V"] | None = None
 ) -> tuple[Float[Tensor, "R"], Float[Tensor, "R d"]]:
-    """Log-sum-exp over the outputs of a linear layer, and its gradient with respect to `h`.
+    """Compute log-sum-exp over the outputs of a linear layer, and its gradient with respect to `h`.
 
     ``mu_r = sum_v softmax(z_r)_v weight_v`` is the mean of the weight's rows under the distribution of
     row r, and ``d lse_r / d h_r = mu_r``: a frozen head needs nothing else for its backward pass.
@@ -85,7 +85,7 @@ def short_decode_attention(
     lengths: Int[Tensor, "B"],
     rows: Int[Tensor, "B"] | None = None,
 ) -> Float[Tensor, "B Hq dh"]:
-    """Attention of one new token a row over that row's first `lengths` keys, with grouped heads.
+    """Compute attention of one new token a row over that row's first `lengths` keys, with grouped heads.
 
     ``o_bh = softmax(q_bh . k_n,g,:length / sqrt(dh)) v_n,g,:length`` with ``n = rows[b]`` and key head
     ``g = h // (Hq / Hkv)``; the softmax is computed in float32 (float64 for float64 inputs).
@@ -94,7 +94,7 @@ def short_decode_attention(
         q: Queries of the new tokens, (B, Hq, dh).
         k: Cached keys, (N, Hkv, Lmax, dh); Hkv divides Hq.
         v: Cached values, of the same shape.
-        lengths: How many keys each row sees, (B,), from 1 to Lmax; what lies beyond is never read.
+        lengths: How many keys each row sees, (B,), from 1 to Lmax; later keys are never read.
         rows: The row of `k` and `v` that belongs to each query, (B,); None = 0, 1, ..., B - 1.
 
     Returns:

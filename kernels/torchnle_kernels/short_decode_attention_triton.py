@@ -1,7 +1,7 @@
 """`short_decode_attention` on a GPU: one program holds all keys and values of a row's key head.
 
-At one query a row attention is bound by memory: every key and value is read once, for all the query heads
-that share it, and nothing beyond a row's length is read at all.
+With one query a row attention is bound by memory: every key and value is read once, for all query heads that
+share it, and none beyond a row's length.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: Tensor | None) -> Tensor:
-    """Launch the kernel; see `reference.short_decode_attention` for what it computes."""
+    """Launch the kernel; see `reference.short_decode_attention` for the definition."""
     batch, heads, width = q.shape
     key_heads, keys = k.shape[1:3]
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
@@ -32,7 +32,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, rows: Tensor | Non
 
 
 def warps(BLOCK_L: int, BLOCK_D: int) -> int:
-    """So many that a thread holds at most 32 numbers of the keys and as many of the values."""
+    """Return the number of warps with which a thread holds at most 32 numbers of keys and of values."""
     return min(max(BLOCK_L * BLOCK_D // 1024, 1), 8)
 
 

@@ -1,7 +1,7 @@
-"""How must a language model be addressed so that a prefix is understood?
+"""Measure the prompts, BOS and end tokens with which a language model understands a prefix.
 
-``python -m measurements addressing`` says texts through their own word embeddings, with no training at
-all, and trains a fresh prefix for a few steps from two starts.
+``python -m measurements addressing`` decodes texts from their own token embeddings without training, and
+trains a new prefix for a few steps from two starts.
 """
 
 from measurements.addressing.run import measure, page, split

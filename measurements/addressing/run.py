@@ -1,4 +1,4 @@
-"""The whole measurement: every frame with BOS and without, the ends, the starts; and its tables."""
+"""The whole measurement (every frame with and without BOS, the ends, the starts) and its tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.training import Recipe
 
-#: From nothing to what ships.
+#: From an empty frame to the shipped one.
 FRAMES = (
     Address("", ""),
     Address("", "\nThis is"),
@@ -42,24 +42,23 @@ def measure(
     recipe: Recipe = START_RECIPE,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Say texts through every frame and end, then train for a few steps from each start.
+    """Decode texts through every frame and end, then train for a few steps from each start.
 
     Args:
         lm: The language model.
-        encoder: Compares what is said with its source, and gives the embeddings that training starts from.
-        texts: What is said, and what losses are measured on.
-        training_texts: What is learned from.
-        frames: The frames; each is used with BOS, where the model has one, and without.
-        ends: The ends, as the model begins by itself; an end-of-text token that it has not is left out.
-        noises: Sizes of noise on the words.
-        recipe: The number of a text's vectors, and everything of the short training; of no steps = none.
-        progress: Whether to show what is at work.
+        encoder: Compares decoded texts with their sources, and gives the embeddings that training starts
+            from.
+        texts: The texts to decode, on which losses are measured.
+        training_texts: The texts to train on.
+        frames: The frames; each is used with BOS, if the model has one, and without.
+        ends: The ends, with the model's own start; an end-of-text token that it does not have is left out.
+        noises: Sizes of noise on the token embeddings.
+        recipe: The number of a text's vectors, and the settings of the short training; 0 steps = none.
+        progress: Whether to show progress.
 
     Raises:
         ValueError: If the steps are negative, or a batch is empty.
     """
-    if recipe.steps < 0 or recipe.batch_size < 1:
-        raise ValueError(f"{recipe.steps} steps of {recipe.batch_size} texts; pass 0 or more, of 1 or more.")
     options: dict[str, Any] = {"noises": noises, "length": recipe.prefix_length, "seed": recipe.seed}
     models = {True: lm, False: without_bos(lm)} if lm.bos_id is not None else {False: lm}
     begun = [(lm.bos_id is not None, end) for end in ends if end.stop is not None or lm.eos_id is not None]
@@ -90,7 +89,7 @@ def measure(
 
 
 def split(texts: Sequence[str], count: int, *, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Different texts, those to measure on and the rest, to learn from.
+    """Split different texts into those to measure on and the rest, to train on.
 
     Args:
         texts: All of them.
@@ -115,7 +114,7 @@ def split(texts: Sequence[str], count: int, *, seed: int = 0) -> tuple[list[str]
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """The measurement as Markdown: three tables."""
+    """Return the measurement as Markdown: three tables."""
     recipe = data["recipe"]
     parts = [_PREFACE.format(**data, length=recipe["prefix_length"], measured=data["texts"]["measured"])]
     noises = [row["noise"] for row in data["frames"][0]["by_noise"]]
@@ -132,7 +131,7 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def _fitting(lm: LanguageModel, texts: Sequence[str], length: int) -> float:
-    """The share of texts that are all in the prefix: what longer ones end with can only be guessed."""
+    """Return the share of texts that fit in the prefix; the ends of longer ones can only be guessed."""
     lengths = [len(ids) for ids in lm.tokenize([f" {text}" for text in texts])]
     return sum(count <= length for count in lengths) / len(lengths)
 
@@ -146,7 +145,7 @@ def _yes(row: Mapping[str, Any]) -> str:
 
 
 def _code(words: str | None) -> str:
-    """Words as they are written in code; nothing is a dash."""
+    """Format words as code; an empty text is a dash."""
     return "end of text" if words is None else f"`{words!r}`" if words else "-"
 
 

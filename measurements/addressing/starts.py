@@ -1,9 +1,11 @@
-"""Where training begins: a fresh prefix that starts at the mean words, or at random, and a few steps on."""
+"""Starts of training: a new prefix from the mean token embeddings, or from random directions."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias
 
 import torch
@@ -12,11 +14,13 @@ from torch import Tensor, nn
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence
-from torchnle.methods.aligned.decoder.training import Recipe, fresh_network, scheduled, targets, text_loss
+from torchnle.methods.aligned.decoder.training import Recipe, Texts, fresh_network, targets
+from torchnle.training import loop
+from torchnle.training.loop import Examples
 
 Start: TypeAlias = Literal["mean words", "random"]
 STARTS: tuple[Start, ...] = ("mean words", "random")
-#: The shipped decoder's settings for a few steps, without noise, and without the lesson in words before them.
+#: The shipped decoder's settings for a few steps, without noise, and without the word steps before them.
 START_RECIPE = Recipe(steps=60, batch_size=32, warmup=10, word_steps=0, noise=0.0)
 
 
@@ -28,16 +32,16 @@ def loss_from_start(
     start: Start,
     recipe: Recipe = START_RECIPE,
 ) -> dict[str, float]:
-    """Train a fresh network through the language model for a few steps, as the text decoder is trained.
+    """Train a new network through the language model for a few steps, as the text decoder is trained.
 
     Args:
         lm: The language model.
         encoder: Gives the embeddings that the network reads.
-        texts: What the losses are measured on.
-        training_texts: What is learned from.
-        start: "mean words" = each prefix vector starts at the mean embedding of the token at its place;
+        texts: The texts on which losses are measured.
+        training_texts: The texts to train on.
+        start: "mean words" = each prefix vector starts at the mean embedding of the token at its position;
             "random" = at random directions of the same lengths. The opening starts at its words in both.
-        recipe: All settings; its noise and its lesson in words are not used.
+        recipe: All settings; its noise and its word steps are not used.
 
     Returns:
         The loss on `texts`, in nats a token, "before" and "after" the steps.
@@ -51,42 +55,37 @@ def loss_from_start(
     network = fresh_network(lm, recipe, learned, tokens)
     if start == "random":
         _scatter(network)
-    before = _loss(lm, network, held, held_tokens, recipe)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    source = random.Random(recipe.seed)
-    for step in range(recipe.steps):
-        chosen = source.choices(range(len(tokens)), k=recipe.batch_size)
-        loss = text_loss(network, lm, learned[chosen], [tokens[i] for i in chosen], prompt=recipe.prompt)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-        rate = scheduled(recipe.learning_rate, step, recipe.steps, recipe.warmup)
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.step()
-    after = _loss(lm, network, held, held_tokens, recipe)
-    if not after < float("inf"):
-        raise FloatingPointError(f"from '{start}' the loss went to {after} in {recipe.steps} steps.")
-    return {"before": before, "after": after}
+    asked = Examples((held,), held_tokens, range(len(held)))
+    plain = replace(recipe, steps=max(1, recipe.steps), word_steps=0, noise=0.0)
+    objective = _AnyTexts(network, lm, plain, learned, tokens)
+    before = _loss(objective, asked)
+    if recipe.steps:
+        with TemporaryDirectory() as folder:
+            loop.train(objective, plain, folder)
+    return {"before": before, "after": _loss(objective, asked)}
+
+
+class _AnyTexts(Texts):
+    """Draws texts one by one, so that a dozen are enough."""
+
+    def texts(self, step: int) -> list[int]:
+        """Draw the texts of a step."""
+        source = random.Random(f"{self.recipe.seed} {step}")
+        return source.choices(range(len(self.tokens)), k=self.recipe.batch_size)
 
 
 @torch.no_grad()
 def _scatter(network: PrefixFromSentence) -> None:
-    """Turn every vector that the prefix starts at into a random direction, and keep its length."""
+    """Replace every vector that the prefix starts at by a random direction of the same length."""
     drawn = torch.randn_like(network.start)
     network.start.copy_(nn.functional.normalize(drawn, dim=1) * network.start.norm(dim=1, keepdim=True))
 
 
 @torch.no_grad()
-def _loss(
-    lm: LanguageModel,
-    network: PrefixFromSentence,
-    embeddings: Tensor,
-    tokens: Sequence[Sequence[int]],
-    recipe: Recipe,
-) -> float:
-    return text_loss(network, lm, embeddings, tokens, prompt=recipe.prompt).item()
+def _loss(objective: Texts, asked: Examples) -> float:
+    """Compute the loss in nats a token."""
+    nats = objective.losses(objective.network, 0, asked).sum()
+    return float(nats) / objective.count(0, asked)
 
 
 def _encoded(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Without any training: the prefix is a text's own word embeddings; is it understood?"""
+"""Decoding without training: the prefix is a text's own token embeddings."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from torchnle.language.decoding import greedy
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.text_decoder import OPENING, PROMPT, STOP
-from torchnle.methods.aligned.decoder.training import first_tokens, targets
+from torchnle.methods.aligned.decoder.training import targets
+from torchnle.training.texts import first_tokens
 
-#: Sizes of noise on the words, in standard deviations of the model's embeddings.
+#: Sizes of noise on the token embeddings, in standard deviations of the model's embeddings.
 NOISES = (0.0, 0.5)
 _MAX_NEW_TOKENS, _EXAMPLES = 24, 4
 
 
 @dataclass(frozen=True)
 class Address:
-    """What stands around the prefix.
+    """The text around the prefix.
 
     Args:
         opening: Words before it.
         prompt: Words after it.
-        stop: What ends a text, in the prefix and in the answer; None = the model's end-of-text token.
+        stop: The end of a text, in the prefix and in the answer; None = the model's end-of-text token.
     """
 
     opening: str = OPENING
@@ -38,7 +39,7 @@ class Address:
 
 
 def without_bos(lm: LanguageModel) -> LanguageModel:
-    """The same model behind a tokenizer without BOS: it starts with whatever it is given."""
+    """Wrap a model with a tokenizer without BOS."""
     tokenizer = copy.deepcopy(lm.tokenizer)
     tokenizer.bos_token = None
     return LanguageModel(lm.model, tokenizer, reference=lm.reference)
@@ -54,7 +55,7 @@ def word_prefixes(
     noise: float = 0.0,
     seed: int = 0,
 ) -> Float[Tensor, "R _ E"]:
-    """The embeddings of the opening and of each text's first tokens; a short text is filled with its end.
+    """Embed the opening and each text's first tokens; a short text is filled with its end.
 
     Args:
         lm: The language model.
@@ -87,20 +88,20 @@ def understood(
     length: int = 8,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """What the model says to the words of texts.
+    """Decode texts from their own token embeddings, and compare the results with them.
 
     Args:
         lm: The language model.
-        encoder: Compares what is said with its source.
+        encoder: Compares decoded texts with their sources.
         texts: The texts.
-        address: What stands around them.
-        noises: Sizes of noise on the words.
+        address: The text around them.
+        noises: Sizes of noise on the token embeddings.
         length: The number of vectors of a text.
         seed: Seeds the noise.
 
     Returns:
-        For each noise: "exact", the share of texts said word for word; "cosine" of what was said, embedded,
-        to the text, on the mean; "examples".
+        For each noise: "exact", the share of texts reproduced exactly; "cosine", the mean similarity of
+        decoded text and source; "examples".
     """
     source, rows = encoder.encode(texts), []
     for noise in noises:

@@ -1,4 +1,4 @@
-"""Any architecture, as a measured fact: attach to models of every kind and see what works."""
+"""Measure on which architectures torchnle works: attach to models of every kind."""
 
 from measurements.architectures.catalogue import Case, cases, sample
 from measurements.architectures.examination import Examination, examine

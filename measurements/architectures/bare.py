@@ -1,4 +1,4 @@
-"""The bare model: what it raises, and which inputs it takes."""
+"""The bare model: its errors, and the inputs it takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from torchnle.vision.locks import evaluating
 
-#: What other people's models raise.
+#: The errors that models raise.
 FAILURES = (
     RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ImportError, OSError,
     MemoryError,
@@ -15,7 +15,7 @@ FAILURES = (
 
 
 def takes(model: nn.Module, size: tuple[int, int]) -> bool:
-    """Whether a bare model runs on an image of a size (height, width).
+    """Return whether a bare model runs on an image of a size (height, width).
 
     Example:
         >>> takes(nn.Conv2d(3, 4, 8), (8, 8)), takes(nn.Conv2d(3, 4, 8), (7, 8))
@@ -30,7 +30,7 @@ def takes(model: nn.Module, size: tuple[int, int]) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """An error in one line.
+    """Format an error in one line.
 
     Example:
         >>> sentence(ValueError("too   small"))

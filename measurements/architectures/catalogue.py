@@ -1,4 +1,4 @@
-"""What the sweep tries: models of four libraries, each built with random weights."""
+"""The models of the sweep, from four libraries, each built with random weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from measurements.architectures.paper import PAPER
 from measurements.architectures.vision_language import VISION_LANGUAGE, build_tower
 from torchnle import backbones
 
-#: Inputs of more pixels a side than that take minutes on one thread.
+#: Inputs with more pixels a side take minutes on one thread.
 _LARGE = 320
-#: The side that models of larger inputs are given where they take it.
+#: The side that replaces larger inputs, for models that take it.
 _USUAL = 224
 
 
@@ -26,12 +26,12 @@ class Case:
     """A model to try.
 
     Args:
-        name: "library:model", as `backbones.load` takes it, or a name of its own where `build` is given.
+        name: "library:model", as `backbones.load` takes it, or any name if `build` is given.
         group: The part of the sweep that it belongs to.
         size: The side of its input; None = the model's own.
         options: Passed to the library's builder.
-        build: Builds the model where no name does.
-        note: What else is to be known: whom it stands for, what it is called elsewhere.
+        build: Builds the model if no name does.
+        note: Further facts, such as the models it represents and its other names.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Case:
 
     @property
     def key(self) -> str:
-        """What tells it from every other case."""
+        """The identity of the case."""
         changed = "".join(f" {name}={value}" for name, value in self.options)
         size = "" if self.size is None else f" at {self.size}"
         return f"{self.name}{changed}{size}"
 
     def make(self) -> tuple[nn.Module, int]:
-        """The model with random weights, and the side of its input."""
+        """Build the model with random weights; return it with the side of its input."""
         if self.build is not None:
             return self.build(), self.size or _USUAL
         backbone = self._load()
@@ -59,7 +59,7 @@ class Case:
 
     @cached_property
     def parameters(self) -> int:
-        """The number of parameters, counted without memory for them; 0 where a builder needs real numbers."""
+        """The number of parameters without allocating them; 0 if a builder needs real numbers."""
         try:
             with torch.device("meta"):
                 model = self._load().model if self.build is None else self.build()
@@ -72,10 +72,11 @@ class Case:
 
 
 def cases(*, every_member: bool = False) -> Iterator[Case]:
-    """Every case of the sweep, small groups first.
+    """Yield every case of the sweep, small groups first.
 
     Args:
-        every_member: Every model of timm and every tower of open_clip, not one a family.
+        every_member: Whether to take every model of timm and every tower of open_clip, instead of one a
+            family.
     """
     yield from paper_models()
     yield from transformers_models()
@@ -85,7 +86,7 @@ def cases(*, every_member: bool = False) -> Iterator[Case]:
 
 
 def sample() -> Iterator[Case]:
-    """A handful of small models over all libraries, for the tests."""
+    """Yield a few small models over all libraries, for the tests."""
     tiny = (
         ("hidden_size", 32), ("num_hidden_layers", 4), ("num_attention_heads", 2), ("intermediate_size", 64),
         ("image_size", 64), ("patch_size", 8),
@@ -106,7 +107,7 @@ def sample() -> Iterator[Case]:
 
 
 def paper_models() -> Iterator[Case]:
-    """The 38 classifiers of Zero-shot NLE (Table 13); weights of one architecture share one case."""
+    """Yield the 38 classifiers of Zero-shot NLE (Table 13); weights of one architecture share one case."""
     named: dict[tuple[str, int | None, tuple[tuple[str, Any], ...]], list[str]] = {}
     for name, (reference, size, options) in PAPER.items():
         named.setdefault((reference, size, tuple(options.items())), []).append(name)
@@ -115,7 +116,7 @@ def paper_models() -> Iterator[Case]:
 
 
 def transformers_models() -> Iterator[Case]:
-    """Image models of transformers as their configuration classes have them, and towers of larger models."""
+    """Yield transformers' image models by their configuration classes, and towers of larger models."""
     kinds = """beit bit clip_vision_model convnext convnextv2 cvt data2vec-vision deit dinov2
     dinov2_with_registers focalnet hiera ijepa levit mobilenet_v1 mobilenet_v2 mobilevit
     mobilevitv2 poolformer pvt pvt_v2 regnet resnet segformer siglip_vision_model swiftformer swin swinv2
@@ -131,7 +132,7 @@ def transformers_models() -> Iterator[Case]:
 
 
 def torchvision_models() -> Iterator[Case]:
-    """Every classifier of torchvision, and the backbones of its detection and segmentation models."""
+    """Yield every classifier of torchvision, and the backbones of its detection and segmentation models."""
     from torchvision import models
     from torchvision.models import detection, segmentation
 
@@ -143,7 +144,7 @@ def torchvision_models() -> Iterator[Case]:
 
 
 def timm_models(*, every_member: bool = False) -> Iterator[Case]:
-    """A small member of every family of timm, or every member; those of the largest inputs last."""
+    """Yield a small member of every family of timm, or every member; those of the largest inputs last."""
     import timm
 
     families = {
@@ -161,7 +162,7 @@ def timm_models(*, every_member: bool = False) -> Iterator[Case]:
 
 
 def open_clip_towers(*, every_member: bool = False) -> Iterator[Case]:
-    """The image tower of every configuration of open_clip; of towers of the same modules the smallest."""
+    """Yield the image tower of every open_clip configuration; of towers of the same modules the smallest."""
     import open_clip
 
     alike: dict[str, list[tuple[int, str]]] = {}
@@ -183,7 +184,7 @@ def open_clip_towers(*, every_member: bool = False) -> Iterator[Case]:
 
 
 def _torchvision_size(name: str) -> int | None:
-    """224 wherever the network allows it: larger evaluation sizes cost time and show nothing more."""
+    """Return 224 if the network allows it: larger evaluation sizes only cost time."""
     return 299 if name == "inception_v3" else 224
 
 
@@ -196,7 +197,7 @@ def _inner(name: str) -> Callable[[], nn.Module]:
 
 
 def _smallest(members: list[str]) -> str:
-    """The member with the fewest parameters among the six shortest names of the smallest input size."""
+    """Return the member with fewest parameters among the six shortest names of the smallest input size."""
     least = min(max(_side(name), 224) for name in members)
     shortest = sorted((name for name in members if _side(name) <= least), key=lambda name: (len(name), name))
     return min(shortest[:6], key=lambda name: Case(f"timm:{name}", "").parameters)
@@ -209,7 +210,7 @@ def _side(name: str) -> int:
 
 
 def _tower(name: str) -> tuple[nn.Module, int]:
-    """The image tower alone: the text tower, which may want files from the network, is the least possible."""
+    """Build the image tower alone, with the smallest possible text tower, which may need downloaded files."""
     import open_clip
 
     config = open_clip.get_model_config(name)

@@ -1,4 +1,4 @@
-"""One model: attached to, read, described, scored, attributed, and found as it was."""
+"""Examine one model: attach, read, describe, score, attribute, and check that it is unchanged."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from torchnle.vision.running import forward
 from torchnle.vision.suggest import SuggestedLayer, suggest_layers
 from torchnle.vision.taps import first_tensor, record, resolve
 
-#: Sizes (height, width) that models are rarely given: not square, large, odd.
+#: Unusual input sizes (height, width): not square, large, odd.
 UNUSUAL = ((192, 256), (384, 384), (225, 225))
 #: Models with more parameters are given the first unusual size only, for time.
 MANY = 60_000_000
 TEXTS = ("a dog", "grass", "a red door")
-#: A batch and its images one by one may differ by this, relative to the largest feature.
+#: The largest difference between a batch and its images one by one, relative to the largest feature.
 TOLERANCE = 1e-4
-#: Logits that are made again of a head and its features, relative to the largest logit.
+#: The largest difference of logits recomputed from a head and its features, relative to the largest logit.
 HEAD_TOLERANCE = 1e-3
 
 
 @dataclass
 class Examination:
-    """What was found of one model.
+    """The results for one model.
 
     Args:
-        parameters: How many it has.
+        parameters: The number of its parameters.
         size: The side of the input.
         layers: The suggested layers.
         difference: The largest relative difference between a batch and one image alone, over layers.
         located: Of the change in a layer's features when the input's top right quarter changes, the part that
-            lies in the top right quarter of its grid (a quarter if the grid meant nothing), by layer.
-        sizes: Unusual input sizes: "works", or why the model does not take them.
-        head: The classifier's head and how it is read, of an encoder how its features are; or why not.
-        problems: Sentences; none where everything works.
+            lies in the top right quarter of its grid (a quarter if the grid has no meaning), by layer.
+        sizes: Unusual input sizes: "works", or the error of the model.
+        head: The classifier's head and its reading, or that of an encoder's features; else the reason.
+        problems: Sentences; empty if everything works.
     """
 
     parameters: int
@@ -60,15 +60,15 @@ class Examination:
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
+        """Return all fields as plain values."""
         return asdict(self)
 
 
 def examine(model: nn.Module, size: int, *, unusual: Sequence[tuple[int, int]] = UNUSUAL) -> Examination:
-    """Try everything on one model with random weights.
+    """Run all checks on one model with random weights.
 
     Args:
-        model: It is put in training mode, to see that this comes back.
+        model: The model; it is put in training mode, to check that this is restored.
         size: The side of its input.
         unusual: Further sizes (height, width) to read it with.
 
@@ -95,7 +95,7 @@ def examine(model: nn.Module, size: int, *, unusual: Sequence[tuple[int, int]] =
 
 
 def calibrate(model: nn.Module, batch: Tensor) -> None:
-    """Put a model in training mode, with batch statistics in its norms: random weights fade out without.
+    """Put a model in training mode, with batch statistics in its norms, or activations would vanish.
 
     Example:
         >>> norm = nn.BatchNorm2d(1)
@@ -115,7 +115,7 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
 
 
 def fingerprint(model: nn.Module) -> dict[str, int]:
-    """Everything of a model that must be found again: every tensor's bits, every flag, every hook."""
+    """Record the state of a model that must be restored: every tensor's bits, every flag, every hook."""
     marks = {name: _bits(tensor) for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     for name, module in model.named_modules():
         hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
@@ -138,7 +138,7 @@ def _changes(before: dict[str, int], after: dict[str, int]) -> Iterator[str]:
 
 
 def _read(model: nn.Module, found: Examination, pair: Tensor) -> Iterator[str]:
-    """Read a batch and one image alone, and compare with each other and with what was suggested."""
+    """Read a batch and one image alone, and compare them with each other and with the suggestion."""
     taps = resolve(model, [layer.name for layer in found.layers])
     with torch.no_grad():
         both, alone = read(model, taps, pair), read(model, taps, pair[:1])
@@ -153,7 +153,7 @@ def _read(model: nn.Module, found: Examination, pair: Tensor) -> Iterator[str]:
         located = locate(features)
         found.located.append(round(located.right, 3))
         if not located.in_order:
-            yield f"the places of '{layer.name}' are not in the order of the image."
+            yield f"the locations of '{layer.name}' are not in the order of the image."
         if difference > TOLERANCE:
             yield f"'{layer.name}' differs by {difference:.0e} between a batch and one image alone."
 
@@ -164,7 +164,7 @@ def _relative(given: Tensor, expected: Tensor) -> float:
 
 
 def _speak(model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor) -> Iterator[str]:
-    """Describe the whole, a place and all places; attribute and score a text."""
+    """Describe the whole, a location and all locations; attribute and score a text."""
     names = [layer.name for layer in layers]
     lang = LanguageAttribution(model, names, SeededTexts(TEXTS))
     answers: list[Any] = [
@@ -180,7 +180,7 @@ def _speak(model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor) ->
         if grid[0].grid != layer.grid or corner[0].location != (0, layer.grid[1] - 1):
             yield f"'{layer.name}' was described on {grid[0].grid} and at {corner[0].location}."
         if one[0].layer != layer.name or grid[0][layer.grid[1] - 1].text != corner[0].text:
-            yield f"'{layer.name}': the place described alone and among all differ."
+            yield f"'{layer.name}': the location described alone and among all differ."
         if laid.shape != image.shape or not torch.isfinite(laid).all():
             yield f"'{layer.name}': the attribution is {tuple(laid.shape)} or not finite."
     if abs(float(scores.max()) - whole[-1][0].score) > TOLERANCE:
@@ -188,7 +188,7 @@ def _speak(model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor) ->
 
 
 def _other_sizes(model: nn.Module, found: Examination, sizes: Iterable[tuple[int, int]]) -> Iterator[str]:
-    """Read the same layers with other sizes: the strides must be the same along both axes."""
+    """Read the same layers at other sizes: the strides must be the same along both axes."""
     taps = resolve(model, [layer.name for layer in found.layers])
     for size in sizes:
         label, image = f"{size[0]}x{size[1]}", seeded_pair(size)[:1]
@@ -211,7 +211,7 @@ def _other_sizes(model: nn.Module, found: Examination, sizes: Iterable[tuple[int
 def _other_size(
     activation: Tensor, layer: SuggestedLayer, hints: Hints, given: tuple[int, int], size: int
 ) -> str:
-    """Read one layer; where that is ambiguous, one argument must be enough."""
+    """Read one layer; if it is ambiguous, one argument must be enough."""
     layouts: tuple[Any, ...] = ("auto", layer.layout)
     for layout in layouts:
         try:
@@ -232,7 +232,7 @@ def _other_size(
 def _same_stride(
     grid: tuple[int, int] | None, usual: tuple[int, int], given: tuple[int, int], size: int
 ) -> bool:
-    """Whether a grid is the usual one, scaled with the input up to one place a side."""
+    """Return whether a grid is the usual one scaled with the input, up to one location a side."""
     return grid is not None and all(
         abs(count - length * base / size) <= 1 + length / size
         for count, base, length in zip(grid, usual, given, strict=True)
@@ -240,7 +240,7 @@ def _same_stride(
 
 
 def _head(model: nn.Module, found: Examination, images: Tensor) -> Iterator[str]:
-    """Find the head and make the logits again; of an encoder, how its features are made; or say why not."""
+    """Find the head and recompute the logits, or an encoder's features; or explain the failure."""
     try:
         head = find_head(model, images)
     except FAILURES as error:
@@ -257,7 +257,7 @@ def _head(model: nn.Module, found: Examination, images: Tensor) -> Iterator[str]
 
 
 def _encoder(model: nn.Module, images: Tensor) -> str:
-    """How a model without a class head makes its features; "" if it gives none, or by an unknown way."""
+    """Describe the readout of a model without a class head; "" if it gives no vector, or none is found."""
     try:
         readout = find_readout(model, images, _vector)
     except FAILURES:

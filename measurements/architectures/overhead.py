@@ -1,4 +1,4 @@
-"""What taps and features cost: a forward that is read, over a bare one."""
+"""Measure the cost of taps and features: a forward that is read, relative to a bare one."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FAMILIES = (
 def measure_overhead(
     output: Path, names: Sequence[str] = FAMILIES, *, rounds: int = 25, images: int = 4
 ) -> dict[str, Any]:
-    """Time the bare forward and the read one in turn, and write the ratios down.
+    """Time the bare forward and the read one alternately, and write the ratios.
 
     Args:
         output: The folder; results/architectures_overhead.json is written there.
-        names: What to time, as `backbones.load` takes it.
-        rounds: How often both are run; the order of the two changes from round to round.
+        names: The models, as `backbones.load` takes them.
+        rounds: How often both are run; their order alternates.
         images: The size of the batch.
     """
     ratios = {name: _ratio(name, rounds, images) for name in names}
@@ -66,7 +66,7 @@ def _ratio(name: str, rounds: int, images: int) -> dict[str, float]:
 
 @torch.no_grad()
 def _in_turn(model: nn.Module, runs: Sequence[Callable[[], object]], rounds: int) -> list[tuple[float, ...]]:
-    """Processor seconds of each run in each round, after one round to warm up."""
+    """Measure processor seconds of each run in each round, after one round to warm up."""
     model.eval()
     times = []
     for number in range(rounds + 1):

@@ -1,4 +1,4 @@
-"""The 38 classifiers of the Zero-shot NLE paper, by the names of its Table 13, and where they come from.
+"""The 38 classifiers of the Zero-shot NLE paper, by the names of its Table 13, and their sources.
 
 "All pretrained classifiers are obtained from the torchvision library"; the ViT and ConvNeXt pretrained on
 ImageNet-21K and the ConvNeXtV2 from timm; BEiT, DINOv2 and CvT from transformers (appendix I).

@@ -1,4 +1,4 @@
-"""The report: a table of what works, and why not where it does not, as JSON and as Markdown."""
+"""The report of the sweep: a table of results and reasons, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from measurements.architectures.paper import PAPER
 from measurements.architectures.run import load
 from torchnle.evaluation.record import setting
 
-#: Where the records are kept, under the output folder.
+#: The folder of records, under the output folder.
 FINISHED = Path("results") / "architectures.jsonl"
-#: What `find_head` says of models that give no vector an image.
+#: The message of `find_head` for models that give no vector an image.
 _NO_LOGITS = "a classifier gives logits of shape"
 #: The groups in the order of the page; others follow.
 _ORDER = (
@@ -33,7 +33,7 @@ def write_report(output: Path) -> str:
     """
     groups: dict[str, list[dict[str, Any]]] = {group: [] for group in _ORDER}
     for record in load(output / FINISHED).values():
-        for group, note in record["groups"].items():  # a model that stands in two groups counts in both
+        for group, note in record["groups"].items():  # a model in two groups counts in both
             groups.setdefault(group, []).append(record | {"note": note})
     data = {"setting": setting(), "groups": {group: found for group, found in groups.items() if found}}
     results = output / FINISHED.with_suffix(".json")
@@ -68,7 +68,7 @@ def _page(data: Mapping[str, Any]) -> str:
 
 
 def _time(groups: Mapping[str, list[dict[str, Any]]]) -> str:
-    """How long the sweep took; processor time only where every record has it."""
+    """Format the duration of the sweep; processor time only if every record has it."""
     records = {record["key"]: record for found in groups.values() for record in found}.values()
     tried = [record for record in records if record["status"] != "not tried"]
     made = f"Made by `python -m measurements architectures`, {len(tried)} models one at a time:"
@@ -87,7 +87,7 @@ def _exceptions(groups: Mapping[str, list[dict[str, Any]]]) -> str:
 
 
 def _heads(groups: Mapping[str, list[dict[str, Any]]]) -> str:
-    """What is read of heads, and why not where it is not."""
+    """Format the heads that were read, and the reasons for those that were not."""
     found = {r["key"]: r["head"] for records in groups.values() for r in records if r.get("head")}
     maps = [key for key, said in found.items() if _NO_LOGITS in said]
     refused = {key: said for key, said in found.items() if "Error: " in said and key not in maps}
@@ -129,7 +129,7 @@ def _short(outcome: str) -> str:
 
 
 def _head(said: str) -> str:
-    """A head is "name, reading of layer"; anything else is a refusal."""
+    """Format a head, which is "name, reading of layer"; other texts are refusals."""
     if "Error: " in said or not said:
         return "none"
     name, _, how = said.partition(", ")
@@ -139,14 +139,14 @@ def _head(said: str) -> str:
 _PREFACE = """# Which architectures torchnle attaches to
 
 Every model is built with random weights and used as it is: suggested layers are found by one dry run
-(`suggest_layers`), described as a whole, at one place and at every place, a text is scored and attributed.
+(`suggest_layers`), described as a whole, at one and at every location, a text is scored and attributed.
 Checked: shapes, grids, dropped tokens, finite values, a batch against one image alone (1e-4), the order of
-the places (what changes in a quarter of the input must change that quarter of the grid), that no hook stays
+locations (what changes in a quarter of the input must change that quarter of the grid), that no hook stays
 and that every bit and flag of the model is as before. Words mean nothing on random weights; the way to them
 is what is tried.
 
 "Other sizes" are inputs that are not square, large or odd; "not taken" means that the bare model refuses
-them. "Head" is the class head found by numbers (`find_head`) and how its input is read at places: as the mean
-over them, as one of the first tokens (or such side by side), as all of them through a pooling module or
+them. "Head" is the class head found by numbers (`find_head`) and the reading of its input: as the mean
+over locations, as one of the first tokens (or such side by side), as all of them through a pooling module or
 flattened, or not (none: whole images only). Of encoders it is how their feature vector is made.
 """

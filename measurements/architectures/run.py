@@ -1,4 +1,4 @@
-"""The sweep: one model at a time, every result written down before the next begins."""
+"""The sweep: one model at a time, each result written before the next starts."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from measurements.architectures.bare import FAILURES, sentence
 from measurements.architectures.catalogue import Case
 from measurements.architectures.examination import UNUSUAL, examine
 
-#: Bytes of weights up to which a model is built.
+#: The largest weights of a model that is built, in bytes.
 MEMORY = 3_000_000_000
-#: Bytes of address space beside the weights: for the libraries (about 4e9) and for activations.
+#: Bytes of address space besides the weights: for the libraries (about 4e9) and for activations.
 _HEADROOM = 9_000_000_000
 
 
 def sweep(
     cases: Iterable[Case], finished: Path, *, memory: int = MEMORY, threads: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """Try every case that has not been found to work before; gives each record as it is made.
+    """Yield the record of every case that has not been found to work before.
 
-    Every model lives in a forked process of its own, so that its memory is given back to the last byte and a
-    crash is one more record.
+    Every model runs in a forked process, so that its memory is freed completely and a crash is one more
+    record.
 
     Args:
-        cases: What to try; a case that comes twice is tried once, and stands in both groups.
+        cases: The cases; a repeated case is run once, and counts in both groups.
         finished: A file of JSON lines: those of earlier runs are read, and new ones appended.
-        memory: The most bytes of weights of a model that is tried.
-        threads: How many each model runs on. More than one only where this process has run on one itself.
+        memory: The largest weights of a model, in bytes.
+        threads: The threads of each model; more than one only if this process has used one itself.
     """
     records = load(finished)
     done = {key for key, record in records.items() if record["status"] == "works"}
@@ -55,7 +55,7 @@ def sweep(
 
 
 def load(finished: Path) -> dict[str, dict[str, Any]]:
-    """The last record of every case in a file of JSON lines, by the case's key."""
+    """Load the last record of every case in a file of JSON lines, by the case's key."""
     if not finished.is_file():
         return {}
     records = map(json.loads, finished.read_text(encoding="utf-8").splitlines())
@@ -109,7 +109,9 @@ def _apart(case: Case, memory: int, threads: int) -> dict[str, Any]:
 
 def _send(sender: Connection, case: Case, memory: int, threads: int) -> None:
     limit = memory + _HEADROOM
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))  # a model that takes more fails; the machine lives
+    resource.setrlimit(
+        resource.RLIMIT_AS, (limit, limit)
+    )  # a model that takes more fails without harm to the machine
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # deep models with small random weights live there, a hundred times slower
+    torch.set_flush_denormal(True)  # denormal numbers of deep random models are a hundred times slower
     sender.send(try_case(case, memory))

@@ -1,4 +1,4 @@
-"""A small real translator for models with random weights, for which none can have been trained."""
+"""A small translator for models with random weights, for which none can be trained."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from torchnle.translators.rows import Rows
 class SeededTexts(Translator):
     """Gives every text a fixed random direction, in any width; the score is the cosine to the features.
 
-    The words mean nothing. What is real is the way they go: rows, places, layers and scores.
+    The words have no meaning; rows, locations, layers and scores are processed as usual.
 
     Args:
-        vocabulary: What `describe` chooses from.
+        vocabulary: The texts that `describe` chooses from.
 
     Example:
         >>> texts = SeededTexts(["a dog", "grass"])
@@ -44,12 +44,12 @@ class SeededTexts(Translator):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SeededTexts:
-        """Build it from its vocabulary."""
+        """Build the translator from its vocabulary."""
         return cls(**config)
 
     @staticmethod
     def directions(texts: Sequence[str], width: int) -> Float[Tensor, "T D"]:
-        """One unit vector a text, always the same."""
+        """Return one unit vector a text, always the same."""
         seeds = [torch.Generator().manual_seed(crc32(text.encode())) for text in texts]
         return F.normalize(torch.stack([torch.randn(width, generator=seed) for seed in seeds]), dim=-1)
 
@@ -70,7 +70,7 @@ class SeededTexts(Translator):
         return torch.cat(parts)
 
     def describe(self, rows: Sequence[Rows], *, internal_batch_size: int | None = None) -> list[Description]:
-        """Say the text of the vocabulary that fits best, for every row."""
+        """Choose the text of the vocabulary with the highest score, for every row."""
         best = self.score(rows, self.vocabulary).max(dim=1)
         pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         return [Description(self.vocabulary[index], score) for score, index in pairs]

@@ -1,4 +1,4 @@
-"""The image towers of vision-language models, inside models whose text part is as small as can be."""
+"""The image towers of vision-language models, built with the smallest possible text part."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VISION_LANGUAGE = {"llava": 336, "paligemma": 224, "smolvlm": 224, "idefics3": 2
 
 
 def build_tower(kind: str) -> tuple[Callable[[], nn.Module], int]:
-    """How to build the image tower of a vision-language model of transformers, and its input's side."""
+    """Return a builder of the image tower of a vision-language model, and its input's side."""
 
     def build() -> nn.Module:
         from transformers import AutoConfig, AutoModel

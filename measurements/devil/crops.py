@@ -1,4 +1,4 @@
-"""Which part of a picture does its central sentence fit best? (DeViL, section 4.3 and figure 7.)."""
+"""Find the crop of a picture that fits its central sentence best (DeViL, section 4.3 and figure 7)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchnle.backbones import Backbone
 from torchnle.data import Scenes
 from torchnle.evaluation.scenes.data import read
 from torchnle.evaluation.scenes.sentences import ALL, say
-from torchnle.evaluation.subject import at, places
+from torchnle.evaluation.subject import all_locations, at
 from torchnle.metrics import TextImageScorer
 from torchnle.vision.features import Features
 from torchnle.vision.reading import select_together
@@ -31,7 +31,7 @@ def crop_sizes(
     batch_size: int = 16,
     internal_batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """How often each central crop is the one that fits the sentence for the central place best.
+    """Compute how often each central crop fits the sentence for the central location best.
 
     Args:
         backbone: The model.
@@ -65,7 +65,7 @@ def crop_sizes(
 
 
 def central_crop(image: Image.Image, side: int) -> Image.Image:
-    """The square of a side in the middle of a picture.
+    """Crop the square of a side in the middle of a picture.
 
     Example:
         >>> central_crop(Image.new("RGB", (8, 8)), 4).size
@@ -78,7 +78,7 @@ def central_crop(image: Image.Image, side: int) -> Image.Image:
 def _central(
     lang: LanguageAttribution, features: Sequence[Features], internal_batch_size: int | None
 ) -> dict[str, list[str]]:
-    said = {f.layer: say(lang, [_middle(f)], internal_batch_size) for f in places(lang, features)}
+    said = {f.layer: say(lang, [_middle(f)], internal_batch_size) for f in all_locations(lang, features)}
     if len(features) > 1:
         together = select_together(features, "all", lang.reading)
         said[ALL] = say(lang, [_middle(f) for f in together], internal_batch_size)
@@ -86,7 +86,7 @@ def _central(
 
 
 def _middle(features: Features) -> Features:
-    """The place nearest to the middle of each image; of four that are, the one below and to the right."""
+    """Select the location nearest to the middle of each image; of four equal ones, the lower right."""
     rows, columns = features.grid or (1, 1)
     count = features.batch_size
     return at(features, range(count), [(rows // 2, columns // 2)] * count)

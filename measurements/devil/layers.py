@@ -1,4 +1,4 @@
-"""Captions of whole scenes by layer: what dropout brings (table 2), and how words change (table 4)."""
+"""Captions of whole scenes by layer: the effect of dropout (table 2) and the words (table 4)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def dropout_table(
     batch_size: int = 16,
     internal_batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """Caption scores of translators trained with different dropouts, from all layers or the last alone.
+    """Score captions of translators trained with different dropouts, from all layers or the last alone.
 
     Args:
         backbone: The model.
         trained: The attached translators by their dropout: "none", "token", "token and feature".
-        scenes: What is captioned.
+        scenes: The scenes to caption.
         batch_size: Scenes in the model at once.
         internal_batch_size: Rows in the language model at once.
 
@@ -65,11 +65,11 @@ def layer_table(
     batch_size: int = 16,
     internal_batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """The shares of adjectives and verbs, the number of different words, and CIDEr, layer by layer.
+    """Compute the shares of adjectives and verbs, the number of different words, and CIDEr, layer by layer.
 
     Returns:
-        By layer (and for all together) the fields of `Vocabulary`, and "cider"; "captions" is the same of
-        what the scenes' captions say.
+        By layer (and for all together) the fields of `Vocabulary`, and "cider"; "captions" is the same for
+        the scenes' captions.
     """
     said, seen = captions(
         backbone, lang, scenes, batch_size=batch_size, internal_batch_size=internal_batch_size
@@ -89,7 +89,7 @@ def captions(
     batch_size: int = 16,
     internal_batch_size: int | None = None,
 ) -> tuple[dict[str, list[str]], list[Scene]]:
-    """A sentence a scene by each layer and by all; and the scenes."""
+    """Describe each scene by each layer and by all; return the sentences and the scenes."""
     said: dict[str, list[str]] = defaultdict(list)
     seen: list[Scene] = []
     for batch, features in read(backbone, lang, scenes, batch_size=batch_size):

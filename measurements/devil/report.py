@@ -1,4 +1,4 @@
-"""DeViL's tables as Markdown, with the paper's figures beside ours and what differs."""
+"""DeViL's tables as Markdown, with the paper's figures and the differences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torchnle.evaluation.record import table
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """What is in `data` of "table_2", "table_4" and "figure_7", each beside the paper's."""
+    """Format "table_2", "table_4" and "figure_7" of `data`, as far as there, with the paper's."""
     parts = [f"# DeViL's tables on {data['scenes']['count']} composed scenes", _DIFFERS]
     if "table_2" in data:
         parts += ["## Table 2: dropout", _table_2(data["table_2"])]

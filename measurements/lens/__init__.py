@@ -1,4 +1,4 @@
-"""Layers that nobody fitted, read through the model's own upper part: scenes, photographs, cost."""
+"""Lower layers read through the model's own upper part: scenes, photographs, cost."""
 
 from measurements.lens.costs import measure_costs
 from measurements.lens.photographs import measure_photographs, squeezed

@@ -1,4 +1,4 @@
-"""The seconds of reading a lower layer: one location and all, through the lens and through its linear fit."""
+"""Time the reading of a lower layer, one location and all, through the lens and through its linear fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torchnle.vision.taps import Tap, resolve
 
 @torch.no_grad()
 def measure_costs(subject: Subject, image: Tensor, clock: Clock) -> dict[str, Any]:
-    """Time a forward, and each lower layer's one location and all of them.
+    """Time a forward, and one and all locations of each lower layer.
 
     Args:
         subject: The classifier.
@@ -28,8 +28,8 @@ def measure_costs(subject: Subject, image: Tensor, clock: Clock) -> dict[str, An
         clock: Times each.
 
     Returns:
-        By layer the seconds of "one" location and of "all", by the way to read them, each with the reading of
-        the image itself; and the lens's cost in operations of a whole forward.
+        By layer the seconds of "one" location and of "all", by the kind of lens, each including the forward
+        of the image; and the lens's operations relative to a whole forward.
     """
     model = subject.backbone.model
     found: dict[str, Any] = {"forward": clock(lambda: model(image))[0]}

@@ -1,4 +1,4 @@
-"""What lower layers say of photographs through the lens: the main thing's location, the whole, and maps."""
+"""Measure lower layers on photographs through the lens: the main object's location, the whole, and maps."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 from measurements.lens.subject import Subject
 from torchnle.attr.input_maps import enlarge
 from torchnle.backbones import Backbone
+from torchnle.evaluation.photographs.answers import Answer, rates
 from torchnle.evaluation.photographs.judge import Judge, Verdict
 from torchnle.evaluation.photographs.run import others_of
-from torchnle.evaluation.photographs.said import Said, rates
 from torchnle.evaluation.photographs.truth import Photograph, location
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.metrics import box_masks, pointing_hits
 from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
-#: What is described, of each layer.
+#: The descriptions of each layer.
 KINDS = ("location", "mean of locations", "mean of features")
 
 
@@ -36,14 +36,14 @@ def measure_photographs(
 
     Args:
         subject: The classifier.
-        photographs: With what is in them.
-        kinds: The ways to read lower layers, of `LENSES`.
-        seed: Of the other queries that each query is ranked among.
+        photographs: The photographs with their recorded content.
+        kinds: The readings of lower layers, from `LENSES`.
+        seed: The seed of the other queries that each query is ranked among.
 
     Returns:
-        By layer: the rates of what is said of the main thing's location, of the mean of what all locations
-        are carried to, and of the mean of the layer's features; whose query is first among the others' by the
-        map's mean; and whose map peaks in the box.
+        By layer: the rates of answers for the main object's location, for the mean of all mapped locations,
+        and for the mean of the layer's features; the share of queries that are first among the others' by the
+        map's mean; and the share of maps that peak in the box.
     """
     judge, found = Judge(), _Found()
     others = others_of(photographs, judge, seed)
@@ -57,7 +57,7 @@ def measure_photographs(
 
 
 def squeezed(backbone: Backbone, photographs: Sequence[Photograph]) -> Tensor:
-    """Photographs as the model takes them, whole."""
+    """Preprocess photographs, squeezed whole into the input."""
     preprocess = replace(backbone.preprocess, fit="squeeze")
     return torch.stack([preprocess(each.open()) for each in photographs])
 
@@ -65,7 +65,7 @@ def squeezed(backbone: Backbone, photographs: Sequence[Photograph]) -> Tensor:
 def _readings(
     subject: Subject, image: Tensor, kinds: Sequence[str]
 ) -> Iterator[tuple[str, Features, Features]]:
-    """The head's features of every location, and of the mean of the layer's features, by layer and lens."""
+    """Yield the head's features of every location, and of the layer's mean, by layer and lens."""
     *lower, last = subject.read(image)
     yield last.layer, last, last.select(None)
     for features in lower:
@@ -75,10 +75,10 @@ def _readings(
 
 
 class _Found:
-    """What was said of every photograph, by layer, and whether it is right."""
+    """The answers for every photograph, by layer, with their verdicts."""
 
     def __init__(self) -> None:
-        self.said: dict[str, dict[str, list[tuple[Said, Verdict]]]] = {}
+        self.said: dict[str, dict[str, list[tuple[Answer, Verdict]]]] = {}
         self.maps: dict[str, list[tuple[bool, bool | None]]] = {}
 
     def add(
@@ -91,17 +91,17 @@ class _Found:
         others: Sequence[str],
         judge: Judge,
     ) -> None:
-        """Describe and point in one photograph."""
+        """Describe one photograph and map its query."""
         where = location(photograph.point, local.grid or (1, 1))
         shown = dict(zip(KINDS, (local.select(where), local.select(None), whole), strict=True))
         for kind, features in shown.items():
-            said = Said.of(_describe(translator, features))
+            said = Answer.of(_describe(translator, features))
             verdict = judge(said.text, photograph.exact, photograph.general)
             self.said.setdefault(name, {}).setdefault(kind, []).append((said, verdict))
         self.maps.setdefault(name, []).append(_maps(translator, local, photograph, others))
 
     def summary(self) -> dict[str, Any]:
-        """All rates."""
+        """Return all rates."""
         found: dict[str, Any] = {}
         for name, kinds in self.said.items():
             found[name] = {kind: rates(*map(list, zip(*rows, strict=True))) for kind, rows in kinds.items()}
@@ -117,7 +117,7 @@ class _Found:
 
 
 def _describe(translator: MapTranslator, features: Features) -> Any:
-    """One row's description."""
+    """Return one row's description."""
     return translator.describe(rows_of(features))[0]
 
 
@@ -129,7 +129,7 @@ def _scores(translator: MapTranslator, features: Features, texts: Sequence[str])
 def _maps(
     translator: MapTranslator, local: Features, photograph: Photograph, others: Sequence[str]
 ) -> tuple[bool, bool | None]:
-    """Whether the query is first by its map's mean, and whether its map peaks in the box."""
+    """Return whether the query is first by its map's mean, and whether its map peaks in the box."""
     scores = _scores(translator, local, [photograph.query, *others])
     means = scores.mean(dim=0)
     large = enlarge(local.fold(scores[:, :1]).permute(0, 3, 1, 2), (224, 224), "bicubic")[0]
@@ -139,7 +139,7 @@ def _maps(
 
 
 def rows(found: Mapping[str, Any]) -> list[list[Any]]:
-    """A table's rows: by layer what is right and what is pointed at."""
+    """Format a table's rows: by layer the shares of right answers and of hits."""
     return [
         [name, *(each[kind]["right"] for kind in KINDS), f"{each['first']}/{each['of']}",
          f"{each['in_box']}/{each['pointed']}"]

@@ -12,7 +12,7 @@ _TRANSLATORS = ("class names", "class names, adapted", "scenes")
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """Lay the figures out in Markdown."""
+    """Format the figures as Markdown."""
     parts = ["# Lower layers through the model's own upper part"]
     if "scenes" in data:
         parts += _scenes(data["scenes"])

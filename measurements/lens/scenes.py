@@ -14,6 +14,7 @@ from measurements.class_objects import classes_of
 from measurements.lens.subject import LENSES, Subject
 from torchnle.data import Scene, load_cutouts
 from torchnle.evaluation.scenes.data import composed, images_of
+from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.vision.features import Features
 from torchnle.vision.lens.base import smoothed
@@ -28,8 +29,8 @@ def measure_scenes(
         subject: The classifier.
         stamps: Captioned cut-outs.
         translator: A map of the head's layer that was fitted to scenes of the cut-outs' "train" part.
-        count: How many scenes of two objects.
-        seed: Of the scenes.
+        count: The number of scenes of two objects.
+        seed: The seed of the scenes.
 
     Returns:
         By translator ("class names", "class names, adapted", "scenes") and layer, the share of objects whose
@@ -59,7 +60,7 @@ def measure_scenes(
 
 
 def named(translator: MapTranslator, rows: Tensor, truth: Sequence[str], among: Sequence[str]) -> float:
-    """The share of rows whose own phrase has the highest cosine."""
+    """Return the share of rows whose own phrase has the highest cosine."""
     scores = _cosines(translator, rows, list(among))
     return _share([among[i] == t for i, t in zip(scores.argmax(dim=1).tolist(), truth, strict=True)])
 
@@ -67,10 +68,10 @@ def named(translator: MapTranslator, rows: Tensor, truth: Sequence[str], among: 
 def classified(
     subject: Subject, translator: MapTranslator, rows: Tensor, truth: Sequence[str]
 ) -> dict[str, float]:
-    """The share of rows of which a class that is named like the object is first among all classes.
+    """Return the share of rows for which a class with the object's head noun is first among all classes.
 
     Returns:
-        "right"; "first_class", the same of the head's own logits; and of how many objects.
+        "right"; "first_class", the same of the head's own logits; and the number of objects.
     """
     classes = classes_of(truth, subject.backbone.class_names)
     kept = [i for i, phrase in enumerate(truth) if phrase in classes]
@@ -86,7 +87,7 @@ def classified(
 def _rows(
     subject: Subject, stamps: Path, part: Any, count: int, seed: int
 ) -> tuple[Mapping[str, Tensor], list[str]]:
-    """The head's features of each object's central location, by the layer and the way to read it."""
+    """Return the head's features of each object's central location, by layer and lens."""
     scenes = composed(stamps, part=part, objects=(2, 2), seed=seed, length=count)[:]
     batches = [images_of(subject.backbone, scenes[i : i + 25]) for i in range(0, count, 25)]
     *lower, last = subject.read(torch.cat(batches))
@@ -100,7 +101,8 @@ def _rows(
 
 
 def _central(features: Features, scenes: Sequence[Scene]) -> Tensor:
-    places = [(i, thing.location(features.grid)) for i, scene in enumerate(scenes) for thing in scene.objects]
+    grid = features.grid or (1, 1)
+    places = [(i, thing.location(grid)) for i, scene in enumerate(scenes) for thing in scene.objects]
     maps = features.fold(features.tokens)
     return torch.stack([maps[i, row, column] for i, (row, column) in places])
 
@@ -108,7 +110,8 @@ def _central(features: Features, scenes: Sequence[Scene]) -> Tensor:
 def _cosines(translator: MapTranslator, rows: Tensor, texts: list[str]) -> Tensor:
     (layer,) = translator.layers
     fitted = translator.by_layer[layer]
-    return F.normalize(fitted.whiten(fitted.scaled(rows)), dim=1) @ translator.directions(layer, texts).T
+    directions = fitted.directions(embed_cached(translator.encoder, texts))
+    return F.normalize(fitted.whiten(fitted.scaled(rows)), dim=1) @ directions.T
 
 
 def _share(marks: Sequence[bool]) -> float:

@@ -1,4 +1,4 @@
-"""A classifier, its head, and the ways in which a lower layer is read."""
+"""A classifier with its head, and the readings of its lower layers."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ from torchnle.vision.lens.fitted import fit_lens
 from torchnle.vision.reading import read
 from torchnle.vision.taps import resolve
 
-#: EfficientNet-Lite0: two blocks below the last map (7x7 places), and the last at 14x14.
+#: EfficientNet-Lite0: two blocks below the last map (7x7 locations), and the last at 14x14.
 LAYERS = ("_blocks.13", "_blocks.10")
-#: The ways to read them.
+#: The kinds of lenses.
 LENSES = ("lens", "lens, no neighbours", "fitted lens")
 
 
 class Subject:
-    """A classifier whose layers are read.
+    """A classifier with layers to read.
 
     Args:
         backbone: The classifier, with class names.
         layers: The lower layers.
         images: A few unlabelled images that lenses are fitted to.
+        example: As `find_head`; None = of the size that the model states.
     """
 
-    def __init__(self, backbone: Backbone, layers: Sequence[str], images: Tensor) -> None:
+    def __init__(
+        self, backbone: Backbone, layers: Sequence[str], images: Tensor, example: Tensor | None = None
+    ) -> None:
         self.backbone, self.layers = backbone, tuple(layers)
-        self.example = example_for(backbone.model)
+        self.example = example_for(backbone.model) if example is None else example
         self.head = find_head(backbone.model, self.example, len(backbone.class_names))
         self.images = images
         self._lenses: dict[tuple[str, str], LayerLens] = {}
@@ -59,12 +62,12 @@ class Subject:
                 end_reading=self.head.reading,
                 smooth=kind != "lens, no neighbours",
             )
-            found = fit_lens(exact, self.images.split(8)) if kind == "fitted lens" else exact
+            found = fit_lens(exact, torch.split(self.images, 8)) if kind == "fitted lens" else exact
             self._lenses[layer, kind] = found
         return self._lenses[layer, kind]
 
     def class_names(self, images: Iterable[Tensor] | None = None) -> MapTranslator:
-        """Fit the head's layer to the class names alone, with the statistics of images where there are."""
+        """Fit the head's layer to the class names alone, with the statistics of images if there are any."""
         return fit_class_names(
             Reader(self.backbone.model, [self.head.tap], self.head.reading),
             self.head,
@@ -78,6 +81,6 @@ class Subject:
     def read(self, images: Tensor, batch_size: int = 16) -> list[Features]:
         """Read the lower layers and, last, the head's."""
         taps = [*resolve(self.backbone.model, list(self.layers)), self.head.tap]
-        parts = [read(self.backbone.model, taps, batch) for batch in images.split(batch_size)]
+        parts = [read(self.backbone.model, taps, batch) for batch in torch.split(images, batch_size)]
         joined = [torch.cat([f.tokens for f in layer]) for layer in zip(*parts, strict=True)]
         return [replace(f, tokens=tokens) for f, tokens in zip(parts[0], joined, strict=True)]

@@ -3,13 +3,13 @@
 import pytest
 import timm
 import torch
-from fakes import conv_net
+from fakes import LetterTranslator, conv_net
 from letter_encoder import LetterEncoder
 from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 from torchnle import LanguageAttribution, backbones
-from torchnle.vision.lens import Lens
+from torchnle.vision.lens import Lens, read_through
 from torchnle.vision.reading import read
 from torchnle.vision.taps import resolve
 
@@ -86,7 +86,7 @@ class TestRefused:
             LanguageAttribution(model, "norm")
 
     def test_a_name_of_no_list(self):
-        with pytest.raises(ValueError, match="'my classes' is one string.*'imagenet-1k', 'cifar-10'"):
+        with pytest.raises(ValueError, match=r"'my classes' is one string.*'imagenet-1k', 'cifar-10'"):
             attach(conv_net(), "norm", class_names="my classes")
 
     def test_both_a_translator_and_names(self):
@@ -104,11 +104,11 @@ class TestRefused:
             attach(conv_net(), "norm", class_names=NAMES[:4])
 
     def test_a_layer_that_is_bypassed(self):
-        with pytest.raises(ValueError, match=r"passes round layer 'vit\.layers\.1\.mlp'"):
+        with pytest.raises(ValueError, match=r"bypasses layer 'vit\.layers\.1\.mlp'"):
             attach(vit(num_labels=5), "vit.layers.1.mlp", class_names=NAMES)
 
     def test_the_other_side_of_a_layer(self):
-        with pytest.raises(ValueError, match="act:input|side with the layer"):
+        with pytest.raises(ValueError, match="side with the layer"):
             by_names("act").describe(IMAGES, attribute_to_layer_input=True)
         assert by_names("act:input").describe(IMAGES)[0].layer == "act:input"
 
@@ -176,6 +176,22 @@ class TestLayers:
         alone.adapt(IMAGES)
         torch.testing.assert_close(lang.translator.maps[0].center, alone.translator.maps[0].center)
         assert len(ran) == 2  # the images, and pictures of nothing
+
+
+def test_any_translator_of_a_deeper_layer_reads_a_layer_below_it():
+    model = conv_net()
+    through = read_through(model, ["act", "norm"], resolve(model, "norm")[0], example=IMAGES)
+    translator = LetterTranslator()
+    lang = LanguageAttribution(model, through.taps, translator, reading=through.reading)
+    below, own = lang.describe(IMAGES, where=(1, 2))
+    alone = LanguageAttribution(model, "norm", translator)
+    assert [d.text for d in own] == [d.text for d in alone.describe(IMAGES, where=(1, 2))]
+    assert {(d.layer, d.location) for d in below} == {("act", (1, 2))}
+    (features,) = read(model, resolve(model, "act"), IMAGES)
+    carried = through.lenses["act"].read(features, (1, 2)).rows
+    expected = torch.nn.functional.normalize(carried, dim=1) @ translator.embed(["sky"]).T
+    scores = [d.score for d in lang.top_texts(IMAGES, ["sky"], 1, where=(1, 2)).found[0]]
+    torch.testing.assert_close(torch.tensor(scores), expected[:, 0], atol=1e-5, rtol=1e-5)
 
 
 def test_a_model_whose_head_reads_the_class_token_is_read_at_its_blocks():

@@ -4,7 +4,7 @@ from fakes import conv_net
 from tiny_translators import WIDTH, features, tiny_language_model
 
 from torchnle import LanguageAttribution
-from torchnle.attr.located import put_in_place
+from torchnle.attr.located import assign_locations
 from torchnle.description import Description, DescriptionGrid
 from torchnle.methods.texplain.network import TExplainNetwork
 from torchnle.translators.prefix import PrefixTranslator
@@ -16,7 +16,7 @@ def words(count):
 
 def test_descriptions_know_their_layer_image_and_location():
     fine, pooled = features("layer3"), features("layer4", grid=None)
-    grids, whole = put_in_place(words(10), [fine, pooled], "cosine", joint=False)
+    grids, whole = assign_locations(words(10), [fine, pooled], "cosine", joint=False)
     assert [(type(grid), grid.grid) for grid in grids] == [(DescriptionGrid, (2, 2))] * 2
     cells = [cell for grid in grids for cell in grid]
     assert [(d.text, d.layer, d.image, d.location) for d in [*cells, *whole]] == [
@@ -33,13 +33,13 @@ def test_descriptions_know_their_layer_image_and_location():
 
 def test_layers_together_are_named_together():
     given = [features("layer3", grid=None), features("layer4", grid=None)]
-    (found,) = put_in_place(words(2), given, "log_prob", joint=True)
+    (found,) = assign_locations(words(2), given, "log_prob", joint=True)
     assert [(d.layer, d.image) for d in found] == [("layer3+layer4", 0), ("layer3+layer4", 1)]
 
 
 def test_another_number_of_descriptions_is_refused():
     with pytest.raises(ValueError, match="7 descriptions for 8 rows"):
-        put_in_place(words(7), [features("layer3")], "cosine", joint=False)
+        assign_locations(words(7), [features("layer3")], "cosine", joint=False)
 
 
 class TestATranslatorOfWholeImages:

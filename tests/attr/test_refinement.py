@@ -10,7 +10,7 @@ from fakes import LetterTranslator, conv_net
 from tiny_translators import LAYERS, features, tiny_translator
 
 from torchnle import LanguageAttribution
-from torchnle.attr.refinement import TEMPERATURES, Refinement, refined_scores
+from torchnle.attr.refinement import TEMPERATURES, Refinement, score_variants
 from torchnle.translators.rows import rows_of
 
 TEXTS, OTHERS = ["a cat", "the red door"], ["a dog", "grass", "a cat"]
@@ -24,7 +24,7 @@ def test_variants_are_the_slow_ones(prior, length, joint):
     layers = [features(layer) for layer in LAYERS]
     given = layers if joint else layers[0]
     how = Refinement(prior, "length" if length else None, OTHERS)
-    found = refined_scores(translator, rows_of(given, joint=joint), TEXTS, how)
+    found = score_variants(translator, rows_of(given, joint=joint), TEXTS, how)
     counts = {"a cat": 2, "the red door": 3, "a dog": 2, "grass": 1}
 
     def score(text):
@@ -42,10 +42,10 @@ def test_variants_are_the_slow_ones(prior, length, joint):
 def test_without_variants_scores_are_the_translators_own():
     translator, given = tiny_translator(), features("layer4")
     torch.testing.assert_close(
-        refined_scores(translator, rows_of(given), TEXTS, Refinement()),
+        score_variants(translator, rows_of(given), TEXTS, Refinement()),
         translator.score(rows_of(given), TEXTS),
     )
-    twice = refined_scores(translator, rows_of(given), ["a cat", "a cat"], Refinement())
+    twice = score_variants(translator, rows_of(given), ["a cat", "a cat"], Refinement())
     torch.testing.assert_close(twice[:, 0], twice[:, 1])
 
 
@@ -56,13 +56,13 @@ def test_contrasted_texts_share_each_place():
         (tiny_translator(), features("layer4")),
         (LetterTranslator(8), features("layer4")),
     ):
-        total = refined_scores(translator, rows_of(given), texts, Refinement(contrast=texts)).exp().sum(dim=1)
+        total = score_variants(translator, rows_of(given), texts, Refinement(contrast=texts)).exp().sum(dim=1)
         torch.testing.assert_close(total, torch.ones_like(total))
 
 
 def test_cosines_are_sharpened():
     translator, given = LetterTranslator(8), features("layer4")
-    found = refined_scores(translator, rows_of(given), ["a cat"], Refinement(contrast=["a dog"]))
+    found = score_variants(translator, rows_of(given), ["a cat"], Refinement(contrast=["a dog"]))
     cosines = translator.score(rows_of(given), ["a cat", "a dog"])
     margin = (cosines[:, 0] - cosines[:, 1]) / TEMPERATURES["cosine"]
     torch.testing.assert_close(found[:, 0], torch.nn.functional.logsigmoid(margin))
@@ -80,7 +80,7 @@ def test_saliency_takes_the_variants():
     expected = torch.nn.functional.interpolate(small, (8, 8), mode="bicubic")
     torch.testing.assert_close(large, expected)
     tokens = lang.read(images)[0]
-    rows = refined_scores(
+    rows = score_variants(
         lang.translator, rows_of(tokens), ["a cat", "sky"], Refinement(contrast=["a dog", "grass"])
     )
     torch.testing.assert_close(small, tokens.fold(rows).permute(0, 3, 1, 2))

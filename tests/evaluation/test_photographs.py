@@ -18,8 +18,8 @@ from torchnle.data.palette import COLOURS
 from torchnle.description import Description
 from torchnle.evaluation import record
 from torchnle.evaluation.photographs import (
+    Answer,
     Judge,
-    Said,
     Verdict,
     grids,
     measure,
@@ -79,7 +79,7 @@ def test_figures_are_those_of_the_script_that_judges_outside(exact, general, rig
         *(f"a {a.lower()} and two {b}s, on grass" for a, b in zip(names, names[7:], strict=False)),
     ]
     texts += [f"a {word}" for word in MORE]
-    said = [Said(text, (i * 37 % 101) / 100, i % 3 == 0, {}) for i, text in enumerate(texts)]
+    said = [Answer(text, (i * 37 % 101) / 100, i % 3 == 0, {}) for i, text in enumerate(texts)]
     judge = Judge()
     found = rates(said, [judge(text, exact, general) for text in texts])
     assert found["right"] == pytest.approx(right, abs=1e-8)
@@ -90,7 +90,7 @@ def test_figures_are_those_of_the_script_that_judges_outside(exact, general, rig
 
 def test_rates_count_what_is_marked():
     said = [
-        Said(str(i), score, unsure, {})
+        Answer(str(i), score, unsure, {})
         for i, (score, unsure) in enumerate(
             [(0.9, False), (0.8, True), (0.8, False), (0.1, True), (0.4, False)]
         )
@@ -339,8 +339,8 @@ def test_adaptations_that_make_no_sense_are_refused(folder, tmp_path, asked, mes
 
 
 def test_a_raw_score_stands_where_there_is_no_probability():
-    assert Said.of(Description("a cat", -1.5)).score == -1.5
-    assert Said.of(Description("a cat", -1.5, probability=0.0)).score == 0
+    assert Answer.of(Description("a cat", -1.5)).score == -1.5
+    assert Answer.of(Description("a cat", -1.5, probability=0.0)).score == 0
 
 
 def test_the_command_adapts_by_folds_and_by_folder(folder, sides, monkeypatch, capsys):

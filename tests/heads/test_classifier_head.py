@@ -506,4 +506,4 @@ def test_densenet_applies_its_last_relu_by_function():
 def test_the_embedded_default_has_49_places_at_its_own_size():
     head = find_head(efficientnet_lite(), images((224, 224)), 1000)
     assert head.weight.shape == (1000, 1280)
-    assert "over the 7x7 places of the input of '_avg_pooling'" in head.summary
+    assert "over the 7x7 locations of the input of '_avg_pooling'" in head.summary

@@ -43,7 +43,14 @@ def scenes(length: int = 12, seed: int = 0, objects: tuple[int, int] = (2, 2)) -
     white = [ground for ground in plain_backgrounds() if "white" in ground.place]
     squares = shapes(names=["square"], colours=list(NAMES))
     return Scenes(
-        squares, white, length=length, size=SIZE, objects=objects, scale=(0.4, 0.5), max_overlap=0, seed=seed
+        squares,
+        white,
+        length=length,
+        size=SIZE,
+        objects=objects,
+        scale=(0.4, 0.5),
+        max_overlap=0.0,
+        seed=seed,
     )
 
 

@@ -4,7 +4,6 @@ from tiny import make_lm, make_prefixes, slow_log_prob, slow_logits, tiny_lm
 
 from torchnle.language import nucleus
 from torchnle.language.decoding import greedy, sample
-from torchnle.language.packed import growth
 
 
 def seeded(seed=0):
@@ -74,14 +73,41 @@ def test_each_prefix_is_read_once(size):
     assert max(rows for rows, _ in read) <= max(size, 1)
 
 
-def test_rows_that_leave_the_batch_change_nothing(monkeypatch):
-    lm, prefixes = make_lm(), make_prefixes(4)
+@pytest.mark.parametrize("size", [3, 100])
+def test_samples_that_share_a_row_are_those_drawn_alone(size):
+    lm, prefixes, tokens = make_lm(), make_prefixes(2), 5
     lm.model.lm_head.bias = torch.nn.Parameter(torch.zeros(lm.vocab_size), requires_grad=False)
-    lm.model.lm_head.bias[1] = 3.0
-    compact = sample(lm, prefixes, 10, generator=seeded(), max_new_tokens=12)
-    monkeypatch.setattr(growth, "compact_below", lambda _: 0.0)
-    assert sample(lm, prefixes, 10, generator=seeded(), max_new_tokens=12).ids == compact.ids
-    assert len({len(ids) for ids in compact.ids}) > 3
+    lm.model.lm_head.bias[1] = 3.0  # texts end early, so that rows leave
+    found = sample(lm, prefixes, 10, generator=seeded(), max_new_tokens=tokens, internal_batch_size=size)
+    uniform = torch.rand(2, 10, tokens, generator=seeded())
+    expected = [slow_sample(lm, prefixes[i], uniform[i, j]) for i in range(2) for j in range(10)]
+    assert found.ids == expected
+    assert len({len(ids) for ids in found.ids}) > 2
+
+
+def slow_sample(lm, prefix, uniform, top_p=0.95):
+    ids = []
+    for number in uniform:
+        logits = slow_logits(lm, prefix, ids)[-1:]
+        ids.append(nucleus.draw(logits, number[None], top_p=top_p, temperature=1.0).item())
+        if ids[-1] in lm.eos_ids:
+            return ids[:-1]
+    return ids
+
+
+def test_what_samples_share_is_read_once():
+    lm, read = make_lm(), []
+    lm.model.transformer.h[0].register_forward_pre_hook(lambda _, args: read.append(args[0].shape[0]))
+    sample(lm, make_prefixes(1), 50, top_p=1e-6, max_new_tokens=4, generator=seeded())
+    assert read == [1] * 4
+
+
+def test_a_nucleus_larger_than_the_tokens_looked_at_first_is_whole(monkeypatch):
+    logits = torch.randn(6, 40, generator=seeded())
+    numbers = torch.rand(6, generator=seeded(1))
+    whole = nucleus.draw(logits, numbers, top_p=0.9, temperature=1.0)
+    monkeypatch.setattr(nucleus, "_FIRST", 3)
+    assert nucleus.draw(logits, numbers, top_p=0.9, temperature=1.0).tolist() == whole.tolist()
 
 
 def test_the_generator_makes_draws_repeatable():

@@ -198,13 +198,13 @@ def test_the_measurement_and_its_page():
     assert "| yes | end of text |" in shown
     without = measure(tiny_lm("qwen2"), DenseEncoder(), TEXTS, LEARNED, **{**options, "recipe": quick()})
     assert {row["bos"] for part in ("frames", "ends") for row in without[part]} == {False}
-    assert without["starts"] == []
+    assert without["starts"]
     assert "Where training begins" not in page(without)
 
 
 @pytest.mark.parametrize("changes", [{"steps": -1}, {"batch_size": 0}])
 def test_impossible_training(changes):
-    with pytest.raises(ValueError, match="pass 0 or more, of 1 or more"):
+    with pytest.raises(ValueError, match=next(iter(changes))):
         measure(tiny_lm("llama"), DenseEncoder(), TEXTS, LEARNED, recipe=quick(**changes))
 
 
@@ -240,8 +240,8 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert saved["texts"] == {"measured": 4, "learned_from": 8}
     assert len(saved["frames"]) == 2 * len(addressing.run.FRAMES)
     assert str(tmp_path) not in json.dumps(saved)
-    assert main(["addressing", "--count", "3", "--steps", "0", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["starts"] == []
+    assert main(["addressing", "--count", "3", "--steps", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["starts"]
     nowhere, few = ["--texts", str(tmp_path / "none")], ["--texts", str(file), "--count", "12"]
     for wrong in (nowhere, few, ["--threads", "0"]):
         assert main(["addressing", *wrong]) == 2

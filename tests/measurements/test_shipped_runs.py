@@ -13,7 +13,7 @@ from tiny import make_encoder_parts, tiny_lm
 
 from measurements import scenes_map
 from measurements.__main__ import main as measure
-from torchnle import backbones
+from torchnle import backbones, hub
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.cli import main
 from torchnle.data import shapes
@@ -27,7 +27,14 @@ DATA = """00000010 05 n 01 hen 0 000 | adult female chicken; "a brown hen"
 00000020 27 n 01 gravel 0 000 | rock fragments and pebbles
 """
 RECIPE = Recipe(
-    steps=3, word_steps=2, batch_size=4, word_batch_size=8, hidden=16, prefix_length=2, prompt="the"
+    steps=3,
+    word_steps=2,
+    batch_size=4,
+    word_batch_size=8,
+    hidden=16,
+    prefix_length=2,
+    prompt="the",
+    log_every=1,
 )
 
 
@@ -54,8 +61,9 @@ def tiny(monkeypatch):
     lm.reference = "tiny"
     encoder = TextEncoder(*make_encoder_parts(), reference="tiny")
     encoder.tokenizer.model_max_length = 64
-    monkeypatch.setattr(text_decoder_run.LanguageModel, "from_pretrained", classmethod(lambda cls: lm))
-    monkeypatch.setattr(text_decoder_run, "TextEncoder", SimpleNamespace(from_pretrained=lambda: encoder))
+    loads = {"an-lm": lm, hub.SMOLLM2: lm, "an-encoder": encoder, hub.MINILM: encoder}
+    monkeypatch.setattr(text_decoder_run.LanguageModel, "from_pretrained", lambda name: loads[name])
+    monkeypatch.setattr(text_decoder_run, "TextEncoder", SimpleNamespace(from_pretrained=loads.get))
     monkeypatch.setattr("torchnle.attr.frozen.TextEncoder.from_pretrained", lambda *_: LetterEncoder())
     preprocess = Preprocess(size=32, mean=127.0, std=128.0, fit="crop")
     names = {"named": ("an ox", "an elk", "a yak", "a gnu", "an auk")}
@@ -65,11 +73,14 @@ def tiny(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*longer|.*tokens")
 def test_a_decoder_is_trained_measured_and_saved_with_its_card(tmp_path, wordnet, stamps, monkeypatch):
-    steps = []
+    sources = {"wordnet": wordnet, "stamps": stamps, "encoder": "an-encoder", "language_model": "an-lm"}
     found = text_decoder_run.train_text_decoder(
-        tmp_path / "run", RECIPE, wordnet=wordnet, stamps=stamps, count=300, report=steps.append
+        tmp_path / "run", RECIPE, **sources, count=300, progress=False
     )
-    assert [entry["step"] for entry in steps] == list(range(5))
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == list(range(5))
+    assert found["known"]["phrases"] == 1000
+    assert found["known"]["exact"] == 1 - len(found["known"]["others"]) / 1000
     assert [row["noise"] for row in found["by_noise"]] == [0.0, 0.3, 0.5, 0.7]
     card = json.loads((tmp_path / "run" / "decoder" / "config.json").read_text())["card"]
     assert json.loads(card["recipe"])["steps"] == 3
@@ -119,9 +130,10 @@ def test_the_command_passes_on_only_what_was_given(tmp_path, monkeypatch):
         "train_text_decoder",
         lambda output, recipe, **rest: given.update(rest, recipe=recipe),
     )
-    assert main(["train", "text-decoder", "--output", str(tmp_path), "--steps", "7"]) == 0
+    pair = ["--encoder", "an-encoder", "--language-model", "an-lm"]
+    assert main(["train", "text-decoder", "--output", str(tmp_path), "--steps", "7", *pair, "--quiet"]) == 0
     assert given.pop("recipe") == Recipe(steps=7)
-    assert list(given) == ["report"]
+    assert given == {"encoder": "an-encoder", "language_model": "an-lm", "progress": False}
 
 
 def test_without_wordnet_the_message_names_the_files(tmp_path, stamps, monkeypatch, capsys):

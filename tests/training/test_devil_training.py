@@ -17,13 +17,12 @@ from toys import CAPTIONS, PLACES, RECIPE, ToySupply, changed, fork, fork_and_ki
 
 from torchnle.errors import MissingDependencyError, TranslatorMismatchError
 from torchnle.methods.texplain.network import TExplainNetwork
-from torchnle.training import checkpoint, loop
+from torchnle.training import checkpoint, loop, prefix
 from torchnle.training.dropout import Draws
 from torchnle.training.order import Order, Part
 from torchnle.training.recipe import Recipe
-from torchnle.training.targets import caption_tokens
+from torchnle.training.texts import caption_tokens, embedding_scale, word_errors
 from torchnle.training.validation import Validation
-from torchnle.training.words import embedding_scale, word_errors
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
@@ -48,7 +47,7 @@ def run(folder, recipe=RECIPE, **options):
     translator = options.pop("translator", None) or toy_translator()
     facts = []
     report = options.pop("report", facts.append)
-    trained = loop.train(translator, supply, recipe, folder, report=report, **options)
+    trained = prefix.train(translator, supply, recipe, folder, report=report, **options)
     return trained.network.state_dict(), [fact for fact in facts if "loss" in fact], trained
 
 

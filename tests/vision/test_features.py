@@ -295,7 +295,7 @@ class TestShapes:
                 Features(torch.zeros(2, 4, 3), "l", extra=extra).extras()
 
     def test_a_grid_must_fit(self):
-        with pytest.raises(ValueError, match=r"grid \(2, 2\) has 4 places, but layer 'l' gave 6 tokens"):
+        with pytest.raises(ValueError, match=r"grid \(2, 2\) has 4 locations, but layer 'l' gave 6 tokens"):
             Features(torch.zeros(2, 6, 3), layer="l", grid=(2, 2))
 
 

@@ -112,7 +112,7 @@ class TestTokens:
         assert found((2, 2, 64), input_size=(16, 16)) == ("NLD", (1, 1), 1)
 
     def test_unplaced_tokens_are_read_when_asked_for(self):
-        with pytest.raises(ValueError, match=r"layout='NLD' to read the tokens without places"):
+        with pytest.raises(ValueError, match=r"layout='NLD' to read the tokens without locations"):
             arrange((2, 8, 64), "queries", input_size=(224, 224), num_prefix_tokens=1)
         given = {"input_size": (224, 224), "num_prefix_tokens": 1, "layout": "NLD"}
         assert found((2, 8, 64), **given) == ("NLD", None, 1)
@@ -120,8 +120,8 @@ class TestTokens:
     @pytest.mark.parametrize(
         ("given", "words"),
         [
-            ({"num_prefix_tokens": 197}, "leaves no place"),
-            ({"num_prefix_tokens": -1}, "leaves no place"),
+            ({"num_prefix_tokens": 197}, "leaves no tokens for the grid"),
+            ({"num_prefix_tokens": -1}, "leaves no tokens for the grid"),
             ({"grid": (15, 15)}, "do not make 197 tokens"),
             ({"grid": (-14, -14)}, "do not make 197 tokens"),
             ({"grid": (14, 14), "num_prefix_tokens": 2}, "do not make 197 tokens"),

@@ -168,7 +168,7 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"shape \(1, 3\); pass images"):
         suggest_layers(nn.Linear(3, 2), torch.rand(1, 3))
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
-    with pytest.raises(ValueError, match=r"no layer of Sequential gives features with places .*layout="):
+    with pytest.raises(ValueError, match=r"no layer of Sequential gives features with locations .*layout="):
         suggest_layers(flat, torch.rand(1, 3, 8, 8))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from torchnle.heads.classifier_head import find_head
-from torchnle.vision.order.token_order import unrolled
+from torchnle.vision.order.token_order import hiera_order
 from torchnle.vision.reading import Reading, read
 from torchnle.vision.taps import resolve
 
@@ -100,7 +100,7 @@ def test_tokens_that_are_no_places_are_asked_about():
 class TestStated:
     def test_a_wrong_number_in_front_is_contradicted(self):
         model = Tokens(LAID["behind"])
-        with pytest.raises(ValueError, match=r"num_prefix_tokens=4 .*the first place is token 0 of 52"):
+        with pytest.raises(ValueError, match=r"num_prefix_tokens=4 .*the first location is token 0 of 52"):
             places_that_change(model, (2, 3), Reading(num_prefix_tokens=4))
 
     def test_a_grid_beside_it_insists(self):
@@ -141,7 +141,7 @@ class TestCost:
         assert self.runs(model, "norm", (160, 160)) == [1, 1]
 
 
-def slowly_unrolled(grid, levels):
+def slow_hiera_order(grid, levels):
     """Hiera's order, place by place: by the part of a block of two, of four, ..., then row by row."""
 
     def key(place):
@@ -158,7 +158,7 @@ def slowly_unrolled(grid, levels):
     ("grid", "levels"), [((4, 4), 1), ((8, 8), 2), ((8, 12), 2), ((24, 8), 3), ((3, 5), 0)]
 )
 def test_the_order_that_hiera_keeps(grid, levels):
-    assert unrolled(grid, levels).tolist() == slowly_unrolled(grid, levels)
+    assert hiera_order(grid, levels).tolist() == slow_hiera_order(grid, levels)
 
 
 def test_hiera_is_put_right_without_knowing_it():

@@ -1,4 +1,4 @@
-"""The Captum door: attribution classes that speak in words."""
+"""The Captum door: attribution classes that answer in words."""
 
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.attr.layer_language_attribution import LayerLanguageAttribution

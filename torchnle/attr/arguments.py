@@ -48,7 +48,7 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
         bound = signature.bind(*args, **options)  # a TypeError as Python's own
         given = bound.arguments
         for name in tested:
-            if name in given:
+            if name in given and not (name == "inputs" and _takes_pictures(args, given[name])):
                 _TABLE[name](name, given[name])
                 given[name] = _plain(given[name])
         return method(*bound.args, **bound.kwargs)
@@ -64,6 +64,13 @@ def _refuse(name: str, value: object, allowed: str, error: type[Exception] = Val
     )
     kind = f" is a {type(value).__name__}" if error is TypeError else ""
     return error(f"{name}={shown}{kind}; pass {allowed}.")
+
+
+def _takes_pictures(args: tuple[Any, ...], inputs: object) -> bool:
+    """Whether inputs are no tensors, and the object turns pictures into tensors, or says why not."""
+    parts = inputs if isinstance(inputs, tuple) else (inputs,)
+    tensors = all(isinstance(part, Tensor) for part in parts)
+    return not tensors and bool(args) and hasattr(args[0], "preprocess")
 
 
 def _plain(value: Any) -> Any:

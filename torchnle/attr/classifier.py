@@ -1,4 +1,4 @@
-"""What a classifier brings by itself: class names, the map of its head's layer, lenses from other layers."""
+"""Attach to a classifier: its class names, a map fitted to its head's layer, lenses from other layers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Attached:
         taps: The layers.
         translator: Fitted to the layer that the head reads.
         reading: Reads that layer as the head does, and the others through lenses.
-        summary: Sentences on what was found and how it was checked.
+        summary: Sentences on the head that was found and its check.
     """
 
     taps: Sequence[taps.Tap]
@@ -103,7 +103,7 @@ def attach_classifier(
 
 
 def names_of(model: nn.Module, class_names: Iterable[object] | None) -> tuple[tuple[str, ...], str]:
-    """Return class names as given, or those that the model states with a sentence on where they are from.
+    """Return the class names as given, or those that the model states with a sentence on their source.
 
     Raises:
         ValueError: If none are given and the model states none.

@@ -1,4 +1,4 @@
-"""The ways in which a `LanguageAttribution` comes about without a translator at hand."""
+"""Constructors of `LanguageAttribution` that make or load its translator."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Constructors(LayerReader, Attribution):  # type: ignore[misc]
-    """Fits, loads and adapts translators for `LanguageAttribution`, which is the only one to inherit this."""
+    """Fits, loads and adapts translators; only `LanguageAttribution` inherits it."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
     ) -> Self:
         """Explain a classifier from its own weights and class names, with no training data.
 
-        The linear head and the features before pooling are found by one dry run, and verified by numbers
-        (`summary` says what was chosen); the map from text into features is fitted to the head's weights.
-        Other layers are read through the model's own upper part (`torchnle.vision.lens.Lens`), as if they
-        were the head's: a location costs one forward of that part, "all" locations of a 14x14 grid 196.
+        The linear head and the features before pooling are found by one dry run and checked by numbers (see
+        `summary`); the map from text into features is fitted to the head's weights. Other layers are read
+        through the model's own upper part (`torchnle.vision.lens.Lens`), as if they were the head's. A
+        location costs one forward of that part, "all" locations of a 14x14 grid 196.
 
         Args:
             model: The classifier, from torchvision, timm, transformers or your own.
@@ -89,18 +89,19 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             images: Unlabelled pictures of the kind that will be read, batch by batch, for their statistics
                 (see `adapt`); None = the statistics of the model's batch normalisations.
             encoder: The sentence encoder, or its reference; None = the embedded default.
-            vocabulary: What `describe` may say beside the class names; None = what of the shipped concept
-                bank is near to them.
-            decoder: Says whole pictures in sentences: a text decoder or its reference; None = phrases alone.
+            vocabulary: Phrases for `describe` besides the class names; None = those of the shipped concept
+                bank that are near to them.
+            decoder: A text decoder (or its reference) that describes whole pictures in sentences; None =
+                phrases alone.
             regression: "ridge" = kernel ridge regression, in closed form; "mlp" = the network of Zero-shot
                 NLE (section 3.1), trained.
-            reading: How to read a layer below the head's whose layout is ambiguous.
+            reading: Overrides for a layer below the head's with an ambiguous layout.
             lens: How layers below the head's are read: "model" = by the model's own upper part; "fitted" = by
-                a linear map fitted to it on `images`, which costs one product a location and says less.
+                a linear map fitted to it on `images`, which costs one product a location and is less exact.
 
         Raises:
             ValueError: If no linear head gives the model's output, the names do not fit its rows, there are
-                none, or a part of what the head sees passes round one of the layers.
+                none, or a part of the head's input bypasses one of the layers.
 
         Example:
             >>> lang = LanguageAttribution.from_classifier(model, names)  # doctest: +SKIP
@@ -148,8 +149,8 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             model: The vision model, unmodified.
             layers: The layers to map.
             captions: Batches (images, captions): images as the model takes them, one caption an image.
-            class_names: The names of a classifier's classes, one a row of its head, to be known too, so that
-                what is in no caption can still be named; the head must read one of `layers`.
+            class_names: A classifier's class names, one a row of its head, to name classes that are in no
+                caption; the head must read one of `layers`.
             example: With class names: a few inputs for the dry run that finds the head.
             encoder: As `from_classifier`.
             vocabulary: As `from_classifier`.
@@ -185,11 +186,11 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         return attribution
 
     def adapt(self, images: Tensor | Iterable[Tensor]) -> Self:
-        """Take over the statistics of the pictures that are to be read: any unlabelled ones of their kind.
+        """Adapt the feature statistics to unlabelled pictures of the kind that will be read.
 
-        Words depend on where the features of such pictures lie: some dozens of photographs make the words for
-        other photographs better. The translator is changed; a classifier's softmax calibrates its
-        probabilities again.
+        Descriptions depend on the mean and spread of such features: some dozens of photographs improve those
+        of other photographs. The translator is changed, and its probabilities are calibrated again on a
+        classifier's softmax.
 
         Args:
             images: As the model takes them: one batch, or several.
@@ -221,19 +222,33 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         return self
 
     @classmethod
-    def from_backbone(cls, backbone: Backbone, layers: LayerChoice | None = None) -> Self:
-        """Explain a model that was loaded by name: a CLIP by its text tower, a classifier by its class names.
+    def from_backbone(
+        cls,
+        backbone: Backbone,
+        layers: LayerChoice | None = None,
+        translator: Translator | None = None,
+    ) -> Self:
+        """Explain a model with its preprocessing: a CLIP by its text tower, a classifier by its class names.
+
+        What comes back takes tensors, PIL images and the paths of files.
 
         Args:
-            backbone: As `torchnle.backbones.load` gives it.
-            layers: Of a classifier: as `from_classifier`.
+            backbone: As `torchnle.backbones.load` or `Backbone.of` gives it.
+            layers: Of a classifier: as `from_classifier`; with a translator: None = the last of its layers.
+            translator: One that was saved for the model; None = as said above.
 
         Raises:
             ValueError: If it is neither: no linear head is found, or the classes have no known names.
         """
-        if backbone.clip is not None and backbone.tokenizer is not None:
-            return cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
-        return cls.from_classifier(backbone.model, backbone.class_names, layers)
+        if translator is not None:
+            chosen = list(translator.layers)[-1:] if layers is None else layers
+            attribution = cls(backbone.model, chosen, translator)
+        elif backbone.clip is not None and backbone.tokenizer is not None:
+            attribution = cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
+        else:
+            attribution = cls.from_classifier(backbone.model, backbone.class_names or None, layers)
+        attribution.preprocess = backbone.preprocess
+        return attribution
 
     @classmethod
     def from_clip(
@@ -247,8 +262,8 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
     ) -> Self:
         """Explain a CLIP by its own text tower: no class names, no fit.
 
-        For a whole image the score of a text is CLIP's own cosine. A place is scored as if the image looked
-        like it everywhere (`torchnle.methods.clip.read.read_clip` says how, and how far to trust it).
+        For a whole image the score of a text is CLIP's own cosine. A location is scored as an image that has
+        its features everywhere (see `torchnle.methods.clip.read.read_clip`, also on the limits).
 
         Args:
             model: A whole CLIP (or SigLIP, ...) of open_clip or transformers.
@@ -262,7 +277,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
 
         Raises:
             TypeError: If the model is no whole CLIP.
-            ValueError: If the layer that its image vector is made of is not found.
+            ValueError: If the layer that its image vector is pooled from is not found.
         """
         clip = read_clip(model, tokenizer, example, bank=bank, reference=reference)
         return cls._reading(clip.encode_image, clip.readout, clip.translator)
@@ -285,8 +300,8 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
     ) -> Self:
         """Attach a saved translator to the model that it was made for.
 
-        What `save_pretrained` of an attribution wrote gives the same answers in the same shape: layers, their
-        reading and the summary are found again.
+        An attribution saved by `save_pretrained` gives the same answers in the same shape: its layers, their
+        reading and the summary are restored.
 
         Args:
             model: The vision model.
@@ -310,7 +325,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         if layers is None and reading is None and translator.reading:
             found = attach(model, translator, translator.reading, example)
             attribution = cls(found.forward_func, list(found.layers), translator, reading=found.reading)
-            attribution.summary = found.summary
+            attribution.summary = str(translator.reading.get("summary", ""))
             return attribution
         chosen = layers if layers is not None else list(translator.layers)
         if not chosen:
@@ -318,7 +333,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         return cls(model, chosen, translator, reading=reading)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
-        """Save the translator with what is read and how, so that `from_pretrained` answers the same.
+        """Save the translator, its layers and their reading, for the same answers after `from_pretrained`.
 
         Args:
             folder: As `Translator.save_pretrained`.
@@ -331,7 +346,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             OSError: As `Translator.save_pretrained`.
             ValueError: As `Translator.save_pretrained`, or if a function of the caller reads the layers.
         """
-        self.translator.reading = plain_reading(self.taps, self.reading)
+        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
         return self.translator.save_pretrained(folder, dtype=dtype)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -344,12 +359,12 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         Returns:
             The address of the commit.
         """
-        self.translator.reading = plain_reading(self.taps, self.reading)
+        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
         return self.translator.push_to_hub(repo_id, **options)
 
 
 def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:
-    """Refuse a head whose layer is not among those that captions are mapped to."""
+    """Refuse a head whose layer is not among those fitted to captions."""
     if head.tap.name not in layers:
         raise ValueError(
             f"the classifier's head reads '{head.tap.name}', which is not among the layers {list(layers)}. "
@@ -357,6 +372,6 @@ def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:
         )
     if not head.plain:
         raise ValueError(
-            "class names cannot be added to captions here: more than a mean stands between the layer and the "
-            f"head. {head.summary} Fit from one of the two."
+            "class names cannot be added to captions here: the head reads its layer by more than a mean. "
+            "{head.summary} Fit from one of the two."
         )

@@ -1,4 +1,4 @@
-"""Frozen text models given as they are, or by reference."""
+"""Frozen text models, given as objects or by reference."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def as_encoder(encoder: TextEncoder | str | None) -> TextEncoder:
-    """Load a sentence encoder that is given by reference; None = the embedded default."""
+    """Load a sentence encoder if it is given by reference; None = the embedded default."""
     if isinstance(encoder, TextEncoder):
         return encoder
     return TextEncoder.from_pretrained() if encoder is None else TextEncoder.from_pretrained(encoder)
 
 
 def as_decoder(decoder: TextDecoder | str | None) -> TextDecoder | None:
-    """Load a text decoder that is given by reference; None = none."""
-    from torchnle.methods.aligned.decoder.text_decoder import TextDecoder  # brings the language model's side
+    """Load a text decoder if it is given by reference; None = no decoder."""
+    from torchnle.methods.aligned.decoder.text_decoder import TextDecoder  # loads its language model too
 
     return TextDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder

@@ -1,4 +1,4 @@
-"""A layer's map on the images that the layer saw."""
+"""Maps of a layer, enlarged to the size of the images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchnle.vision.inputs import channels_last, spatial_size
 
 
 def check_images(inputs: Inputs) -> Tensor:
-    """The first input, once all of them can carry a map.
+    """Return the first input, after checking that all are images.
 
     Raises:
         ValueError: If one is not (N, C, H, W) or (N, H, W, C).
@@ -20,8 +20,8 @@ def check_images(inputs: Inputs) -> Tensor:
     for position, tensor in enumerate(tensors):
         if tensor.ndim != 4:
             raise ValueError(
-                f"inputs[{position}] has shape {tuple(tensor.shape)}; a map can only be laid on "
-                "(N, C, H, W) or (N, H, W, C). Pass what is not an image through additional_forward_args."
+                f"inputs[{position}] has shape {tuple(tensor.shape)}; a map needs images (N, C, H, W) or (N, "
+                "H, W, C). Pass other inputs through additional_forward_args."
             )
     return tensors[0]
 
@@ -38,6 +38,6 @@ def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode
 def enlarge(
     maps: Float[Tensor, "N T h w"], size: tuple[int, int] | None, interpolate_mode: str
 ) -> Float[Tensor, "N T H W"]:
-    """Bring maps to a size, as Captum's `LayerAttribution.interpolate` does."""
+    """Interpolate maps to a size, as Captum's `LayerAttribution.interpolate` does."""
     enlarged: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode)
     return enlarged

@@ -1,4 +1,4 @@
-"""LanguageAttribution: what a vision model sees, in words, laid on its input."""
+"""LanguageAttribution: descriptions of a vision model's layers, and maps of texts on its input."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from captum.log import log_usage
 from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.constructors import Constructors
+from torchnle.attr.explain import Explains
 from torchnle.attr.input_maps import check_images, enlarge, lay_on
+from torchnle.attr.no_future import WithoutFuture
+from torchnle.attr.pictures import Pictures, as_inputs
 from torchnle.attr.refinement import Normalize, Refinement
-from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.texts import as_texts
+from torchnle.attr.usage import logged
+from torchnle.attr.words import DominantWords
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
 
 @checks_arguments
-class LanguageAttribution(Synchronous, Constructors):
+class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
     """Describe what layers of a vision model see, and attribute a text to the input.
 
-    The door of the library. It attaches to any `nn.Module` through hooks that live only inside a call, and
-    obeys Captum's contract: attributions have the shape of the inputs, tuples give tuples, lists of layers
-    give lists.
+    The main class of the library. It attaches to any `nn.Module` through hooks that exist only during a call,
+    and obeys Captum's contract: attributions have the shape of the inputs, tuples give tuples, lists of
+    layers give lists.
 
     Args:
         forward_func: The model, unmodified; or any callable if the layers are given as modules.
@@ -38,10 +41,10 @@ class LanguageAttribution(Synchronous, Constructors):
             those that the model states.
         example: Without a translator: a few inputs for the dry run that finds the classifier's head.
         encoder: Without a translator: the sentence encoder, or its reference; None = the embedded default.
-        reading: How to read a layer whose layout is ambiguous.
+        reading: Overrides for a layer with an ambiguous layout.
 
     Attributes:
-        summary: Sentences on what `from_classifier` or `from_clip` chose and how that was checked, else "".
+        summary: Sentences on the choices of `from_classifier` or `from_clip` and their checks, else "".
 
     Raises:
         ValueError: If a layer is not found, and the message names the nearest ones; or if there is no
@@ -57,7 +60,7 @@ class LanguageAttribution(Synchronous, Constructors):
     def text_score(
         self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False
     ) -> TextScore:
-        """The score of texts as a module that any Captum method explains; it reads as this object does."""
+        """Build the score of texts as a module that any Captum method explains, with this object's layers."""
         return TextScore(
             self.forward_func,
             self.taps,
@@ -68,11 +71,11 @@ class LanguageAttribution(Synchronous, Constructors):
             reading=self.reading,
         )
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         target: str | Sequence[str] | None = None,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
@@ -81,7 +84,7 @@ class LanguageAttribution(Synchronous, Constructors):
         interpolate_mode: str = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Inputs | list[Inputs]:
-        """Score a text at every place and lay the map on the input.
+        """Score a text at every location and enlarge the map to the input.
 
         Args:
             inputs: (N, C, H, W), or a tuple of such tensors.
@@ -90,9 +93,9 @@ class LanguageAttribution(Synchronous, Constructors):
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             prior: Subtract the text's log-probability under the language model alone.
-            interpolate_mode: How `LayerAttribution.interpolate` enlarges the map. Bicubic peaks fall between
-                places, bilinear ones on their centres only: less often on the thing.
-            internal_batch_size: The most rows (places) the language model sees at once.
+            interpolate_mode: How `LayerAttribution.interpolate` enlarges the map. Bicubic peaks may fall
+                between locations, bilinear ones only on their centres, which is less often on the object.
+            internal_batch_size: The most rows (locations) the language model sees at once.
 
         Returns:
             The shape of `inputs`, the map repeated over channels; raw scores. A tuple for a tuple, a list
@@ -102,16 +105,17 @@ class LanguageAttribution(Synchronous, Constructors):
             TypeError: If the target is a number; see `TextScore`.
             ValueError: If an input is not (N, C, H, W), or the layer has no grid.
         """
-        check_images(inputs)
-        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        given = as_inputs(inputs, self.preprocess)
+        check_images(given)
+        features = self.read(given, additional_forward_args, attribute_to_layer_input)
         maps = self._target_maps(features, target, prior, internal_batch_size)
-        laid = [lay_on(inputs, each, interpolate_mode) for each in maps]
+        laid = [lay_on(given, each, interpolate_mode) for each in maps]
         return laid if self.several else laid[0]
 
     @torch.no_grad()
     def saliency(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         texts: str | Sequence[str],
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
@@ -123,7 +127,7 @@ class LanguageAttribution(Synchronous, Constructors):
         interpolate_mode: str | None = "bicubic",
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "N T H W"] | list[Float[Tensor, "N T H W"]]:
-        """Score many texts at every place in one pass, at the input's resolution.
+        """Score many texts at every location in one pass, at the input's resolution.
 
         Args:
             inputs: (N, C, H, W), or a tuple whose first tensor is.
@@ -133,17 +137,18 @@ class LanguageAttribution(Synchronous, Constructors):
             joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
             normalize: "length" = divide log-probabilities by the number of the text's tokens.
-            contrast: Other texts: at every place, the logarithm of the softmax over the text and these.
+            contrast: Other texts: at every location, the logarithm of the softmax over the text and these.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps; None = the layer's own
                 grid.
-            internal_batch_size: The most rows (places) the language model sees at once.
+            internal_batch_size: The most rows (locations) the language model sees at once.
 
         Returns:
             (N, T, H, W) raw scores (`Translator.score`); a list of these for several layers.
         """
-        size = None if interpolate_mode is None else spatial_size(check_images(inputs))
+        given = as_inputs(inputs, self.preprocess)
+        size = None if interpolate_mode is None else spatial_size(check_images(given))
         how, listed = Refinement(prior, normalize, contrast), as_texts(texts)
-        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        features = self.read(given, additional_forward_args, attribute_to_layer_input)
         maps = self._score_maps(features, listed, joint, how, internal_batch_size)
         if interpolate_mode is not None:
             maps = [enlarge(each, size, interpolate_mode) for each in maps]

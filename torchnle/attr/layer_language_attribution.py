@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 from captum.attr import LayerAttribution
-from captum.log import log_usage
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.layer_reader import LayerReader
+from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.refinement import Normalize, Refinement
-from torchnle.attr.synchronous import Synchronous
 from torchnle.attr.texts import as_texts
+from torchnle.attr.usage import logged
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
 from torchnle.vision import taps
@@ -24,10 +24,10 @@ from torchnle.vision.taps import LayerChoice
 
 
 @checks_arguments
-class LayerLanguageAttribution(Synchronous, LayerReader, LayerAttribution):  # type: ignore[misc]
+class LayerLanguageAttribution(WithoutFuture, LayerReader, LayerAttribution):  # type: ignore[misc]
     """Describe layers in words, and map where a text fits what a layer sees.
 
-    Attributions have the layer's own grid; `LanguageAttribution` lays them on the input.
+    Attributions have the layer's own grid; `LanguageAttribution` enlarges them to the input.
 
     Args:
         forward_func: The model, or any callable if the layers are given as modules.
@@ -35,7 +35,7 @@ class LayerLanguageAttribution(Synchronous, LayerReader, LayerAttribution):  # t
             results, one a layer.
         translator: Turns features into words and scores words on features.
         device_ids: For Captum's sake; unused, since only one device is read.
-        reading: How to read a layer whose layout is ambiguous.
+        reading: Overrides for a layer with an ambiguous layout.
 
     Raises:
         ValueError: If a layer is not found; the message names the nearest ones.
@@ -69,7 +69,7 @@ class LayerLanguageAttribution(Synchronous, LayerReader, LayerAttribution):  # t
     def layer(self, layer: LayerChoice) -> None:
         self.taps = taps.resolve(self.forward_func, layer)
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,
@@ -90,7 +90,7 @@ class LayerLanguageAttribution(Synchronous, LayerReader, LayerAttribution):  # t
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             prior: Subtract the text's log-probability under the language model alone.
-            internal_batch_size: The most rows (places) the language model sees at once.
+            internal_batch_size: The most rows (locations) the language model sees at once.
 
         Returns:
             (N, 1, rows, columns) raw scores in float32; a list of these for a list of layers.
@@ -127,8 +127,8 @@ class LayerLanguageAttribution(Synchronous, LayerReader, LayerAttribution):  # t
             joint: Read all layers together on the finest grid (DeViL, section 3.2): one result.
             prior: Subtract each text's log-probability under the language model alone.
             normalize: "length" = divide log-probabilities by the number of the text's tokens.
-            contrast: Other texts: at every place, the logarithm of the softmax over the text and these.
-            internal_batch_size: The most rows (places) the language model sees at once.
+            contrast: Other texts: at every location, the logarithm of the softmax over the text and these.
+            internal_batch_size: The most rows (locations) the language model sees at once.
 
         Returns:
             (N, T, rows, columns) raw scores; a list of these for a list of layers.

@@ -1,4 +1,4 @@
-"""The part that the attribution classes share: layers are read, and a translator is given their rows."""
+"""The shared part of the attribution classes: layers are read, and a translator is given their rows."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
-from torchnle.attr.located import put_in_place
-from torchnle.attr.refinement import Refinement, refined_scores
+from torchnle.attr.located import assign_locations
+from torchnle.attr.pictures import Pictures, as_inputs
+from torchnle.attr.refinement import Refinement, score_variants
 from torchnle.attr.texts import as_targets, as_texts
 from torchnle.attr.top import Top, best_locations, best_texts
 from torchnle.description import Description, DescriptionGrid
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
-from torchnle.types import Inputs, Where
+from torchnle.types import Where
 from torchnle.vision import taps
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read, select_together
 
 
 class LayerReader:
-    """Reads layers of a model and hands their rows to a translator.
+    """Reads layers of a model and passes their rows to a translator.
 
     Several layers give a list of answers, one a layer; one layer, however it is spelled, gives its answer
     flat.
@@ -34,23 +36,25 @@ class LayerReader:
         forward_func: The model.
         taps: What is read, one tap a layer.
         translator: Turns rows of features into words and scores words on them.
-        reading: How a layer is read whose layout is ambiguous.
+        preprocess: Turns a picture into an input; None = inputs are tensors only.
+        reading: Overrides for a layer with an ambiguous layout.
     """
 
     forward_func: Callable[..., Any]
     taps: list[taps.Tap]
     translator: Translator
     reading: Reading
+    preprocess: Callable[[Image.Image], Tensor] | None = None
 
     @property
     def several(self) -> bool:
-        """Whether more than one layer is read."""
+        """True if more than one layer is read."""
         return len(self.taps) > 1
 
     @overload
     def describe(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
@@ -61,7 +65,7 @@ class LayerReader:
     @overload
     def describe(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
@@ -72,7 +76,7 @@ class LayerReader:
     @torch.no_grad()
     def describe(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
@@ -83,7 +87,8 @@ class LayerReader:
         """Put layers into words.
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors.
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             where: None = the whole image; (row, column) = one location of the layer's grid; "all" = every
@@ -103,7 +108,7 @@ class LayerReader:
     @overload
     def top_texts(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         texts: Sequence[str],
         k: int = 5,
         additional_forward_args: Any = None,
@@ -117,7 +122,7 @@ class LayerReader:
     @overload
     def top_texts(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         texts: Sequence[str],
         k: int = 5,
         additional_forward_args: Any = None,
@@ -131,7 +136,7 @@ class LayerReader:
     @torch.no_grad()
     def top_texts(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         texts: Sequence[str],
         k: int = 5,
         additional_forward_args: Any = None,
@@ -145,7 +150,8 @@ class LayerReader:
         """Find the texts of highest score at every location: the answer of `saliency`, without scoring all.
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors.
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
             texts: The texts to choose from.
             k: How many to find.
             additional_forward_args: Passed to the model after the inputs.
@@ -179,7 +185,7 @@ class LayerReader:
     @torch.no_grad()
     def top_locations(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         text: str,
         k: int = 5,
         additional_forward_args: Any = None,
@@ -192,7 +198,8 @@ class LayerReader:
         """Find the locations of highest score for a text, over all images and layers together.
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors.
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
             text: The text.
             k: How many locations to find.
             additional_forward_args: Passed to the model after the inputs.
@@ -224,16 +231,17 @@ class LayerReader:
         return Top(found, ranking.extensions, ranking.exhaustive)
 
     def read(
-        self, inputs: Inputs, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
+        self, inputs: Pictures, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
     ) -> list[Features]:
         """Read the features of every layer, in order; no hooks are left behind."""
         if attribute_to_layer_input and self.reading.layers:
             raise ValueError(
-                "attribute_to_layer_input=True reads another side of layers than the lens was made for. Name "
-                'the side with the layer: layers=["blocks.3:input"].'
+                "attribute_to_layer_input=True reads another side of layers than the lens was built for. "
+                'Name the side with the layer: layers=["blocks.3:input"].'
             )
+        given = as_inputs(inputs, self.preprocess)
         layers = [replace(tap, at="input") for tap in self.taps] if attribute_to_layer_input else self.taps
-        return read(self.forward_func, layers, inputs, additional_forward_args, self.reading)
+        return read(self.forward_func, layers, given, additional_forward_args, self.reading)
 
     def _attach(self, layers: taps.LayerChoice, translator: Translator, reading: Reading | None) -> None:
         self.taps = taps.resolve(self.forward_func, layers)
@@ -295,13 +303,13 @@ class LayerReader:
         how: Refinement,
         internal_batch_size: int | None,
     ) -> Float[Tensor, "N T h w"]:
-        scores = refined_scores(self.translator, rows, texts, how, internal_batch_size=internal_batch_size)
+        scores = score_variants(self.translator, rows, texts, how, internal_batch_size=internal_batch_size)
         return features.fold(scores).permute(0, 3, 1, 2)
 
     def _select(
         self, features: list[Features], where: Where, joint: bool
     ) -> tuple[list[Features], list[Rows]]:
-        """Pick locations: the features there, one a layer, and the rows that they are for the translator."""
+        """Select locations: their features, one a layer, and the rows of these for the translator."""
         count = self.translator.tokens_per_row
         if count > 1:
             check_whole(where, count)
@@ -313,8 +321,8 @@ class LayerReader:
         return chosen, rows_of(chosen, joint=joint)
 
     def _answer(self, words: Sequence[Description], features: Sequence[Features], joint: bool) -> list[Any]:
-        """Put words in their place; a list a layer where there are several answers."""
-        placed = put_in_place(words, features, self.translator.score_kind, joint=joint)
+        """Assign descriptions to their locations; a list a layer if there are several answers."""
+        placed = assign_locations(words, features, self.translator.score_kind, joint=joint)
         return list(placed) if len(placed) > 1 else list(placed[0])
 
 

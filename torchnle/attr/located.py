@@ -1,4 +1,4 @@
-"""What a translator says of rows, put back in its place: layer, image and location."""
+"""Assign a translator's descriptions of rows to their layer, image and location."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torchnle.description import Description, DescriptionGrid
 from torchnle.types import ScoreKind
 from torchnle.vision.features import Features
 
-#: What one layer's rows are called: one `Description` an image, or one `DescriptionGrid` an image.
+#: The descriptions of one layer: one `Description` an image, or one `DescriptionGrid` an image.
 LayerDescriptions: TypeAlias = list[Description] | list[DescriptionGrid]
 
 
@@ -25,15 +25,15 @@ def locations(
                 yield (names if joint else each.layer), image, location
 
 
-def put_in_place(
+def assign_locations(
     words: Sequence[Description], features: Sequence[Features], kind: ScoreKind, *, joint: bool
 ) -> list[LayerDescriptions]:
-    """Say of every row's description where it belongs, and part them by layer and image.
+    """Fill in each row's layer, image and location, and group the descriptions by layer and image.
 
     Args:
         words: One description a row, in row order.
-        features: What the rows were made of.
-        kind: What the descriptions' scores are.
+        features: The features that the rows were made from.
+        kind: The kind of the descriptions' scores.
         joint: Whether the layers were read together.
 
     Returns:

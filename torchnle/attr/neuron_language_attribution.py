@@ -1,4 +1,4 @@
-"""NeuronLanguageAttribution: what makes one unit respond, in words."""
+"""NeuronLanguageAttribution: describe a unit by the features to which it responds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from captum.attr import NeuronAttribution
-from captum.log import log_usage
 from torch import Tensor
 
 from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.input_maps import check_images, lay_on
-from torchnle.attr.synchronous import Synchronous
+from torchnle.attr.no_future import WithoutFuture
+from torchnle.attr.usage import logged
 from torchnle.description import Description
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
@@ -22,24 +22,24 @@ from torchnle.vision import taps
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read
 
-#: Which unit: a channel, or a function from the layer's features (N, L, D) to activations (N, L).
+#: A unit: a channel, or a function from the layer's features (N, L, D) to activations (N, L).
 NeuronSelector = int | Callable[[Tensor], Tensor]
 
 
 @checks_arguments
-class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore[misc]
+class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):  # type: ignore[misc]
     """Describe a unit by the features found where it responds, over a set of images.
 
     The unit's positive activations, as fractions of their sum, weight the layer's local features in each
     image; the images' vectors are averaged and translated (the masked pooling by which DeViL, section 4.2,
-    describes units on MILAN's data; images on which the unit is silent are left out).
+    describes units on MILAN's data; images without positive activation are left out).
 
     Args:
         forward_func: The model, or any callable if the layer is given as a module.
         layer: The layer whose unit is described: a module, a dotted name or a `Tap`.
         translator: Turns features into words.
         device_ids: For Captum's sake; unused, since only one device is read.
-        reading: How to read a layer whose layout is ambiguous.
+        reading: Overrides for a layer with an ambiguous layout.
 
     Example:
         >>> unit = NeuronLanguageAttribution(model, "layer", translator)
@@ -61,7 +61,7 @@ class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore
         self.translator = translator
         self.reading = reading
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @logged
     @torch.no_grad()
     def attribute(
         self,
@@ -72,7 +72,7 @@ class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore
         *,
         interpolate_mode: str = "bicubic",
     ) -> Inputs:
-        """The unit's activation at every place, laid on the input: (N, C, H, W), raw.
+        """Return the unit's activation at every location, enlarged to the input: (N, C, H, W), raw.
 
         Raises:
             ValueError: If the layer has no such unit or no grid.
@@ -92,7 +92,7 @@ class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore
         *,
         internal_batch_size: int | None = None,
     ) -> Description:
-        """One description of the unit from all the images together.
+        """Describe the unit from all images together.
 
         Raises:
             ValueError: If the unit is silent on every image, or the layer has no such unit.
@@ -118,7 +118,7 @@ class NeuronLanguageAttribution(Synchronous, NeuronAttribution):  # type: ignore
 
 
 def unit_activation(features: Features, neuron_selector: NeuronSelector) -> Tensor:
-    """The activation (N, L) of one unit at every location.
+    """Return the activation (N, L) of one unit at every location.
 
     Raises:
         ValueError: If the channel does not exist, or the function gave another shape.

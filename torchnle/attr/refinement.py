@@ -1,4 +1,4 @@
-"""Variants of a text's score at a place: by length, and against other texts."""
+"""Variants of a text's score at a location: normalised by length, or against other texts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torchnle.translators.rows import Rows
 
 Normalize: TypeAlias = Literal["length"] | None
 
-#: What scores are divided by before a softmax over texts: log-probabilities are on its scale, others not.
-#: Cosines point alike from 0.1 to 0.5 on composed scenes, and worse when sharpened more.
+#: Divisors of scores before a softmax over texts: 1 for log-probabilities, less for other kinds. The accuracy
+#: of cosines is the same from 0.1 to 0.5 on composed scenes, and lower for smaller values.
 TEMPERATURES = {"log_prob": 1.0, "cosine": 0.2, "projection": 0.1}
 
 
@@ -32,7 +32,7 @@ class Refinement:
 
     Raises:
         TypeError: If `contrast` is a single string.
-        ValueError: If there is nothing to contrast with, or `normalize` is not known.
+        ValueError: If `contrast` is empty, or `normalize` is not known.
     """
 
     prior: bool = False
@@ -46,7 +46,7 @@ class Refinement:
             object.__setattr__(self, "contrast", tuple(check_texts(self.contrast)))
 
 
-def refined_scores(
+def score_variants(
     translator: Translator,
     rows: Sequence[Rows],
     texts: Sequence[str],
@@ -54,7 +54,7 @@ def refined_scores(
     *,
     internal_batch_size: int | None = None,
 ) -> Float[Tensor, "rows texts"]:
-    """Score texts on rows, less their prior, over their length, and then against other texts, as asked.
+    """Score texts on rows, minus their prior, by length, and against other texts, as the variant says.
 
     Args:
         translator: Scores texts on rows.
@@ -69,7 +69,7 @@ def refined_scores(
     Example:
         >>> rows = [Rows({"layer": torch.randn(4, 1, 6)}, pooled=False)]
         >>> how = Refinement(contrast=["a dog", "grass"])
-        >>> bool((refined_scores(translator, rows, ["a cat"], how) < 0).all())
+        >>> bool((score_variants(translator, rows, ["a cat"], how) < 0).all())
         True
     """
     others = list(how.contrast or ())
@@ -87,7 +87,7 @@ def refined_scores(
 def against(
     scores: Float[Tensor, "rows every"], chosen: Sequence[int], rivals: Sequence[int]
 ) -> Float[Tensor, "rows chosen"]:
-    """The logarithm of the softmax of each chosen column over itself and the rivals.
+    """Compute the log-softmax of each chosen column over itself and the rivals.
 
     Example:
         >>> against(torch.zeros(1, 3), [0, 1], [1, 2]).exp()

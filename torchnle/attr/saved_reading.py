@@ -1,4 +1,4 @@
-"""How layers are read, as plain values that are saved beside a translator and followed when it is loaded."""
+"""The reading of layers as plain values, saved with a translator and restored when it is loaded."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torchnle.methods.clip.read import read_clip
 from torchnle.methods.clip.translator import ClipTranslator
 from torchnle.translators.base import Translator
 from torchnle.vision.features import Features
+from torchnle.vision.lens import Lens, read_through
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import Tap
 
@@ -21,24 +22,22 @@ _PLAIN = ("layout", "grid", "num_prefix_tokens")
 
 
 @dataclass(frozen=True)
-class Attached:
-    """A translator's place in a model.
+class InModel:
+    """A model, its layers and their reading.
 
     Args:
-        forward_func: What is run.
-        layers: What is read.
-        reading: How.
-        summary: Sentences on what was chosen and how that was checked, or "".
+        forward_func: The model.
+        layers: The layers.
+        reading: Their reading.
     """
 
     forward_func: Callable[..., Any]
     layers: Sequence[Tap] | Sequence[str]
     reading: Reading | None
-    summary: str = ""
 
 
-def plain_reading(taps: Sequence[Tap], reading: Reading) -> dict[str, Any]:
-    """Write down how layers are read.
+def plain_reading(taps: Sequence[Tap], reading: Reading, summary: str = "") -> dict[str, Any]:
+    """Convert the reading of layers to plain values.
 
     Raises:
         ValueError: If a function of the caller's own reads them, which cannot be saved.
@@ -48,51 +47,67 @@ def plain_reading(taps: Sequence[Tap], reading: Reading) -> dict[str, Any]:
         {'layers': ['pool:input'], 'readout': None, 'layout': 'NHWC'}
     """
     kept: dict[str, Any] = {"layers": [tap.reference for tap in taps], "readout": _readout(reading)}
+    kept |= {"summary": summary} if summary else {}
     given = {name: getattr(reading, name) for name in _PLAIN}
     return kept | {name: value for name, value in given.items() if value not in (None, "auto")}
 
 
 def _readout(reading: Reading) -> str | None:
+    readers = [getattr(each.pool, "__self__", None) for each in reading.layers.values()]
+    if readers and all(isinstance(reader, Lens) for reader in readers):
+        return "lens"
     reader = getattr(reading.pool, "__self__", None)
     if reading.select is not None or not (reading.pool is Features.select or isinstance(reader, Readout)):
         raise ValueError(
-            "Reading(select=..., pool=...) holds a function, which cannot be saved. Save the translator "
-            "alone with lang.translator.save_pretrained, and pass the same reading= to from_pretrained."
+            "this reading holds a function (select=, pool= or a fitted lens) and cannot be saved. Save the "
+            "translator alone (lang.translator.save_pretrained) and give from_pretrained the same reading=."
         )
     return None if reader is None else "head" if isinstance(reader, ClassifierHead) else "clip"
 
 
 def attach(
     model: nn.Module, translator: Translator, saved: Mapping[str, Any], example: Tensor | None
-) -> Attached:
-    """Find in a model what a translator was saved to read.
+) -> InModel:
+    """Find in a model the layers that a translator was saved for, and their reading.
 
     Args:
         model: The vision model.
         translator: The translator.
-        saved: What `plain_reading` gave.
+        saved: The values from `plain_reading`.
         example: A few inputs for the dry run that finds a head; None = noise of the size the model states.
 
     Raises:
         ValueError: If the head is another layer's than when it was saved, or the values are unknown.
     """
     given = dict(saved)
-    layers, readout = given.pop("layers", []), given.pop("readout", None)
-    if readout not in (None, "head", "clip") or not set(given) <= set(_PLAIN):
+    layers, readout, _ = given.pop("layers", []), given.pop("readout", None), given.pop("summary", "")
+    if readout not in (None, "head", "clip", "lens") or not set(given) <= set(_PLAIN):
         raise ValueError(f"the saved reading {dict(saved)} is not known; save the translator again.")
+    if given.get("grid") is not None:
+        given["grid"] = tuple(given["grid"])
     if readout == "clip" and isinstance(translator, ClipTranslator):
         clip = read_clip(model, translator.text_encoder.tokenizer, example)
         return _checked(
-            Attached(clip.encode_image, [clip.readout.tap], clip.readout.reading), layers, clip.readout
+            InModel(clip.encode_image, [clip.readout.tap], clip.readout.reading), layers, clip.readout
         )
-    if readout == "head":
-        head = find_head(model, example_for(model) if example is None else example)
-        return _checked(Attached(model, [head.tap], head.reading, head.summary), layers, head)
-    grid = given.get("grid")
-    return Attached(model, layers, Reading(**{**given, **({"grid": tuple(grid)} if grid else {})}))
+    if readout in ("head", "lens"):
+        shown = example_for(model) if example is None else example
+        head = find_head(model, shown)
+        if readout == "lens":
+            through = read_through(
+                model,
+                list(layers),
+                head.tap,
+                example=shown,
+                reading=Reading(**given),
+                end_reading=head.reading,
+            )
+            return InModel(model, through.taps, through.reading)
+        return _checked(InModel(model, [head.tap], head.reading), layers, head)
+    return InModel(model, layers, Reading(**given))
 
 
-def _checked(found: Attached, layers: Sequence[str], readout: Readout) -> Attached:
+def _checked(found: InModel, layers: Sequence[str], readout: Readout) -> InModel:
     if [readout.tap.reference] != list(layers):
         raise ValueError(
             f"the translator was saved for the layer {list(layers)} that the model's head reads; this "

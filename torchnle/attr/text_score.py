@@ -20,7 +20,7 @@ from torchnle.vision.taps import LayerChoice
 
 @checks_arguments
 class TextScore(nn.Module):
-    """How well each text fits what a layer sees: inputs -> (images, texts), differentiable.
+    """Scores texts on a layer's features: inputs -> (images, texts), differentiable.
 
     It is a `forward_func` for Captum whose `target` is the index of a text: ``IntegratedGradients(score)``,
     ``LayerGradCam(score, layer)``, ``Occlusion(score)``, ``infidelity(score, ...)`` all explain a sentence.
@@ -32,7 +32,7 @@ class TextScore(nn.Module):
         texts: The texts; their order numbers the targets.
         where: Where to read the layer: None = the whole image, (row, column), or a mask.
         prior: Subtract the text's log-probability under the language model alone.
-        reading: How to read a layer whose layout is ambiguous.
+        reading: Overrides for a layer with an ambiguous layout.
         internal_batch_size: The most rows the language model sees at once.
 
     Shape:

@@ -1,4 +1,4 @@
-"""What counts as texts, and as a target, at the Captum door."""
+"""Checks of texts and of Captum's targets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torchnle.language.texts import check_texts
 
 
 def as_texts(texts: str | Sequence[str]) -> list[str]:
-    """One text or several, as a checked list; duplicates are kept.
+    """Return one text or several as a checked list; duplicates are kept.
 
     Raises:
-        TypeError: If something is not a string.
-        ValueError: If there is no text, or one is blank or absurdly long.
+        TypeError: If a text is not a string.
+        ValueError: If there is no text, or one is blank or too long.
 
     Example:
         >>> as_texts("a cat")
@@ -23,10 +23,10 @@ def as_texts(texts: str | Sequence[str]) -> list[str]:
 
 
 def as_targets(target: Any, batch_size: int) -> list[str]:
-    """Captum's `target` for a language attribution: one text for all images, or one text an image.
+    """Return Captum's `target` as texts: one text for all images, or one text an image.
 
     Raises:
-        TypeError: If a target is a class index; `TextScore` is the door for those.
+        TypeError: If a target is a class index; use `TextScore` for those.
         ValueError: If the list is not as long as the batch.
 
     Example:

@@ -17,13 +17,13 @@ _Found = TypeVar("_Found", covariant=True)
 
 @dataclass(frozen=True)
 class Top(Generic[_Found]):
-    """The best, and what it took to find them.
+    """The best results, and the cost of finding them.
 
     Args:
-        found: For texts what `describe` returns, each `Description` with its best text and the next best
-            as its `phrases`; for locations one `Description` a location, best first.
-        extensions: How many beginnings of texts were read beyond their first token.
-        exhaustive: How many scoring everything would have read; 0 where a translator reads none.
+        found: For texts the result of `describe`, each `Description` with its best text and the next best as
+            its `phrases`; for locations one `Description` a location, best first.
+        extensions: How many prefixes of texts were read beyond their first token.
+        exhaustive: The same number for scoring all texts; 0 if the translator reads no prefixes.
 
     Example:
         >>> Top([Description("a cat", -1.5, layer="layer4", location=(0, 3))], 2, 49).found[0].location
@@ -36,7 +36,7 @@ class Top(Generic[_Found]):
 
 
 def best_texts(ranking: Ranking, texts: Sequence[str]) -> list[Description]:
-    """Make one description a row: its best text, and the next best as phrases."""
+    """Build one description a row: its best text, and the next best as phrases."""
     described = []
     for numbers, scores in zip(ranking.indices.tolist(), ranking.scores.tolist(), strict=True):
         phrases = [(texts[number], score) for number, score in zip(numbers, scores, strict=True)]
@@ -48,7 +48,7 @@ def best_texts(ranking: Ranking, texts: Sequence[str]) -> list[Description]:
 def best_locations(
     ranking: Ranking, text: str, features: Sequence[Features], kind: ScoreKind, *, joint: bool
 ) -> list[Description]:
-    """Make one description a location, best first."""
+    """Build one description a location, best first."""
     places = list(locations(features, joint=joint))
     return [
         Description(text, score, kind, *places[row])

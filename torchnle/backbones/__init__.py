@@ -36,7 +36,7 @@ LIBRARIES: dict[str, Callable[..., Backbone]] = {
     "open_clip": open_clip.load,
     "transformers": transformers.load,
 }
-#: The names that `load` takes beside those of the libraries.
+#: The names that `load` takes besides those of the libraries.
 NAMES = tuple(_LOADERS)
 
 
@@ -47,11 +47,11 @@ def load(
 
     Args:
         name: "efficientnet-lite0", an ImageNet classifier (4.7 million parameters; 224 x 224 pixels; a last
-            map of 1,280 channels on 7 x 7 places) whose weights come as a package; "efficientnet-lite2", its
-            larger sibling (260 x 260 pixels, 9 x 9 places); or
-            "timm:NAME", "torchvision:NAME", "open_clip:NAME[@TAG]" (the image tower), or "transformers:"
-            with a model id, a local folder, or (for random weights) a model type such as "dinov2"; of a
-            vision-language model the image tower is taken.
+            map of 1,280 channels on 7 x 7 locations) whose weights come as a package; "efficientnet-lite2",
+            its larger sibling (260 x 260 pixels, 9 x 9 locations); or "timm:NAME", "torchvision:NAME",
+            "open_clip:NAME[@TAG]" (the image tower), or "transformers:" with a model id, a local folder, or
+            (for random weights) a model type such as "dinov2"; of a vision-language model the image tower is
+            taken.
         fit: How a photograph that is not square becomes square: see `Preprocess`.
         pretrained: False = random weights, with nothing downloaded.
         options: Passed to the library's own builder (`image_size=384` for torchvision's ViT).
@@ -67,7 +67,7 @@ def load(
         ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, efficientnet-lite2,
         timm:NAME, torchvision:NAME, open_clip:NAME, transformers:NAME.
     """
-    with kept_random_state() if pretrained else nullcontext():  # random weights are the caller's to seed
+    with kept_random_state() if pretrained else nullcontext():  # the caller seeds random weights
         backbone = _load(name, fit=fit, pretrained=pretrained, **options)
     remember(backbone.model, backbone.class_names)
     return backbone

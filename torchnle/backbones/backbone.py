@@ -1,28 +1,28 @@
-"""Backbone: a vision model with all that is needed to use it on photographs."""
+"""Backbone: a vision model with its preprocessing and class names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from torchnle.backbones.preprocess import Preprocess
+from torchnle.backbones.preprocess import Preprocess, Transform
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A vision model with all that is needed to use it on photographs.
+    """A vision model with its preprocessing and class names.
 
     Args:
         model: The classifier, in evaluation mode: (N, 3, H, W) -> (N, classes) logits; or an image encoder.
         preprocess: RGB image -> (3, H, W) float32.
-        class_names: One a row of the classifier's head, all different; none where they are not known.
+        class_names: One a row of the classifier's head, all different; empty if they are not known.
         name: The name it was loaded by.
-        clip: Where `model` is the image tower of a CLIP: the whole of it.
-        tokenizer: Gets that CLIP's tokenizer.
+        clip: The whole CLIP, if `model` is its image tower.
+        tokenizer: Returns that CLIP's tokenizer.
     """
 
     model: nn.Module
@@ -32,6 +32,35 @@ class Backbone:
     clip: nn.Module | None = None
     tokenizer: Callable[[], Any] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        transform: Callable[[Image.Image], Tensor],
+        class_names: Iterable[str] = (),
+        *,
+        name: str = "",
+    ) -> Backbone:
+        """Put a model of one's own and its preprocessing together.
+
+        Args:
+            model: The classifier; it is put into evaluation mode.
+            transform: An RGB image -> (3, H, W): a `Preprocess`, or a transform of torchvision or timm.
+            class_names: One a row of the classifier's head; none = those that the model states.
+            name: What messages and saved translators call it.
+
+        Raises:
+            TypeError: If the transform cannot be called, or gives no (3, H, W) tensor.
+
+        Example:
+            >>> photo = Image.new("RGB", (6, 4), (255, 0, 0))
+            >>> own = Backbone.of(nn.Identity(), Preprocess(size=2, mean=0.0, std=255.0), ["cat", "dog"])
+            >>> own.preprocess(photo).shape, own.view(photo).size
+            (torch.Size([3, 2, 2]), (4, 4))
+        """
+        preprocess = transform if isinstance(transform, Preprocess) else Transform.of(transform)
+        return cls(model.eval(), preprocess, tuple(class_names), name or type(model).__name__)
+
     def view(self, image: Image.Image) -> Image.Image:
-        """The part of the image that the model sees, at display resolution: lay maps over this."""
+        """Return the part of the image that the model sees, at display resolution, to draw maps on."""
         return self.preprocess.view(image)

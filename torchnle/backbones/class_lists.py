@@ -22,7 +22,7 @@ _CIFAR_100 = (
     "tank, telephone, television, tiger, tractor, train, trout, tulip, turtle, wardrobe, whale, willow tree, "
     "wolf, woman, worm"
 )
-#: Lists of class names that are known by a name of their own, in the usual order of the classes.
+#: Lists of class names with a name of their own, in the usual order of the classes.
 CLASS_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
     "imagenet-1k": imagenet_class_names,
     "cifar-10": lambda: tuple(_CIFAR_10.split()),
@@ -55,7 +55,7 @@ def known_list(name: str) -> tuple[str, ...]:
 
 
 def remember(model: nn.Module, names: tuple[str, ...]) -> None:
-    """Keep the class names of a model that was loaded by name, or that it has none, as long as it exists."""
+    """Store the class names of a model that was loaded by name, or that it has none, while it exists."""
     _loaded[model] = names
 
 
@@ -68,7 +68,7 @@ def stated_names(model: nn.Module) -> tuple[tuple[str, ...], str]:
             last on ImageNet's 1,000 classes.
 
     Returns:
-        The names, none if it states none, and in words where they are from.
+        The names (empty if it states none) and their source in words.
 
     Example:
         >>> stated_names(nn.Linear(2, 2))

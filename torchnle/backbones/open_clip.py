@@ -12,7 +12,7 @@ from torchnle.errors import MissingDependencyError
 
 
 def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: Any) -> Backbone:
-    """The image tower of a model of open_clip, with its own preprocessing.
+    """Load the image tower of an open_clip model, with its own preprocessing.
 
     Args:
         name: "NAME" or "NAME@TAG" ("ViT-B-32@openai"); without a tag, the first that open_clip lists.

@@ -1,8 +1,9 @@
-"""Preprocessing: an RGB image of any size into what a model was trained on."""
+"""Preprocessing: an RGB image of any size into a model's input."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -16,11 +17,11 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "ham
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turns an RGB image of any size into what a model was trained on.
+    """Turns an RGB image of any size into a model's input.
 
     Args:
         size: The side of the model's square input, in pixels.
-        mean: Taken off each channel, on the scale 0 to 255: one number, or one a channel.
+        mean: Subtracted from each channel, on the scale 0 to 255: one number, or one a channel.
         std: Divides each channel, on the scale 0 to 255.
         fit: "crop": a centred square, so that nothing is distorted; "squeeze": the whole image, whatever its
             shape.
@@ -60,12 +61,56 @@ class Preprocess:
         return (pixels - _by_channel(self.mean)) / _by_channel(self.std)
 
     def view(self, image: Image.Image) -> Image.Image:
-        """The part of the image that the model sees, at the image's own resolution."""
+        """Return the part of the image that the model sees, at the image's own resolution."""
         if self.fit == "squeeze":
             return image.copy()
         side = max(1, round(self.share * min(image.size)))
         left, top = (image.width - side) // 2, (image.height - side) // 2
         return image.crop((left, top, left + side, top + side))
+
+
+@dataclass(frozen=True)
+class Transform(Preprocess):
+    """A preprocessing of one's own: any function from an RGB image to a tensor (3, H, W).
+
+    `view` shows what the function gives, stretched to the range of pixels: with unknown crops and colours
+    nothing else is sure to lie under a map.
+
+    Args:
+        transform: The function.
+    """
+
+    transform: Callable[[Image.Image], Tensor] = field(kw_only=True)
+
+    @classmethod
+    def of(cls, transform: Callable[[Image.Image], Tensor]) -> Transform:
+        """Wrap a function, after a try on a blank image.
+
+        Raises:
+            TypeError: If it cannot be called, or gives no (3, H, W) tensor.
+
+        Example:
+            >>> Transform.of(lambda image: torch.zeros(3, 8, 8)).size
+            8
+        """
+        if not callable(transform):
+            raise TypeError(f"transform is a {type(transform).__name__}; pass a function: image -> tensor.")
+        given = transform(Image.new("RGB", (64, 48)))
+        if not isinstance(given, Tensor) or given.ndim != 3:
+            shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            raise TypeError(f"the transform gave {shape} for an image; it must give one tensor (3, H, W).")
+        return cls(size=given.shape[-1], mean=0.0, std=1.0, transform=transform)
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 H W"]:
+        """Apply the function, to float32."""
+        return self.transform(image.convert("RGB")).float()
+
+    def view(self, image: Image.Image) -> Image.Image:
+        """What the function gives, stretched to the range of pixels."""
+        x = self(image)
+        low, high = x.amin(), x.amax()
+        pixels = ((x - low) / (high - low).clamp(min=1e-6) * 255).round().byte()
+        return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def _by_channel(values: float | tuple[float, ...]) -> Tensor:

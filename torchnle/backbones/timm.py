@@ -11,14 +11,14 @@ from torchnle.backbones.names import check_name
 from torchnle.backbones.preprocess import Fit, Preprocess
 from torchnle.errors import MissingDependencyError
 
-#: In timm's own tags: the last of the data that weights were trained on.
+#: The last data set in timm's tag of pretrained weights.
 _IMAGENET_TAG = "in1k"
-#: Options by which a model becomes somebody's own.
+#: Options that change a model's classes or weights.
 _OWN = ("num_classes", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
 
 
 def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: Any) -> Backbone:
-    """A model of timm, with the size, crop and normalisation of its own configuration.
+    """Load a timm model with the size, crop and normalisation of its own configuration.
 
     Args:
         name: As `timm.create_model` takes it ("resnet50", "resnet50.a1_in1k"), or with timm's own source
@@ -35,7 +35,7 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         import timm
     except ImportError as error:
         raise MissingDependencyError("timm", extra="timm", purpose="to build timm models") from error
-    if ":" not in name:  # what stands before it is timm's word for where else to look
+    if ":" not in name:  # the prefix is timm's name of another source
         check_name(name.partition(".")[0], timm.list_models(), "timm")
     model = timm.create_model(name, pretrained=pretrained, **options).eval()
     config = timm.data.resolve_model_data_config(model)
@@ -51,7 +51,7 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
 
 
 def _class_names(model: Any, name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Those saved with the model, one a class; else ImageNet's, where timm's own weights state them."""
+    """Return those saved with the model, one a class; else ImageNet's, if timm's own weights state them."""
     count, saved = getattr(model, "num_classes", 0), getattr(model, "pretrained_cfg", None) or {}
     labels, described = saved.get("label_names") or (), saved.get("label_descriptions") or {}
     if labels:
@@ -65,10 +65,10 @@ def _class_names(model: Any, name: str, options: Mapping[str, Any]) -> tuple[str
 
 
 def stated_names(model: Any) -> tuple[str, ...]:
-    """Find the class names that a model's configuration states, as `load` does; none where it is not timm's.
+    """Find the class names that a model's configuration states, as `load` does; empty if it is not timm's.
 
-    ImageNet's are believed of a model whose configuration says that its weights were trained last on them,
-    and that has as many classes: a head that was exchanged for another of 1,000 classes is not noticed.
+    ImageNet's are assumed if the configuration says that the weights were trained last on it and the model
+    has as many classes: a head replaced by another of 1,000 classes is not noticed.
     """
     if type(model).__module__.partition(".")[0] != "timm" and not getattr(model, "pretrained_cfg", None):
         return ()

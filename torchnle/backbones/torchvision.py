@@ -15,12 +15,12 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: Any) -> Backbone:
-    """A model of torchvision, with the preprocessing of its best weights.
+    """Load a torchvision model with the preprocessing of its best weights.
 
     Args:
         name: As `torchvision.models.get_model` takes it ("resnet50").
         fit: See `Preprocess`.
-        pretrained: False = random weights, of any backbone within too.
+        pretrained: False = random weights, also for backbones inside the model.
         options: Passed to the model's builder.
 
     Raises:

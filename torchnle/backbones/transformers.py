@@ -19,12 +19,12 @@ from torchnle.backbones.processor import ProcessorPreprocess
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Parts that no layer of a classifier or encoder depends on, and that some checkpoints leave out.
 _UNREAD = ("pooler.", "mask_token", "embeddings.mask_token")
-#: The numbers by which transformers writes Pillow's methods.
+#: The numbers that transformers uses for Pillow's resampling methods.
 _METHODS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
 
 def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: Any) -> Backbone:
-    """An image classifier or encoder of transformers, with the preprocessing in its folder.
+    """Load an image classifier or encoder of transformers, with the preprocessing in its folder.
 
     Args:
         name: A model id, a local folder, or, with ``pretrained=False``, also a model type ("dinov2"), which
@@ -58,7 +58,7 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
 
 
 def image_tower(model: nn.Module) -> nn.Module:
-    """The part of a vision-language model that sees: the module whose configuration is its `vision_config`.
+    """Return the image tower of a vision-language model: the module with its `vision_config`.
 
     Example:
         >>> plain = nn.Linear(2, 2)
@@ -110,7 +110,7 @@ def _image_size(model: nn.Module) -> int:
 
 
 def stated_names(model: nn.Module) -> tuple[str, ...]:
-    """Find the class names in a model's own configuration; none where these are no names (LABEL_0)."""
+    """Find the class names in a model's own configuration; empty if they are generated (LABEL_0)."""
     labels = getattr(getattr(model, "config", None), "id2label", None) or {}
     return known_names([labels[index] for index in sorted(labels)])
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
+from PIL.Image import Image
 from tqdm import tqdm
 
 from torchnle import backbones, images
 from torchnle.attr import LanguageAttribution
+from torchnle.backbones.checkpoint import load_checkpoint, read_class_names
 from torchnle.cli.output import say
 from torchnle.translators.base import Translator
 from torchnle.views import plots
@@ -27,54 +30,107 @@ Result: TypeAlias = dict[str, Any]
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what both commands take."""
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size")
+    parser.add_argument(
+        "photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size, or folders of them"
+    )
     parser.add_argument("--model", default="efficientnet-lite0", help=f"{MODEL_HELP} (default: %(default)s)")
     parser.add_argument("--translator", default="class-names", metavar="NAME", help=_TRANSLATOR_HELP)
+    parser.add_argument("--layer", metavar="NAME", help="the layer to read (default: the last)")
+    parser.add_argument("--device", default="cpu", help="where the model runs (default: %(default)s)")
+    own = parser.add_argument_group("a model of one's own")
+    own.add_argument("--checkpoint", type=Path, metavar="FILE", help="its weights: a state dict")
+    own.add_argument("--arch", metavar="NAME", help="its architecture: timm:NAME or torchvision:NAME")
+    own.add_argument("--class-names", type=Path, metavar="FILE", help="one a line, or JSON")
+    own.add_argument("--size", type=int, metavar="PIXELS", help="side of its input (default: its own)")
+    own.add_argument("--mean", type=_numbers, metavar="R,G,B", help="of its input, 0 to 1 (default: its own)")
+    own.add_argument("--std", type=_numbers, metavar="R,G,B", help="as --mean")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write pictures (PNG) here")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+
+
+def load(options: argparse.Namespace) -> tuple[backbones.Backbone, LanguageAttribution]:
+    """Load the model that the options name, and attach the translator."""
+    backbone = _own(options) if options.checkpoint else backbones.load(options.model)
+    try:
+        backbone.model.to(options.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
+    return backbone, attach(backbone, options.translator, options.layer)
+
+
+def _own(options: argparse.Namespace) -> backbones.Backbone:
+    if options.arch is None or options.class_names is None:
+        raise ValueError("--checkpoint needs --arch timm:NAME or torchvision:NAME, and --class-names FILE.")
+    return load_checkpoint(
+        options.checkpoint,
+        options.arch,
+        read_class_names(options.class_names),
+        size=options.size,
+        mean=options.mean,
+        std=options.std,
+    )
+
+
+def attach(backbone: backbones.Backbone, translator: str, layer: str | None = None) -> LanguageAttribution:
+    """Attach a translator to a model; of several layers, the last one is read."""
+    loaded = None if translator == "class-names" else Translator.from_pretrained(translator)
+    if loaded is not None:
+        loaded.to(next(backbone.model.parameters()).device)
+    return LanguageAttribution.from_backbone(backbone, layer, loaded)
+
+
+def files_of(given: Sequence[Path]) -> list[Path]:
+    """List the files that are meant: of a folder all pictures in it, by name."""
+    return [file for path in given for file in (images.list_folder(path) if path.is_dir() else [path])]
 
 
 def for_each(
     options: argparse.Namespace, work: Callable[..., Result], show: Callable[[Result], None]
 ) -> None:
-    """Open every photograph first, so that a bad path is told at once; then do the work on each.
+    """Check every file first, so that a bad path is told at once; then do the work on each photograph.
 
     Args:
         options: As they were given.
         work: Makes the result of one photograph, given its path, a name for its outputs, and itself.
         show: Prints it.
     """
-    photos = [images.open_image(path) for path in options.photos]
+    files = files_of(options.photos)
+    if len(files) == len(options.photos):  # named one by one: all must be pictures
+        for file in files:
+            images.open_image(file)
     if options.output:
         plots.check_folder(options.output)
-    backbone = backbones.load(options.model)
-    lang = attach(backbone, options.translator)
+    backbone, lang = load(options)
     if not options.json and lang.summary:
         say(lang.summary)
-    progress = tqdm(
-        zip(options.photos, output_names(options.photos), photos, strict=True),
-        total=len(photos),
-        unit="photo",
-        disable=len(photos) == 1 or not sys.stderr.isatty(),
-    )
-    results = []
-    for path, name, image in progress:
-        results.append(work(lang, backbone, path, name, image))
+    results, names = [], dict(zip(files, output_names(files), strict=True))
+    for file, image in _opened(files):
+        results.append(work(lang, backbone, file, names[file], image))
         if not options.json:
             show(results[-1])
     if options.json:
         say(json.dumps(results, indent=2))
 
 
-def attach(backbone: backbones.Backbone, translator: str) -> LanguageAttribution:
-    """Attach a translator to a model; of several layers, the last one is read."""
-    if translator == "class-names":
-        return LanguageAttribution.from_backbone(backbone)
-    loaded = Translator.from_pretrained(translator)
-    return LanguageAttribution(backbone.model, list(loaded.layers)[-1], loaded)
+def _opened(files: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
+    """Open one file after the other; what is no picture is told and passed over."""
+    for file in tqdm(files, unit="photo", disable=len(files) == 1 or not sys.stderr.isatty()):
+        try:
+            image = images.open_image(file)
+        except ValueError as error:
+            say(f"torchnle: skipped: {error}", error=True)
+            continue
+        yield file, image
 
 
 def print_picture(result: Result) -> None:
     """Print where the picture was written, if one was."""
     if "picture" in result:
         say(f"  picture: {result['picture']}")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.split(","))
+    if len(values) != 3 or not torch.tensor(values).isfinite().all():
+        raise argparse.ArgumentTypeError(f"{text!r}: pass three numbers, as 0.485,0.456,0.406")
+    return values

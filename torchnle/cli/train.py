@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from torchnle.cli.output import say
 
 _SHOWN = 10
@@ -41,9 +39,12 @@ def _add_devil(parser: argparse.ArgumentParser) -> None:
 
 def _add_text_decoder(parser: argparse.ArgumentParser) -> None:
     _add_sources(parser)
+    parser.add_argument("--encoder", metavar="REFERENCE", help="whose embeddings it reads")
+    parser.add_argument("--language-model", metavar="REFERENCE", help="what it speaks through")
     parser.add_argument("--wordnet", type=Path, metavar="FOLDER", help="holds index.noun and data.noun")
     parser.add_argument("--steps", type=int, help="through the language model (default: the recipe's)")
     parser.add_argument("--word-steps", type=int, help="before, without it (default: the recipe's)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_text_decoder)
 
 
@@ -63,14 +64,8 @@ def _text_decoder(options: argparse.Namespace) -> None:
     from torchnle.methods.aligned.decoder.training import Recipe
 
     recipe = Recipe(**_given(options, "steps", "word_steps", "seed"))
-    with tqdm(total=recipe.word_steps + recipe.steps, unit="step", disable=None) as progress:
-
-        def report(entry: dict[str, Any]) -> None:
-            progress.update(entry["step"] + 1 - progress.n)
-            progress.set_postfix(loss=f"{entry['loss']:.3f}")
-
-        sources = _given(options, "wordnet", "stamps")
-        found = train_text_decoder(options.output, recipe, **sources, report=report)
+    sources = _given(options, "encoder", "language_model", "wordnet", "stamps")
+    found = train_text_decoder(options.output, recipe, **sources, progress=not options.quiet)
     say(json.dumps(found, indent=1))
     say(f"decoder: {options.output / 'decoder'}")
 

@@ -1,4 +1,4 @@
-"""Pictures with words: composed scenes whose every object and place is known, and the grammar of captions."""
+"""Pictures with words: composed scenes with every object and location known, and sources of captions."""
 
 from torchnle.data.backgrounds import (
     Background,

@@ -1,4 +1,4 @@
-"""Backgrounds for composed scenes, each with the words that place things on it."""
+"""Backgrounds for composed scenes, each with the words that a caption says of it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _PAIRS = ("blue white", "yellow orange", "green yellow", "pink purple", "black g
 
 @dataclass(frozen=True)
 class Background(ABC):
-    """What stands behind the objects of a scene.
+    """A background of a scene.
 
     Args:
-        place: The words for it after a list of things ("on grass"), or "" to say nothing.
+        place: The words for it after a list of objects ("on grass"), or "" for no words.
     """
 
     place: str
@@ -45,16 +45,16 @@ class Background(ABC):
     @property
     @abstractmethod
     def colours(self) -> tuple[Colour, ...]:
-        """Its main colours: a thing of the same colour would not be seen on it."""
+        """The main colours, on which an object of the same colour would not be seen."""
 
     @abstractmethod
     def draw(self, draws: np.random.Generator, size: int) -> Image.Image:
-        """One RGB picture of it, `size` pixels wide and high; every draw is a little different."""
+        """Draw one RGB picture of it, `size` pixels wide and high; every draw differs a little."""
 
 
 @dataclass(frozen=True)
 class Gradient(Background):
-    """From one colour to another in a direction drawn anew; twice the same colour is a plain background.
+    """A gradient between two colours in a random direction; two equal colours give a plain background.
 
     Example:
         >>> plain = Gradient("on a white background", (248, 248, 248), (248, 248, 248))
@@ -67,11 +67,11 @@ class Gradient(Background):
 
     @property
     def colours(self) -> tuple[Colour, ...]:
-        """Both ends."""
+        """The two end colours."""
         return (self.start, self.stop)
 
     def draw(self, draws: np.random.Generator, size: int) -> Image.Image:
-        """Colours vary by up to 12 of 255."""
+        """Draw a gradient; colours vary by up to 12 of 255."""
         change = draws.integers(-12, 13, 3)
         ends = np.clip(np.array([self.start, self.stop]) + change, 0, 255).astype(np.float32)
         turn = draws.uniform(0, 2 * np.pi)
@@ -82,7 +82,7 @@ class Gradient(Background):
 
 @dataclass(frozen=True)
 class Picture(Background):
-    """A square out of a larger picture, at a place, size, brightness and side drawn anew.
+    """A square crop of a larger picture, with random corner, size, brightness and mirroring.
 
     Example:
         >>> photo = Picture("in front of a house", Image.new("RGB", (32, 16), "gray"))
@@ -99,7 +99,7 @@ class Picture(Background):
         return ((red, green, blue),)
 
     def draw(self, draws: np.random.Generator, size: int) -> Image.Image:
-        """Half to all of the shorter side, brightness 75 to 115 %."""
+        """Draw a crop of half to all of the shorter side, with brightness 75 to 115 %."""
         width, height = self.image.size
         side = draws.uniform(0.5, 1) * min(width, height)
         left, top = draws.uniform(0, width - side), draws.uniform(0, height - side)
@@ -114,7 +114,7 @@ class Picture(Background):
 
 
 def plain_backgrounds() -> tuple[Gradient, ...]:
-    """One colour each: "on a blue background".
+    """Make one background a colour: "on a blue background".
 
     Example:
         >>> plain_backgrounds()[1].place
@@ -124,7 +124,7 @@ def plain_backgrounds() -> tuple[Gradient, ...]:
 
 
 def gradient_backgrounds() -> tuple[Gradient, ...]:
-    """Two colours each: "on a blue and white background"."""
+    """Make two-coloured backgrounds: "on a blue and white background"."""
     pairs = [pair.split() for pair in _PAIRS]
     return tuple(
         Gradient(f"on {with_article(start)} and {stop} background", COLOURS[start], COLOURS[stop])
@@ -133,7 +133,7 @@ def gradient_backgrounds() -> tuple[Gradient, ...]:
 
 
 def texture_backgrounds() -> tuple[Picture, ...]:
-    """Grass, gravel and bricks, from the photographs that scikit-image ships, coloured.
+    """Load grass, gravel and bricks, from the photographs that scikit-image ships, and colour them.
 
     Raises:
         MissingDependencyError: If scikit-image is not installed.
@@ -154,11 +154,11 @@ def texture_backgrounds() -> tuple[Picture, ...]:
 
 
 def photo_backgrounds(images: Sequence[Image.Image], place: str = "") -> tuple[Picture, ...]:
-    """Photographs of the caller's as backgrounds.
+    """Make backgrounds from the caller's photographs.
 
     Args:
         images: Any mode and size; turned to RGB.
-        place: The words for all of them, or "" where captions shall not speak of the background.
+        place: The words for all of them, or "" for captions without background.
 
     Example:
         >>> photo_backgrounds([Image.new("L", (9, 9))], "on the moon")[0].place
@@ -168,15 +168,15 @@ def photo_backgrounds(images: Sequence[Image.Image], place: str = "") -> tuple[P
 
 
 def load_photo_backgrounds(folder: str | Path, place: str = "", *, largest: int = 640) -> tuple[Picture, ...]:
-    """Every photograph of a folder and its subfolders as a background; unreadable files are left out.
+    """Load every photograph of a folder and its subfolders as a background; unreadable files are skipped.
 
     Args:
-        folder: Where they are.
-        place: The words for all of them, or "" where captions shall not speak of the background.
+        folder: The folder of photographs.
+        place: The words for all of them, or "" for captions without background.
         largest: Shorter sides are reduced to this, in pixels.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no readable photograph.
     """
     pictures = []
     for path in sorted(Path(folder).rglob("*")):

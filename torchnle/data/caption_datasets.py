@@ -16,7 +16,7 @@ from torchnle.language.texts import check_captions
 
 
 class Records(Protocol):
-    """A map-style data set: as many dicts as it is long."""
+    """A map-style data set of dicts."""
 
     def __len__(self) -> int: ...
 
@@ -31,7 +31,7 @@ class CaptionDataset:
             sequence of dicts.
         image: The column of images: decoded, or bytes or a path as the library keeps them undecoded.
         caption: The column of captions: a text, or a list of texts.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
         TypeError: If the data set has no length (a streaming one).
@@ -70,11 +70,11 @@ class CaptionDataset:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> CaptionedImage:
-        """One image with its captions."""
+        """Return one image with its captions."""
         where = f"{self.name}, row {index}"
         try:
             record = self._rows[index]
-        except images.FAILURES as error:  # the library may decode when it is indexed
+        except images.FAILURES as error:  # the library may decode on indexing
             if isinstance(error, IndexError) and not -len(self) <= index < len(self):
                 raise
             raise ValueError(f"{where} cannot be read as an image: {error}.") from error
@@ -83,7 +83,7 @@ class CaptionDataset:
 
     @property
     def fingerprint(self) -> str:
-        """The library's own, or that of every pixel and caption."""
+        """The library's own fingerprint, or that of every pixel and caption."""
         known = getattr(self.dataset, "_fingerprint", None)
         if known is not None:
             return digest((str(known), self.image, self.caption))
@@ -92,9 +92,9 @@ class CaptionDataset:
 
 
 def _undecoded(dataset: Any, column: str) -> Records:
-    """The rows with images as bytes or paths, so that `torchnle.images` decodes them and not the library.
+    """Return the rows with images as bytes or paths, so that `torchnle.images` decodes them.
 
-    A data set with a transform or a format of the caller's stays as it is: that decides what comes out.
+    A data set with a transform or a format of the caller's is unchanged, since that decides its output.
     """
     feature: Any = (getattr(dataset, "features", None) or {}).get(column)
     formatted = (getattr(dataset, "format", None) or {}).get("type") is not None

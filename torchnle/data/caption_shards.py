@@ -26,7 +26,7 @@ _logger = logging.getLogger("torchnle")
 
 @dataclass(frozen=True)
 class _Member:
-    """Where the bytes of a file lie within a shard."""
+    """The byte range of a file in a shard."""
 
     shard: int
     offset: int
@@ -36,13 +36,13 @@ class _Member:
 class CaptionShards:
     """Pairs in webdataset's tar shards, read by number.
 
-    The shards are gone through once, reading headers only; then every pair is one seek away, so that a run
-    that goes on needs not read what came before.
+    The headers of all shards are read once; then each pair needs one seek, so that a resumed run reads no
+    earlier pairs.
 
     Args:
         shards: Paths and plain http and https addresses in webdataset's notation
-            ("cc3m-train-{0000..0575}.tar"), or a list of them. Addresses are downloaded once. Of what else
-            webdataset opens ("pipe:", "gs:", standard input) nothing is read, for it starts programs.
+            ("cc3m-train-{0000..0575}.tar"), or a list of them. Addresses are downloaded once. Other inputs of
+            webdataset ("pipe:", "gs:", standard input) are refused, since they start programs.
         cache: Where downloaded shards are kept.
         strict: Refuse images without caption and captions without image; otherwise leave them out.
 
@@ -74,14 +74,14 @@ class CaptionShards:
             )
         if self.skipped:
             _logger.warning("%d left out: %s", len(self.skipped), "; ".join(list(self.skipped.values())[:5]))
-        #: Which pairs lie in the same shard: read near one another, they are read fast.
+        #: The pairs of one shard, which are read fast together.
         self.chunks = tuple(first.shard for first, _ in self._members)
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, index: int) -> CaptionedImage:
-        """One image, upright and RGB, and each line of its text as a caption."""
+        """Return one image, upright and RGB, and each line of its text as a caption."""
         image, caption = self._members[index]
         name = self._names[index]
         texts = [text for text in lines(decode(self._read(caption), name)) if text.strip()]
@@ -91,7 +91,7 @@ class CaptionShards:
 
     @property
     def fingerprint(self) -> str:
-        """Of the shards' paths, sizes and times of change."""
+        """The fingerprint of the shards' paths, sizes and modification times."""
         stats = [(shard, os.stat(shard)) for shard in self.shards]
         return digest(f"{shard}\0{stat.st_size}\0{stat.st_mtime_ns}" for shard, stat in stats)
 
@@ -128,7 +128,7 @@ class CaptionShards:
 
 
 def _local(shards: str | Path | Sequence[str | Path], cache: str | Path | None) -> Iterator[str]:
-    """Paths of the shards, downloaded where they are addresses; all names are checked before the first."""
+    """Yield local paths of the shards, after downloading addresses; all names are checked first."""
     folder = Path(cache or Path.home() / ".cache" / "torchnle" / "shards")
     for name in shard_names.expand(shards):
         yield _downloaded(name, folder) if shard_names.is_address(name) else _regular(name)
@@ -138,7 +138,7 @@ def _downloaded(address: str, folder: Path) -> str:
     path = web.fetch(address, folder)
     if not tarfile.is_tarfile(path):
         path.unlink()
-        raise ValueError(f"what {hide_secrets(address)} gives is no tar file; it was not kept.")
+        raise ValueError(f"the file at {hide_secrets(address)} is no tar file; it was not kept.")
     return str(path)
 
 

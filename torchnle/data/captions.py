@@ -1,7 +1,7 @@
-"""Images with captions by number: what a translator is trained on, wherever it lies.
+"""Sources of captioned images by index: training data from files, folders, lists and mixtures.
 
-Everything here is read by index, so that a training run can ask for the pairs of any step, in any process,
-and gets the same ones after it was interrupted.
+Everything here is read by index, so that a training run can read the pairs of any step in any process, and
+the same ones after an interruption.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from torchnle import images
 from torchnle.data.caption_files import read_captions
 from torchnle.language.texts import shorten
 
-#: What counts as an image where a folder is searched.
+#: The endings of images in a folder.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _SHOWN = 5
 _logger = logging.getLogger("torchnle")
 
 
 class Captioned(Protocol):
-    """An image and what is said of it; a `Scene` is one too."""
+    """An image and its captions; a `Scene` is one too."""
 
     @property
     def image(self) -> Image.Image:
-        """Any size, any mode."""
+        """The image, of any size and mode."""
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """One or more."""
+        """One or more captions."""
 
 
 class CaptionSource(Protocol):
@@ -44,12 +44,12 @@ class CaptionSource(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever an image or a caption may have changed."""
+        """A hash that changes if an image or a caption may have changed."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Captioned:
-        """One pair.
+        """Return one pair.
 
         Raises:
             ValueError: If the image cannot be read; the message names it.
@@ -58,7 +58,7 @@ class CaptionSource(Protocol):
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """An image and what is said of it.
+    """An image and its captions.
 
     Args:
         image: Any size, any mode.
@@ -133,12 +133,12 @@ class CaptionFile:
         return len(self._names)
 
     def __getitem__(self, index: int) -> CaptionedImage:
-        """One image, upright and RGB, with its captions."""
+        """Return one image, upright and RGB, with its captions."""
         return CaptionedImage(images.open_image(self.folder / self._names[index]), self._captions[index])
 
     @property
     def fingerprint(self) -> str:
-        """Of names, captions, file sizes and times of change."""
+        """The fingerprint of names, captions, file sizes and modification times."""
         stats = [(self.folder / name).stat() for name in self._names]
         return digest(
             f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{captions}"
@@ -166,7 +166,7 @@ class CaptionFile:
 
 
 class Mixture:
-    """Several sources, one after the other, as one.
+    """Several sources, concatenated.
 
     Example:
         >>> square = [CaptionedImage(Image.new("RGB", (4, 4)), ("a square",))]
@@ -178,20 +178,20 @@ class Mixture:
     def __init__(self, sources: Sequence[CaptionSource]) -> None:
         self.sources = tuple(sources)
         ends = list(accumulate(map(len, self.sources), initial=0))
-        #: Which numbers each source has.
+        #: The range of indices of each source.
         self.ranges = tuple(range(a, b) for a, b in pairwise(ends))
 
     def __len__(self) -> int:
         return self.ranges[-1].stop if self.ranges else 0
 
     def __getitem__(self, index: int) -> Captioned:
-        """The pair of that number, counted through all sources."""
+        """Return the pair of an index, counted through all sources."""
         which = bisect_right([part.stop for part in self.ranges], index)
         return self.sources[which][index - self.ranges[which].start]
 
     @property
     def chunks(self) -> list[int] | None:
-        """For each pair the shard it lies in; None where no source has shards."""
+        """The shard of each pair; None if no source has shards."""
         if not any(hasattr(source, "chunks") for source in self.sources):
             return None
         found: list[int] = []
@@ -203,12 +203,12 @@ class Mixture:
 
     @property
     def fingerprint(self) -> str:
-        """Of all of them, in order."""
+        """The fingerprint of all sources, in order."""
         return digest(source.fingerprint for source in self.sources)
 
 
 class CaptionList:
-    """Captioned images that are in memory.
+    """Captioned images in memory.
 
     Example:
         >>> len(CaptionList([CaptionedImage(Image.new("RGB", (4, 4)), ("a black square",))]))
@@ -222,17 +222,17 @@ class CaptionList:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Captioned:
-        """One pair."""
+        """Return one pair."""
         return self._pairs[index]
 
     @property
     def fingerprint(self) -> str:
-        """Of every pixel and caption."""
+        """The fingerprint of every pixel and caption."""
         return digest(part for pair in self._pairs for part in (repr(pair.captions), pair.image.tobytes()))
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
-    """A hash over parts, each apart from the next.
+    """Hash parts, each separated from the next.
 
     Example:
         >>> digest(["ab", "c"]) == digest(["a", "bc"])
@@ -246,7 +246,7 @@ def digest(parts: Iterable[str | bytes]) -> str:
 
 
 def _check_inside(folder: Path, name: str, file: Path) -> None:
-    """A name may not climb out of the folder, nor lead elsewhere; links that lie in the folder may."""
+    """Refuse names outside the folder, also through links; links inside the folder are allowed."""
     path = PurePath(name)
     if not path.drive and not path.is_absolute() and ".." not in path.parts:
         return

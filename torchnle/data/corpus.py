@@ -1,7 +1,7 @@
-"""Texts about visible things, to teach a decoder its domain: nouns from WordNet, put together by templates.
+"""Texts about visible objects, to train a text decoder: nouns from WordNet in templates.
 
-The text decoder learns from text alone, so its corpus decides what it can say: things, things with
-attributes, things in places, lists of two and three things, and short definitions.
+The text decoder learns from text alone, so it can only say what its corpus contains: objects, objects with
+attributes, objects in settings, lists of two and three objects, and short definitions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torchnle.language.english.phrases import with_article
 
-#: WordNet's lexicographer files of visible things (wninput(5WN)): number -> name.
+#: WordNet's lexicographer files of visible objects (wninput(5WN)): number -> name.
 VISIBLE = {
     5: "animal",
     6: "artifact",
@@ -34,7 +34,7 @@ PEOPLE = (
     "surfer climber diver fisherman hiker astronaut pilot policeman teacher student worker builder "
     "gardener king queen knight clown wizard witch"
 ).split()
-#: The phenomena that are seen: WordNet's file of them is of forces, rays and effects.
+#: The visible phenomena: most nouns in WordNet's file of phenomena are forces, rays and effects.
 WEATHER = "cloud flame flood rainbow snowflake storm tornado".split()
 WEATHER_MASS = "fire fog hail lightning mist moonlight rain smoke snow sunlight".split()
 COLOURS = "red blue green yellow black white brown orange purple pink grey golden silver".split()
@@ -55,18 +55,18 @@ PLACES = (
     "on a blue and white background|on a yellow background"
 ).split("|")
 RELATIONS = "next to|in front of|behind|on top of|under|beside|near|above".split("|")
-#: Words that WordNet lists and a description should not use.
+#: Words of WordNet that a description should not use.
 BLOCKED = frozenset("bitch slut whore nigger negro cock-a-hoop weapon-grade".split())
 
 
 @dataclass(frozen=True)
 class Noun:
-    """A visible thing.
+    """A visible object.
 
     Args:
         phrase: Its name with article.
-        gloss: WordNet's definition of it, "" where there is none.
-        kind: WordNet's file of it, one of `VISIBLE`, "" where it is of another source.
+        gloss: WordNet's definition of it, "" if there is none.
+        kind: Its lexicographer file, one of `VISIBLE`, "" if it is from another source.
         tagged: Whether the texts that WordNet's makers tagged by hand use the word in its first sense.
     """
 
@@ -77,7 +77,7 @@ class Noun:
 
 
 def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]:
-    """Read the visible things from WordNet's database files, each noun in its first sense.
+    """Read the visible objects from WordNet's database files, each noun in its first sense.
 
     Args:
         folder: Holds index.noun and data.noun of WordNet 3.x.
@@ -107,7 +107,7 @@ def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]
 
 
 def sentences(nouns: Sequence[Noun], count: int, *, seed: int = 0) -> Iterator[str]:
-    """Make `count` texts from templates, the same ones for the same seed.
+    """Make `count` texts from templates, the same for the same seed.
 
     Example:
         >>> nouns = [Noun("a hen"), Noun("an owl"), Noun("gravel")]
@@ -121,7 +121,7 @@ def sentences(nouns: Sequence[Noun], count: int, *, seed: int = 0) -> Iterator[s
 
 
 def held_out(text: str, *, fraction: float = 0.02) -> bool:
-    """Whether a text is kept out of training; decided by its own hash, so it never changes.
+    """Return whether a text is kept out of training; its hash decides, so the answer never changes.
 
     Example:
         >>> 0 < sum(held_out(f"text {i}") for i in range(1000)) < 60

@@ -19,7 +19,7 @@ from torchnle.language.english.phrases import noun_phrase
 
 _log = logging.getLogger(__name__)
 
-#: What Tux Paint's stamps hold beside things: letters, coins, signs and mirrored copies.
+#: The stamps of Tux Paint that are not objects: letters, coins, signs and mirrored copies.
 NOT_THINGS = (
     "*alphabets/*",
     "*money/*",
@@ -34,12 +34,12 @@ NOT_THINGS = (
 
 @dataclass(frozen=True)
 class Cutout:
-    """One thing that can be set into a scene.
+    """One object that can be put into a scene.
 
     Args:
         phrase: Its name with the article, such as "a compost bin".
-        image: RGBA, cropped to what is visible.
-        source: Where it came from: the file relative to its folder, or the name of a procedural shape.
+        image: RGBA, cropped to the visible part.
+        source: The file relative to its folder, or the name of a procedural shape.
 
     Example:
         >>> Cutout("a red square", Image.new("RGBA", (8, 8), "red")).phrase
@@ -52,7 +52,7 @@ class Cutout:
 
 
 class Cutouts(Sequence[Cutout]):
-    """Cut-outs in a fixed order, with what was left out and why.
+    """Cut-outs in a fixed order, and the skipped files with reasons.
 
     Args:
         cutouts: The cut-outs.
@@ -78,7 +78,7 @@ class Cutouts(Sequence[Cutout]):
     @overload
     def __getitem__(self, index: slice) -> Cutouts: ...
     def __getitem__(self, index: int | slice) -> Cutout | Cutouts:
-        """One cut-out, or several as `Cutouts`."""
+        """Return one cut-out, or several as `Cutouts`."""
         return Cutouts(self._cutouts[index]) if isinstance(index, slice) else self._cutouts[index]
 
     @property
@@ -87,11 +87,11 @@ class Cutouts(Sequence[Cutout]):
         return tuple(dict.fromkeys(cutout.phrase for cutout in self))
 
     def split(self, part: Literal["train", "test"], *, share: float = 0.2) -> Cutouts:
-        """The cut-outs of one part; a phrase belongs to the same part in every folder and process.
+        """Return the cut-outs of one part; a phrase belongs to the same part in every folder and process.
 
         Args:
-            part: "train", or "test" for what is held out.
-            share: The share of phrases held out, from 0 to 1, on average: it is a hash that decides.
+            part: "train", or "test" for the held-out phrases.
+            share: The share of phrases held out, from 0 to 1, on average, since a hash decides.
 
         Raises:
             ValueError: If the part has another name or the share lies outside 0 to 1.
@@ -103,7 +103,7 @@ class Cutouts(Sequence[Cutout]):
         return Cutouts([cutout for cutout in self if (_chance(cutout.phrase) < share) == (part == "test")])
 
     def report(self) -> str:
-        """What was skipped: how many files for each reason, and the first of their names."""
+        """Summarise the skipped files: their number for each reason, and the first names."""
         by_reason: dict[str, list[str]] = defaultdict(list)
         for name, reason in self.skipped.items():
             by_reason[reason].append(name)
@@ -120,21 +120,21 @@ def load_cutouts(
     smallest: int = 24,
     largest: int = 512,
 ) -> Cutouts:
-    """Read every PNG with transparency that has a caption beside it.
+    """Read every PNG with transparency that has a caption file with it.
 
     The form is that of Tux Paint's stamps (Debian: tuxpaint-stamps-default): `hen.png` and `hen.txt`, whose
-    first line names the thing ("A hen."). Unusable files are skipped; `Cutouts.skipped` says why for each,
+    first line names the object ("A hen."). Unusable files are skipped; `Cutouts.skipped` says why for each,
     and one line in the log names them at the end.
 
     Args:
         folder: Searched with all its subfolders.
-        exclude: Glob patterns over paths relative to `folder`; what matches is left out.
+        exclude: Glob patterns over paths relative to `folder`; matching files are left out.
         smallest: The least length of the longer visible side, in pixels.
         largest: Longer sides are reduced to this, in pixels.
 
     Raises:
         NotADirectoryError: If the folder is not there.
-        ValueError: If no usable cut-out is in it.
+        ValueError: If the folder holds no usable cut-out.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -164,7 +164,7 @@ def load_cutouts(
 
 
 class _UnusableError(Exception):
-    """Why a file gives no cut-out."""
+    """The reason for which a file gives no cut-out."""
 
 
 def _read_phrase(path: Path) -> str:
@@ -202,5 +202,5 @@ def _read_image(path: Path, smallest: int, largest: int) -> Image.Image:
 
 
 def _chance(phrase: str) -> float:
-    """A number from 0 to 1 that depends on the phrase alone."""
+    """Return a number from 0 to 1 that depends on the phrase alone."""
     return int.from_bytes(hashlib.sha256(phrase.encode()).digest()[:8], "big") / 2**64

@@ -1,4 +1,4 @@
-"""Where things go: boxes inside a square that do not hide each other."""
+"""Random layouts: boxes inside a square that overlap little."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRIES = 30
 
 
 def overlap(first: Box, second: Box) -> float:
-    """The part of the smaller box that the other covers.
+    """Return the part of the smaller box that the other covers.
 
     Example:
         >>> overlap((0, 0, 4, 4), (2, 2, 12, 12))
@@ -29,7 +29,7 @@ def overlap(first: Box, second: Box) -> float:
 def place_boxes(
     draws: np.random.Generator, sizes: Sequence[tuple[int, int]], side: int, max_overlap: float
 ) -> list[Box] | None:
-    """A box of each size inside the square, drawn evenly; None where one found no room in 30 tries.
+    """Draw a box of each size inside the square, uniformly; None if one fits nowhere in 30 tries.
 
     Args:
         draws: The source of randomness.

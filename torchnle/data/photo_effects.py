@@ -1,4 +1,4 @@
-"""What photographs have and composed scenes lack: uneven light, blur, few pixels, JPEG, things in the way."""
+"""Effects of photographs that composed scenes lack: uneven light, blur, few pixels, JPEG, occlusion."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Mask = Bool[np.ndarray, "H W"]
 
 @dataclass(frozen=True)
 class PhotoEffects:
-    """Effects that make a picture look photographed, each with a chance and a strength drawn anew.
+    """Effects that make a picture look photographed, each with a random occurrence and strength.
 
-    None of them moves anything, so boxes and places stay right; what stands in the way is taken out of the
-    masks, and never hides more than half of a thing.
+    None of them moves pixels, so boxes and locations stay right; occluded pixels are removed from the masks,
+    and never more than half of an object is occluded.
 
     Args:
         chance: How often each effect is applied, 0 to 1.
-        downscale: The least share of its pixels a side keeps before it is enlarged again; 1 = never.
-        blur: The greatest radius of Gaussian blur, in parts of the side; 0 = never.
-        jpeg: The least JPEG quality, 1 to 95; 95 = next to nothing is lost.
-        lighting: The greatest change of brightness, contrast and each channel's gain, and of the light from
-            one side to the other, as a part; 0 = never.
-        occlusion: The greatest side of a rectangle in the way, in parts of the side; 0 = never.
+        downscale: The smallest factor by which a side is reduced before it is enlarged again; 1 = never.
+        blur: The largest radius of Gaussian blur, relative to the side; 0 = never.
+        jpeg: The lowest JPEG quality, 1 to 95; 95 = almost lossless.
+        lighting: The largest relative change of brightness, contrast, each channel's gain, and the light from
+            one side to the other; 0 = never.
+        occlusion: The largest side of an occluding rectangle, relative to the side; 0 = never.
 
     Raises:
         ValueError: If a strength is out of its range.
@@ -70,10 +70,10 @@ class PhotoEffects:
         Args:
             draws: The source of randomness.
             image: RGB.
-            masks: The visible pixels of each thing in it.
+            masks: The visible pixels of each object in it.
 
         Returns:
-            The image, and what is still visible of each thing.
+            The image, and the pixels of each object that are still visible.
         """
         visible = list(masks)
         if self._happens(draws, self.occlusion):
@@ -112,7 +112,7 @@ class PhotoEffects:
         return covered, left_over
 
     def _light(self, draws: np.random.Generator, image: Image.Image) -> Image.Image:
-        """Contrast about the mean, a gain for each channel, and light that falls off to one side."""
+        """Change the contrast about the mean, each channel's gain, and the light along one direction."""
         pixels = np.asarray(image, np.float32)
         most = self.lighting
         contrast, brightness = draws.uniform(1 - most, 1 + most, 2)
@@ -123,7 +123,7 @@ class PhotoEffects:
 
 
 def _slope(size: tuple[int, int], turn: float) -> Float[np.ndarray, "H W"]:
-    """From -1 to 1 across the picture, in the direction `turn`."""
+    """Return a ramp from -1 to 1 across the picture, in the direction `turn`."""
     x, y = (np.linspace(-1, 1, side, dtype=np.float32) for side in size)
     slope: Float[np.ndarray, "H W"] = (cos(turn) * x[None, :] + sin(turn) * y[:, None]) / (
         abs(cos(turn)) + abs(sin(turn))

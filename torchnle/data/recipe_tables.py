@@ -1,4 +1,4 @@
-"""The kinds of data that a recipe can name, each a table of settings that opens a source of captions."""
+"""Tables of data in recipes: each kind has settings and opens a source of captions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchnle.data import CaptionSource, Cutouts
 from torchnle.errors import MissingDependencyError
 from torchnle.settings import build
 
-#: Where Debian's tuxpaint-stamps-default puts its cut-outs.
+#: The folder of cut-outs in Debian's tuxpaint-stamps-default.
 TUXPAINT = "/usr/share/tuxpaint/stamps"
 
 
@@ -32,7 +32,7 @@ class DataTable(ABC):
 
     @abstractmethod
     def open(self) -> CaptionSource:
-        """The source that the table speaks of."""
+        """Open the source that the table describes."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class FileTable(DataTable):
     strict: bool = True
 
     def open(self) -> CaptionSource:
-        """The pairs of the file."""
+        """Open the pairs of the file."""
         return data.CaptionFile(
             self.file,
             self.images,
@@ -65,7 +65,7 @@ class ShardsTable(DataTable):
     strict: bool = True
 
     def open(self) -> CaptionSource:
-        """The pairs of all shards."""
+        """Open the pairs of all shards."""
         return data.CaptionShards(self.shards, cache=self.cache, strict=self.strict)
 
 
@@ -80,7 +80,7 @@ class DatasetTable(DataTable):
     caption: str = "caption"
 
     def open(self) -> CaptionSource:
-        """The rows of a split; a script beside the data is never run.
+        """Open the rows of a split; a script that comes with the data is never run.
 
         Raises:
             MissingDependencyError: If datasets is not installed.
@@ -107,8 +107,8 @@ class ScenesTable(DataTable):
     """Composed scenes: `Scenes` of cut-outs from a folder.
 
     Args:
-        places: Whether captions say what the objects stand on. A place of an object shows little of it, and
-            a translator that learns to say it everywhere says less of the object.
+        places: Whether captions name the background. A location on an object shows little of it, and a
+            translator that learns to say it everywhere says less of the object.
     """
 
     folder: str = TUXPAINT
@@ -125,7 +125,7 @@ class ScenesTable(DataTable):
     seed: int = 0
 
     def open(self) -> CaptionSource:
-        """The scenes."""
+        """Make the scenes."""
         return data.Scenes(
             self._cutouts(),
             self._grounds(),
@@ -174,7 +174,7 @@ KINDS: dict[str, type[DataTable]] = {
 
 
 def data_table(table: Mapping[str, Any], where: str) -> DataTable:
-    """Make the settings of one table of data.
+    """Build the settings of one table of data.
 
     Raises:
         ValueError: If its kind or a key is unknown; the message names the nearest.

@@ -1,4 +1,4 @@
-"""Composed scenes: captioned cut-outs on backgrounds, where the place of every word is known."""
+"""Composed scenes: captioned cut-outs on backgrounds, with the location of every phrase known."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from torchnle.data.layout import Box, place_boxes
 from torchnle.data.photo_effects import PhotoEffects
 from torchnle.language.english.phrases import scene_caption
 
-_SHRINK = 0.9  # where there is no room, the largest things are made smaller by this
-_CONTRAST = 60.0  # least distance of a thing's mean colour from a background's, of 442
+_SHRINK = 0.9  # if there is no room, the largest objects are reduced by this
+_CONTRAST = 60.0  # least distance of an object's mean colour from a background's, of 442
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One thing in a scene.
+    """One object in a scene.
 
     Args:
-        phrase: Its noun phrase, as it stands in the caption.
+        phrase: Its noun phrase, as in the caption.
         box: (left, top, right, bottom) of its visible pixels, the last two exclusive.
         mask: Its visible pixels, (H, W).
-        source: Which cut-out it is.
+        source: The source of its cut-out.
     """
 
     phrase: str
@@ -41,10 +41,10 @@ class SceneObject:
     source: str = ""
 
     def location(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """The (row, column) of a layer's grid that holds the middle of the box: its central location.
+        """Return the (row, column) of a layer's grid that holds the middle of the box.
 
         Args:
-            grid: (rows, columns) laid over the whole image.
+            grid: (rows, columns) over the whole image.
 
         Example:
             >>> SceneObject("a hen", (0, 32, 32, 64), np.ones((64, 64), bool)).location((2, 2))
@@ -57,13 +57,13 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture whose every object is known.
+    """A picture with every object known.
 
     Args:
         image: RGB, square.
         caption: "a hen and a compost bin on grass".
         objects: In the order in which the caption lists them.
-        place: The words of the caption for the background; "" where it says nothing.
+        place: The words of the caption for the background; "" if there are none.
     """
 
     image: Image.Image
@@ -78,30 +78,30 @@ class Scene:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """The caption, as sources of several captions have them."""
+        """The caption, as a tuple of one."""
         return (self.caption,)
 
 
 class Scenes(Sequence[Scene]):
-    """A data set of composed scenes, made when asked for.
+    """A data set of composed scenes, made on indexing.
 
-    Scene i of a seed is the same whatever was asked before it and in whatever process, so workers of a
-    `DataLoader` (`collate_fn=list`) need no care, and another seed is a held-out set. The phrases of a scene
-    differ, and each phrase is as frequent as any other, however many cut-outs share it.
+    Scene i of a seed is the same in any order of access and any process, so workers of a `DataLoader`
+    (`collate_fn=list`) need no seeding, and another seed is a held-out set. The phrases of a scene differ,
+    and each phrase is as frequent as any other, however many cut-outs share it.
 
     Args:
-        cutouts: What to place; see `load_cutouts`, `shapes` and `Cutouts.split`.
-        backgrounds: What to place it on, all equally often; by default plain colours and gradients.
+        cutouts: The objects; see `load_cutouts`, `shapes` and `Cutouts.split`.
+        backgrounds: The backgrounds, all equally often; by default plain colours and gradients.
         length: How many scenes.
         size: Width and height of the image, in pixels, 32 or more.
-        objects: How many objects, from the least to the most (9), all equally often.
-        scale: Range of an object's longer side as a part of `size`. Where the objects of a scene do not find
-            room, the largest are made smaller until they do.
+        objects: The smallest and largest number of objects (at most 9), all equally often.
+        scale: Range of an object's longer side as a part of `size`. If the objects of a scene do not fit, the
+            largest are reduced until they do.
         max_overlap: The most of a box that another object's box may cover (of the smaller one of the two).
-        order: How the caption lists the objects: "shuffled" so that the order says nothing about places, or
-            "left-to-right" by the middles of their boxes.
+        order: How the caption lists the objects: "shuffled" so that the order carries no information on
+            locations, or "left-to-right" by the middles of their boxes.
         flip: Mirror half of the objects.
-        effects: What makes scenes look photographed; None = nothing.
+        effects: Effects that make scenes look photographed; None = none.
         seed: 0 or more.
 
     Raises:
@@ -139,10 +139,10 @@ class Scenes(Sequence[Scene]):
         self.max_overlap, self.order, self.flip, self.seed = max_overlap, order, flip, seed
         self.effects, self._length = effects, length
         self._check()
-        self._things: dict[str, list[_Thing]] = defaultdict(list)
+        self._items: dict[str, list[_Item]] = defaultdict(list)
         for cutout in cutouts:
-            self._things[cutout.phrase].append(_Thing.of(cutout, round(scale[1] * size)))
-        self.phrases = tuple(self._things)
+            self._items[cutout.phrase].append(_Item.of(cutout, round(scale[1] * size)))
+        self.phrases = tuple(self._items)
         if len(self.phrases) < objects[1]:
             raise ValueError(
                 f"{objects[1]} objects with different phrases were asked for, but there are "
@@ -161,7 +161,7 @@ class Scenes(Sequence[Scene]):
     @overload
     def __getitem__(self, index: slice) -> list[Scene]: ...
     def __getitem__(self, index: int | slice) -> Scene | list[Scene]:
-        """One scene, or a list of them."""
+        """Return one scene, or a list of them."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -170,58 +170,58 @@ class Scenes(Sequence[Scene]):
 
     @property
     def fingerprint(self) -> str:
-        """Of the settings and every picture that scenes are made of, and of the first scene itself."""
+        """The fingerprint of the settings, every picture that scenes use, and the first scene itself."""
         names = ("size", "objects", "scale", "max_overlap", "order", "flip", "effects", "seed", "_length")
         parts: list[str | bytes] = [repr([getattr(self, name) for name in names])]
-        for thing in (thing for pool in self._things.values() for thing in pool):
-            parts += [thing.phrase, thing.image.tobytes()]
+        for item in (item for pool in self._items.values() for item in pool):
+            parts += [item.phrase, item.image.tobytes()]
         for ground in self.backgrounds:
             parts += [ground.place, ground.draw(np.random.default_rng(0), 64).tobytes()]
         return digest([*parts, *(scene.image.tobytes() for scene in self[:1])])
 
     def _compose(self, draws: np.random.Generator) -> Scene:
-        things = self._choose(draws)
-        background = self._background(draws, things)
+        items = self._choose(draws)
+        background = self._background(draws, items)
         image = background.draw(draws, self.size)
-        boxes, patches = self._lay_out(draws, things)
+        boxes, patches = self._lay_out(draws, items)
         for box, patch in zip(boxes, patches, strict=True):
             image.paste(patch, box, patch)
         masks = self._visible(boxes, patches)
         if self.effects is not None:
             image, masks = self.effects(draws, image, masks)
         found = [
-            SceneObject(thing.phrase, _bounds(mask), mask, thing.source)
-            for thing, mask in zip(things, masks, strict=True)
+            SceneObject(item.phrase, _bounds(mask), mask, item.source)
+            for item, mask in zip(items, masks, strict=True)
         ]
         listed = tuple(self._ordered(draws, found))
-        caption = scene_caption([thing.phrase for thing in listed], background.place)
+        caption = scene_caption([item.phrase for item in listed], background.place)
         return Scene(image, caption, listed, background.place)
 
-    def _choose(self, draws: np.random.Generator) -> list[_Thing]:
+    def _choose(self, draws: np.random.Generator) -> list[_Item]:
         count = int(draws.integers(self.objects[0], self.objects[1], endpoint=True))
         phrases = draws.choice(len(self.phrases), count, replace=False)
-        pools = [self._things[self.phrases[index]] for index in phrases]
+        pools = [self._items[self.phrases[index]] for index in phrases]
         return [pool[int(draws.integers(len(pool)))] for pool in pools]
 
-    def _background(self, draws: np.random.Generator, things: Sequence[_Thing]) -> Background:
-        """Any background that each thing stands out from, or any at all where there is none."""
-        colours = np.array([thing.colour for thing in things])
+    def _background(self, draws: np.random.Generator, items: Sequence[_Item]) -> Background:
+        """Choose a background that each object stands out from, or any if there is none."""
+        colours = np.array([item.colour for item in items])
         distance = np.linalg.norm(self._grounds[:, :, None] - colours, axis=-1).min(axis=(1, 2))
         fit = np.flatnonzero(distance >= _CONTRAST)
         pool = fit if len(fit) else np.arange(len(self.backgrounds))
         return self.backgrounds[int(draws.choice(pool))]
 
     def _lay_out(
-        self, draws: np.random.Generator, things: Sequence[_Thing]
+        self, draws: np.random.Generator, items: Sequence[_Item]
     ) -> tuple[list[Box], list[Image.Image]]:
-        """Boxes and the pictures that fill them; at least half of each thing stays visible."""
-        flips = draws.random(len(things)) < 0.5 * self.flip
-        sides = draws.uniform(*self.scale, len(things)) * self.size
+        """Draw boxes and the patches that fill them; at least half of each object stays visible."""
+        flips = (draws.random(len(items)) < 0.5 * self.flip).tolist()
+        sides = draws.uniform(*self.scale, len(items)) * self.size
         while True:
-            sizes = [_fitted(thing.image, side) for thing, side in zip(things, sides, strict=True)]
+            sizes = [_fitted(item.image, side) for item, side in zip(items, sides, strict=True)]
             boxes = place_boxes(draws, sizes, self.size, self.max_overlap)
             if boxes is not None:
-                patches = [_patch(*each) for each in zip(things, sizes, flips, strict=True)]
+                patches = [_patch(*each) for each in zip(items, sizes, flips, strict=True)]
                 visible = self._visible(boxes, patches)
                 if all(
                     mask.sum() >= _solid(patch).sum() / 2
@@ -231,7 +231,7 @@ class Scenes(Sequence[Scene]):
             sides = np.minimum(sides, sides.max() * _SHRINK)
 
     def _visible(self, boxes: Sequence[Box], patches: Sequence[Image.Image]) -> list[Bool[np.ndarray, "H W"]]:
-        """The pixels of each patch that no later one hides."""
+        """Return the pixels of each patch that no later one hides."""
         hidden = np.zeros((self.size, self.size), bool)
         masks = []
         for (left, top, right, bottom), patch in zip(reversed(boxes), reversed(patches), strict=True):
@@ -243,7 +243,7 @@ class Scenes(Sequence[Scene]):
 
     def _ordered(self, draws: np.random.Generator, found: list[SceneObject]) -> list[SceneObject]:
         if self.order == "left-to-right":
-            return sorted(found, key=lambda thing: thing.box[0] + thing.box[2])
+            return sorted(found, key=lambda item: item.box[0] + item.box[2])
         return [found[index] for index in draws.permutation(len(found))]
 
     def _check(self) -> None:
@@ -266,8 +266,8 @@ class Scenes(Sequence[Scene]):
 
 
 @dataclass(frozen=True)
-class _Thing:
-    """A cut-out ready to be placed: no larger than a scene needs, with its mean colour."""
+class _Item:
+    """A cut-out at most as large as a scene needs, with its mean colour."""
 
     phrase: str
     image: Image.Image
@@ -275,7 +275,7 @@ class _Thing:
     colour: tuple[float, ...]
 
     @classmethod
-    def of(cls, cutout: Cutout, largest: int) -> _Thing:
+    def of(cls, cutout: Cutout, largest: int) -> _Item:
         """Reduce a cut-out to the largest side a scene can need."""
         image = cutout.image.convert("RGBA")
         image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
@@ -287,20 +287,20 @@ class _Thing:
 
 
 def _solid(image: Image.Image) -> Bool[np.ndarray, "h w"]:
-    """The pixels that count as the thing's: at least half as opaque as its most opaque one."""
+    """Return the pixels that count as the object's: at least half as opaque as its most opaque one."""
     alpha = np.asarray(image)[..., 3]
     solid: Bool[np.ndarray, "h w"] = alpha >= max(1, alpha.max() / 2)
     return solid
 
 
 def _fitted(image: Image.Image, side: float) -> tuple[int, int]:
-    """The image's (width, height) when its longer side is `side`."""
+    """Return the image's (width, height) when its longer side is `side`."""
     factor = side / max(image.size)
     return max(1, round(image.width * factor)), max(1, round(image.height * factor))
 
 
-def _patch(thing: _Thing, size: tuple[int, int], mirrored: bool) -> Image.Image:
-    patch = thing.image.resize(size, Image.Resampling.BILINEAR)
+def _patch(item: _Item, size: tuple[int, int], mirrored: bool) -> Image.Image:
+    patch = item.image.resize(size, Image.Resampling.BILINEAR)
     return ImageOps.mirror(patch) if mirrored else patch
 
 

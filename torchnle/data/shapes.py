@@ -13,13 +13,13 @@ from torchnle.data.palette import COLOURS
 from torchnle.language.english.phrases import with_article
 
 _Outline: TypeAlias = list[tuple[float, float]]
-_SMOOTH = 4  # drawn this many times larger, then reduced: soft edges
+_SMOOTH = 4  # drawn this many times larger, then reduced, for soft edges
 
 
 def _arc(
     radius: float, start: float, stop: float, *, x: float = 0.5, y: float = 0.5, points: int = 60
 ) -> _Outline:
-    """Points on a circle; angles in turns from the top, clockwise."""
+    """Return points on a circle; angles in turns from the top, clockwise."""
     angles = [2 * pi * (start + (stop - start) * i / points) for i in range(points + 1)]
     return [(x + radius * sin(angle), y - radius * cos(angle)) for angle in angles]
 
@@ -64,12 +64,12 @@ SHAPES: dict[str, _Outline] = {
 def shapes(
     *, names: Sequence[str] = tuple(SHAPES), colours: Sequence[str] = tuple(COLOURS), size: int = 128
 ) -> Cutouts:
-    """Every shape in every colour, with soft edges.
+    """Draw every shape in every colour, with soft edges.
 
     Args:
-        names: Of `SHAPES`.
-        colours: Of `COLOURS`.
-        size: The side that each is drawn in, in pixels.
+        names: Names from `SHAPES`.
+        colours: Names from `COLOURS`.
+        size: The side of each picture, in pixels.
 
     Raises:
         ValueError: If a shape or a colour is not known, or the size is not positive.

@@ -1,4 +1,4 @@
-"""Names of tar shards: which are read, and which are refused before anything is opened."""
+"""Names of tar shards: expanded, and checked before any file is opened."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torchnle.hub.report import hide_secrets
 from torchnle.hub.web import check_address
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)\s*:")
-_IGNORED = re.compile(r"^\s+|[\x00-\x1f\x7f]")  # what readers of addresses skip, or drop
+_IGNORED = re.compile(r"^\s+|[\x00-\x1f\x7f]")  # characters that readers of addresses skip or drop
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _WEB = ("http", "https")
 
 
 def expand(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Return every shard that a pattern names, as a local path or a web address, and open none of them.
+    """Expand a pattern to its shards, as local paths and web addresses, without opening them.
 
     Args:
         shards: webdataset's notation ("cc3m-{0000..0575}.tar", "a.tar::b.tar", "${ROOT}/a.tar" for the
@@ -46,7 +46,7 @@ def expand(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
 
 
 def is_address(name: str) -> bool:
-    """Whether a name that `expand` returned is on the web."""
+    """Return whether a name from `expand` is a web address."""
     return _scheme(name) in _WEB
 
 
@@ -90,7 +90,7 @@ def _checked(name: str) -> str:
 
 
 def _scheme(name: str) -> str | None:
-    """What stands before the first colon, where that looks like a scheme; a drive of Windows is none."""
+    """Return the text before the first colon if it looks like a scheme; a Windows drive does not."""
     found = _SCHEME.match(_IGNORED.sub("", name))
     if found is None or (os.name == "nt" and len(found[1]) == 1):
         return None
@@ -98,7 +98,7 @@ def _scheme(name: str) -> str | None:
 
 
 def _path_of(name: str) -> str:
-    """The path in a "file:" address of this machine."""
+    """Return the path in a "file:" address of this machine."""
     parts = urlsplit(name)
     path = url2pathname(parts.path)
     if parts.netloc not in ("", "localhost") or _scheme(path) is not None or not path:

@@ -1,4 +1,4 @@
-"""The nouns that a text decoder shall be able to say: common ones, class names, phrases of captions."""
+"""The nouns that a text decoder should be able to say: common ones, class names, phrases of captions."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from torchnle.data.corpus import PEOPLE, WEATHER, WEATHER_MASS, Noun, held_out, 
 from torchnle.errors import MissingDependencyError
 from torchnle.language.english.phrases import with_article
 
-#: How common a noun must be to be said, on the Zipf scale of `wordfreq`, as one word and as two.
+#: The least frequency of a noun, on the Zipf scale of `wordfreq`, as one word and as two.
 _COMMON, _COMMON_PAIR = 3.2, 3.9
-#: Kinds that are seen even where nobody tagged them; of the others many are ideas by their first sense.
+#: Kinds that are visible even if untagged; many nouns of the other kinds are ideas in their first sense.
 _SEEN = frozenset({"animal", "food", "plant"})
-#: How often class names and phrases are drawn, for once that a noun of WordNet is.
+#: How often class names and phrases are drawn, relative to a noun of WordNet.
 _CLASS_SHARE, _PHRASE_SHARE = 2, 3
 
 
 def vocabulary(
     wordnet: Path, *, class_names: Sequence[str] = (), phrases: Sequence[str] = ()
 ) -> tuple[Noun, ...]:
-    """Gather the nouns; what matters more is listed more often, and so drawn more often.
+    """Gather the nouns; more important ones are listed, and so drawn, more often.
 
-    Of WordNet's nouns those stay that are common and that people meet: WordNet's hand-tagged texts use
-    them, or they are an animal, a food or a plant of one word. ("Scheme arch" and "pot farm" are of common
-    words, and nobody says them.)
+    WordNet's nouns are kept if they are common and in everyday use: WordNet's hand-tagged texts use them, or
+    they are an animal, a food or a plant of one word. ("Scheme arch" and "pot farm" consist of common words,
+    but are not in use.)
 
     Args:
         wordnet: Holds index.noun and data.noun of WordNet 3.x.
-        class_names: Names of classes; what stands in brackets is left out.
+        class_names: Names of classes; text in brackets is left out.
         phrases: Noun phrases with their articles, such as `Cutouts.phrases`.
 
     Raises:
-        MissingDependencyError: If `wordfreq`, which knows what is common, is not installed.
+        MissingDependencyError: If `wordfreq`, which gives frequencies, is not installed.
         ValueError: If the folder does not hold WordNet.
     """
     zipf = _zipf()

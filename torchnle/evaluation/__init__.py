@@ -1,1 +1,1 @@
-"""Whole-benchmark runs that make the tables."""
+"""Benchmark runs that produce the tables of the documentation."""

@@ -38,21 +38,21 @@ def measure(
     journal: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Compare, at every attached layer, Grad-CAM, the query's saliency and maps that know nothing.
+    """Compare Grad-CAM, the query's saliency and random maps at every attached layer.
 
     Args:
         backbone: The classifier, with class names.
         lang: The translator attached to it, by `attach`.
-        batches: Images, their predicted classes and what they show.
-        steps: In how many parts the pixels change.
+        batches: Images, their predicted classes and their phrases.
+        steps: The number of parts in which pixels change.
         bfloat16: As `compare`.
         contrast: Also measure the query against those of all other classes: costly through a language model.
-        seed: Of the maps that know nothing.
-        journal: A file that keeps the curves of every batch, and from which a run that was killed goes on.
-        progress: Whether a bar shows.
+        seed: The seed of the random maps.
+        journal: A file that keeps the curves of every batch, from which a killed run resumes.
+        progress: Whether to show a progress bar.
 
     Returns:
-        By layer what `compare` gives; and how many pictures show what.
+        By layer the result of `compare`; and the number of pictures of each phrase.
 
     Raises:
         ValueError: If there is no picture, or the file is another measurement's.
@@ -82,13 +82,13 @@ def measure(
 def pictures(
     backbone: Backbone, cutouts: Path | None, count: int, *, seed: int = 0
 ) -> list[tuple[Tensor, Tensor, list[str]]]:
-    """Photographs of scikit-image and scenes of one cut-out each, of those that are classified rightly.
+    """Choose photographs of scikit-image and scenes of one cut-out each that are classified rightly.
 
     Args:
         backbone: The classifier, with class names.
         cutouts: A folder of captioned cut-outs, as `load_cutouts` reads it; None = the photographs alone.
-        count: How many pictures.
-        seed: Of the scenes.
+        count: The number of pictures.
+        seed: The seed of the scenes.
     """
     if cutouts is None:
         return list(rightly_classified(backbone, photographs(), count))
@@ -98,7 +98,7 @@ def pictures(
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """The areas as Markdown, a table a layer."""
+    """Format the areas as Markdown, a table a layer."""
     parts = [_PREFACE.format(**data)]
     for layer, found in data["layers"].items():
         rows = [
@@ -110,7 +110,7 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def _models(backbone: Backbone, lang: LanguageAttribution) -> dict[str, Any]:
-    """What the curves come from: tensors by their digests, the translator's settings as they are saved."""
+    """Identify the inputs of the curves: digests of tensors, and the translator's saved settings."""
     translator = lang.translator
     digests = {"model": model_digest(backbone.model), "translator": model_digest(translator)}
     return {**digests, "config": digest([json.dumps(translator.config, sort_keys=True)])}

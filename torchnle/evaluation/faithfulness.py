@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr import LanguageAttribution
-from torchnle.attr.refinement import Refinement, refined_scores
+from torchnle.attr.refinement import Refinement, score_variants
 from torchnle.evaluation.journal import Journal
-from torchnle.evaluation.subject import places
+from torchnle.evaluation.subject import all_locations
 from torchnle.metrics import Curves, deletion, insertion
 from torchnle.translators.rows import rows_of
 from torchnle.vision.locks import evaluating
@@ -25,7 +25,7 @@ from torchnle.vision.taps import Tap
 #: Images (N, C, H, W) and their classes (N,) -> maps (N, H, W).
 MapMaker: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
-#: What is asked of a class.
+#: The query for a class.
 QUERY = "a photo of a {}"
 
 
@@ -45,18 +45,18 @@ def compare(
     Args:
         model: Images -> logits.
         batches: (images, classes), the classes that are explained.
-        methods: How maps are made, by name; the first is what the others are compared with.
-        steps: In how many parts the pixels change.
-        batch_size: The most perturbed images in the model at once.
-        bfloat16: Ask the model about perturbed images in bfloat16, which some processors are much faster in;
-            maps are made in its own type.
-        journal: Keeps the curves of every batch as soon as they are there, and has those of an earlier run.
-        part: What they are called there.
+        methods: The functions that compute maps, by name; the others are compared with the first.
+        steps: The number of parts in which pixels change.
+        batch_size: The largest number of perturbed images in the model at once.
+        bfloat16: Run perturbed images in bfloat16, which is much faster on some processors; maps are computed
+            in the model's own dtype.
+        journal: Stores the curves of every batch at once, and holds those of an earlier run.
+        part: Their name in the journal.
 
     Returns:
         For each method "deletion" and "insertion", each with the mean "area", the standard error of that
-        mean, the mean "curve", and, beside the first method, the mean "difference" of areas to it and that
-        mean's standard error; and "images", how many there were.
+        mean, the mean "curve", and, except for the first method, the mean "difference" of areas to it and its
+        standard error; and "images", their number.
 
     Raises:
         ValueError: If there is no image.
@@ -92,7 +92,7 @@ def _curves(
     steps: int,
     batch_size: int,
 ) -> dict[str, tuple[list[list[float]], list[float]]]:
-    """Both curves of a batch, as JSON keeps them: values and shares."""
+    """Compute both curves of a batch, as JSON keeps them: values and shares."""
     maps = make(images, targets).detach()
     curves = {
         kind: curve(model, images, maps, targets, steps=steps, batch_size=batch_size)
@@ -111,7 +111,7 @@ def _in_bfloat16(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def grad_cam(model: nn.Module, tap: Tap) -> MapMaker:
-    """Captum's LayerGradCam of the class's logit, negative values included: they order what is left, too."""
+    """Compute Captum's LayerGradCam of the class's logit, with negative values, which order pixels too."""
     explained = LayerGradCam(model, tap.module)
 
     def make(images: Tensor, targets: Tensor) -> Tensor:
@@ -130,12 +130,12 @@ def query_maps(
     contrast: Sequence[str] | None = None,
     magnitude: bool = False,
 ) -> MapMaker:
-    """The saliency of a text made from the class's name, at one of the attached layers.
+    """Build the maps of a text made from the class's name, at one of the attached layers.
 
     Args:
         lang: The attached translator.
         class_names: One a class.
-        layer: The layer's place in the list.
+        layer: The layer's index in the list.
         query: The text, with "{}" for the name.
         contrast: As `LanguageAttribution.saliency`.
         magnitude: Multiply cosines by the length of the feature, which makes them parts of a dot product
@@ -144,12 +144,12 @@ def query_maps(
 
     @torch.no_grad()
     def make(images: Tensor, targets: Tensor) -> Tensor:
-        features = places(lang, lang.read(images)[layer : layer + 1])[0]
+        features = all_locations(lang, lang.read(images)[layer : layer + 1])[0]
         maps = []
         for index, target in enumerate(targets.tolist()):
             one = features.images([index])
             text = query.replace("{}", class_names[target])
-            scores = refined_scores(lang.translator, rows_of(one), [text], Refinement(contrast=contrast))
+            scores = score_variants(lang.translator, rows_of(one), [text], Refinement(contrast=contrast))
             if magnitude:
                 scores = scores * one.rows.norm(dim=1, keepdim=True)
             maps.append(one.fold(scores)[..., 0])
@@ -159,7 +159,7 @@ def query_maps(
 
 
 def random_maps(grid: tuple[int, int], *, seed: int = 0) -> MapMaker:
-    """Maps that know nothing, of the coarseness of a layer: the control. A picture always gets the same."""
+    """Draw random maps as coarse as a layer's, the control; a picture always gets the same map."""
 
     def draw(image: Tensor) -> Tensor:
         own = crc32(image.cpu().numpy().tobytes(), seed)

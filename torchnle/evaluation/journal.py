@@ -1,4 +1,4 @@
-"""What a long measurement has found so far, kept in a file, so that a run that was killed can go on."""
+"""Journal: the results of a long measurement in a file, from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _WAY_OUT = "Remove the file to begin anew, or give another one."
 
 
 class Journal:
-    """Parts of a measurement, each written down as soon as it is there, a line of JSON each.
+    """Stores the parts of a measurement as they are computed, a line of JSON each.
 
-    The first line holds what was measured and how; a file of another measurement is refused.
+    The first line holds the setting; a file with another setting is refused.
 
     Args:
-        file: Where to; None = nothing is kept.
-        setting: All that the parts depend on, as JSON keeps it.
+        file: The file; None = nothing is stored.
+        setting: Everything that the parts depend on, as JSON keeps it.
 
     Raises:
         ValueError: If the file holds the parts of a measurement with another setting, or is damaged.
@@ -57,7 +57,7 @@ class Journal:
         return key in self._parts
 
     def get(self, key: str, make: Callable[[], Found]) -> Found:
-        """The part that was found before, or else make it and write it down."""
+        """Return a stored part, or compute and store it."""
         if key not in self._parts:
             self._parts[key] = make()
             if self._file is not None:
@@ -68,7 +68,7 @@ class Journal:
 
 
 def _lines(file: Path) -> list[Any]:
-    """The file's lines; one that was cut off in the middle is removed."""
+    """Return the file's lines; a truncated last line is removed."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
 """MILANNOTATIONS: sentences for units against people's (DeViL, section 4.2; Hernandez et al. 2022).
 
-For those who have the data, one folder a network, as MILAN's own code reads it: ``annotations.csv`` with the
+The data, one folder a network, must be as MILAN's own code reads it: ``annotations.csv`` with the
 columns "layer", "unit" and "summary", and a folder for each layer with ``images.npy`` (units, images, 3, H,
 W, bytes), ``masks.npy`` (units, images, 1, H, W) and, where not every unit is there in order, ``units.npy``.
 """
@@ -34,14 +34,14 @@ _COLUMNS = ("layer", "unit", "summary")
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of some network: the pictures that excite it most, and what people say of them.
+    """A unit of some network: the pictures that excite it most, and people's descriptions of them.
 
     Args:
         layer: Its layer's folder.
         number: Its number in the layer.
         images: The pictures, (K, 3, H, W), uint8.
-        masks: Where they excite it, (K, H, W), not negative.
-        summaries: What people say.
+        masks: Its activation on them, (K, H, W), not negative.
+        summaries: People's descriptions.
     """
 
     layer: str
@@ -52,11 +52,11 @@ class Unit:
 
 
 def units(folder: Path) -> Iterator[Unit]:
-    """Every annotated unit, layer by layer; pictures stay on the disk until they are used.
+    """Yield every annotated unit, layer by layer; pictures stay on disk until they are used.
 
     Raises:
         FileNotFoundError: If the annotations, or a layer's pictures or masks are missing.
-        ValueError: If a column is missing, arrays do not fit, or nothing is annotated.
+        ValueError: If a column is missing, arrays do not fit, or no unit is annotated.
     """
     summaries = _summaries(folder / "annotations.csv")
     if not summaries:
@@ -69,9 +69,9 @@ def units(folder: Path) -> Iterator[Unit]:
 
 
 def describe_unit(backbone: Backbone, lang: LanguageAttribution, unit: Unit) -> str | None:
-    """One sentence for a unit: each layer's features, averaged under every picture's mask and over pictures.
+    """Describe a unit in one sentence: each layer's features, averaged under the masks and over pictures.
 
-    A picture whose mask is empty is left out, as in the authors' code; None where all are.
+    A picture whose mask is empty is left out, as in the authors' code; None if all are.
     """
     kept = [place for place, mask in enumerate(unit.masks) if np.any(mask > 0)]
     if not kept:
@@ -94,17 +94,17 @@ def measure(
     count: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Describe units and compare with what people say of them.
+    """Describe units and compare the sentences with people's.
 
-    Which units and networks a translator was trained on is the caller's to keep apart.
+    The caller must separate the units and networks that a translator was trained on.
 
     Args:
         folder: One network's annotated pictures.
         backbone: The model that looks at the pictures; it need not be the annotated one.
         lang: The translator attached to it; it reads all its layers together.
         encoder: For BERTScore, with idf, on texts in lower case without a full stop.
-        count: The most units; None = all.
-        progress: Whether a bar shows.
+        count: The largest number of units; None = all.
+        progress: Whether to show a progress bar.
 
     Raises:
         FileNotFoundError: As `units`.
@@ -138,7 +138,7 @@ def measure(
 
 
 def page(data: dict[str, Any]) -> str:
-    """The scores as Markdown, and the paper's beside them."""
+    """Format the scores as Markdown, with the paper's."""
     paper = ", ".join(f"{name} {score}" for name, score in data["paper_bert_score"].items())
     return (
         f"# `{data['translator']}` on {data['units']} units of {data['data']}\n\n"

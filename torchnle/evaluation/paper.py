@@ -1,4 +1,4 @@
-"""The paper's own numbers (Dani et al. 2023), to stand beside ours."""
+"""The paper's own numbers (Dani et al. 2023), for comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLE_4 = {
     ("CLIP-ResNet50", 39): (6.69, 6.43, 4395, 54.1),
     ("CLIP-ResNet50", 21): (6.89, 5.90, 3374, 34.6),
 }
-#: Figure 7 has no numbers; section 4.3 says what it shows.
+#: Figure 7 has no numbers; this is section 4.3's statement.
 FIGURE_7 = (
     "Descriptions of L21 best match 64x64 patches, and this shifts progressively to L49, which fits best to "
     "the full image (CLIP-ResNet50, which is also the judge)."

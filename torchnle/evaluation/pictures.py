@@ -1,4 +1,4 @@
-"""Pictures whose main object has a name: what a classifier says of them can be right or wrong."""
+"""Pictures of one named object, on which a classifier's answer can be right or wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchnle.errors import MissingDependencyError
 from torchnle.images import open_image
 from torchnle.metrics.captions import words
 
-#: scikit-image's photographs of one thing that ImageNet has a class for: file -> what is in it.
+#: scikit-image's photographs of one object that ImageNet has a class for: file -> its phrase.
 PHOTOGRAPHS = {
     "chelsea.png": "a cat",
     "coffee.png": "an espresso",
@@ -26,7 +26,7 @@ PHOTOGRAPHS = {
 
 
 def named_alike(phrase: str, class_name: str) -> bool:
-    """Whether the words of a picture's phrase and of a class have the same head noun.
+    """Return whether a picture's phrase and a class have the same head noun.
 
     Example:
         >>> named_alike("a small red fox", "grey fox"), named_alike("a fox", "fox squirrel")
@@ -38,13 +38,13 @@ def named_alike(phrase: str, class_name: str) -> bool:
 def rightly_classified(
     backbone: Backbone, pictures: Iterable[tuple[Image.Image, str]], count: int, *, batch_size: int = 16
 ) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Batches of the pictures whose predicted class is named as they are.
+    """Yield batches of the pictures whose predicted class agrees with their phrase.
 
     Args:
         backbone: A classifier with class names.
-        pictures: (picture, noun phrase of what it shows).
-        count: The most pictures.
-        batch_size: The most pictures a batch.
+        pictures: (picture, noun phrase of its object).
+        count: The largest number of pictures.
+        batch_size: The largest number of pictures a batch.
 
     Yields:
         Preprocessed images, their predicted classes, and their phrases.
@@ -76,10 +76,10 @@ def single_scenes(
     size: int = 224,
     seed: int = 0,
 ) -> Iterator[tuple[Image.Image, str]]:
-    """Endless scenes of one large thing each, of those that some class is named like.
+    """Compose scenes, without end, of one large object each whose phrase agrees with some class.
 
     Raises:
-        ValueError: If no cut-out is named like a class.
+        ValueError: If no cut-out has the head noun of a class.
     """
     heads = {words(name)[-1] for name in class_names}
     known = [cutout for cutout in cutouts if words(head_noun(cutout.phrase))[-1] in heads]
@@ -90,7 +90,7 @@ def single_scenes(
 
 
 def photographs() -> Iterator[tuple[Image.Image, str]]:
-    """scikit-image's photographs of one thing each.
+    """Yield scikit-image's photographs of one object each.
 
     Raises:
         MissingDependencyError: If scikit-image is not installed.
@@ -105,7 +105,7 @@ def photographs() -> Iterator[tuple[Image.Image, str]]:
 
 
 def find_photographs() -> dict[str, Path]:
-    """Where scikit-image and scikit-learn keep the six photographs.
+    """Return the paths of the six photographs of scikit-image and scikit-learn.
 
     Raises:
         MissingDependencyError: If one of the packages is not installed.

@@ -1,4 +1,4 @@
-"""What every measurement leaves: JSON with its setting, and a page of Markdown tables."""
+"""Records of measurements: JSON with the setting, and a page of Markdown tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", 
 
 
 def setting() -> dict[str, Any]:
-    """The machine, the versions and the commit of a measurement: torchnle's, wherever it is run from."""
+    """Return the machine, the versions and torchnle's commit, from any working directory."""
     return {
         "machine": f"{platform.machine()}, {_processor()}",
         "python": platform.python_version(),
@@ -25,11 +25,11 @@ def setting() -> dict[str, Any]:
 
 
 def commit_of(package: Path) -> str:
-    """The commit that a package lies in, "" where it is installed and not checked out.
+    """Return the commit of a package, "" if it is installed and not checked out.
 
     Args:
-        package: Its folder. Only the repository that it is the top of counts: a package in an environment
-            that lies within another project's repository is not of that project's commit.
+        package: Its folder. Only a repository with the package at its top counts, since an environment may
+            lie within another project's repository.
     """
     top = _git(package, "rev-parse", "--show-toplevel")
     tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
@@ -38,12 +38,12 @@ def commit_of(package: Path) -> str:
 
 
 def write(folder: Path, name: str, data: Mapping[str, Any], page: str) -> None:
-    """Write NAME.json and NAME.md into a folder, which is made where it is not there.
+    """Write NAME.json and NAME.md into a folder, which is created if needed.
 
     Args:
-        folder: Where to.
-        name: Of both files.
-        data: What JSON keeps; numbers are rounded to six digits, NaN becomes null.
+        folder: The folder.
+        name: The name of both files.
+        data: The JSON; numbers are rounded to six digits, NaN becomes null.
         page: The Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def write(folder: Path, name: str, data: Mapping[str, Any], page: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The value with its numbers rounded for a file that people read.
+    """Round the numbers in a value for a readable file.
 
     Example:
         >>> plain({"a": (0.12345678, float("nan")), "b": 3})
@@ -66,7 +66,7 @@ def plain(value: Any) -> Any:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; numbers get three digits after the point, and nothing is a dash.
+    """Format a Markdown table; numbers get three digits after the point, and None is a dash.
 
     Example:
         >>> print(table(["layer", "hits"], [["last", 0.5], ["first", None]]))
@@ -96,7 +96,7 @@ def _processor() -> str:
 
 
 def _git(folder: Path, *asked: str) -> str:
-    """What git answers, "" where it refuses or is not installed."""
+    """Return git's output, "" if it fails or is not installed."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(folder), *asked], capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Where cosines of pictures and texts come from, for CLIPScore and for crops (DeViL, figure 7)."""
+"""Scorers: cosines of pictures and texts, for CLIPScore and for crops (DeViL, figure 7)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from torchnle.translators.rows import rows_of
 
 
 def scorer_for(reference: str, backbone: Backbone) -> TextImageScorer:
-    """The scorer that a reference names.
+    """Build the scorer that a reference names.
 
     Args:
-        reference: "class-names" = the map of the model's own class names, which is no judge from outside;
+        reference: "class-names" = the map of the model's own class names, which is not independent;
             "open_clip:NAME[@TAG]" = a model of open_clip.
         backbone: The model that is explained.
 
@@ -46,7 +46,7 @@ def scorer_for(reference: str, backbone: Backbone) -> TextImageScorer:
 
 
 def translator_scorer(backbone: Backbone, lang: LanguageAttribution) -> TextImageScorer:
-    """A translator's scores of whole pictures, by its last layer."""
+    """Build a scorer from a translator's scores of whole pictures, by its last layer."""
     preprocess = replace(backbone.preprocess, share=1.0)
 
     @torch.no_grad()
@@ -58,7 +58,7 @@ def translator_scorer(backbone: Backbone, lang: LanguageAttribution) -> TextImag
 
 
 def open_clip_scorer(name: str, **options: Any) -> TextImageScorer:
-    """A model of open_clip, both of its towers.
+    """Build a scorer from both towers of an open_clip model.
 
     Args:
         name: "NAME" (random weights) or "NAME@TAG" ("ViT-B-32@openai", the paper of CLIPScore's).

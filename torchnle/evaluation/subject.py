@@ -1,4 +1,4 @@
-"""What is measured: a model, and a translator attached to the layers that it was made for."""
+"""The model under test, with a translator attached to the layers that it was made for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchnle.backbones import Backbone
 from torchnle.translators.base import Translator
 from torchnle.vision.features import Features
 
-#: The reference of the translator that is fitted on the spot, to the classifier's own head and class names.
+#: The reference of a translator that is fitted to the classifier's own head and class names.
 CLASS_NAMES = "class-names"
 
 
@@ -25,36 +25,36 @@ def attach(
         backbone: The model.
         translator: A translator or its reference; "class-names" = one fitted to the classifier's own
             head.
-        layers: The layers; () = those that the translator names.
+        layers: The layers; () = those that the translator names. Class names read those that the head does
+            not read through the model's own upper part.
 
     Raises:
-        ValueError: If neither says which layers to read.
+        ValueError: If neither names the layers.
     """
     if translator == CLASS_NAMES:
-        fitted = LanguageAttribution.from_classifier(backbone.model, backbone.class_names)
-        reading = fitted.reading
-        return LanguageAttribution(backbone.model, fitted.taps, fitted.translator, reading=reading)
+        chosen = list(layers) or None
+        return LanguageAttribution.from_classifier(backbone.model, backbone.class_names, chosen)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator
-    chosen = list(layers or loaded.layers)
-    if not chosen:
+    read = list(layers or loaded.layers)
+    if not read:
         raise ValueError(f"translator '{loaded.name}' does not name its layers; pass layers=[...].")
-    return LanguageAttribution(backbone.model, chosen, loaded)
+    return LanguageAttribution(backbone.model, read, loaded)
 
 
 def whole(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
-    """Each layer as a whole, as its reading pools it."""
+    """Pool each layer over the whole image, as its reading does."""
     return [lang.reading.pool(f, None) for f in features]
 
 
-def places(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
-    """Each layer place by place."""
+def all_locations(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:
+    """Return every location of each layer."""
     return [lang.reading.pool(f, "all") for f in features]
 
 
 def at(features: Features, images: Sequence[int], locations: Sequence[tuple[int, int]]) -> Features:
-    """Choose single locations of images, each as an image of one token without a grid.
+    """Select single locations of images, each as an image of one token without a grid.
 
-    Each keeps that it is a single location, and not where it was.
+    Each is marked as a single location, but its position is dropped.
 
     Example:
         >>> features = Features(torch.arange(8.0).view(2, 4, 1), "layer", (2, 2))

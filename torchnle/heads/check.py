@@ -1,4 +1,4 @@
-"""Whether the head that was found makes a model's logits again, on images that it was not found with."""
+"""Check a found head: recompute the model's logits from it, on images that the search has not used."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read_with_output
 from torchnle.vision.taps import Tap
 
-#: The most that logits made again may differ, relative to the largest: in float32, and in coarser dtypes as a
-#: multiple of what the run itself tells apart.
+#: The largest difference of recomputed logits, relative to the largest logit: in float32, and in coarser
+#: dtypes as a multiple of their resolution.
 _MOST, _COARSE = 1e-3, 2.0
-#: And relative to how much logits differ from image to image: a constant part agrees whatever was found.
+#: Also relative to the change of the logits from image to image: a constant part agrees with any head.
 _MOST_OF_SPREAD = 0.1
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Logits made again, beside the model's own.
+    """Recomputed logits, compared with the model's own.
 
     Args:
         error: The largest difference, relative to the model's largest logit.
         of_spread: The largest difference, relative to the largest change of the model's logits over images.
-        tolerance: What the dtype cannot tell apart.
+        tolerance: The relative resolution of the dtype.
         grid: (rows, columns) of the layer that was read, or None.
     """
 
@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def agree(self) -> bool:
-        """Whether the logits are the model's."""
+        """True if the recomputed logits are the model's."""
         if self.error <= self.tolerance:
             return True
         return self.error <= max(_MOST, _COARSE * self.tolerance) and self.of_spread <= _MOST_OF_SPREAD
@@ -52,15 +52,15 @@ def compare(
     example: Tensor,
     tolerance: float,
 ) -> Comparison:
-    """Run a model once on an image of the example and one of noise, and make its logits of what is read.
+    """Run a model on one image of the example and one of noise, and compare recomputed logits with its own.
 
     Args:
         model: The classifier.
         tap: The layer to read.
         reading: How to read it.
-        logits: Makes (N, classes) of its features.
+        logits: Computes (N, classes) from its features.
         example: A few images, as the model takes them.
-        tolerance: What the dtype cannot tell apart.
+        tolerance: The relative resolution of the dtype.
 
     Raises:
         ValueError: If the layer cannot be read that way.
@@ -84,7 +84,7 @@ def compare(
 
 
 def varied(example: Tensor) -> Tensor:
-    """An example with its last image made noise (or noise added to a single image): no two are alike.
+    """Replace the last image of an example by noise, or append noise to a single image, so that no two agree.
 
     Example:
         >>> varied(torch.rand(1, 3, 4, 4)).shape, varied(torch.rand(3, 3, 4, 4)).shape
@@ -95,7 +95,7 @@ def varied(example: Tensor) -> Tensor:
 
 
 def noise_like(images: Tensor, *, bright: bool = False) -> Tensor:
-    """Seeded noise within the range of some images, darker or brighter than the middle of it.
+    """Draw seeded noise within the range of some images, darker or brighter than its middle.
 
     Example:
         >>> noise = noise_like(torch.tensor([[[[0.0, 2.0], [1.0, 1.0]]]]))

@@ -1,4 +1,4 @@
-"""The names of a classifier's classes, in whatever form they are kept, as one name a row of its head."""
+"""Class names in any usual form, as one name per row of the head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torchnle.backbones.class_lists import known_list
 from torchnle.language.texts import shorten
 
-#: What transformers calls classes that nobody named.
+#: The names that transformers gives to unnamed classes.
 _NOBODYS = re.compile(r"(?:label|class|category|output)[\s_-]*\d+", re.IGNORECASE)
 
 
@@ -23,8 +23,8 @@ def as_class_names(class_names: Iterable[object] | Mapping[Any, Any]) -> tuple[s
 
     Raises:
         TypeError: If it has no order (a set), is a mapping of something else, or holds anything but strings.
-        ValueError: If it is one string and no known list, a name is blank or nobody's (LABEL_0), or a mapping
-            does not number its classes from 0.
+        ValueError: If it is one string and no known list, a name is blank or generated (LABEL_0), or a
+            mapping does not number its classes from 0.
 
     Example:
         >>> as_class_names({"1": "dog", "0": "cat"}), as_class_names({"dog": 1, "cat": 0})
@@ -47,7 +47,7 @@ def as_class_names(class_names: Iterable[object] | Mapping[Any, Any]) -> tuple[s
 
 
 def _numbered(mapping: Mapping[Any, Any]) -> list[tuple[int, Any]]:
-    """The classes as (index, name), whichever of both is the key."""
+    """Return the classes as (index, name), whether the index or the name is the key."""
     keys, values = list(mapping), list(mapping.values())
     if all(map(_is_index, values)) and not all(type(key) is int for key in keys):
         named = not all(map(_is_index, keys)) or all(type(value) is int for value in values)

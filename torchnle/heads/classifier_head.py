@@ -20,28 +20,28 @@ from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read
 from torchnle.vision.taps import Tap
 
-_NECK = ", through {} (exact for whole images; a place is read as if it filled the image)"
-#: A second run must give the vector of the first up to this, relative to its largest number.
+_NECK = ", through {} (exact for whole images; a location is read as if it filled the image)"
+#: A second run must reproduce the vector of the first up to this, relative to its largest number.
 _AGAIN = 1e-2
 _NO_PLACES = (
-    "No activation with places has its input as mean, as one of the first tokens, flattened or pooled by a "
-    "module (or it is too small in this example), so only whole images can be read."
+    "No activation with locations has its input as mean, as one of the first tokens, flattened or pooled by "
+    "a module (or it is too small in this example), so only whole images can be read."
 )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassifierHead(Readout):
-    """The linear head of a classifier, and how to read the features in front of it place by place.
+    """The linear head of a classifier, with a readout of the features in front of it at each location.
 
-    What `read` gives is what the head receives: ``rows @ weight.T + bias`` are class scores. At a place these
-    are what the head answers if the image looked like that place everywhere; without a neck, and with mean
-    pooling, the mean of these answers over all places is again the model's logits.
+    `read` returns the input of the head: ``rows @ weight.T + bias`` are class scores. At a location they are
+    the head's scores for an image that has the features of that location everywhere. Without a neck and with
+    mean pooling, their mean over all locations equals the model's logits.
 
     Args:
-        weight: The class weights, (classes C, width D), detached; those of averaged heads stand side by side.
+        weight: The class weights, (classes C, width D), detached; those of averaged heads are concatenated.
         bias: The class biases, (C,), or None.
         head_name: The dotted name of the linear layer; several are joined by " + ".
-        clipped: Whether the model sets negative scores to zero at every place before it takes their mean
+        clipped: Whether the model sets negative scores to zero at every location before it takes their mean
             (SqueezeNet).
     """
 
@@ -51,7 +51,7 @@ class ClassifierHead(Readout):
     clipped: bool = False
 
     def logits(self, features: Features) -> Float[Tensor, "N C"]:
-        """The model's logits, made again of the features that are read at `tap`, in float32."""
+        """Recompute the model's logits from the features read at `tap`, in float32."""
         rows = self.read(features, "all" if self.clipped else None)
         bias = None if self.bias is None else self.bias.float()
         scores = F.linear(rows.tokens.float(), self.weight.float(), bias)
@@ -59,7 +59,7 @@ class ClassifierHead(Readout):
 
 
 def example_for(model: nn.Module) -> Tensor:
-    """Two images of noise of the size that a model's own configuration states, else 224 x 224.
+    """Make two images of noise of the size stated by the model's configuration, else 224 x 224.
 
     Example:
         >>> example_for(nn.Identity()).shape
@@ -75,13 +75,13 @@ def example_for(model: nn.Module) -> Tensor:
 
 
 def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None) -> ClassifierHead:
-    """Find a classifier's linear head and the features before pooling, by one dry run and numbers alone.
+    """Find a classifier's linear head and the features before pooling, by numbers from one dry run.
 
     The head is the last linear layer (or 1x1 convolution) whose output equals the model's logits; or a few of
-    them whose weighted sum does; or a matrix of the model that gives them by function (`find_linear`). The
-    features are the latest activation with places that makes what the head receives, directly or through
-    what stands in between (`find_path`). No name of a model or layer is looked at. What was found is believed
-    only if the logits made again of it are the model's own, on images that it was not found with.
+    them whose weighted sum does; or a matrix of the model that is multiplied without a module
+    (`find_linear`). The features are the latest activation with locations from which the head's input can be
+    computed, directly or through the modules in between (`find_path`). No name of a model or layer is used.
+    The result is accepted only if it reproduces the model's logits on images that the search has not used.
 
     Args:
         model: The classifier; its output is (N, classes), or holds that as `logits` or first tensor.
@@ -90,8 +90,8 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
 
     Raises:
         TypeError: If the example is no tensor.
-        ValueError: If nothing linear gives the logits, it has another number of classes, its parts read
-            different layers, or the logits made again differ.
+        ValueError: If no linear layer gives the logits, the head has another number of classes, its parts
+            read different layers, or the recomputed logits differ.
 
     Example:
         >>> import torch
@@ -120,7 +120,7 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
 def _first_that_agrees(
     model: nn.Module, example: Tensor, run: Trace, parts: Sequence[LinearPart]
 ) -> ClassifierHead:
-    """The head with the first readout of which the model's logits can be made again, on other images too."""
+    """Return the head with the first readout that reproduces the model's logits on other images too."""
     biases = [part.bias for part in parts if part.bias is not None]
     weight = torch.cat([part.weight for part in parts], dim=1)
     bias = torch.stack(biases).sum(0) if biases else None
@@ -137,7 +137,7 @@ def _first_that_agrees(
 
 
 def _compared(model: nn.Module, head: ClassifierHead, example: Tensor, run: Trace) -> Comparison | None:
-    """None where the layer cannot be read that way: queries have no places."""
+    """Compare a head with the model; None if the layer has no locations (queries)."""
     try:
         return compare(model, head.tap, head.reading, head.logits, example, run.tolerance)
     except ValueError:
@@ -147,25 +147,27 @@ def _compared(model: nn.Module, head: ClassifierHead, example: Tensor, run: Trac
 def _disbelieved(run: Trace, parts: Sequence[LinearPart], error: float) -> ValueError:
     name, model = _name(parts), type(run.root).__name__
     if error == float("inf"):
-        where = "different layers, or layers without places" if len(parts) > 1 else "no layer with places"
+        where = (
+            "different layers, or layers without locations" if len(parts) > 1 else "no layer with locations"
+        )
         return ValueError(
             f"the logits of {model} come from '{name}', reading {where}. "
             "Pass the class weights and the layer yourself."
         )
     return ValueError(
-        f"'{name}' ({'x'.join(map(str, parts[0].weight.shape))}) seemed to be the head of {model}, but on "
-        f"other images its features x weight + bias are {error:.1%} off the model's logits: more than a "
-        "linear layer is between them, or it differs from call to call. Pass the class weights and the layer "
-        "fit captions instead: LanguageAttribution.from_captions(model, layers, captions)."
+        f"'{name}' ({'x'.join(map(str, parts[0].weight.shape))}) seems to be the head of {model}, but on "
+        f"other images its features x weight + bias differ from the model's logits by {error:.1%}: more than "
+        "a linear layer is between them, or it differs from call to call. Pass the class weights and the "
+        "layer yourself, or fit captions: LanguageAttribution.from_captions(model, layers, captions)."
     )
 
 
 def find_readout(
     model: Callable[..., Any], example: Tensor, answer: Callable[[Any, str], Tensor] | None = None
 ) -> Readout:
-    """Find the features with places that an image encoder makes its vector of, as `find_head` does.
+    """Find the features with locations from which an image encoder computes its vector, as `find_head` does.
 
-    Where there are none, the vector itself is read: whole images only.
+    If there are none, the vector itself is read, for whole images only.
 
     Args:
         model: The encoder, or a bound method such as `clip.encode_image`.
@@ -193,13 +195,13 @@ def find_readout(
     if tap is None:
         raise ValueError(
             f"no layer of {type(run.root).__name__} gives its {vector.shape[1]} features, nor are they made "
-            "of an activation with places. Pass the layer yourself."
+            "of an activation with locations. Pass the layer yourself."
         )
     return Readout(_findable(tap), "none", summary=f"{start} what '{tap.name}' gives. {_NO_PLACES}")
 
 
 def _reads(model: Callable[..., Any], readout: Readout, example: Tensor, vector: Tensor) -> bool:
-    """Whether the layer, read in the usual way, has places and gives the vector again: queries have none."""
+    """Return whether the layer has locations and reproduces the vector when read in the usual way."""
     reading = Reading(layout=readout.layout, num_prefix_tokens=readout.num_prefix_tokens)
     try:
         with torch.no_grad():
@@ -211,7 +213,7 @@ def _reads(model: Callable[..., Any], readout: Readout, example: Tensor, vector:
 
 
 def _readouts(run: Trace, parts: Sequence[LinearPart]) -> Iterator[Readout]:
-    """The way back to a layer with places, then the vector that the head itself receives."""
+    """Yield the readout of a layer with locations, then of the vector that the head receives."""
     name, (classes, width) = _name(parts), parts[0].weight.shape
     start = f"The head is '{name}' ({classes} classes on {width} features)."
     paths = [find_path(run, part.received, part.time) for part in parts]
@@ -220,11 +222,13 @@ def _readouts(run: Trace, parts: Sequence[LinearPart]) -> Iterator[Readout]:
         received = torch.cat([part.received for part in parts], dim=1)
         given = torch.cat([path.given for path in found], dim=1)
         ways = "; ".join(f"{path.start}{_steps(path)}" for path in found)
-        clip = ", at every place; negative scores become zero before their mean" if parts[0].clipped else ""
+        clip = (
+            ", at every location; negative scores become zero before their mean" if parts[0].clipped else ""
+        )
         readout = _of_paths(found, f"{start} It receives {ways}{clip}. {_checked(run, given, received)}")
         yield readout
         if readout.num_prefix_tokens is not None and readout.layout == "NLD":
-            yield replace(readout, num_prefix_tokens=None)  # what is averaged may stand in another order
+            yield replace(readout, num_prefix_tokens=None)  # the averaged tokens may be in another order
     module = parts[0].module
     if len(parts) == 1 and module is not None:
         yield Readout(_findable(Tap(name, module, "input")), "none", summary=f"{start} {_NO_PLACES}")
@@ -249,7 +253,7 @@ def _of_paths(paths: Sequence[Path], summary: str) -> Readout:
 
 
 def _findable(tap: Tap) -> Tap:
-    """The tap under the name that finds it again, which a translator keeps as its layer's."""
+    """Name a tap by its reference, which a translator stores as the name of its layer."""
     return replace(tap, name=tap.reference)
 
 

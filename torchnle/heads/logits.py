@@ -1,4 +1,4 @@
-"""The linear layers that make a classifier's logits, found among the calls of one run by numbers alone."""
+"""Find the linear layers that compute a classifier's logits, among the calls of one run, by numbers alone."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from torch import Tensor, nn
 from torchnle.heads.neck import Neck, attempt
 from torchnle.heads.trace import Call, Trace, difference, is_linear
 
-#: Averaged heads are the last linear layers of a model, and as few.
+#: The largest number of averaged heads, all among the last linear layers of a model.
 _MOST_HEADS = 4
-#: The widest vector that a module is probed with, one entry after another.
+#: The widest input of a module that is probed with unit vectors.
 _WIDEST = 8192
-#: What turns logits into probabilities.
+#: The functions that turn logits into probabilities.
 _SQUASHES: dict[str, nn.Module] = {
     "log_softmax": nn.LogSoftmax(1),
     "softmax": nn.Softmax(1),
     "sigmoid": nn.Sigmoid(),
 }
-#: A layer whose weight is further from making its output than that is named with it.
+#: A layer whose output differs from input x weight + bias by more is reported with that error.
 _WORTH_SAYING = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
 class LinearPart:
-    """A linear layer, as it stands in the logits: these are the sum of all parts.
+    """A linear layer that contributes to the logits; the logits are the sum of all parts.
 
     Args:
-        name: The dotted name of the layer, or of the matrix where the model multiplies by function.
-        weight: (C, D), with its share of the sum, detached.
-        bias: (C,), with its share, or None.
-        received: What it multiplied, (N, D), float32.
-        time: When it began, in the trace's time.
-        module: The layer; None where the model multiplies by function.
-        clipped: Whether it is applied at every place, its negative scores are set to zero, and the mean over
-            places follows (SqueezeNet).
+        name: The dotted name of the layer, or of the matrix if the model multiplies without a module.
+        weight: (C, D), times its factor in the sum, detached.
+        bias: (C,), times its factor, or None.
+        received: Its input, (N, D), float32.
+        time: The trace's time at which it began.
+        module: The layer; None if the model multiplies without a module.
+        clipped: Whether it is applied at every location, its negative scores are set to zero, and the mean
+            over locations follows (SqueezeNet).
     """
 
     name: str
@@ -53,14 +53,14 @@ class LinearPart:
 
 
 def find_linear(run: Trace) -> list[LinearPart]:
-    """The linear parts whose sum is the logits.
+    """Find the linear parts whose sum is the logits.
 
-    A layer is believed where its input times its weight, plus its bias, is its output: subclasses of Linear
-    may do something else. Tried in this order: the last layer that gives the logits; the same with negative
+    A layer is accepted if its output is its input times its weight plus its bias; a subclass of Linear may
+    compute something else. Tried in this order: the last layer that gives the logits; the same with negative
     scores cut off; a module around it that is linear as a whole (adapters, a temperature); a weighted sum of
-    the last few layers of their size (heads that are averaged or scaled); what a module makes of such a
-    layer's output, class by class; a matrix that the model holds, times a vector of the run, either or both
-    of unit length (a text-made head of CLIP, a cosine head).
+    the last few layers of that size (averaged or scaled heads); such a layer followed by a scale and shift
+    per class; a matrix of the model times a vector of the run, either or both of unit length (CLIP's head of
+    text embeddings, a cosine head).
 
     Raises:
         ValueError: If none of these gives the logits.
@@ -87,7 +87,7 @@ def find_linear(run: Trace) -> list[LinearPart]:
 
 
 def _check_squashed(run: Trace, linear: Sequence[Call]) -> None:
-    """Refuse probabilities, with the layer that gives their logits."""
+    """Refuse probabilities, and name the layer that gives their logits."""
     for call in reversed(linear):
         for name, squash in _SQUASHES.items():
             if run.close(squash(call.gave), run.answer.float()):
@@ -100,9 +100,9 @@ def _check_squashed(run: Trace, linear: Sequence[Call]) -> None:
 
 
 def _error_of(call: Call) -> float:
-    """How far a layer's input times its weight, plus its bias, is from its output, relative to that.
+    """Return the relative error of a layer's output against input x weight + bias.
 
-    Layers that are not exactly PyTorch's are also asked about vectors of noise.
+    Layers that are not exactly PyTorch's classes are also run on vectors of noise.
     """
     weight, bias = _weight_of(call.module)
     if weight.shape != (call.gave.shape[1], call.received.shape[1]):
@@ -114,7 +114,7 @@ def _error_of(call: Call) -> float:
 
 
 def _error_on_noise(call: Call, weight: Tensor, bias: Tensor) -> float:
-    """How far a matrix and a vector are from what a module makes of noise that is larger than its input."""
+    """Return the relative error of x @ weight + bias against a module's output for large noise."""
     scale = 3 * call.received.square().mean().sqrt()
     noise = scale * torch.randn(4, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(scale)
     given = attempt(Neck([call.module], [call.shape]), noise)
@@ -123,9 +123,9 @@ def _error_on_noise(call: Call, weight: Tensor, bias: Tensor) -> float:
 
 
 def _judged(call: Call) -> str:
-    """A layer's name, and how far its weight is from making its output."""
+    """Describe a layer by its name and the error of its weight and bias."""
     error = _error_of(call)
-    off = f" ({type(call.module).__name__}: input x weight + bias is {error:.0%} off its output)"
+    off = f" ({type(call.module).__name__}: input x weight + bias differs from its output by {error:.0%})"
     return call.name + (off if error > _WORTH_SAYING else "")
 
 
@@ -141,7 +141,7 @@ def _by_itself(run: Trace, linear: list[Call]) -> list[LinearPart]:
 
 
 def _by_wrapper(run: Trace) -> list[LinearPart]:
-    """The innermost module that makes the logits of a vector, linearly as a whole."""
+    """Find the innermost module that computes the logits from a vector by a linear map."""
     for call in (*reversed(run.calls), *run.outer):
         features = call.received.shape != call.gave.shape or is_linear(call.module)
         if call.single and features and run.close(call.gave, run.answer.float()):
@@ -152,7 +152,7 @@ def _by_wrapper(run: Trace) -> list[LinearPart]:
 
 
 def _affine(run: Trace, call: Call) -> tuple[Tensor, Tensor] | None:
-    """The matrix and the vector that a module applies, if its call is their doing."""
+    """Return the matrix and the vector of the affine map that a module applies; None if it is not affine."""
     width = call.received.shape[1]
     if width > _WIDEST:
         return None
@@ -166,7 +166,7 @@ def _affine(run: Trace, call: Call) -> tuple[Tensor, Tensor] | None:
 
 
 def _rescaled(run: Trace, linear: list[Call]) -> list[LinearPart]:
-    """A linear layer, then a module that is linear as well (a scale and a shift a class)."""
+    """Combine a linear layer with an affine module per class behind it (a scale and a shift)."""
     for call in reversed(run.calls):
         if call.received.shape == call.gave.shape and run.close(call.gave, run.answer.float()):
             before = [c for c in linear if c.end <= call.time + 1 and run.close(c.gave, call.received)]
@@ -181,11 +181,11 @@ def _rescaled(run: Trace, linear: list[Call]) -> list[LinearPart]:
 
 
 def _weighted(run: Trace, linear: list[Call]) -> list[LinearPart]:
-    """The last few layers of the logits' size, if some weighted sum of theirs is the logits."""
+    """Find a weighted sum of the last few layers of the logits' size that equals the logits."""
     logits = run.answer.float()
     alike = [call for call in linear if call.gave.shape == logits.shape]
     for count in range(1, min(_MOST_HEADS, len(alike)) + 1):
-        if 2 * count > logits.numel():  # a few numbers are the weighted sum of anything
+        if 2 * count > logits.numel():  # a weighted sum of vectors can reproduce a few numbers by chance
             break
         chosen = alike[-count:]
         columns = torch.stack([call.gave.flatten() for call in chosen], dim=1).double()
@@ -209,8 +209,8 @@ def _weight_of(module: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _by_function(run: Trace) -> list[LinearPart]:
-    """The matrix that gives the logits best by its product with a vector of the run."""
-    if run.answer.numel() < 4:  # any vector would do, with the right factor
+    """Find the matrix whose product with a vector of the run is nearest to the logits."""
+    if run.answer.numel() < 4:  # with a free factor, any vector would fit
         return []
     for held in (run.free_matrices, run.matrices):
         found = [part for name, matrix in held.items() for part in _products(run, name, matrix.detach())]
@@ -220,7 +220,7 @@ def _by_function(run: Trace) -> list[LinearPart]:
 
 
 def _products(run: Trace, name: str, matrix: Tensor) -> Iterator[tuple[float, LinearPart]]:
-    """The products of a matrix with vectors of the run that are the logits, and how far off each is."""
+    """Yield the products of a matrix with vectors of the run that give the logits, with their errors."""
     for weight in _oriented(matrix, run.answer.shape[1]):
         times, vectors = run.vectors(run.time, weight.shape[1])
         if not times:
@@ -233,7 +233,7 @@ def _products(run: Trace, name: str, matrix: Tensor) -> Iterator[tuple[float, Li
 
 
 def _oriented(matrix: Tensor, classes: int) -> Iterator[Tensor]:
-    """A matrix as class weights, (classes, width): as it is and with rows of unit length."""
+    """Yield a matrix as class weights (classes, width): as it is, and with rows of unit length."""
     for candidate in (matrix, matrix.T):
         if candidate.shape[0] == classes:
             yield from (candidate, F.normalize(candidate, dim=1))
@@ -245,10 +245,10 @@ def _scaled(
     weight: Float[Tensor, "C D"],
     bias: Float[Tensor, "C"] | None,
 ) -> tuple[int, float, float]:
-    """Which of M vectors comes nearest to the logits by its product with the weights and a factor.
+    """Find which of M vectors, times the weights and a factor, is nearest to the logits.
 
     Returns:
-        Its index, the factor, and how far off the product is.
+        Its index, the factor, and the error of the product.
     """
     logits = run.answer.float()
     wanted = logits if bias is None else logits - bias.float()
@@ -263,14 +263,14 @@ def _scaled(
 
 
 def _biases(root: nn.Module, matrix: str, classes: int) -> list[Tensor]:
-    """What may be added to a matrix's product: what its own module holds beside it."""
+    """Return the candidate biases of a matrix: the vectors that its own module holds."""
     owner = root.get_submodule(matrix.rpartition(".")[0])
     held = (*owner.parameters(recurse=False), *owner.buffers(recurse=False))
     return [value.detach() for value in held if tuple(value.shape) == (classes,)]
 
 
 def _merged(run: Trace, parts: list[LinearPart]) -> list[LinearPart]:
-    """One part where all multiply the same vector (EfficientFormer's two heads)."""
+    """Merge parts that multiply the same vector into one (EfficientFormer's two heads)."""
     first, *others = parts
     if not others or not all(run.close(part.received, first.received) for part in others):
         return parts

@@ -1,4 +1,4 @@
-"""Necks: what a model does with a feature vector between pooling and its head, as one module."""
+"""Necks: the operations of a model between pooling and its head, as one module."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from torch import Tensor, nn
 from torchnle.types import Layout
 from torchnle.vision.locks import evaluating
 
-#: What modules raise that want another size, or more than one argument.
+#: The errors of modules that want another size, or more than one argument.
 _REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
 class Neck(nn.Module):
-    """Modules of a model between its pooled features and its head, applied to any rows of features.
+    """The modules of a model between its pooled features and its head, applied to rows of features.
 
     Args:
         modules: The modules, in order.
-        shapes: The shape of one image's input to each: a norm over maps wants (D, 1, 1); None = rows as they
-            are.
+        shapes: The shape of one image's input to each: (D, 1, 1) for a norm over maps; None = unchanged rows.
 
     Example:
         >>> import torch
@@ -46,10 +45,10 @@ class Neck(nn.Module):
 
 
 class Product(nn.Module):
-    """The product of rows with a matrix that a model holds as a parameter (the projection of CLIP).
+    """Multiplies rows by a matrix that a model holds as a parameter (CLIP's projection).
 
     Args:
-        matrix: (D, E): the model's own, detached.
+        matrix: (D, E), the model's own, detached.
         name: Its dotted name.
 
     Example:
@@ -85,17 +84,17 @@ class Unit(nn.Module):
 
 
 class Filled(nn.Module):
-    """A pooling module on features of all places (or of one place, laid on all), given as one row an image.
+    """Applies a pooling module to features of all locations, or of one, repeated; one row an image.
 
     Args:
         pool: The module; None = the model flattens the map.
-        layout: The order of the axes that it wants: "NCHW", "NHWC" or "NLD".
+        layout: The order of axes that it expects: "NCHW", "NHWC" or "NLD".
         width: The number of channels.
         grid: (rows, columns) of a map; None for tokens.
 
     Example:
         >>> import torch
-        >>> row = torch.tensor([[1.0, 5.0, 2.0, 6.0]])  # two places of two channels
+        >>> row = torch.tensor([[1.0, 5.0, 2.0, 6.0]])  # two locations of two channels
         >>> Filled(None, "NCHW", 2, (1, 2))(row)
         tensor([[1., 2., 5., 6.]])
     """
@@ -107,7 +106,7 @@ class Filled(nn.Module):
         self.pool, self.layout, self.width, self.grid = pool, layout, width, grid
 
     def forward(self, rows: Float[Tensor, "R LD"]) -> Float[Tensor, "R E"]:
-        """Lay the places out and pool them; a single place is a map of one."""
+        """Arrange the rows on the grid and pool them; a single location is a 1x1 map."""
         tokens = rows.view(len(rows), -1, self.width)
         if self.layout != "NLD":
             grid = self.grid if tokens.shape[1] > 1 and self.grid else (1, 1)
@@ -119,7 +118,7 @@ class Filled(nn.Module):
 
 @torch.no_grad()
 def attempt(neck: Neck | None, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R E"] | None:
-    """Apply a neck to rows, in the dtype of its own tensors; None if it wants more than these.
+    """Apply a neck to rows, in the dtype of its own tensors; None if it needs other arguments.
 
     Example:
         >>> import torch

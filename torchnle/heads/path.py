@@ -1,4 +1,4 @@
-"""The way back from a vector of a model to the places it was made of, found in one run by numbers alone."""
+"""Trace a vector of a model back to a layer with locations, by numbers from one run."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from torchnle.heads.trace import Pool, Trace
 from torchnle.types import Layout
 from torchnle.vision.taps import Tap
 
-#: Steps between pooling and head; more were never seen.
+#: The largest number of steps between pooling and head.
 _LONGEST = 24
-#: How many of the vectors that come nearest to one are looked at.
+#: How many of the nearest vectors are tried as the input of a step.
 _NEAREST = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """A way from one layer with places to a vector.
+    """The operations from one layer with locations to a vector.
 
     Args:
         tap: The layer.
-        branch: The way.
-        pooling: How it begins.
+        branch: The operations.
+        pooling: The first of them.
         layout: The order of the layer's axes.
-        num_prefix_tokens: Tokens in front that a mean leaves out; None where that is not known.
-        start: Its beginning in words: "the mean over the 7x7 places of the output of 'layer4'".
-        given: What comes out for the run's images, (N, D).
+        num_prefix_tokens: Prefix tokens that a mean leaves out; None if that is not known.
+        start: The first operation in words: "the mean over the 7x7 locations of the output of 'layer4'".
+        given: The result for the run's images, (N, D).
     """
 
     tap: Tap
@@ -51,16 +51,16 @@ class _Step:
 
 
 def find_path(run: Trace, vector: Tensor, before: int) -> Path | None:
-    """Walk back from a vector to a layer with places; None if there is no way that gives it again.
+    """Trace a vector back to a layer with locations; None if no path reproduces it.
 
-    Tried at every step, in this order: a reading that equals the vector, or two of one layer side by side; a
-    module, a matrix or a division by the length that made it out of another vector; a module that pooled by
-    its own parameters (attention).
+    Tried at every step, in this order: a reading that equals the vector, or two readings of one layer
+    concatenated; a module, a matrix or a normalisation that computed it from another vector; a module that
+    pooled with its own parameters (attention).
 
     Args:
         run: The run.
-        vector: What must come out, (N, D), float32.
-        before: The time at which it was there.
+        vector: The vector to reproduce, (N, D), float32.
+        before: The time at which it existed.
     """
     steps: list[_Step] = []
     wanted = vector
@@ -81,7 +81,7 @@ def _checked(run: Trace, path: Path | None, vector: Tensor) -> Path | None:
 
 
 def _readings(run: Trace, vector: Tensor, before: int) -> list[Reading]:
-    """The reading that equals a vector, or the two of one layer that are its halves."""
+    """Return the reading that equals a vector, or the two of one layer that are its halves."""
     whole = run.latest_reading(vector, before)
     if whole is not None:
         return [whole]
@@ -94,7 +94,7 @@ def _readings(run: Trace, vector: Tensor, before: int) -> list[Reading]:
 
 
 def _one_back(run: Trace, vector: Tensor, before: int) -> tuple[_Step, Tensor, int] | None:
-    """The step that made a vector out of another, with that other and its time."""
+    """Find the step that computed a vector from another; return it with that vector and its time."""
     for call in run.producers(vector, before):
         step = _Step(call.module, call.shape)
         again = attempt(_neck([step]), call.received)
@@ -114,7 +114,7 @@ def _one_back(run: Trace, vector: Tensor, before: int) -> tuple[_Step, Tensor, i
 
 
 def _by_function(run: Trace, width: int) -> Iterator[tuple[Unit | Product, int]]:
-    """What a model may do to a vector without a module so that this width comes out, and the width before."""
+    """Yield module-free steps (normalisation, product with a stored matrix) to a vector of this width."""
     yield Unit(), width
     for name, held in run.free_matrices.items():
         for matrix in (held.detach().float(), held.detach().float().T):
@@ -154,14 +154,14 @@ def _from_flat(reading: Reading, steps: Sequence[_Step]) -> Path | None:
     rows, columns = reading.grid or (1, 1)
     tokens = reading.vector.view(len(reading.vector), -1, rows * columns).transpose(1, 2)
     filled = Filled(None, "NCHW", tokens.shape[2], reading.grid)
-    start = f"all {reading.places} places{_where(reading)}, flattened"
+    start = f"all {reading.locations} locations{_where(reading)}, flattened"
     return _filling(reading.tap, filled, tokens, tokens.shape[1], start, steps)
 
 
 def _from_pools(
     run: Trace, wanted: Tensor, before: int, steps: Sequence[_Step], vector: Tensor
 ) -> Path | None:
-    """From the innermost module that pools and whose first argument is all that it needs."""
+    """Return the path from the innermost module that pools with its first argument alone."""
     for pool in run.pools_of(wanted, before):
         path = _checked(run, _from_pool(run, pool, steps), vector)
         if path is not None:
@@ -173,7 +173,9 @@ def _from_pool(run: Trace, pool: Pool, steps: Sequence[_Step]) -> Path | None:
     grid = (pool.value.shape[2], pool.value.shape[3]) if pool.value.ndim == 4 else None
     tokens = pool.value.flatten(2).transpose(1, 2) if grid else pool.value
     filled = Filled(pool.tap.module, "NCHW" if grid else "NLD", tokens.shape[2], grid)
-    start = f"what '{pool.tap.name}' ({type(pool.tap.module).__name__}) makes of {tokens.shape[1]} places"
+    start = (
+        f"the output of '{pool.tap.name}' ({type(pool.tap.module).__name__}) for {tokens.shape[1]} locations"
+    )
     return _filling(pool.tap, filled, tokens, _count(run, filled, tokens), start, steps)
 
 
@@ -189,7 +191,7 @@ def _filling(
 
 
 def _count(run: Trace, filled: Filled, tokens: Tensor) -> int:
-    """How many copies of a token the pool must see: one, if more are the same to it."""
+    """Return how many copies of a token the pool needs: 1 if one gives the same result as all."""
     neck, count = Neck([filled], [None]), tokens.shape[1]
     one, many = attempt(neck, tokens[:, -1]), attempt(neck, tokens[:, -1].repeat(1, count))
     return 1 if one is not None and many is not None and run.close(one, many) else count
@@ -203,7 +205,9 @@ def _what(reading: Reading) -> str:
 
 def _where(reading: Reading) -> str:
     over = (
-        f"of the {reading.places} tokens" if reading.layout == "NLD" else f"over the {reading.places} places"
+        f"of the {reading.locations} tokens"
+        if reading.layout == "NLD"
+        else f"over the {reading.locations} locations"
     )
     via = "" if reading.pointwise is None else f", after {reading.pointwise.__name__}"
     return f" {over} of the {reading.tap.at} of '{reading.tap.name}'{via}"

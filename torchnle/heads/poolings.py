@@ -1,4 +1,4 @@
-"""The ways in which an activation with places may be read as one vector an image."""
+"""Candidate poolings: an activation with locations, read as one vector an image."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from torch import Tensor, nn
 
 from torchnle.vision.taps import Tap
 
-#: What models apply by function, without a module, between their last map and its mean.
+#: The functions that models apply without a module between their last map and its mean.
 _POINTWISE = (nn.ReLU, nn.SiLU)
-#: The most tokens without place that may stand before the averaged ones.
+#: The largest number of tokens without location before the averaged ones.
 _MOST_PREFIX = 16
-#: Of tokens without place that stand behind the averaged ones, so many may stand before them.
+#: The largest number before them if tokens without location also follow them.
 _MOST_FRONT = 1
-#: Heads read the class token and a distillation token behind it, or the last token.
+#: Heads read the class token, a distillation token behind it, or the last token.
 _HEAD_TOKENS = 2
-#: Flattened maps with more numbers an image are no input of a linear layer.
+#: Flattened maps with more numbers an image are not taken for inputs of a linear layer.
 _MOST_FLAT = 65_536
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One way to read an activation with places as one vector an image.
+    """An activation with locations, read as one vector an image.
 
     Args:
         tap: Where the activation is read.
-        places: Their number, as "7x7" or "196".
+        locations: Their number, as "7x7" or "196".
         layout: The order of the axes under this reading.
-        pooling: "mean" = over the places; "token" = one of the first tokens; "flat" = all places one after
-            another.
+        pooling: "mean" = over the locations; "token" = one of the first tokens; "flat" = all locations
+            concatenated.
         vector: The vectors, (N, D), float32.
-        num_prefix_tokens: How many tokens the mean leaves out in front; None where it is not known, or tokens
-            elsewhere are left out.
+        num_prefix_tokens: How many prefix tokens the mean leaves out; None if that is not known, or other
+            tokens are left out.
         pointwise: The function applied before the mean, or None.
         token: Which token is read.
         grid: (rows, columns) of a map.
-        plain: Whether the module gave nothing beside it.
+        plain: Whether the module returned this tensor alone.
     """
 
     tap: Tap
-    places: str
+    locations: str
     layout: Literal["NCHW", "NHWC", "NLD"]
     pooling: Literal["mean", "token", "flat"]
     vector: Tensor
@@ -54,7 +54,7 @@ class Reading:
 
 
 def is_batch(value: Any, batch_size: int) -> bool:
-    """Whether something is a floating tensor of vectors, tokens or maps of so many images.
+    """Return whether a value is a floating tensor of vectors, tokens or maps for this many images.
 
     Example:
         >>> import torch
@@ -67,7 +67,7 @@ def is_batch(value: Any, batch_size: int) -> bool:
 
 
 def readings_of(value: Any, tap: Tap, batch_size: int) -> Iterator[Reading]:
-    """Every reading of what a tap gave; none where it has no places.
+    """Yield all readings of the value at a tap; none if it has no locations.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Readouts: how a model makes one vector out of a layer with places, and the same for each place."""
+"""Readouts: the computation of one vector from a layer with locations, and of the same at each location."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import Tap
 
-#: "mean" over places, a "token", "tokens" and means side by side, "all" places through a pooling module or
-#: flattened, or "none": no places.
+#: "mean" over locations, a "token", concatenated "tokens" and means, "all" locations through a pooling module
+#: or flattened, or "none": no locations.
 Pooling: TypeAlias = Literal["mean", "token", "tokens", "all", "none"]
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One vector made of a layer's tokens.
+    """One vector computed from a layer's tokens.
 
     Args:
-        pooling: "mean" = over the places; "token" = one of those without place; "all" = every token, one
-            after another.
-        token: Which of the tokens without place; -1 = the last.
-        pointwise: What the model applies at every place before the mean (the ReLU of DenseNet), or None.
-        count: For "all": how many tokens a place is repeated to, so that it fills the image.
+        pooling: "mean" = over the locations; "token" = a token without location; "all" = all tokens,
+            concatenated.
+        token: The index among the tokens without location; -1 = the last.
+        pointwise: The function that the model applies at every location before the mean (DenseNet's ReLU), or
+            None.
+        count: For "all": the number of tokens to which a single location is repeated.
     """
 
     pooling: Literal["mean", "token", "all"]
@@ -39,11 +40,11 @@ class View:
 
     @property
     def plain(self) -> bool:
-        """Whether it is the mean over places, or one place's features, and nothing else."""
+        """True for the mean over locations (or one location's features) with no other operation."""
         return self.pooling == "mean" and self.pointwise is None and self.count == 1
 
     def __call__(self, features: Features, where: Where) -> Features:
-        """The vector of the whole image, or of the places asked for."""
+        """Return the vector of the whole image, or of the selected locations."""
         if self.pooling == "token" and where is None:
             chosen = features.extras()
             return replace(chosen, tokens=chosen.tokens[:, self.token, None], locations=(None,))
@@ -56,18 +57,18 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """Vectors side by side, through what the model applies to them.
+    """Concatenated vectors and the neck that the model applies to them.
 
     Args:
         views: The vectors.
-        neck: What stands between them and the head (the LayerNorm of ConvNeXt), or None.
+        neck: The modules between them and the head (ConvNeXt's LayerNorm), or None.
     """
 
     views: Sequence[View]
     neck: Neck | None = None
 
     def __call__(self, features: Features, where: Where) -> Features:
-        """The vectors of the whole image, or of the places asked for."""
+        """Return the vectors of the whole image, or of the selected locations."""
         seen = [view(features, where) for view in self.views]
         tokens = seen[0].tokens if len(seen) == 1 else torch.cat([s.tokens for s in seen], dim=2)
         if self.neck is not None:
@@ -77,15 +78,16 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """How a model makes one vector an image out of a layer, and how to do the same with its places.
+    """Computes a model's vector for an image from one layer, and the same for each of its locations.
 
     Args:
         tap: Where the features before pooling are read.
-        pooling: How places become one vector; "none" = no places: `tap` reads the vector itself.
+        pooling: How locations are pooled into one vector; "none" = no locations: `tap` reads the vector
+            itself.
         layout: The order of the axes at `tap`, for `Features.from_activation`.
-        num_prefix_tokens: The tokens in front that the mean leaves out, for `Features.from_activation`.
-        branches: The ways from the layer to the vector, which are laid side by side.
-        summary: A sentence: what was chosen, why, and how well it checks.
+        num_prefix_tokens: The prefix tokens that the mean leaves out, for `Features.from_activation`.
+        branches: The computations from the layer to the vector, whose results are concatenated.
+        summary: A sentence on the choice, its reason and the error of its check.
     """
 
     tap: Tap
@@ -97,25 +99,25 @@ class Readout:
 
     @property
     def reading(self) -> Reading:
-        """How to read the layer so that it comes out as the model's last vector has it."""
+        """The reading of the layer that gives the model's last vector."""
         return Reading(layout=self.layout, num_prefix_tokens=self.num_prefix_tokens, pool=self.read)
 
     @property
     def plain(self) -> bool:
-        """Whether what is read is the layer's own features: their mean over all places, or one place's."""
+        """True for the plain mean over all locations (or one location's features)."""
         views = [view for branch in self.branches for view in branch.views]
         necks = [branch.neck for branch in self.branches if branch.neck is not None]
         return not necks and (not views or (len(views) == 1 and views[0].plain))
 
     def read(self, features: Features, where: Where = None) -> Features:
-        """The features as the model's last vector has them.
+        """Read the features as the model's last vector.
 
-        For the whole image this is the model's own vector. At a place it is the vector that the model would
-        make if the image looked like that place everywhere.
+        For the whole image this is the model's own vector. At a location it is the vector for an image that
+        has the features of that location everywhere.
 
         Args:
             features: The features read at `tap`.
-            where: Which places, as in `Features.select`; None = the whole image.
+            where: The locations, as in `Features.select`; None = the whole image.
 
         Raises:
             ValueError: If `where` does not fit the features.
@@ -129,7 +131,7 @@ class Readout:
 
 
 def _every_token(features: Features) -> Tensor:
-    """Tokens with and without places, in their order."""
+    """Return the tokens with and without locations, in their order."""
     if features.extra is None:
         return features.tokens
     return torch.cat([features.extra, features.tokens], dim=1)

@@ -1,4 +1,4 @@
-"""One dry run of a model: what its modules received and gave, each reduced to a vector an image."""
+"""Trace of one dry run: the inputs and outputs of a model's modules, each reduced to a vector an image."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from torchnle.vision.random_draws import warn_of_draws, watching
 from torchnle.vision.running import check_hookable, forward, unwrap
 from torchnle.vision.taps import Tap, first_tensor
 
-#: Modules that change nothing in evaluation: no one looks for a layer there.
+#: Modules that change nothing in evaluation, and are not traced.
 _PASS_THROUGH = (nn.Identity, nn.modules.dropout._DropoutNd)
 _COMPUTED = {torch.bfloat16, torch.float16, torch.float32, torch.float64}
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a module, of one vector an image to another.
+    """One call of a module that maps one vector an image to another.
 
     Args:
         name: The module's dotted name.
         module: The module.
         shape: The shape of one image's input.
-        received: The input as (N, D), float32: flattened, or for a linear layer the mean over its places.
+        received: The input as (N, D), float32: flattened, or for a linear layer the mean over its locations.
         gave: The output in the same way.
-        time: How much the trace had noted when the module began.
-        end: The same, when it ended.
-        clipped: Of a linear layer on places: the mean of the positive part of its output.
+        time: The trace's time when the module began.
+        end: The trace's time when it ended.
+        clipped: For a linear layer on locations, the mean of the positive part of its output.
     """
 
     name: str
@@ -52,17 +52,17 @@ class Call:
 
     @property
     def single(self) -> bool:
-        """Whether it received one vector an image."""
+        """True if the input is one vector an image."""
         return self.received.shape[1] == prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """One call of a module with parameters that made one vector an image out of an activation with places.
+    """One call of a module with parameters that pooled an activation with locations into one vector an image.
 
     Args:
         tap: The module's input.
-        value: What it received.
+        value: Its input.
         gave: The vectors, (N, D).
         end: As for `Call`.
     """
@@ -75,7 +75,7 @@ class Pool:
 
 @dataclass
 class Trace:
-    """The calls and readings of one forward, in the order in which they happened.
+    """The calls and readings of one forward, in their order in time.
 
     Args:
         root: The model.
@@ -83,10 +83,10 @@ class Trace:
         readings: The readings, with the times at which they were taken.
         calls: The calls of modules without children, and of linear layers.
         outer: The calls of other modules.
-        pools: The calls that ended the places.
-        ends: The modules that made one vector of images: a tower in a larger model.
-        runs: How often each module ran; only what ran once can be tapped.
-        answer: What the model returned, (N, classes) or (N, width).
+        pools: The calls that pooled the locations.
+        ends: The modules that computed one vector from images: a tower in a larger model.
+        runs: How often each module ran; only modules that ran once can be tapped.
+        answer: The model's output, (N, classes) or (N, width).
     """
 
     root: nn.Module
@@ -106,7 +106,7 @@ class Trace:
 
     @property
     def time(self) -> int:
-        """How much has been noted so far."""
+        """The number of calls and readings recorded so far."""
         return len(self.readings) + len(self.calls) + len(self.outer) + len(self.pools) + len(self.ends)
 
     @cached_property
@@ -117,7 +117,7 @@ class Trace:
 
     @cached_property
     def free_matrices(self) -> dict[str, Tensor]:
-        """Every matrix of the model that no linear layer multiplied with: the model may, by function."""
+        """The matrices that no linear layer has used: the model may multiply by them itself."""
         parts = self.root.named_modules()
         used = {name for name, part in parts if isinstance(part, nn.Linear) and self.runs[part]}
         return {name: value for name, value in self.matrices.items() if name.rpartition(".")[0] not in used}
@@ -137,7 +137,7 @@ class Trace:
         time: int,
         clipped: Tensor | None,
     ) -> None:
-        """Note one call that gave a vector an image, by what it made that of."""
+        """Record one call whose output is a vector an image, by its kind of input."""
         leaf = is_linear(tap.module) or next(tap.module.children(), None) is None
         if received is not None:
             shape = tuple(value.shape[1:])
@@ -149,21 +149,21 @@ class Trace:
             self.pools.append(Pool(tap, value.clone(), gave, self.time))
 
     def latest_reading(self, vector: Tensor, before: int) -> Reading | None:
-        """The latest reading before a time that equals a vector; plain means and outputs go first."""
+        """Return the latest reading before a time that equals a vector, plain means and outputs first."""
         once = (r for time, r in self.readings if time < before and self.runs[r.tap.module] == 1)
         found = [reading for reading in once if self.close(reading.vector, vector)]
         if not found:
             return None
         ranks = [
-            (r.pooling != "flat", r.pointwise is None, r.plain, r.tap.at == "output", place)
-            for place, r in enumerate(found)
+            (r.pooling != "flat", r.pointwise is None, r.plain, r.tap.at == "output", i)
+            for i, r in enumerate(found)
         ]
         best = found[ranks.index(max(ranks))]
         same = [r for r in found if r.tap == best.tap and r.pointwise == best.pointwise]
         return min(same, key=lambda r: difference(r.vector, vector))
 
     def producers(self, vector: Tensor, before: int) -> Iterator[Call]:
-        """The calls before a time that made a vector out of another: latest first, those with parts last."""
+        """Yield calls before a time that computed a vector from another, latest first, containers last."""
         for calls in (self.calls, self.outer):
             for call in reversed(calls):
                 made = call.end <= before and call.single and self.close(call.gave, vector)
@@ -171,14 +171,14 @@ class Trace:
                     yield call
 
     def pools_of(self, vector: Tensor, before: int) -> Iterator[Pool]:
-        """The modules that made a vector out of places before a time, the innermost first."""
+        """Yield the modules that pooled locations into a vector before a time, the innermost first."""
         for pool in self.pools:
             once = pool.end <= before and self.runs[pool.tap.module] == 1
             if once and self.close(pool.gave, vector):
                 yield pool
 
     def giver(self, vector: Tensor) -> Tap | None:
-        """The innermost module whose output is a vector, up to its length."""
+        """Find the innermost module whose output is a vector, up to its length."""
         unit = F.normalize(vector, dim=1)
         taps = [(Tap(c.name, c.module), c.gave) for c in (*self.calls, *self.outer)]
         taps += [(Tap(p.tap.name, p.tap.module), p.gave) for p in (*self.pools, *self.ends)]
@@ -186,11 +186,11 @@ class Trace:
         return next((tap for tap in same if self.runs[tap.module] == 1), None)
 
     def close(self, value: Tensor, expected: Tensor) -> bool:
-        """Whether two tensors agree up to `tolerance`."""
+        """Return whether two tensors agree up to `tolerance`."""
         return value.shape == expected.shape and difference(value, expected) <= self.tolerance
 
     def vectors(self, before: int, width: int) -> tuple[list[int], Float[Tensor, "M N D"]]:
-        """The M vectors of a width that were there before a time, latest first, and when they came."""
+        """Return the M vectors of a width that existed before a time, latest first, and their times."""
         taken = [(time + 1, r.vector) for time, r in self.readings if self.runs[r.tap.module] == 1]
         for calls in (self.calls, self.outer, self.pools, self.ends):
             taken += [(call.end, call.gave) for call in calls]
@@ -210,7 +210,7 @@ def trace(
     Args:
         model: The model, or a bound method of one.
         example: Images, (N, channels, height, width).
-        answer: Takes the answer out of what the model returns; None = its logits.
+        answer: Picks the vectors out of the model's output; None = its logits.
 
     Raises:
         TypeError: If the model is a plain function.
@@ -239,7 +239,7 @@ def trace(
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module can be a head: a linear layer, or a 1x1 convolution.
+    """Return whether a module can be a head: a linear layer or a 1x1 convolution.
 
     Example:
         >>> is_linear(nn.Linear(2, 2)), is_linear(nn.Conv2d(2, 2, 1)), is_linear(nn.Conv2d(2, 2, 3))
@@ -251,7 +251,7 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def difference(value: Tensor, expected: Tensor) -> float:
-    """The largest absolute difference, relative to the largest absolute value expected.
+    """Return the largest absolute difference, relative to the largest absolute value expected.
 
     Example:
         >>> difference(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
@@ -262,7 +262,7 @@ def difference(value: Tensor, expected: Tensor) -> float:
 
 
 def logits_of(output: Any, model_name: str) -> Tensor:
-    """The logits (N, classes) in what a classifier returns: its `logits`, or its first tensor.
+    """Pick the logits (N, classes) from the output of a classifier: its `logits`, or its first tensor.
 
     Raises:
         ValueError: If that has another shape.
@@ -279,7 +279,7 @@ def logits_of(output: Any, model_name: str) -> Tensor:
 
 
 def _watch(found: Trace, name: str, module: nn.Module, hooks: ExitStack) -> None:
-    """Note what a module receives and gives for as long as `hooks` is open."""
+    """Record the inputs and outputs of a module for as long as `hooks` is open."""
     leaf = is_linear(module) or next(module.children(), None) is None
     waiting: list[tuple[Tensor | None, Tensor | None, int]] = []
 
@@ -312,17 +312,17 @@ def _as_vector(value: Any, module: nn.Module, batch_size: int) -> Tensor | None:
 
 def _vector_of(value: Tensor, module: nn.Module) -> Tensor | None:
     if is_linear(module):
-        return _over_places(value.float(), module).mean(2) if value.ndim > 2 else value.float().clone()
+        return _over_locations(value.float(), module).mean(2) if value.ndim > 2 else value.float().clone()
     single = max(value.shape[1:]) == prod(value.shape[1:])
     return value.float().flatten(1).clone() if single else None
 
 
-def _over_places(value: Tensor, module: nn.Module) -> Tensor:
-    """(N, channels, places)."""
+def _over_locations(value: Tensor, module: nn.Module) -> Tensor:
+    """Reshape to (N, channels, locations)."""
     return value.movedim(1 if isinstance(module, nn.Conv2d) else -1, 1).flatten(2)
 
 
 def _clipped(output: Any, module: nn.Module) -> Tensor | None:
     if not is_linear(module) or not isinstance(output, Tensor) or output.ndim < 3:
         return None
-    return _over_places(output.float(), module).relu().mean(2)
+    return _over_locations(output.float(), module).relu().mean(2)

@@ -1,4 +1,4 @@
-"""A classifier's last layer as what it is here: one named vector a class."""
+"""A classifier's last layer as one named vector a class."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ def class_vectors(
 ) -> Float[Tensor, "C D"]:
     """Centre the class weights and bring each to unit length, in float32.
 
-    A vector added to all weights changes no softmax and no ranking of classes, so the mean holds no meaning.
+    A vector added to all weights changes no softmax and no ranking of classes, so their mean carries no
+    information.
 
     Args:
         weight: The class weights.
-        origin: What to take off instead of their own mean.
+        origin: The vector to subtract instead of their mean.
 
     Example:
         >>> class_vectors(torch.tensor([[5.0, 1.0], [5.0, 7.0]])).tolist()
@@ -32,14 +33,15 @@ def class_vectors(
 
 
 def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str, ...]:
-    """Return the names as a tuple, or raise where weights and names are not a classifier's.
+    """Return the names as a tuple, or raise if weights and names do not form a classifier.
 
-    Two classes may have the same name (ImageNet has two cranes): its text is then mapped between them.
+    Two classes may have the same name (ImageNet has two cranes); its text is then mapped between their
+    vectors.
 
     Raises:
         TypeError: If `class_names` has no order or holds something else than strings (`as_class_names`).
         ValueError: If `weight` is not (classes, width) with at least two classes, not finite or the same for
-            all classes, or the names are not one a row, blank or nobody's.
+            all classes, or the names are not one a row, blank or generated (LABEL_0).
 
     Example:
         >>> check_classifier(torch.eye(2), ["cat", " "])
@@ -66,4 +68,4 @@ def _check_weight(weight: Tensor) -> None:
     if not torch.isfinite(weight).all():
         raise ValueError("weight holds NaN or infinite values; check the model's weights.")
     if torch.equal(weight, weight[:1].expand_as(weight)):
-        raise ValueError("weight has the same row for all classes, so that they cannot be told apart.")
+        raise ValueError("weight has the same row for all classes; pass the weights of a trained head.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,14 +12,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnle import ops
-from torchnle.language import nucleus
 from torchnle.language.head import body
 from torchnle.language.model import LanguageModel
+from torchnle.language.nucleus import Nucleus
 from torchnle.language.packed.attention import short_attention
 from torchnle.language.packed.batching import batches, row_limit
 from torchnle.language.packed.duplicates import Disagreement, draw_to_check, near_rows, unique_rows
 from torchnle.language.packed.growth import Ends, Row, grow
 from torchnle.language.packed.packing import packed
+from torchnle.language.packed.sample_tree import grow_samples
 from torchnle.vision.locks import alone_in
 
 #: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
@@ -101,7 +101,7 @@ def greedy(
 
     def decode(chosen: Tensor) -> Decoded:
         rows: list[Row] = []
-        with _writing(lm, len(chosen), max_new_tokens):
+        with writing(lm, len(chosen), max_new_tokens):
             for batch in batches(chosen, internal_batch_size, on_cpu=_CPU_ROWS):
                 rows += _greedy(lm, lm.context(batch, prompt), ends, max_new_tokens)
         return _collect(ends, rows, prefixes.device)
@@ -130,7 +130,7 @@ def sample(
     max_new_tokens: int = 20,
     internal_batch_size: int | None = None,
 ) -> Decoded:
-    """Draw `n` continuations of every prefix by nucleus sampling; each prefix is read once for all of them.
+    """Draw `n` continuations of every prefix by nucleus sampling; what continuations share is read once.
 
     Args:
         lm: The language model.
@@ -142,7 +142,7 @@ def sample(
         prompt: As `greedy`.
         stop: As `greedy`.
         max_new_tokens: As `greedy`.
-        internal_batch_size: The most texts in the model at a time; None = what suits the device.
+        internal_batch_size: The most rows in the model at a time; None = what suits the device.
 
     Returns:
         R * n texts, those of a row together. `log_probs` are the model's own, at temperature 1 over all
@@ -160,17 +160,15 @@ def sample(
     uniform = torch.rand(len(prefixes), n, max_new_tokens, generator=generator).to(prefixes.device)
     limit = row_limit(internal_batch_size, prefixes, on_cpu=_CPU_ROWS)
     rows: list[Row] = []
-    with _writing(lm, min(limit, n * len(prefixes)), max_new_tokens):
-        for batch, draws in zip(
-            batches(prefixes, max(1, limit // n)), batches(uniform, max(1, limit // n)), strict=True
-        ):
+    with writing(lm, min(limit, n * len(prefixes)), max_new_tokens):
+        for batch, draws in zip(batches(prefixes, limit), batches(uniform, limit), strict=True):
             context = lm.context(batch, prompt)
             rows += _sample(lm, context, draws, limit, ends, top_p=top_p, temperature=temperature)
     return _collect(ends, rows, prefixes.device)
 
 
 @contextmanager
-def _writing(lm: LanguageModel, rows: int, steps: int) -> Iterator[None]:
+def writing(lm: LanguageModel, rows: int, steps: int) -> Iterator[None]:
     """Everything that makes a model read single tokens faster."""
     short = short_attention(lm.model) if lm.short_attention else nullcontext()
     with alone_in(lm.model), packed(body(lm.model), rows, steps), short:
@@ -203,17 +201,13 @@ def _sample(
     lm.require_positions(context.shape[1] + tokens - 1, f"max_new_tokens={tokens}")
     cache, rest = lm.begin(context)
     hidden = lm.hidden(rest, cache=cache)[:, -1]
-    owner = torch.arange(len(context), device=context.device).repeat_interleave(uniform.shape[1])
-    grown: list[Row] = []
-    for owners, draws in zip(batches(owner, limit), batches(uniform.flatten(0, 1), limit), strict=True):
-        copied = copy.deepcopy(cache)
-        copied.batch_select_indices(owners)
+    owners = torch.arange(len(context), device=context.device).repeat_interleave(uniform.shape[1])
+    draws = uniform.flatten(0, 1)
 
-        def choose(states: Tensor, rows: Tensor, step: int, draws: Tensor = draws) -> tuple[Tensor, Tensor]:
-            return _draw(lm, states, draws[rows, step], **how)
+    def draw(states: Tensor, node: Tensor, samples: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        return _draw(lm, states, node, draws[samples, step], **how)
 
-        grown += grow(lm, hidden[owners], copied, choose, ends=ends, max_new_tokens=tokens)
-    return grown
+    return grow_samples(lm, hidden, cache, owners, draw, ends=ends, max_new_tokens=tokens, limit=limit)
 
 
 def _most_probable(
@@ -225,17 +219,24 @@ def _most_probable(
 
 
 def _draw(
-    lm: LanguageModel, hidden: Float[Tensor, "R W"], uniform: Float[Tensor, "R"], **how: float
-) -> tuple[Int[Tensor, "R"], Float[Tensor, "R"]]:
-    tokens, log_probs = [], []
-    for states, numbers in zip(
-        batches(hidden, _DISTRIBUTIONS), batches(uniform, _DISTRIBUTIONS), strict=True
-    ):
-        logits = F.linear(states.contiguous(), *lm.head).float()
-        chosen = nucleus.draw(logits, numbers, top_p=how["top_p"], temperature=how["temperature"])
-        tokens.append(chosen)
-        log_probs.append(logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=1))
-    return torch.cat(tokens), torch.cat(log_probs)
+    lm: LanguageModel,
+    hidden: Float[Tensor, "B W"],
+    node: Int[Tensor, "S"],
+    uniform: Float[Tensor, "S"],
+    **how: float,
+) -> tuple[Int[Tensor, "S"], Float[Tensor, "S"]]:
+    """Draw a token for every sample from the distribution at its node, which is made once."""
+    tokens, log_probs = torch.zeros_like(node), torch.zeros_like(uniform)
+    for start in range(0, len(hidden), _DISTRIBUTIONS):
+        states = hidden[start : start + _DISTRIBUTIONS].contiguous()
+        logits = F.linear(states, *lm.head).float()
+        lse, nucleus = logits.logsumexp(dim=1), Nucleus.of(logits, **how)
+        inside = ((node >= start) & (node < start + len(states))).nonzero()[:, 0]
+        for part in batches(inside, _DISTRIBUTIONS):
+            rows = node[part] - start
+            tokens[part] = nucleus.pick(uniform[part], rows)
+            log_probs[part] = logits[rows, tokens[part]] - lse[rows]
+    return tokens, log_probs
 
 
 def _collect(ends: Ends, rows: Sequence[Row], device: torch.device) -> Decoded:

@@ -1,4 +1,4 @@
-"""Measurements: functions from what was predicted and what is true to numbers, one definition each."""
+"""Metrics: functions from predictions and truth to numbers, one definition each."""
 
 from torchnle.metrics.captions import bleu4, caption_scores, cider, meteor, rouge_l
 from torchnle.metrics.embedding_scores import TextImageScorer, bert_score, clip_score

@@ -1,8 +1,8 @@
-"""How near are written captions to people's? Corpus scores that need neither Java nor a download.
+"""Corpus scores of captions against people's, without Java or downloads.
 
 BLEU-4 comes from sacrebleu, ROUGE-L's matches from rouge-score, METEOR from NLTK; CIDEr is our own
-(`torchnle.metrics.consensus`). Texts are cut into words as MS-COCO's evaluation does, so scores are those of
-its code where the formula is the same one; METEOR is not: MS-COCO runs the later METEOR 1.5, in Java
+(`torchnle.metrics.consensus`). Texts are cut into words as MS-COCO's evaluation does, so scores equal its own
+if the formula is the same. METEOR's is not: MS-COCO runs the later METEOR 1.5, in Java
 (`torchnle.metrics.java`). Higher is better; 1 is a perfect score, and 10 for CIDEr.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from torchnle.errors import MissingDependencyError
 from torchnle.metrics.consensus import cider_scores
 
-#: What people wrote: for each candidate one text or more.
+#: People's captions: one or more for each candidate.
 References: TypeAlias = Sequence[Sequence[str]]
 
 #: Abbreviations that keep their dot, and words that Penn Treebank takes apart.
@@ -51,7 +51,7 @@ def words(text: str) -> list[str]:
 
 
 def bleu4(candidates: Sequence[str], references: References) -> float:
-    """BLEU-4 of the corpus, unsmoothed, with the nearest reference's length (Papineni et al. 2002).
+    """Compute BLEU-4 of the corpus, unsmoothed, with the nearest reference's length (Papineni et al. 2002).
 
     Args:
         candidates: One text an image.
@@ -77,7 +77,7 @@ def bleu4(candidates: Sequence[str], references: References) -> float:
 
 
 def rouge_l(candidates: Sequence[str], references: References) -> float:
-    """ROUGE-L as MS-COCO counts it: F of the longest common subsequence, recall weighing 1.2 times.
+    """Compute ROUGE-L as MS-COCO does: F of the longest common subsequence, recall weighted by 1.2.
 
     Precision and recall are each the best over the references (Lin 2004, and coco-caption).
 
@@ -112,9 +112,9 @@ def rouge_l(candidates: Sequence[str], references: References) -> float:
 
 
 def meteor(candidates: Sequence[str], references: References, *, wordnet: Any = None) -> float:
-    """METEOR: one-to-one word matches, weighted to recall, less for scattered ones (Lavie, Agarwal 2007).
+    """Compute METEOR: one-to-one word matches, weighted to recall and order (Lavie, Agarwal 2007).
 
-    Words match when equal or of one stem (Porter's); with WordNet also when synonyms, which NLTK looks up by
+    Words match if equal or of one stem (Porter's); with WordNet also if synonyms, which NLTK looks up by
     their stems. The best reference counts.
 
     Args:
@@ -147,12 +147,12 @@ def meteor(candidates: Sequence[str], references: References, *, wordnet: Any = 
 
 
 def cider(candidates: Sequence[str], references: References) -> float:
-    """CIDEr-D, the mean over captions, from 0 to 10, as MS-COCO's evaluation calls "CIDEr".
+    """Compute CIDEr-D, the mean over captions, from 0 to 10, as MS-COCO's evaluation calls "CIDEr".
 
     Args:
         candidates: One text an image.
-        references: For each of them what people wrote; how rare words are is counted here, so a single image
-            scores 0.
+        references: For each of them what people wrote; the rarity of words is counted in them, so a single
+            image scores 0.
 
     Raises:
         ValueError: As `bleu4`.
@@ -167,7 +167,7 @@ def cider(candidates: Sequence[str], references: References) -> float:
 
 
 def caption_scores(candidates: Sequence[str], references: References) -> dict[str, float]:
-    """The default set: "bleu4", "meteor" (without synonyms), "rouge_l" and "cider".
+    """Compute the default set: "bleu4", "meteor" (without synonyms), "rouge_l" and "cider".
 
     Raises:
         MissingDependencyError: If a package of the extra "eval" is not installed.
@@ -181,7 +181,7 @@ def check_captions(candidates: Sequence[str], references: References) -> None:
     """Refuse captions that cannot be scored.
 
     Raises:
-        TypeError: If a single string stands for a list of them.
+        TypeError: If a single string is given for a list.
         ValueError: If there is not at least one reference for each of at least one candidate.
     """
     if isinstance(candidates, str) or any(isinstance(texts, str) for texts in references):
@@ -206,7 +206,7 @@ class _Words:
 
 
 class _NoSynonyms:
-    """A WordNet without a word in it, for NLTK."""
+    """A WordNet without words, for NLTK."""
 
     def synsets(self, word: str) -> list[Any]:
         return []

@@ -1,4 +1,4 @@
-"""CIDEr-D: how alike the rare words of captions are (Vedantam et al. 2015, section 4 and its "CIDEr-D")."""
+"""CIDEr-D: similarity of captions by their rare words (Vedantam et al. 2015, section 4 and its "CIDEr-D")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import exp, log, sqrt
 from typing import TypeAlias
 
 _LONGEST = 4  # n-grams of 1 to 4 words
-_SIGMA = 6.0  # in words: how much longer or shorter a caption may be
+_SIGMA = 6.0  # the standard deviation of caption lengths, in words
 _SCALE = 10.0
 
 _Grams: TypeAlias = Counter[tuple[str, ...]]
@@ -17,12 +17,12 @@ _Grams: TypeAlias = Counter[tuple[str, ...]]
 def cider_scores(
     candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> list[float]:
-    """CIDEr-D of each caption.
+    """Compute CIDEr-D of each caption.
 
-    A caption is a vector over n-grams, of their counts times the logarithm of how rare they are among the
-    images' references. For each n from 1 to 4 the score is the cosine with a reference's vector, the
-    caption's counts clipped to it, times a Gaussian of the difference in length; it is averaged over n and
-    references, times 10.
+    A caption is a vector over n-grams, of their counts times their log inverse frequency among the images'
+    references. For each n from 1 to 4 the score is the cosine with a reference's vector, the caption's counts
+    clipped to it, times a Gaussian of the difference in length; it is averaged over n and references, times
+    10.
 
     Args:
         candidates: Each caption's words.

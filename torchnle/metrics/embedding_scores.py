@@ -27,17 +27,18 @@ _PREFIX, _SCALE = "A photo depicts ", 2.5  # CLIPScore's, section 3
 def bert_score(
     candidates: Sequence[str], references: References, encoder: TextEncoder, *, idf: bool = False
 ) -> float:
-    """BERTScore's F1, the mean over captions (Zhang et al. 2020): tokens matched by their vectors in context.
+    """Compute BERTScore's F1, the mean over captions (Zhang et al. 2020): matched contextual token vectors.
 
-    Every token takes the nearest one of the other text; the mean cosine is the recall of the reference's
-    tokens, and the precision of the candidate's. The reference of best F1 counts. Numbers depend on the
-    encoder (here its last layer) and compare only within one; nothing is rescaled by a baseline.
+    Every token is matched with the nearest one of the other text; the mean cosine is the recall of the
+    reference's tokens, and the precision of the candidate's. The reference of best F1 counts. Numbers depend
+    on the encoder (here its last layer) and are comparable only for one encoder; they are not rescaled by a
+    baseline.
 
     Args:
         candidates: One text an image.
         references: For each of them what people wrote.
         encoder: Its `model` and `tokenizer` give the vectors.
-        idf: Weigh tokens by how rare they are among the references.
+        idf: Weight tokens by their inverse frequency in the references.
 
     Raises:
         ValueError: If there is not at least one reference for each of at least one candidate.
@@ -60,12 +61,12 @@ def bert_score(
 
 
 def clip_score(images: Sequence[Image.Image], texts: Sequence[str], scorer: TextImageScorer) -> float:
-    """CLIPScore, the mean over pictures (Hessel et al. 2021): 2.5 times the cosine, no less than 0.
+    """Compute CLIPScore, the mean over pictures (Hessel et al. 2021): 2.5 times the cosine, at least 0.
 
     Args:
         images: The pictures.
         texts: One a picture.
-        scorer: Gives the cosines; with another model than the paper's CLIP ViT-B/32 it is another score.
+        scorer: Computes the cosines; the score depends on its model (the paper's is CLIP ViT-B/32).
 
     Raises:
         ValueError: If there is not one text for each of at least one picture.
@@ -83,7 +84,7 @@ def clip_score(images: Sequence[Image.Image], texts: Sequence[str], scorer: Text
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The tokens of a text, as unit vectors; `content` is 0 where a token is no part of the text."""
+    """The tokens of a text as unit vectors; `content` is 0 for special and padding tokens."""
 
     ids: list[int]
     vectors: Float[Tensor, "t k"]

@@ -16,14 +16,14 @@ _SCORERS = {"meteor_java": ("meteor.meteor", "Meteor"), "spice_java": ("spice.sp
 def java_scores(
     candidates: Sequence[str], references: References, *, names: Sequence[str] = tuple(_SCORERS)
 ) -> dict[str, float]:
-    """METEOR 1.5 ("meteor_java") and SPICE ("spice_java"), as pycocoevalcap runs them.
+    """Compute METEOR 1.5 ("meteor_java") and SPICE ("spice_java"), as pycocoevalcap runs them.
 
     SPICE fetches Stanford's parser from the web when it is first used.
 
     Args:
         candidates: One text an image.
         references: For each of them what people wrote.
-        names: Which of the two.
+        names: The scores to compute.
 
     Raises:
         MissingDependencyError: If pycocoevalcap is not installed.

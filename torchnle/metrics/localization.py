@@ -1,8 +1,7 @@
-"""Is a saliency map in the right place? Pointing game, energy inside, best overlap; each for N maps at once.
+"""Localisation of saliency maps: pointing game, energy inside and best overlap, each for N maps at once.
 
 Every measure gives one number from 0 to 1 a map, to be averaged by `mean_over_classes`, and has a chance
-level: what a map with nothing in it gets. Ties are shared out evenly, so a constant map scores its chance
-level and not what its first pixel happens to hit.
+level, the value of a constant map. Ties are shared evenly, so that a constant map scores its chance level.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ TORCHRAY_TOLERANCE = 15.0
 def pointing_hits(
     maps: Tensor, masks: Tensor, *, tolerance: float = TORCHRAY_TOLERANCE
 ) -> Float[Tensor, " N"]:
-    """The pointing game: 1 where the map's maximum is on its object, 0 where not.
+    """Score the pointing game: 1 if the map's maximum is on its object, else 0.
 
     Zhang et al. 2018, section 4.2, as TorchRay counts it: a hit is a maximum less than `tolerance` pixels
-    from the object. Where several pixels share the maximum, the part of them that hits.
+    from the object. If several pixels share the maximum, the share of them that hits.
 
     Args:
         maps: Raw scores, (N, H, W), any floating dtype, at the resolution of the masks.
@@ -50,11 +49,11 @@ def pointing_hits(
 
 
 def energy_inside(maps: Tensor, masks: Tensor) -> Float[Tensor, " N"]:
-    """The part of a map's energy that lies on its object.
+    """Compute the share of a map's energy on its object.
 
-    Score-CAM's energy-based pointing game (Wang et al. 2020, section 4.2). Energy is what a pixel has above
-    the map's least one, so raw log-probabilities and cosines can be given as they are. A constant
-    map has the same energy everywhere.
+    Score-CAM's energy-based pointing game (Wang et al. 2020, section 4.2). The energy of a pixel is its value
+    minus the map's minimum, so raw log-probabilities and cosines can be given. A constant map has the same
+    energy everywhere.
 
     Args:
         maps: Raw scores, (N, H, W), any floating dtype.
@@ -79,7 +78,7 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Float[Tensor, " N"]:
 
 
 def best_iou(maps: Tensor, masks: Tensor) -> Float[Tensor, " N"]:
-    """Intersection over union of the object and the map cut at its own best threshold.
+    """Compute intersection over union of the object and the map cut at its own best threshold.
 
     All thresholds are tried, by sorting: the best of the sets "pixels with at least this value".
 
@@ -108,11 +107,11 @@ def best_iou(maps: Tensor, masks: Tensor) -> Float[Tensor, " N"]:
 
 
 def chance_level(masks: Tensor, *, tolerance: float = 0.0) -> Float[Tensor, " N"]:
-    """What a point drawn anywhere, or a constant map, scores: the object's part of the image.
+    """Compute the score of a random point or a constant map: the object's share of the image.
 
     Args:
         masks: The objects, (N, H, W), bool.
-        tolerance: Of the pointing game, in pixels; 0 serves strict pointing, energy and best overlap.
+        tolerance: The pointing game's, in pixels; 0 for strict pointing, energy and best overlap.
 
     Returns:
         (N,), float32.
@@ -126,7 +125,7 @@ def chance_level(masks: Tensor, *, tolerance: float = 0.0) -> Float[Tensor, " N"
 
 
 def box_masks(boxes: Sequence[Sequence[int]] | Tensor, size: tuple[int, int]) -> Bool[Tensor, "N H W"]:
-    """Boxes as masks.
+    """Convert boxes to masks.
 
     Args:
         boxes: N times (left, top, right, bottom) in pixels, the last two exclusive.
@@ -158,14 +157,14 @@ def box_masks(boxes: Sequence[Sequence[int]] | Tensor, size: tuple[int, int]) ->
 
 
 def mean_over_classes(values: Tensor, classes: Sequence[Hashable]) -> tuple[float, dict[Hashable, float]]:
-    """The mean of each class, and the mean of these: rare classes count as much as frequent ones.
+    """Average each class, and then the classes, so that rare classes count as much as frequent ones.
 
     Args:
         values: One number a map, (N,).
         classes: The class of each map: a name, a phrase or a number.
 
     Returns:
-        The mean over classes, and each class's own mean.
+        The mean over classes, and the mean of each class.
 
     Raises:
         ValueError: If the lengths differ or there is no value.
@@ -206,7 +205,7 @@ def _check(maps: Tensor, masks: Tensor) -> None:
 
 
 def _grown(masks: Bool[Tensor, "N H W"], radius: float) -> Bool[Tensor, "N H W"]:
-    """All pixels less than the radius away from the object, row by row of the disc."""
+    """Dilate objects to all pixels less than the radius away, row by row of the disc."""
     if not (isfinite(radius) and radius >= 0):
         raise ValueError(f"tolerance={radius}; pass 0 for the strict game, or a radius in pixels.")
     height, width = masks.shape[1:]

@@ -1,4 +1,4 @@
-"""Local naming: does the sentence for an object's place name the object, rather than just anything?"""
+"""Local naming: whether the sentence for an object's location names the object, against controls."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torchnle.metrics.captions import words
 
 
 def says_nouns(texts: Sequence[str], nouns: Sequence[str]) -> Bool[Tensor, "texts nouns"]:
-    """Whether each text has each noun among its words, word for word.
+    """Return whether each text has each noun among its words, exactly.
 
     Args:
         texts: Sentences.
-        nouns: The heads of the phrases that could be meant, as `torchnle.data.head_noun` gives them; "bin" is
-            not said by "bins".
+        nouns: The heads of the phrases that could be meant, as `torchnle.data.head_noun` gives them; "bins"
+            does not contain "bin".
 
     Raises:
         ValueError: If there is no text or no noun.
@@ -37,7 +37,7 @@ def says_nouns(texts: Sequence[str], nouns: Sequence[str]) -> Bool[Tensor, "text
 def nearest_phrases(
     texts: Sequence[str], phrases: Sequence[str], encode: Callable[[list[str]], Tensor]
 ) -> Bool[Tensor, "texts phrases"]:
-    """Which phrase each text's sentence embedding is nearest to, by cosine: one True a row.
+    """Return which phrase each text's sentence embedding is nearest to, by cosine: one True a row.
 
     Args:
         texts: Sentences; a blank one is near to none.
@@ -68,16 +68,16 @@ def nearest_phrases(
 def naming_rates(
     named: Bool[Tensor, "texts phrases"], truth: Sequence[int], scenes: Sequence[int]
 ) -> dict[str, float]:
-    """How often the sentence of an object's place names it, and how often other sentences would.
+    """Compute how often the sentence of an object's location names it, and how often other sentences would.
 
     Args:
-        named: What each object's sentence names, as `says_nouns` and `nearest_phrases` find it.
+        named: The phrases that each object's sentence names, from `says_nouns` or `nearest_phrases`.
         truth: The phrase of each object, as a column of `named`.
         scenes: The scene of each object.
 
     Returns:
-        "local", the share of objects named at their place; "elsewhere", the share named by the sentence at
-        another object of their scene (NaN where every scene has one object); "shuffled", the share named by
+        "local", the share of objects named at their location; "elsewhere", the share named by the sentence at
+        another object of their scene (NaN if every scene has one object); "shuffled", the share named by
         a sentence drawn from any other scene: the mean over all of these, so that no seed decides.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Insertion and deletion (RISE: Petsiuk et al. 2018, section 4.1): does a map show what the model uses?"""
+"""Insertion and deletion (RISE: Petsiuk et al. 2018, section 4.1), the faithfulness of a map to the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchnle.vision.running import forward
 
-#: Makes what takes the place of pixels, (N, C, H, W), from the images.
+#: Computes the replacement of pixels, (N, C, H, W), from the images.
 Substrate: TypeAlias = Callable[[Tensor], Tensor]
 
 _KERNEL, _SIGMA = 11, 5.0  # RISE's blur, in pixels
@@ -22,7 +22,7 @@ _STEPS = 28  # RISE on many images: 1,792 of 224 x 224 pixels a step
 
 @dataclass(frozen=True)
 class Curves:
-    """How the probability of each image's target goes as pixels are changed, most salient first.
+    """The probability of each image's target as pixels are changed, most salient first.
 
     Args:
         values: Softmax probabilities, (images N, steps + 1).
@@ -57,16 +57,16 @@ def deletion(
     steps: int = _STEPS,
     batch_size: int = 32,
 ) -> Curves:
-    """Take pixels out of the images, most salient first; a good map's curve falls soon.
+    """Remove pixels from the images, most salient first; a faithful map's curve falls early.
 
     Args:
         model: Images (N, C, H, W) -> logits (N, classes).
         images: The images as the model takes them.
-        maps: Raw scores, (N, H, W); equal ones are taken from left to right and down.
-        targets: The class that is watched in each image, (N,), int64.
-        substrate: What pixels become; None = zeros, which is the mean gray for an input normalised to mean 0.
-        steps: In how many equal parts the pixels go.
-        batch_size: The most images in the model at once.
+        maps: Raw scores, (N, H, W); ties are removed from left to right and down.
+        targets: The class of each image whose probability is recorded, (N,), int64.
+        substrate: The replacement of pixels; None = zeros, the mean gray of an input normalised to mean 0.
+        steps: The number of equal parts in which pixels are removed.
+        batch_size: The largest number of images in the model at once.
 
     Returns:
         The curves; the first value is the whole image's, the last the substrate's.
@@ -96,16 +96,16 @@ def insertion(
     steps: int = _STEPS,
     batch_size: int = 32,
 ) -> Curves:
-    """Put pixels into a blurred image, most salient first; a good map's curve rises soon.
+    """Insert pixels into a blurred image, most salient first; a faithful map's curve rises early.
 
     Args:
         model: Images (N, C, H, W) -> logits (N, classes).
         images: The images as the model takes them.
-        maps: Raw scores, (N, H, W); equal ones are put from left to right and down.
-        targets: The class that is watched in each image, (N,), int64.
-        substrate: What the images start from; None = `blur`.
-        steps: In how many equal parts the pixels come.
-        batch_size: The most images in the model at once.
+        maps: Raw scores, (N, H, W); ties are inserted from left to right and down.
+        targets: The class of each image whose probability is recorded, (N,), int64.
+        substrate: The starting images; None = `blur`.
+        steps: The number of equal parts in which pixels are inserted.
+        batch_size: The largest number of images in the model at once.
 
     Returns:
         The curves; the first value is the substrate's, the last the whole image's.
@@ -128,7 +128,7 @@ def insertion(
 
 
 def blur(images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-    """Blur by a Gaussian of 5 pixels cut to 11 x 11, as RISE does; outside the image lies zero, too.
+    """Blur by a Gaussian of 5 pixels cut to 11 x 11, as RISE does, with zero padding.
 
     Example:
         >>> round(blur(torch.ones(1, 1, 32, 32))[0, 0, 16, 16].item(), 4)
@@ -151,7 +151,7 @@ def _curves(
     steps: int,
     batch_size: int,
 ) -> Curves:
-    """The probabilities on the way from one set of images to the other."""
+    """Compute the probabilities along the path from one set of images to the other."""
     pixels = maps[0].numel()
     counts = torch.linspace(0, pixels, steps + 1, device=maps.device).round().long()
     ranks = _ranks(maps)
@@ -168,7 +168,7 @@ def _curves(
 
 
 def _ranks(maps: Float[Tensor, "N H W"]) -> Int[Tensor, "N H W"]:
-    """The place of each pixel in the order of falling saliency."""
+    """Rank pixels by falling saliency."""
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1).view(maps.shape)
 

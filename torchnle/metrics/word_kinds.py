@@ -1,4 +1,4 @@
-"""What kind of words a set of descriptions is made of (DeViL, table 4)."""
+"""Parts of speech and vocabulary of a set of descriptions (DeViL, table 4)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torchnle.metrics.captions import words
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of a set of descriptions.
+    """The vocabulary statistics of a set of descriptions.
 
     Args:
         adjectives: The share of words that are adjectives, 0 to 1.
         verbs: The share of words that are verbs, 0 to 1.
-        unique: How many different words there are.
-        total: How many words there are.
+        unique: The number of different words.
+        total: The number of words.
     """
 
     adjectives: float
@@ -31,8 +31,8 @@ def vocabulary(texts: Sequence[str]) -> Vocabulary:
     """Count adjectives, verbs and different words.
 
     Parts of speech come from TextBlob's pattern tagger, whose lexicon and rules (Brill's) are part of that
-    package: nothing is downloaded, and the same text always has the same tags. It is told the words that
-    MS-COCO's tokenizer cuts. The paper does not name its tagger, so shares compare within one tagger only.
+    package: nothing is downloaded, and the same text always has the same tags. It tags the words of MS-COCO's
+        tokenizer. The paper does not name its tagger, so shares are comparable only for one tagger.
 
     Args:
         texts: The descriptions; they need not be sentences.

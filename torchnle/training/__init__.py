@@ -1,1 +1,1 @@
-"""Fit what has to be fitted by gradients: loops, data feeding, checkpoints."""
+"""Training by gradients: loops, data feeding, checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, so that a killed run goes on where it was."""
+"""Checkpoints that are complete or absent, so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WAY_OUT = "Delete it to begin anew, or give another folder."
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint beside its place and move it there; where that fails, the one before stays.
+    """Write a checkpoint to a temporary file and rename it; on failure the former one stays.
 
     Raises:
-        OSError: If it cannot be written, because the disk is full for one; nothing half-written is left.
+        OSError: If it cannot be written, for example on a full disk; no partial file is left.
 
     Example:
         >>> import tempfile
@@ -30,7 +30,7 @@ def save(state: dict[str, Any], path: Path) -> None:
     unfinished = path.with_suffix(".unfinished")
     try:
         torch.save(state, unfinished)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError where the disk is full
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError if the disk is full
         unfinished.unlink(missing_ok=True)
         raise OSError(f"{path} could not be written, the one before stays: {error}") from error
     os.replace(unfinished, path)

@@ -14,15 +14,15 @@ from torchnle.training.randomness import generator
 
 @dataclass(frozen=True)
 class Draws:
-    """Everything that is random in one step, for all rows of its batch.
+    """The random draws of one step, for all rows of its batch.
 
     It is drawn for the whole batch from the step's own seed and then cut into rows, so that a run does not
     depend on how many processes share the batch, nor on where it was interrupted.
 
     Args:
-        captions: Which caption of an image is read, as a part from 0 to 1, (B,).
-        layers: Which layers are read, (B,) by name.
-        locations: Which locations of a layer are averaged, (B, L) by name.
+        captions: The caption of each image, as a fraction of their number from 0 to 1, (B,).
+        layers: Whether each layer is read, (B,) by name.
+        locations: Whether each location of a layer is averaged, (B, L) by name.
     """
 
     captions: Float[Tensor, "B"]
@@ -47,9 +47,9 @@ class Draws:
             step: Its number.
             batch_size: The rows B of the whole batch.
             places: How many locations L each layer has.
-            layer_dropout: How likely a layer is dropped.
-            location_dropout: How likely a location is dropped: drawn for each image and layer between these
-                two.
+            layer_dropout: The probability of dropping a layer.
+            location_dropout: The range of the probability of dropping a location, which is drawn for each
+                image and layer.
         """
         source = generator("step", seed, step)
         captions = torch.rand(batch_size, generator=source)
@@ -94,11 +94,11 @@ def keep(
 def of_the_known(
     drawn: Mapping[str, Bool[Tensor, "B"]], known: Mapping[str, Bool[Tensor, "B"]]
 ) -> dict[str, Bool[Tensor, "B"]]:
-    """The layers that were drawn, of those that there are; all that there are where none of them was drawn.
+    """Return the drawn layers among the known ones; all known layers if none of them was drawn.
 
     Args:
-        drawn: Which layers are read, (B,) by name.
-        known: Which rows have a layer, (B,) by name; a layer that is not named is known of all.
+        drawn: Whether each layer is read, (B,) by name.
+        known: Whether each row has a layer, (B,) by name; layers without an entry are known for all rows.
 
     Example:
         >>> drawn = {"a": torch.tensor([True, True]), "b": torch.tensor([False, True])}
@@ -118,11 +118,11 @@ def of_the_known(
 def pool(
     tokens: Mapping[str, Float[Tensor, "B _ _"]], locations: Mapping[str, Bool[Tensor, "B _"]] | None = None
 ) -> dict[str, Float[Tensor, "B 1 _"]]:
-    """Average each layer over the locations that are kept, or over all.
+    """Average each layer over the kept locations, or over all.
 
     Args:
         tokens: (B, L, D) by layer.
-        locations: Which are kept, (B, L) by layer; None = all.
+        locations: Whether each is kept, (B, L) by layer; None = all.
 
     Example:
         >>> pool({"a": torch.tensor([[[1.0], [5.0]]])}, {"a": torch.tensor([[False, True]])})["a"].tolist()

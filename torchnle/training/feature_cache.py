@@ -1,7 +1,7 @@
-"""Features on disk: the vision model runs once over all images, and training reads from a memory map.
+"""Features on disk: the vision model runs once over all images, and training reads a memory map.
 
-Whole maps are kept, not their means, so that locations can still be dropped. A cache carries the digests of
-all that its features depend on, and is refused where one of them differs.
+Whole maps are stored, not their means, so that locations can still be dropped. A cache stores digests of
+everything that its features depend on, and is refused if one of them differs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _META, _PROGRESS, _CAPTIONS = "cache.json", "progress.json", "captions.jsonl"
 _VERSION = 1
 _BATCH = 32
 _ZEROS = 1 << 20
-#: No room on the disk, over a quota, or over the largest size of a file.
+#: Errors of a full disk, a quota, or the largest size of a file.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STORED = {
     "float32": (torch.float32, np.float32),
@@ -35,7 +35,7 @@ _STORED = {
     "bfloat16": (torch.bfloat16, np.int16),  # numpy has no bfloat16: its bits
 }
 Stored = Literal["float32", "float16", "bfloat16"]
-#: (places, width) of each layer.
+#: (locations, width) of each layer.
 _Shapes: TypeAlias = Mapping[str, tuple[int, int]]
 
 
@@ -43,7 +43,7 @@ class CachedFeatures:
     """A finished cache, open for reading.
 
     Args:
-        folder: Where `build` put it.
+        folder: The folder from `build`.
 
     Raises:
         ValueError: If the folder holds no finished cache, or a damaged one.
@@ -74,7 +74,7 @@ class CachedFeatures:
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """Why some images could not be read; the next readable pairs stand in for them."""
+        """The errors of images that could not be read; the next readable pairs replace them."""
         return dict(self.meta["unreadable"])
 
     def batches(self, numbers: Iterable[Sequence[int]]) -> Iterator[Batch]:
@@ -94,17 +94,17 @@ class CachedFeatures:
 
 
 def cached(folder: str | Path, live: LiveFeatures, *, dtype: Stored = "bfloat16") -> CachedFeatures:
-    """Open the cache of these features, or build it; a build that was killed goes on where it was.
+    """Open the cache of these features, or build it; a killed build is resumed.
 
     Args:
         folder: Its own folder, new or the cache's.
-        live: Where the features come from.
-        dtype: How they are stored; bfloat16 takes 2 bytes a number and any size of number.
+        live: The source of the features.
+        dtype: The stored dtype; bfloat16 takes 2 bytes a number and has the range of float32.
 
     Raises:
         ValueError: If the cache there is of another model, layers, preprocessing, data or dtype; the message
             says which.
-        OSError: If there is no room; nothing is left behind.
+        OSError: If the disk has too little space; no files are left behind.
     """
     target, parts = Path(folder), {**cache_key(live), "dtype": dtype}
     if (target / _META).is_file():
@@ -116,7 +116,7 @@ def cached(folder: str | Path, live: LiveFeatures, *, dtype: Stored = "bfloat16"
 
 
 def cache_key(live: LiveFeatures) -> dict[str, str]:
-    """The digest of each thing that features depend on."""
+    """Compute the digest of each input that features depend on."""
     return {
         "format": str(_VERSION),
         "model": model_digest(live.model),
@@ -128,7 +128,7 @@ def cache_key(live: LiveFeatures) -> dict[str, str]:
 
 
 def model_digest(model: nn.Module) -> str:
-    """A digest of a model's class and of all its tensors.
+    """Compute a digest of a model's class and of all its tensors.
 
     Example:
         >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
@@ -162,7 +162,7 @@ def _check_parts(theirs: Mapping[str, str], ours: Mapping[str, str], folder: Pat
 
 
 def _build(target: Path, live: LiveFeatures, dtype: Stored, parts: Mapping[str, str]) -> None:
-    """Fill files of the final size in a folder beside, then move it into place."""
+    """Fill files of the final size in a temporary folder, then rename it."""
     unfinished = target.with_name(target.name + ".unfinished")
     shapes = {layer: (live.places[layer], live.widths[layer]) for layer in live.places}
     with alone_in_folder(unfinished):
@@ -199,7 +199,7 @@ def _build_alone(
 def _begin(
     folder: Path, count: int, shapes: _Shapes, dtype: Stored, parts: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What a killed build had done, or a fresh start with all the room taken on the disk."""
+    """Return the progress of a killed build, or start a new one with all disk space allocated."""
     progress = folder / _PROGRESS
     if progress.is_file():
         done = _progress(progress)
@@ -213,7 +213,7 @@ def _begin(
 
 
 def _take_room(path: Path, size: int) -> None:
-    """Take the room on the disk now: a full disk would kill a process that writes to a memory map."""
+    """Allocate the disk space now, since a full disk would kill a process that writes to a memory map."""
     with open(path, "wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)

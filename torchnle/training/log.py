@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a progress bar, a file of JSON lines, TensorBoard."""
+"""Reports of a run: a progress bar, a file of JSON lines, TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torchnle.errors import MissingDependencyError
 
 
 class RunLog:
-    r"""Takes the reports of a run.
+    r"""Writes the reports of a run.
 
     Args:
         folder: Gets ``log.jsonl`` (and TensorBoard's files).
         steps: The run's number of steps.
-        done: The steps that are done already; lines of later ones, which will be done again, are removed.
+        done: The number of steps already done; lines of later steps, which will be repeated, are removed.
         tensorboard: Write for TensorBoard too.
         progress: Show a progress bar on standard error.
 
@@ -45,7 +45,7 @@ class RunLog:
     ) -> None:
         self.path = Path(folder) / "log.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        #: Why images could not be read, by number.
+        #: The errors of images that could not be read, by number.
         self.unreadable = _forget(self.path, done)
         self._writer = _tensorboard(self.path.parent, done) if tensorboard else None
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=not progress)
@@ -59,7 +59,7 @@ class RunLog:
             self._writer.close()
 
     def __call__(self, facts: dict[str, Any]) -> None:
-        """Take a report."""
+        """Write a report."""
         self.unreadable |= facts.get("unreadable", {})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
@@ -72,9 +72,9 @@ class RunLog:
 
 
 def _forget(path: Path, done: int) -> dict[int, str]:
-    """Keep the lines of steps before `done`, return what they say could not be read.
+    """Keep the lines of steps before `done`, and return the unreadable images that they report.
 
-    A line that was cut off in the middle goes too.
+    A truncated line is removed too.
     """
     kept: list[str] = []
     unreadable: dict[int, str] = {}
@@ -105,7 +105,7 @@ def _tensorboard(folder: Path, done: int) -> Any:
 
 
 def _numbers(facts: dict[str, Any], before: str = "") -> list[tuple[str, float]]:
-    """Every number with its path as its name."""
+    """Return every number with its path as its name."""
     found: list[tuple[str, float]] = []
     for name, value in facts.items():
         if isinstance(value, dict):

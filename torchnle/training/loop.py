@@ -1,89 +1,122 @@
-"""Train DeViL's translator on images and captions (sections 3.2 and 3.3, supplement A)."""
+"""The training loop: steps over an objective's batches, checkpoints, resuming and validation."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import islice
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle.errors import TranslatorMismatchError
-from torchnle.language.loss import ids_log_probs
 from torchnle.training import checkpoint, processes
-from torchnle.training.dropout import Draws, of_the_known, pool
-from torchnle.training.identity import check_identity, run_identity
-from torchnle.training.moments import fit_moments
-from torchnle.training.order import Order, Part
-from torchnle.training.recipe import Recipe
-from torchnle.training.supply import Batch, Supply
-from torchnle.training.targets import caption_tokens
-from torchnle.training.validation import Validation
-from torchnle.training.words import embedding_scale, word_errors
-from torchnle.translators.prefix import PrefixTranslator
-from torchnle.translators.prefix_network import PrefixNetwork
+from torchnle.training.identity import check_identity
+from torchnle.training.processes import Share
+from torchnle.training.recipe import LoopRecipe
 
 _LAST, _BEST = "last.pt", "best.pt"
 _ENTRIES = ("recipe", "done", "best", "network", "optimiser", "scaler")
 #: Takes the facts of a step or of a validation.
-Report = Callable[[dict[str, Any]], None]
+Report: TypeAlias = Callable[[dict[str, Any]], None]
+#: Measures a network; higher values of "worth" are better.
+Measure: TypeAlias = Callable[[nn.Module], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some rows of a step's batch.
+
+    Args:
+        inputs: The arguments of the network.
+        ids: The target tokens of each row.
+        items: The number of each row in the data, for messages.
+        unreadable: The errors of pairs that could not be read, by number.
+    """
+
+    inputs: tuple[Any, ...]
+    ids: list[list[int]]
+    items: Sequence[int]
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """A training objective: a network, the batches of each step, and their losses.
+
+    Batches must depend on the step alone, so that a resumed run reads the same ones.
+
+    Args:
+        network: The trained network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def identity(self) -> dict[str, str]:
+        """Digest what the run depends on beside the recipe: data, models, prompt; nothing by default."""
+        return {}
+
+    @abstractmethod
+    def batches(self, steps: range, share: Share) -> Iterator[list[Examples]]:
+        """Yield this process's parts of every step's batch, in the order of the steps."""
+
+    @abstractmethod
+    def losses(self, network: nn.Module, step: int, batch: Examples) -> Float[Tensor, "R"]:
+        """Compute the loss of each row, summed over what `count` counts."""
+
+    @abstractmethod
+    def count(self, step: int, batch: Examples) -> int:
+        """Count the units over which a part's losses are summed; the step's loss is the mean over units."""
+
+    def begin(self) -> None:
+        """Prepare the network of a new run."""
+        return
+
+    def to(self, device: torch.device) -> None:
+        """Move the objective's other tensors and models."""
+        return
 
 
 def train(
-    translator: PrefixTranslator,
-    supply: Supply,
-    recipe: Recipe,
+    objective: Objective,
+    recipe: LoopRecipe,
     folder: str | Path,
     *,
-    parts: Sequence[Part] | None = None,
-    chunks: Sequence[int] | None = None,
-    validation: Validation | None = None,
+    measure: Measure | None = None,
     report: Report = lambda _: None,
-) -> PrefixTranslator:
-    """Train a translator in place; a run that was killed goes on and ends with the same weights.
+) -> nn.Module:
+    """Train an objective's network in place; a killed run resumes and ends with the same weights.
 
     With several processes (``torchrun`` or ``accelerate launch``) each takes its rows of every batch.
 
     Args:
-        translator: With a network that reads one token of each layer, and the frozen language model.
-        supply: Features and captions.
+        objective: The objective.
         recipe: All settings.
-        folder: For the checkpoints ``last.pt`` and, with validation, ``best.pt``.
-        parts: Which pairs are read during which steps; None = all of them always.
-        chunks: The shard of each pair, where pairs are read fast only near one another.
-        validation: Measures the translator now and then; the best one is returned.
+        folder: For the checkpoints ``last.pt`` and, with `measure`, ``best.pt``.
+        measure: Validates the network at intervals; the best one is returned.
         report: Called in the main process with the facts of a step or of a validation.
 
     Returns:
-        The translator, with the best weights, in evaluation mode.
+        The network, with the best weights, in evaluation mode.
 
     Raises:
         FloatingPointError: If a loss or gradient is not finite: the last good checkpoint is kept, and the
             message names the step and its pairs.
         MissingDependencyError: If accelerate is not installed.
-        TranslatorMismatchError: If the supply's layers are not the network's.
-        ValueError: If the checkpoint is damaged, or of another recipe, other data, another prompt, vision or
-            language model; or the batch cannot be shared evenly.
+        ValueError: If the checkpoint is damaged, of another recipe or of other data or models; or the batch
+            cannot be shared evenly.
     """
-    order = Order(
-        [Part(range(len(supply)))] if parts is None else parts,
-        steps=recipe.total,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        chunks=chunks,
-    )
-    run = _Run(translator, supply, recipe, Path(folder), order, validation, report)
+    run = _Run(objective, recipe, Path(folder), measure, report)
     run.go()
     return run.result()
 
 
 def steps_done(folder: str | Path) -> int:
-    """How many steps of a run its last checkpoint holds."""
+    """Return the number of steps in a run's last checkpoint."""
     path = Path(folder) / _LAST
     state = checkpoint.load(path)
     if state is None:
@@ -93,39 +126,30 @@ def steps_done(folder: str | Path) -> int:
 
 
 class _Run:
-    """The state of one run: network, optimiser, where it was, and the best so far."""
+    """The state of one run: network, optimiser, step, and the best network so far."""
 
     def __init__(
-        self,
-        translator: PrefixTranslator,
-        supply: Supply,
-        recipe: Recipe,
-        folder: Path,
-        order: Order,
-        validation: Validation | None,
-        report: Report,
+        self, objective: Objective, recipe: LoopRecipe, folder: Path, measure: Measure | None, report: Report
     ) -> None:
-        self.translator, self.supply, self.recipe, self.order = translator, supply, recipe, order
-        self.validation, self.report = validation, report
+        self.objective, self.recipe, self.measure, self.report = objective, recipe, measure, report
         self.path, self.best_path = folder / _LAST, folder / _BEST
         self.accelerator = processes.accelerator(recipe)
-        self.rows = processes.rows(recipe, self.accelerator.process_index, self.accelerator.num_processes)
-        network = _network(translator, supply)
+        self.share = Share.of(self.accelerator, recipe)
         self.done, self.best = 0, -math.inf
-        checked = getattr(validation, "supply", None)
-        self.identity = run_identity(translator, supply, order.parts, checked)
+        self.identity = objective.identity()
         self.unreadable: dict[int, str] = {}
+        network = objective.network
         optimiser = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
         if not self._resume(network, optimiser):
-            fit_moments(network, supply, recipe.moments_of)
-        translator.to(self.accelerator.device)
-        self.scale, self.opening_length = embedding_scale(translator.language_model), network.opening_length
+            objective.begin()
+        objective.to(self.accelerator.device)
         self.network, self.optimiser = self.accelerator.prepare(network.train(), optimiser)
 
     def go(self) -> None:
-        """All remaining steps."""
+        """Run all remaining steps."""
         recipe = self.recipe
-        for step, batches in self._steps():
+        steps = range(self.done, recipe.total)
+        for step, batches in zip(steps, self.objective.batches(steps, self.share), strict=True):
             facts = self.step(step, batches)
             if self._due(step, recipe.log_every):
                 self._report({**facts, **self._unreadable()})
@@ -134,111 +158,67 @@ class _Run:
             if self._due(step, recipe.checkpoint_every):
                 self._save(step + 1)
 
-    def step(self, step: int, batches: Sequence[Batch]) -> dict[str, Any]:
-        """One step on this process's rows; the facts of it are those of all processes."""
+    def step(self, step: int, batches: Sequence[Examples]) -> dict[str, Any]:
+        """Run one step on this process's rows; its reported facts are those of all processes."""
         began = time.perf_counter()
-        accelerator, recipe = self.accelerator, self.recipe
-        draws = self._draws(step)
-        tokens = [self._tokens(batch, rows) for batch, rows in zip(batches, draws, strict=True)]
-        words = step < recipe.word_steps
+        accelerator, recipe, objective = self.accelerator, self.recipe, self.objective
         if step == recipe.word_steps:
-            self.optimiser.state.clear()  # sentences begin with an optimiser of their own
-        total = self._sum(sum(1 if words else len(ids) for texts in tokens for ids in texts))
-        scale = accelerator.num_processes * recipe.accumulate / total  # what DDP and accelerate divide by
+            self.optimiser.state.clear()  # steps on sentences have an optimiser of their own
+        total = self._sum(sum(objective.count(step, batch) for batch in batches))
+        scale = (
+            accelerator.num_processes * recipe.accumulate / total
+        )  # the number that DDP and accelerate divide by
         losses = []
-        for batch, rows, ids in zip(batches, draws, tokens, strict=True):
+        for batch in batches:
             with accelerator.accumulate(self.network):
-                losses.append(self._losses(batch, rows, ids, words=words))
+                losses.append(objective.losses(self.network, step, batch))
                 accelerator.backward(losses[-1].sum() * scale)
-        loss = self._sum(torch.cat(losses).detach().sum()) / total
+            self.unreadable |= batch.unreadable
+        rows = torch.cat(losses).detach()
+        loss = self._sum(rows.sum()) / total
         norm = accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip or math.inf)
-        self._check(step, batches, losses, loss, norm)
+        self._check(step, [number for batch in batches for number in batch.items], rows, loss, norm)
         rate = recipe.learning_rate_at(step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad()
-        for batch in batches:
-            self.unreadable |= batch.unreadable
         seconds = round(time.perf_counter() - began, 4)
-        facts = {"step": step, "word_loss" if words else "loss": loss, "learning_rate": rate}
-        return {**facts, "gradient": float(norm), "seconds": seconds}
+        facts = {"step": step, "word_loss" if step < recipe.word_steps else "loss": loss}
+        return {**facts, "learning_rate": rate, "gradient": float(norm), "seconds": seconds}
 
-    def result(self) -> PrefixTranslator:
-        """The translator with the best weights, or the last where nothing was validated."""
+    def result(self) -> nn.Module:
+        """Return the network with the best weights, or the last if nothing was validated."""
         self.accelerator.wait_for_everyone()
-        network = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
-        best = checkpoint.load(self.best_path) if self.validation else None
+        network: nn.Module = self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
+        best = checkpoint.load(self.best_path) if self.measure else None
         if best is not None:
             network.load_state_dict(best["network"])
-        self.translator.network = network
-        return self.translator.eval()
-
-    def _steps(self) -> Iterator[tuple[int, list[Batch]]]:
-        """Each remaining step with this process's parts of its batch."""
-        steps = range(self.done, self.recipe.total)
-        batches = self.supply.batches(self.order.batch(step)[rows] for step in steps for rows in self.rows)
-        for step in steps:
-            yield step, list(islice(batches, len(self.rows)))
-
-    def _draws(self, step: int) -> list[Draws]:
-        recipe = self.recipe
-        draws = Draws.of_step(
-            recipe.seed,
-            step,
-            recipe.batch_size,
-            self.supply.places,
-            layer_dropout=recipe.layer_dropout,
-            location_dropout=recipe.location_range,
-        )
-        return [draws[rows] for rows in self.rows]
-
-    def _tokens(self, batch: Batch, draws: Draws) -> list[list[int]]:
-        picks = zip(batch.captions, draws.captions.tolist(), strict=True)
-        captions = [texts[int(part * len(texts))] for texts, part in picks]
-        return caption_tokens(self.translator, captions, longest=self.recipe.longest)
-
-    def _losses(self, batch: Batch, draws: Draws, ids: list[list[int]], *, words: bool) -> Tensor:
-        """One number a row: nats of its caption, or the error of its words."""
-        device = self.accelerator.device
-        tokens = {layer: x.to(device) for layer, x in batch.tokens.items()}
-        read = of_the_known(draws.layers, batch.known)
-        keep = {layer: kept[:, None].to(device) for layer, kept in read.items()}
-        prefixes = self.network(pool(tokens, draws.locations), keep)
-        lm = self.translator.language_model
-        if words:
-            return word_errors(lm, prefixes[:, self.opening_length :], ids, self.scale)
-        return -ids_log_probs(lm, prefixes, ids, prompt=self.translator.prompt)
+        return network.eval()
 
     def _sum(self, value: Tensor | float) -> float:
-        """A number's sum over all processes."""
+        """Sum a number over all processes."""
         tensor = torch.as_tensor(value, dtype=torch.float32).to(self.accelerator.device)
         return float(self.accelerator.reduce(tensor, "sum"))
 
     def _check(
-        self, step: int, batches: Sequence[Batch], losses: Sequence[Tensor], loss: float, norm: Tensor
+        self, step: int, items: list[int], rows: Float[Tensor, "R"], loss: float, norm: Tensor
     ) -> None:
         scaled = self.accelerator.scaler is not None  # then an infinite gradient is skipped, and is no error
         if math.isfinite(loss) and (scaled or bool(torch.isfinite(norm))):
             return
-        items = [number for batch in batches for number in batch.items]
-        bad = [
-            n for n, x in zip(items, torch.cat(list(losses)).tolist(), strict=True) if not math.isfinite(x)
-        ]
-        what = (
-            f"the loss of step {step} is {loss}"
-            if not math.isfinite(loss)
-            else (f"the gradient of step {step} is not finite")
-        )
-        kept = self.path if self.path.is_file() else "none yet"
+        bad = [number for number, x in zip(items, rows.tolist(), strict=True) if not math.isfinite(x)]
+        what = f"gradient of step {step} is not finite"
+        if not math.isfinite(loss):
+            what = f"loss of step {step} is {loss}"
         raise FloatingPointError(
-            f"{what}; its pairs are {bad or items}. Training stopped before the weights were changed; the "
-            f"last good checkpoint is {kept}. Look at these images, lower the learning rate, or use "
-            "precision='no'."
+            f"the {what}; its pairs are {bad or items}. Training stopped before the weights were changed; "
+            f"the last good checkpoint is {self.path if self.path.is_file() else 'none yet'}. Look at these "
+            "pairs, lower the learning rate, or use precision='no'."
         )
 
     def _unreadable(self) -> dict[str, dict[int, str]]:
-        """What could not be read since it was last asked, in all processes."""
+        """Return the pairs that could not be read since the last call, in all processes."""
         found = processes.gathered(self.unreadable)
         self.unreadable = {}
         return {"unreadable": found} if found else {}
@@ -251,19 +231,17 @@ class _Run:
             self.report(facts)
 
     def _validate(self, step: int) -> None:
-        """In the main process; the best network is kept beside the checkpoint."""
-        if self.validation is None:
+        """Validate in the main process; the best network is saved with the checkpoint."""
+        if self.measure is None:
             return
         if self.accelerator.is_main_process:
             network = self.accelerator.unwrap_model(self.network)
-            self.translator.network = network
-            found = self.validation.measure(self.translator)
+            found = self.measure(network)
             network.train()
             if found["worth"] > self.best:
                 self.best = found["worth"]
-                checkpoint.save(
-                    {"network": network.state_dict(), "step": step, "found": found}, self.best_path
-                )
+                state = {"network": network.state_dict(), "step": step, "found": found}
+                checkpoint.save(state, self.best_path)
             self.report({"step": step, "validation": found})
         self.accelerator.wait_for_everyone()
 
@@ -301,23 +279,8 @@ class _Run:
         return True
 
 
-def _network(translator: PrefixTranslator, supply: Supply) -> PrefixNetwork:
-    network = translator.network
-    if network.tokens_per_row != 1:
-        raise TypeError(
-            f"a {type(network).__name__} reads {network.tokens_per_row} tokens of an image together; this "
-            "training pools each layer into one token. Pass a network of tokens_per_row=1."
-        )
-    if dict(network.layers) != dict(supply.widths):
-        raise TranslatorMismatchError(
-            f"translator '{translator.name}' reads layers of widths {network.layers}; the data gives "
-            f"{dict(supply.widths)}. Build the translator for these layers."
-        )
-    return network
-
-
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters with weight decay, and norms and biases without."""
+    """Split trainable parameters into those with weight decay, and norms and biases without."""
     norms = {id(p) for m in network.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
     trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     decays = [p for name, p in trained if id(p) not in norms and not name.endswith("bias")]
@@ -327,5 +290,5 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as a checkpoint keeps them: lists for tuples."""
+    """Convert settings to a checkpoint's plain values: lists for tuples."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}

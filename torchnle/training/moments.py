@@ -1,4 +1,4 @@
-"""The moments by which a network standardises its features."""
+"""The moments with which a network standardises its features."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def fit_moments(network: PrefixNetwork, supply: Supply, count: int) -> None:
     """Set a network's standardisation from the pooled features of images spread over the data.
 
     Args:
-        network: Nothing is done where it does not standardise.
-        supply: Gives the features.
-        count: The most images that are looked at.
+        network: The network; nothing is done if it does not standardise.
+        supply: The source of features.
+        count: The largest number of images.
     """
     if not network.standardise:
         return
@@ -30,11 +30,11 @@ def fit_moments(network: PrefixNetwork, supply: Supply, count: int) -> None:
 
 
 def pooled_sample(supply: Supply, count: int) -> dict[str, Float[Tensor, "n _"]]:
-    """Each layer's features of images spread over the data, averaged over places, on the CPU.
+    """Compute each layer's features of images spread over the data, averaged over locations, on the CPU.
 
     Args:
-        supply: Gives the features.
-        count: The most images that are looked at.
+        supply: The source of features.
+        count: The largest number of images.
     """
     step = max(1, len(supply) // count)
     numbers = list(range(0, len(supply), step))[:count]

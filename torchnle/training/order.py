@@ -1,4 +1,4 @@
-"""Which pairs a step reads: a function of the seed and the step alone, so that any step can be done again."""
+"""The pairs of each step, as a function of the seed and the step alone, so that any step can be repeated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchnle.training.randomness import generator
 
-#: Within how many batches pairs of one shard are shuffled (DeViL's reference: a buffer of 100 batches).
+#: The number of batches within which pairs of one shard are shuffled (DeViL's reference: 100 batches).
 _WINDOW = 100
 
 
@@ -30,20 +30,21 @@ class Part:
     stop: int | None = None
 
     def reads(self, step: int) -> bool:
-        """Whether a step draws from this part."""
+        """Return whether a step draws from this part."""
         return self.start <= step and (self.stop is None or step < self.stop)
 
 
 class Order:
-    """Every pair of the parts in turn, shuffled anew in every epoch.
+    """All pairs of the parts in turn, shuffled anew in every epoch.
 
     Args:
-        parts: What is read when; steps that draw from the same parts are a stage, with epochs of its own.
+        parts: The ranges of pairs and their steps; steps that draw from the same parts are a stage, with
+            epochs of its own.
         steps: The number of steps.
         batch_size: Pairs a step.
         seed: Seeds the shuffles.
         chunks: For each pair the number of the shard it lies in. Then whole shards are shuffled, and pairs
-            within a window of 100 batches, so that a tar file is read nearly from end to end.
+            within a window of 100 batches, so that a tar file is read almost sequentially.
 
     Raises:
         ValueError: If a step would draw from no part.
@@ -70,12 +71,12 @@ class Order:
         for stage in self._stages:
             if stage < steps and not len(self._items(stage)):
                 raise ValueError(
-                    f"from step {stage} on there is nothing to read: give a part of the data that starts at "
-                    "0, and one that has no end."
+                    f"from step {stage} on there is no data: pass a part that starts at 0, and one without "
+                    "stop."
                 )
 
     def batch(self, step: int) -> list[int]:
-        """The pairs of a step."""
+        """Return the pairs of a step."""
         stage = max(first for first in self._stages if first <= step)
         items = self._items(stage)
         start = (step - stage) * self.batch_size

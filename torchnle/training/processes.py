@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchnle.errors import MissingDependencyError
-from torchnle.training.recipe import Recipe
+from torchnle.training.recipe import LoopRecipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator, PartialState
 
 
+@dataclass(frozen=True)
+class Share:
+    """The rows of every batch for one process, in the parts that it accumulates.
+
+    Args:
+        process: The number of the process.
+        processes: The number of processes.
+        accumulate: The number of parts in which each reads its rows.
+    """
+
+    process: int = 0
+    processes: int = 1
+    accumulate: int = 1
+
+    @classmethod
+    def of(cls, accelerator: Accelerator, recipe: LoopRecipe) -> Share:
+        """Return this process's share.
+
+        Raises:
+            ValueError: If the recipe's batch cannot be cut evenly.
+        """
+        share = cls(accelerator.process_index, accelerator.num_processes, recipe.accumulate)
+        share.slices(recipe.batch_size)
+        return share
+
+    def slices(self, batch_size: int) -> list[slice]:
+        """Split a batch: one slice for each accumulated part.
+
+        Raises:
+            ValueError: If the batch cannot be cut evenly.
+
+        Example:
+            >>> Share(process=1, processes=2, accumulate=2).slices(8)
+            [slice(4, 6, None), slice(6, 8, None)]
+        """
+        size, rest = divmod(batch_size, self.processes * self.accumulate)
+        if rest:
+            raise ValueError(
+                f"batch_size={batch_size} does not divide by {self.processes} processes and "
+                f"accumulate={self.accumulate}; choose numbers that do."
+            )
+        first = self.process * self.accumulate
+        return [slice(part * size, (part + 1) * size) for part in range(first, first + self.accumulate)]
+
+
 def state() -> PartialState:
-    """This process among all: `is_main_process`, `device`, `main_process_first()`.
+    """Return accelerate's state of this process: `is_main_process`, `device`, `main_process_first()`.
 
     Raises:
         MissingDependencyError: If accelerate is not installed.
@@ -20,8 +66,8 @@ def state() -> PartialState:
     return _accelerate().PartialState()
 
 
-def accelerator(recipe: Recipe) -> Accelerator:
-    """What prepares a network for these processes.
+def accelerator(recipe: LoopRecipe) -> Accelerator:
+    """Return the accelerator that prepares a network for these processes.
 
     Raises:
         MissingDependencyError: If accelerate is not installed.
@@ -32,28 +78,8 @@ def accelerator(recipe: Recipe) -> Accelerator:
 
 
 def gathered(pairs: dict[int, str]) -> dict[int, str]:
-    """The pairs of all processes."""
+    """Gather the pairs of all processes."""
     return dict(_accelerate().utils.gather_object(list(pairs.items())))
-
-
-def rows(recipe: Recipe, process: int, processes: int) -> list[slice]:
-    """The rows of every batch that a process reads, one slice for each part that is accumulated.
-
-    Raises:
-        ValueError: If the batch cannot be cut evenly.
-
-    Example:
-        >>> rows(Recipe(batch_size=8, accumulate=2), process=1, processes=2)
-        [slice(4, 6, None), slice(6, 8, None)]
-    """
-    share, rest = divmod(recipe.batch_size, processes * recipe.accumulate)
-    if rest:
-        raise ValueError(
-            f"batch_size={recipe.batch_size} does not divide by {processes} processes and "
-            f"accumulate={recipe.accumulate}; choose numbers that do."
-        )
-    first = process * recipe.accumulate
-    return [slice(part * share, (part + 1) * share) for part in range(first, first + recipe.accumulate)]
 
 
 def _accelerate() -> Any:

@@ -1,4 +1,4 @@
-"""Random numbers that depend on names and numbers alone, never on what was drawn before."""
+"""Random numbers that depend on names and numbers alone, not on earlier draws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A source of random numbers of its own for every tuple of parts, such as a seed and a step.
+    """Return a random generator for a tuple of parts, such as a seed and a step.
 
     Example:
         >>> first, again, other = generator(0, 7), generator(0, 7), generator(7, 0)

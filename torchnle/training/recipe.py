@@ -1,4 +1,4 @@
-"""The settings of a DeViL training run; the defaults are the paper's (supplement A)."""
+"""Settings of training runs: those of every run, and those of a run on features and captions."""
 
 from __future__ import annotations
 
@@ -7,29 +7,23 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a training run beside the translator and the data; defaults are the paper's.
+class LoopRecipe:
+    """The settings of steps, optimiser, learning rate and checkpoints, which every training run has.
 
     Args:
         steps: The number of steps through the language model.
-        batch_size: Pairs a step, over all processes and accumulated parts together: how many these are does
-            not change the run.
+        batch_size: Rows a step, over all processes and accumulated parts; their number does not change the
+            run.
         learning_rate: AdamW's, after the warm-up.
-        final_learning_rate: What it falls to linearly, and never below.
+        final_learning_rate: Its lowest value, after a linear decay.
         warmup: Steps over which it rises linearly.
         weight_decay: AdamW's; norms and biases do not decay.
-        clip: The most norm of the gradient; 0 = not clipped, as in the paper.
-        layer_dropout: How likely a layer is not read.
-        location_dropout: How likely a location is left out of its layer's mean: a number, or a range out of
-            which it is drawn for every image and layer.
-        word_steps: Steps before them without the language model, `training.words`; the paper has none.
-        word_learning_rate: The learning rate there, which falls to nothing.
-        longest: The most tokens of a caption.
-        accumulate: Into how many parts a process cuts its share of a batch, to need less memory.
+        clip: The largest norm of the gradient; 0 = not clipped.
+        word_steps: Earlier steps without the language model (`training.texts`).
+        word_learning_rate: Their learning rate, which decays to zero.
+        accumulate: The number of parts into which a process splits its share of a batch, to save memory.
         precision: The network's arithmetic: "no" (float32), "bf16" or "fp16".
-        moments_of: The number of images whose means and deviations standardise the features, where the
-            network does that.
-        seed: Seeds order and dropouts.
+        seed: The seed of all random numbers.
         checkpoint_every: Steps between checkpoints.
         validate_every: Steps between validations.
         log_every: Steps between reports.
@@ -38,50 +32,32 @@ class Recipe:
         ValueError: If a number is out of its range.
     """
 
-    steps: int = 1_000_000
+    steps: int = 1_000
     batch_size: int = 64
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-3
     final_learning_rate: float = 1e-6
-    warmup: int = 5_000
-    weight_decay: float = 1e-6
-    clip: float = 0.0
-    layer_dropout: float = 0.5
-    location_dropout: float | tuple[float, float] = 0.5
+    warmup: int = 50
+    weight_decay: float = 1e-2
+    clip: float = 1.0
     word_steps: int = 0
     word_learning_rate: float = 2e-3
-    longest: int = 100
     accumulate: int = 1
     precision: Literal["no", "bf16", "fp16"] = "no"
-    moments_of: int = 2_048
     seed: int = 0
     checkpoint_every: int = 1_000
     validate_every: int = 10_000
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch_size", "longest", "accumulate", "checkpoint_every", "validate_every")
-        for name in (*counts, "log_every"):
+        for name in ("batch_size", "accumulate", "checkpoint_every", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; pass 1 or more.")
-        if self.word_steps < 0:
-            raise ValueError(f"word_steps={self.word_steps}; pass 0 or more.")
-        least, most = self.location_range
-        if not (0 <= self.layer_dropout < 1 and 0 <= least <= most < 1):
+        if min(self.steps, self.word_steps) < 0 or self.total < 1:
             raise ValueError(
-                f"layer_dropout={self.layer_dropout}, location_dropout={self.location_dropout}: pass 0 or "
-                "more and below 1, for locations also a range (least, most)."
+                f"steps={self.steps}, word_steps={self.word_steps}: pass 0 or more, together 1 or more."
             )
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"precision={self.precision!r}; pass 'no', 'bf16' or 'fp16'.")
-
-    @property
-    def location_range(self) -> tuple[float, float]:
-        """The range out of which a dropout of locations is drawn."""
-        given = self.location_dropout
-        if isinstance(given, (int, float)):
-            return float(given), float(given)
-        least, most = given
-        return float(least), float(most)
 
     @property
     def total(self) -> int:
@@ -89,7 +65,7 @@ class Recipe:
         return self.word_steps + self.steps
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear up, linear down, never below the floor once it is warm; for words and sentences each."""
+        """Return the learning rate: linear up, linear down to the floor, for words and for sentences."""
         if step < self.word_steps:
             return self._linear(step, self.word_steps, self.word_learning_rate, 0.0)
         return self._linear(step - self.word_steps, self.steps, self.learning_rate, self.final_learning_rate)
@@ -98,3 +74,51 @@ class Recipe:
         if step < self.warmup:
             return peak * (step + 1) / self.warmup
         return max(floor, peak * (steps - step) / max(1, steps - self.warmup))
+
+
+@dataclass(frozen=True)
+class Recipe(LoopRecipe):
+    """The settings of a run on features and captions; the defaults are DeViL's (supplement A).
+
+    Args:
+        layer_dropout: The probability of dropping a layer.
+        location_dropout: The probability of dropping a location from its layer's mean: a number, or a range
+            from which it is drawn for every image and layer.
+        longest: The largest number of tokens of a caption.
+        moments_of: The number of images whose means and deviations standardise the features, if the network
+            does that.
+        others: As `LoopRecipe`.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    steps: int = 1_000_000
+    learning_rate: float = 1e-4
+    warmup: int = 5_000
+    weight_decay: float = 1e-6
+    clip: float = 0.0
+    layer_dropout: float = 0.5
+    location_dropout: float | tuple[float, float] = 0.5
+    longest: int = 100
+    moments_of: int = 2_048
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.longest < 1:
+            raise ValueError(f"longest={self.longest}; pass 1 or more.")
+        least, most = self.location_range
+        if not (0 <= self.layer_dropout < 1 and 0 <= least <= most < 1):
+            raise ValueError(
+                f"layer_dropout={self.layer_dropout}, location_dropout={self.location_dropout}: pass 0 or "
+                "more and below 1, for locations also a range (least, most)."
+            )
+
+    @property
+    def location_range(self) -> tuple[float, float]:
+        """The range from which a dropout of locations is drawn."""
+        given = self.location_dropout
+        if isinstance(given, (int, float)):
+            return float(given), float(given)
+        least, most = given
+        return float(least), float(most)

@@ -1,4 +1,4 @@
-"""From numbers of pairs to the features and captions that a step reads."""
+"""Features and captions of a step's pairs, by their numbers."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from torchnle.vision import reading as readers
 from torchnle.vision import taps
 from torchnle.vision.reading import Reading
 
-#: How many pairs after an unreadable one are tried in its place.
+#: How many pairs after an unreadable one are tried as its replacement.
 _TRIES = 100
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What some pairs give.
+    """Features and captions of some pairs.
 
     Args:
         tokens: Each layer's local features, (B, L, D) by name, not yet pooled.
         captions: All captions of each image.
         items: The numbers of the pairs, for messages.
-        unreadable: Why images could not be read, by number; their successors stand in for them.
-        known: Which pairs have a layer at all, (B,) by name; a layer that is not named is known of all.
+        unreadable: The errors of images that could not be read, by number; their successors replace them.
+        known: Whether each pair has a layer, (B,) by name; layers without an entry are known for all pairs.
     """
 
     tokens: Mapping[str, Float[Tensor, "B _ _"]]
@@ -42,7 +42,7 @@ class Batch:
 
 
 class Supply(Protocol):
-    """Gives batches by the numbers of their pairs."""
+    """A source of batches by the numbers of their pairs."""
 
     @property
     def places(self) -> Mapping[str, int]:
@@ -55,18 +55,18 @@ class Supply(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, numbers: Iterable[Sequence[int]]) -> Iterator[Batch]:
-        """The batches of these numbers, in order."""
+        """Yield the batches of these numbers, in order."""
 
 
 class LiveFeatures:
-    """Runs the vision model on every image when it is asked for.
+    """Runs the vision model on every image on request.
 
     Args:
         model: The vision model, on its device.
         layers: The layers that are read.
         source: Images and captions.
-        preprocess: Makes of an RGB image what the model takes, (3, H, W), of one size for all.
-        reading: How to read a layer whose layout is ambiguous.
+        preprocess: Converts an RGB image to the model's input, (3, H, W), of one size for all.
+        reading: Overrides for a layer with an ambiguous layout.
         workers: Processes that read and preprocess images; 0 = this one.
 
     Raises:
@@ -104,7 +104,7 @@ class LiveFeatures:
         return {layer: width for layer, (_, width) in self._shapes.items()}
 
     def batches(self, numbers: Iterable[Sequence[int]]) -> Iterator[Batch]:
-        """Read images ahead, in other processes where there are any, and run the model on each batch."""
+        """Read images ahead, in other processes if there are any, and run the model on each batch."""
         loader = DataLoader(
             _Images(self.source, self.preprocess),
             batch_sampler=numbers,  # type: ignore[arg-type]
@@ -159,7 +159,7 @@ class _Item:
 
 
 class _Images(Dataset[_Item]):
-    """Preprocessed images; an unreadable one is replaced by the next that can be read."""
+    """Preprocessed images; an unreadable one is replaced by the next readable one."""
 
     def __init__(self, source: CaptionSource, preprocess: Callable[[Image.Image], Any]) -> None:
         self.source, self.preprocess = source, preprocess

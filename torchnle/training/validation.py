@@ -1,4 +1,4 @@
-"""How good a translator is on pairs that it does not train on."""
+"""Validation of a translator on held-out pairs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 from torchnle.language.loss import ids_log_probs
 from torchnle.training.dropout import pool
 from torchnle.training.supply import Supply
-from torchnle.training.targets import caption_tokens
+from torchnle.training.texts import caption_tokens
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import Rows
 
-#: Candidates and, for each, its references -> a number that is better when it is higher (CIDEr).
+#: Maps candidates and the references of each to a number; higher is better (CIDEr).
 Scorer: TypeAlias = Callable[[Sequence[str], Sequence[Sequence[str]]], float]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss on held-out pairs, by all layers together and by each alone, and a score of what is said.
+    """Measures the loss on held-out pairs, by all layers and by each alone, and a score of descriptions.
 
     Args:
         supply: Features and captions, all of which are used.
         scorer: Scores descriptions against captions; it then decides which translator is best. None = the
             loss decides.
-        described: How many images are described for the scorer.
+        described: The number of images described for the scorer.
         batch_size: Pairs at a time.
     """
 
@@ -39,7 +39,7 @@ class Validation:
 
     @torch.no_grad()
     def measure(self, translator: PrefixTranslator) -> dict[str, Any]:
-        """Nats a token ("loss", "loss_by_layer"), "score", and "worth", the higher the better."""
+        """Measure nats a token ("loss", "loss_by_layer"), "score", and "worth"; higher worth is better."""
         translator.eval()
         nats: dict[str, list[Tensor]] = {name: [] for name in ("", *self.supply.widths)}
         tokens, said, references = 0, list[str](), list[tuple[str, ...]]()

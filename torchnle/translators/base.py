@@ -1,4 +1,4 @@
-"""The one abstract class: a translator turns features into words and scores words on features."""
+"""The abstract translator: turns rows of features into words, and scores words on rows."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _UNITS: dict[ScoreKind, str] = {
 class Translator(Pretrained):
     """Turns features into words (`describe`) and scores given words on features (`score`).
 
-    It is given `Rows`, one group a layer or one for several layers that are read together; of images and
-    grids it knows nothing (`LanguageAttribution` makes rows of features and puts the answers in their place).
+    It is given `Rows`, one group a layer or one for several layers that are read together; it knows no images
+    or grids (`LanguageAttribution` makes the rows and assigns the answers to their locations).
 
-    It is saved and loaded as every `Pretrained` is. A translator of your own states a kind where it is
+    It is saved and loaded as any `Pretrained`. A translator of your own states a kind where it is
     defined, ``class Mine(Translator, kind="mine")``, and gives `score_kind`, `describe`, `score` and
     `config`; once its module is imported, ``Translator.from_pretrained`` finds it.
 
     Attributes:
-        layers: The dotted names of the layers it was made for; none where it does not name them.
-        backbone: The reference of the vision model it was made for; "" where it does not name it.
+        layers: The dotted names of the layers it was made for; empty if it does not name them.
+        backbone: The reference of the vision model it was made for; "" if it does not name it.
         tokens_per_row: 1 = a row is one location or one pooled feature; more = all tokens of an image.
 
     Example:
@@ -62,7 +62,7 @@ class Translator(Pretrained):
         ['bright', 'bright']
     """
 
-    #: What `score` returns.
+    #: The kind of the scores that `score` returns.
     score_kind: ClassVar[ScoreKind]
 
     layers: tuple[str, ...] = ()
@@ -82,11 +82,11 @@ class Translator(Pretrained):
         *,
         internal_batch_size: int | None = None,
     ) -> list[Description]:
-        """Put every row into words.
+        """Describe every row in words.
 
         Args:
             rows: The rows, group by group.
-            internal_batch_size: The most rows in work at once.
+            internal_batch_size: The largest number of rows at once.
 
         Returns:
             One `Description` a row, in order; layer, image and location are filled in by the caller.
@@ -101,16 +101,16 @@ class Translator(Pretrained):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
-        """Score every text on every row, raw, in float32; differentiable in the rows' tokens."""
+        """Score every text on every row, raw, in float32, differentiable in the rows' tokens."""
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
-        """Of how many tokens' log-probabilities each text's score is the sum.
+        """Return the number of tokens over which each text's score is summed.
 
         Raises:
-            ValueError: If scores are no such sums, as cosines are not.
+            ValueError: If scores are not sums over tokens, such as cosines.
         """
         raise ValueError(
-            f"translator '{self.name}' scores by {self.score_kind}, which does not add up over tokens; do "
+            f"translator '{self.name}' scores by {self.score_kind}, which is not a sum over tokens; do "
             "not normalise by length."
         )
 
@@ -146,12 +146,12 @@ class Translator(Pretrained):
 
     @property
     def base_models(self) -> tuple[str, ...]:
-        """The references of its frozen models, of those that these work with, and of the vision model."""
+        """The references of its frozen models, of those that these use, and of the vision model."""
         return tuple(dict.fromkeys([*super().base_models, *filter(None, [self.backbone])]))
 
     @property
     def summary(self) -> str:
-        """A sentence on what it does, for its model card."""
+        """A sentence on its function, for its model card."""
         return (
             f"A `{type(self).__name__}` of torchnle: it turns the features of a vision model into words and "
             f"scores words on features ({_UNITS.get(self.score_kind, self.score_kind)})."

@@ -1,7 +1,7 @@
-"""Checks of a configuration's values against the annotations of what they are given to.
+"""Checks of a configuration's values against the annotations of its builder's arguments.
 
-Annotations may narrow a type: `Size` and `Count` for what tensors are as long as, `Number` for other whole
-numbers, `Positive`, and `Reference`.
+Annotations may narrow a type: `Size` and `Count` for lengths of tensors, `Number` for other whole numbers,
+`Positive`, and `Reference`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torchnle.translators.configuration import check_keys
 
 @dataclass(frozen=True)
 class Within:
-    """What a number must lie within; `most` None = the longest side of the tensors that are loaded."""
+    """The allowed range of a number; `most` None = the longest side of the loaded tensors."""
 
     least: float
     most: float | None = None
@@ -33,11 +33,11 @@ _REFERENCE = "reference"
 Size: TypeAlias = Annotated[int, Within(1)]
 #: A size of a tensor that may be 0.
 Count: TypeAlias = Annotated[int, Within(0)]
-#: A whole number that no tensor is as long as.
+#: A whole number that is no tensor's size.
 Number: TypeAlias = Annotated[int, Within(1, 100_000)]
 #: A finite number above 0.
 Positive: TypeAlias = Annotated[float, Within(math.ulp(0.0), math.inf)]
-#: The reference of a frozen model that is loaded; a path may not lead upwards.
+#: The reference of a frozen model to load; a path may not lead upwards.
 Reference: TypeAlias = Annotated[str, _REFERENCE]
 
 _longest_side: ContextVar[int] = ContextVar("longest_side", default=1_000_000)
@@ -45,10 +45,10 @@ _longest_side: ContextVar[int] = ContextVar("longest_side", default=1_000_000)
 
 @contextlib.contextmanager
 def loading(file: Path, longest_side: int) -> Iterator[None]:
-    """Name the file in errors, and let no `Size` exceed the longest side of the tensors that are loaded.
+    """Name the file in errors, and limit every `Size` to the longest side of the loaded tensors.
 
     Raises:
-        ValueError: If one is raised; or a TranslatorMismatchError, if that is.
+        ValueError: If the block raises one, with the file's name; likewise TranslatorMismatchError.
     """
     before = _longest_side.set(longest_side)
     try:
@@ -61,13 +61,13 @@ def loading(file: Path, longest_side: int) -> Iterator[None]:
 
 
 def check_config(config: Mapping[str, Any], builder: Callable[..., Any], what: str) -> None:
-    """Refuse a configuration whose keys or values are not those of the arguments of what it builds.
+    """Refuse a configuration whose keys or values do not fit the arguments of its builder.
 
     Args:
         config: Keyword arguments, plain values.
-        builder: The class or function that is to be called with them; what it does not annotate, or annotates
-            with other than plain types, is not checked.
-        what: What the configuration is called in the message.
+        builder: The class or function to be called with them; arguments without annotation, or with other
+            than plain types, are not checked.
+        what: The configuration's name in the message.
 
     Raises:
         ValueError: With the key, its value, and what is allowed; or as `check_keys`.
@@ -103,7 +103,7 @@ _Problems: TypeAlias = Iterator[tuple[str, Any, str]]
 
 
 def _problems(place: str, value: Any, hint: Any) -> _Problems:
-    """What is wrong with a value: where, the value there, and what is allowed there."""
+    """Yield the problems of a value: where, the value there, and the allowed values."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         yield from _of_several(place, value, arguments)
@@ -147,7 +147,7 @@ def _of_list(place: str, value: Any, hint: Any) -> _Problems:
 
 
 def _allowed(value: Any, plain: Any, mark: Any) -> str | None:
-    """What a single value should be, or None if it is."""
+    """Describe the allowed values of a single value; None if it is one."""
     if plain in (None, types.NoneType):
         return None if value is None else "null"
     if plain is bool:

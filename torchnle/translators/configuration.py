@@ -9,12 +9,12 @@ from typing import Any
 
 
 def check_keys(config: Mapping[str, Any], builder: Callable[..., Any], what: str) -> None:
-    """Refuse a configuration whose keys are not the arguments of what it builds.
+    """Refuse a configuration whose keys are not the arguments of its builder.
 
     Args:
         config: Keyword arguments.
-        builder: The class or function that is to be called with them.
-        what: What the configuration is called in the message.
+        builder: The class or function to be called with them.
+        what: The configuration's name in the message.
 
     Raises:
         ValueError: With the names of unknown and missing keys.
@@ -35,7 +35,7 @@ def check_keys(config: Mapping[str, Any], builder: Callable[..., Any], what: str
 
 
 def pinned(reference: str, revision: str | None) -> str:
-    """A reference and a revision as one string.
+    """Join a reference and a revision to one string.
 
     Raises:
         ValueError: If both name a revision, or a local folder is given one.

@@ -1,8 +1,7 @@
-"""The stable names, kinds, by which saved classes are found again wherever their modules have moved to.
+"""Kinds: stable names of saved classes, independent of their modules' paths.
 
-A saved folder names a kind, and the table here says where its class is; nothing else is ever imported because
-a file says so. A class of one's own states its kind where it is defined, as in
-``class Mine(Translator, kind="mine")``.
+A saved folder names a kind, and the table here gives its class; no other module is imported on behalf of a
+file. A user's own class states its kind in its definition: ``class Mine(Translator, kind="mine")``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torchnle.version import __version__
 
 _Class = TypeVar("_Class")
 
-#: Kind -> "module:Class", imported when it is first asked for. One line makes a class of torchnle known.
+#: Kind -> "module:Class", imported on first use, one line a class of torchnle.
 KINDS = {
     "map": "torchnle.methods.aligned.translator:MapTranslator",
     "clip": "torchnle.methods.clip.translator:ClipTranslator",
@@ -26,7 +25,7 @@ KINDS = {
     "devil_network": "torchnle.methods.devil.network:DeViLNetwork",
     "texplain_network": "torchnle.methods.texplain.network:TExplainNetwork",
 }
-#: The module paths that folders named before there were kinds.
+#: The module paths that folders named before kinds existed.
 OLD_PATHS = {
     f"torchnle.translators.{path}": kind
     for path, kind in {
@@ -54,7 +53,7 @@ class HasKind:
 
 
 def register(kind: str, cls: type) -> None:
-    """Make a class known by its kind; the same class may be defined again, as in a notebook.
+    """Register a class by its kind; the same class may be defined again, as in a notebook.
 
     Raises:
         ValueError: If the kind is torchnle's own, another class's, or no lower-case name.
@@ -100,19 +99,19 @@ def kind_of(cls: type) -> str:
 
 
 def is_ours(cls: type) -> bool:
-    """Whether a class is in torchnle's table, so that it is found without an import by hand."""
+    """Return whether a class is in torchnle's table, so that no import by hand is needed."""
     return _where(cls) in KINDS.values()
 
 
 def find(name: str, base: type[_Class]) -> type[_Class]:
-    """Find the class that a saved file names, by its kind or, as files once did, by its module path.
+    """Find the class that a saved file names, by its kind or, in old files, by its module path.
 
     Args:
-        name: What the file says.
-        base: What the class must be, or derive from.
+        name: The name in the file.
+        base: The class itself or a base of it.
 
     Raises:
-        ValueError: If nothing of this name is known, or its class is no (concrete) `base`.
+        ValueError: If the name is unknown, or its class is no (concrete) `base`.
     """
     old = {_where(cls).replace(":", "."): kind for kind, cls in _registered.items()} | OLD_PATHS
     kind = old.get(name, name)
@@ -125,7 +124,7 @@ def find(name: str, base: type[_Class]) -> type[_Class]:
         raise ValueError(
             f"the kind {name!r} is not known; torchnle {__version__} knows {sorted({*KINDS, *_registered})}. "
             "If it is that of a class of your own, import the module that defines it first, with "
-            f"class ...({base.__name__}, kind={name!r}): nothing is imported because a file says so."
+            f"class ...({base.__name__}, kind={name!r}): torchnle imports no module that a file names."
         )
     if not issubclass(found, base) or inspect.isabstract(found):
         raise ValueError(

@@ -19,7 +19,7 @@ _LONGEST = 200
 
 
 def model_card(saved: Pretrained) -> str:
-    """Write the card of what is saved.
+    """Write the model card of a saved folder.
 
     The front matter holds library, licence ("unknown" unless `saved.card` says), tags, data sets, languages
     and the base models that are Hub repositories; the body shows how to load and use it, the frozen models,
@@ -41,7 +41,7 @@ def model_card(saved: Pretrained) -> str:
 
 
 def _imported(cls: type) -> str:
-    """What has to run before a class that is not torchnle's own can be loaded."""
+    """Return the import that registers a class that is not torchnle's own."""
     if kinds.is_ours(cls):
         return ""
     named = f"{cls.__name__}, of the kind '{kinds.kind_of(cls)}'"
@@ -80,7 +80,7 @@ def _table(title: str, values: dict[str, Any]) -> str:
 
 
 def plain(value: object) -> str:
-    r"""A value as one line of Markdown that shows it and does nothing else: no markup, no link, no HTML.
+    r"""Escape a value as one line of Markdown without markup, links or HTML.
 
     Example:
         >>> print(plain("a | <b>[link](http://x)"))
@@ -93,7 +93,7 @@ def plain(value: object) -> str:
 
 
 def code(text: str) -> str:
-    """A text as a code span of Markdown, which it cannot leave.
+    """Format a text as a code span of Markdown.
 
     Example:
         >>> print(code("org/lm`<b>`"))
@@ -103,7 +103,7 @@ def code(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""A text on one line, with control characters written out.
+    r"""Return a text on one line, with control characters escaped.
 
     Example:
         >>> one_line("org/model\n```\x1b[2J")
@@ -113,7 +113,7 @@ def one_line(text: str) -> str:
 
 
 def _lines(value: Any) -> Any:
-    """A text or a list of them, each on one line: "---" on a line of its own would end the front matter."""
+    """Return a text or a list of them, each on one line, since a line "---" would end the front matter."""
     if isinstance(value, list | tuple):
         return [_lines(each) for each in value]
     return one_line(value) if isinstance(value, str) else value

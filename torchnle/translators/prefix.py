@@ -1,4 +1,4 @@
-"""A translator that writes: a network makes a prefix from features, a frozen language model reads on."""
+"""Prefix translator: a network maps features to a prefix, and a frozen language model continues it."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 
 
 class PrefixTranslator(Translator):
-    """Describes features with a frozen language model that is given a prefix made from them.
+    """Describes features by a frozen language model that continues a prefix computed from them.
 
-    The language model sees BOS (where it has one), the prefix, and the prompt; it writes greedily, or scores
-    a text by its log-probability there (DeViL, equation 1 and section 3.4). It is held outside the module:
-    it has no part in `parameters`, `state_dict` or the saved weights, and moves along with `to`.
+    The language model reads BOS (if it has one), the prefix, and the prompt; then it decodes greedily, or
+    scores a text by its log-probability (DeViL, equation 1 and section 3.4). It is no submodule: it is not in
+    `parameters`, `state_dict` or the saved weights, but moves with `to`.
 
     Args:
-        network: Makes prefixes from the tokens of the layers it was built for.
+        network: Maps the tokens of its layers to prefixes.
         language_model: The frozen language model.
-        prompt: Text that stands between the prefix and what is written or scored.
+        prompt: Text between the prefix and the text that is written or scored.
         stop: A text at which writing stops, besides the end-of-sequence token.
-        max_new_tokens: The most tokens that are written.
-        backbone: The reference of the vision model that the network was trained on, for the record.
+        max_new_tokens: The largest number of tokens that are written.
+        backbone: The reference of the vision model that the network was trained on.
 
     Raises:
         TranslatorMismatchError: If the network's prefixes are not as wide as the language model's embeddings.
@@ -81,12 +81,12 @@ class PrefixTranslator(Translator):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is; `to` keeps the language model there too."""
+        """The device of the network; `to` keeps the language model there too."""
         return next(self.network.parameters()).device
 
     @property
     def config(self) -> dict[str, Any]:
-        """The network's kind and arguments, the language model's reference, and how it is asked.
+        """The network's kind and arguments, the language model's reference, and its prompt and limits.
 
         Raises:
             ValueError: If the language model was built in code and has no reference to save.
@@ -106,6 +106,11 @@ class PrefixTranslator(Translator):
             "backbone": self.backbone,
         }
 
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        """The references of the language model, of the network's models, and of the vision model."""
+        return tuple(dict.fromkeys([*super().base_models, *filter(None, self.network.base_models)]))
+
     @classmethod
     def _build(
         cls: type[AnyPrefixTranslator],
@@ -119,9 +124,10 @@ class PrefixTranslator(Translator):
         backbone: str = "",
     ) -> AnyPrefixTranslator:
         network_class = kinds.find(network, PrefixNetwork)  # type: ignore[type-abstract]
-        check_config(network_config, network_class, f"the configuration of {network_class.__name__}")
+        build = getattr(network_class, "_build", network_class)
+        check_config(network_config, build, f"the configuration of {network_class.__name__}")
         return cls(
-            network_class(**network_config),
+            build(**network_config),
             LanguageModel.from_pretrained(language_model),
             prompt=prompt,
             stop=stop,
@@ -139,11 +145,11 @@ class PrefixTranslator(Translator):
 
         Args:
             rows: One group a layer, or one of several layers that are read together, as DeViL trains.
-            internal_batch_size: The most rows that are in work at once.
+            internal_batch_size: The largest number of rows at once.
 
         Returns:
-            One `Description` a row, in row order; `score` is the log-probability of what was written, in
-            nats. `probability` is the network's own estimate (`PrefixNetwork.probabilities`); where it makes
+            One `Description` a row, in row order; `score` is the log-probability of the written text, in
+            nats. `probability` is the network's own estimate (`PrefixNetwork.probabilities`); if there is
             none, p(text | row) / (p(text | row) + p(text)), p(text) under the language model alone: the
             posterior odds of the feature against the language model's prior. A text that is no likelier with
             the feature than without it is unsure.
@@ -175,14 +181,14 @@ class PrefixTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
-        """The log-probability of every text on every row, in nats, summed over its tokens (no end token).
+        """Compute the log-probability of every text on every row, in nats, summed over tokens (no end token).
 
         Args:
             rows: As `describe`.
             texts: The texts.
             prior: Subtract each text's log-probability without a prefix, given BOS and the prompt alone:
                 the pointwise mutual information of text and features.
-            internal_batch_size: The most rows that are in work at once.
+            internal_batch_size: The largest number of rows at once.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -194,7 +200,7 @@ class PrefixTranslator(Translator):
         return scores - self._prior(texts) if prior else scores
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
-        """The number of each text's tokens; see `score`."""
+        """Return the number of each text's tokens; see `score`."""
         ids = self.language_model.tokenize(self.follow(texts), self.prompt)
         return torch.tensor([float(len(tokens)) for tokens in ids], device=self.device)
 
@@ -208,7 +214,7 @@ class PrefixTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` texts of highest score on every row, exactly, reading few of them to their end.
+        """Find the `k` texts of highest score on every row, exactly, reading few of them to the end.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -236,7 +242,7 @@ class PrefixTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` rows of highest score for a text, exactly; few are read to their end.
+        """Find the `k` rows of highest score for a text, exactly, reading few to the end.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -254,7 +260,7 @@ class PrefixTranslator(Translator):
         return replace(found, scores=found.scores - self._prior([text])) if prior else found
 
     def follow(self, texts: Sequence[str]) -> list[str]:
-        """The texts as they follow the prompt, if there is one: after a space, as words follow words.
+        """Return the texts as they follow a prompt: after a space.
 
         Raises:
             TypeError: If `texts` is a single string.
@@ -301,7 +307,7 @@ class PrefixTranslator(Translator):
         return self.network.tokens_per_row
 
     def _inputs(self, rows: Sequence[Rows]) -> list[Rows]:
-        """The rows by the network's inputs."""
+        """Map the rows to the network's inputs."""
         self._check_devices(rows)
         return [group.for_inputs(self.network.layers, self.name) for group in rows]
 
@@ -338,9 +344,9 @@ class PrefixTranslator(Translator):
                 )
 
     def _odds(self, texts: Sequence[str], log_probs: Float[Tensor, "R"]) -> Sequence[float | None]:
-        """How much likelier texts are after their prefixes than without, as probabilities; 0 of no text.
+        """Compute the odds of texts with and without their prefixes, as probabilities; 0 for no text.
 
-        None where the language model has no token to begin with, and so no prior.
+        None if the language model has no BOS token, and so no prior.
         """
         lm = self.language_model
         if lm.bos_id is None and lm.eos_id is None and not self.prompt:
@@ -352,6 +358,6 @@ class PrefixTranslator(Translator):
 
 
 def _absolute(reference: str) -> str:
-    """A local folder by its full path, which does not depend on where the program was started."""
+    """Return a local folder by its full path, independent of the working directory."""
     path = Path(reference).expanduser()
     return str(path.resolve()) if path.exists() else reference

@@ -1,4 +1,4 @@
-"""What every network has in common that turns features into prefixes for a frozen language model."""
+"""The base of networks that map features to prefixes for a frozen language model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torchnle.translators.kinds import HasKind
 
 
 class PrefixNetwork(HasKind, nn.Module, ABC):
-    """Turns the tokens of some layers into a prefix: vectors that a language model reads like words.
+    """Maps the tokens of some layers to a prefix: vectors that a language model reads like word embeddings.
 
-    A network of one's own states the kind by which a saved translator names it:
+    A user's own network states the kind by which a saved translator names it:
     ``class Mine(PrefixNetwork, kind="mine")``.
 
     Args:
-        layers: What it reads: layer name -> width D.
+        layers: Its inputs, layer name -> width D.
         language_width: The width E of the language model's embeddings.
         tokens_per_row: 1 = a row is one location's token of each layer; more = a row is a whole image.
 
@@ -27,8 +27,8 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
         ValueError: If there is no layer or a size is not positive.
 
     Attributes:
-        opening_length: The number of learned vectors that stand before the prefix of every row.
-        standardise: Features are standardised by the moments that `set_moments` was given.
+        opening_length: The number of learned vectors before the prefix of every row.
+        standardise: Whether features are standardised by the moments of `set_moments`.
         sure_above: A description of a pooled feature that is less probable than this is unsure.
         sure_above_at_location: The same for a single location.
     """
@@ -52,6 +52,11 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
     def config(self) -> dict[str, Any]:
         """The arguments that build the network again, as plain values."""
 
+    @property
+    def base_models(self) -> tuple[str, ...]:
+        """The references of frozen models that the network uses; empty for most."""
+        return ()
+
     @abstractmethod
     def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
         """Map each layer's tokens, (R, S, D) by layer name, to prefixes (R, P, E)."""
@@ -63,5 +68,5 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
     def probabilities(
         self, tokens: Mapping[str, Float[Tensor, "R _ _"]], texts: Sequence[str]
     ) -> list[float] | None:
-        """Estimate how likely each row's own text is true of it; None where the network knows no estimate."""
+        """Estimate the probability that each row's own text is true; None if the network has no estimate."""
         return None

@@ -1,4 +1,4 @@
-"""What is saved as a folder and found again by its kind: the base of translators and of the text decoder."""
+"""Pretrained: the base of translators and of the text decoder, saved as a folder and loaded by its kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchnle.translators.config_values import check_config, loading
 from torchnle.translators.model_card import model_card
 from torchnle.translators.tensors import load_tensors
 
-# A type variable and not Self, which beartype cannot check in a method.
+# A type variable, since beartype cannot check Self in a method.
 AnyPretrained = TypeVar("AnyPretrained", bound="Pretrained")
 
 
@@ -28,27 +28,26 @@ class Frozen(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """The device of the model."""
 
     def to(self, device: torch.device, /) -> Any:
-        """Move it."""
+        """Move the model."""
 
 
 class Pretrained(kinds.HasKind, nn.Module, ABC):
     """A module that is saved as config.json, model.safetensors and README.md, its model card.
 
-    A subclass gives `config`; what builds it again is `_build` if it has such a class method, else its
+    A subclass defines `config`; it is rebuilt by the class method `_build` if there is one, else by its
     constructor, called with the entries of `config`. It names the attributes that hold frozen models in
-    `frozen_models`: these are no submodules, have no part in `parameters` and `state_dict`, are never stored,
-    move along with `to`, and stand on the card.
+    `frozen_models`: these are no submodules, are not in `parameters` and `state_dict`, are never stored, move
+    with `to`, and are listed on the card.
 
     Attributes:
-        name: What messages call it: its class, or the reference it was loaded from.
-        reference: The string that `from_pretrained` found it by; "" if it was not loaded.
+        name: Its name in messages: its class, or the reference it was loaded from.
+        reference: The string that it was loaded by; "" if it was not loaded.
         card: Facts for the model card, plain values by name: training data, results, "license" (an
             identifier of the Hub), "tags", "datasets", "language". Saved with it.
-        reading: How the layers of the vision model are read, as `LanguageAttribution` wrote it down; saved
-            with it.
+        reading: The reading of the vision model's layers, set by `LanguageAttribution` and saved.
 
     Example:
         >>> class Scale(Pretrained, kind="scale"):
@@ -76,14 +75,14 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
     @property
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Everything but the tensors that `from_config` needs, as plain values that JSON keeps."""
+        """Everything but the tensors that `from_config` needs, as plain values for JSON."""
 
     @classmethod
     def from_config(cls: type[AnyPretrained], config: Mapping[str, Any]) -> AnyPretrained:
-        """Build one whose tensors are then loaded, and load the frozen models that the configuration names.
+        """Build an instance without its tensors, and load the frozen models of the configuration.
 
         Raises:
-            ValueError: If a key of `config` is unknown or missing, or a value is none that its argument takes
+            ValueError: If a key of `config` is unknown or missing, or a value is not allowed for its argument
                 (`check_config`).
         """
         build: Callable[..., AnyPretrained] = getattr(cls, "_build", cls)
@@ -92,7 +91,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
 
     @property
     def summary(self) -> str:
-        """A sentence on what it does, for its model card."""
+        """A sentence on its function, for its model card."""
         return f"A `{type(self).__name__}` of torchnle."
 
     @property
@@ -102,7 +101,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
 
     @property
     def base_models(self) -> tuple[str, ...]:
-        """The references of the models that it works with, and of those that these work with."""
+        """The references of its frozen models, and of those that these use."""
         found = (reference for model in self._frozen_models() for reference in _references(model))
         return tuple(dict.fromkeys(found))
 
@@ -114,15 +113,15 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         revision: str | None = None,
         device: torch.device | str | None = None,
     ) -> AnyPretrained:
-        """Load what was saved, in evaluation mode.
+        """Load a saved folder, in evaluation mode.
 
-        The class is that of the kind which the folder names: torchnle's own, or a class of yours that states
-        the kind and has been imported. Called on a subclass, it gives that subclass or refuses.
+        The folder's kind names the class: torchnle's own, or a class of yours that states the kind and has
+        been imported. Called on a subclass, it returns that subclass or raises.
 
         Args:
-            reference: "org/name" on the Hub, a local folder, or the name of what ships with torchnle.
+            reference: "org/name" on the Hub, a local folder, or the name of a shipped translator.
             revision: A branch, tag or commit on the Hub; the same as "org/name@revision".
-            device: Where to put it; by default where its frozen models load.
+            device: The device; by default that of its frozen models.
 
         Raises:
             FileNotFoundError: If a file is missing.
@@ -145,8 +144,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         """Write config.json, model.safetensors and README.md, all of them or none.
 
         Args:
-            folder: A new or empty folder, or one that holds what was saved so and nothing else, which is then
-                replaced.
+            folder: A new or empty folder, or one that holds only an earlier save, which is then replaced.
             dtype: The floating dtype that tensors are stored in; None = each its own.
 
         Returns:
@@ -180,14 +178,14 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
             repo_id: "org/name".
             revision: The branch; by default the main one.
             private: Whether a repository created here is private; by default as the organisation says.
-            commit_message: What the commit says; by default "Upload" and the class.
-            token: The access token; by default the one that is logged in.
+            commit_message: The commit's message; by default "Upload" and the class.
+            token: The access token; by default that of the login.
 
         Returns:
             The address of the commit.
 
         Raises:
-            OSError: If a request fails; it shows no password.
+            OSError: If a request fails; the message shows no password.
             ValueError: As `save_pretrained`.
         """
         from huggingface_hub import HfApi

@@ -1,4 +1,4 @@
-"""Rows: what a translator reads. One row is one location of a layer, or one pooled feature."""
+"""Rows: the input of a translator. One row is one location of a layer, or one pooled feature."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Rows:
     Args:
         tokens: Each layer's tokens, (rows R, tokens S, width D) by the layer's name. Several layers: each row
             holds all layers' tokens of one location.
-        pooled: Whether rows are pooled features, of an image or of a part of it, and not single locations.
+        pooled: Whether rows are features pooled over an image or a part of it, rather than single locations.
 
     Example:
         >>> rows = Rows({"layer4": torch.zeros(3, 1, 8)})
@@ -43,7 +43,7 @@ class Rows:
         return "+".join(self.tokens)
 
     def for_inputs(self, widths: Mapping[str, int], translator: str) -> Rows:
-        """Name the tokens by the inputs of a translator that their layers fill.
+        """Name the tokens by the translator's inputs that their layers match.
 
         Args:
             widths: The translator's inputs: layer name -> width D.
@@ -57,13 +57,13 @@ class Rows:
         if len(slots) < len(self.tokens):
             raise ValueError(
                 f"layers {list(self.tokens)} fill only the inputs {list(slots)}: with joint=True every layer "
-                "needs an input of its own. Leave the doubles out, or read without joint."
+                "needs an input of its own. Remove the duplicates, or read without joint."
             )
         return replace(self, tokens=slots)
 
 
 def find_slot(layer: str, width: int, widths: Mapping[str, int], translator: str) -> str:
-    """Find the input that a layer fills: the one of its name, else the only one of its width.
+    """Find the input that a layer matches: the one of its name, else the only one of its width.
 
     Args:
         layer: The layer's name.
@@ -91,7 +91,7 @@ def _mismatch(layer: str, width: int, widths: Mapping[str, int], translator: str
     if len(fitting) > 1 and layer not in widths:
         return (
             f"translator '{translator}' has {len(fitting)} layers of width {width} ({fitting}), and none is "
-            f"called '{layer}'. Name the layer as it was called when the translator was trained."
+            f"called '{layer}'. Use the layer's name from training."
         )
     known = layer in widths
     expected = sorted({widths[layer]} if known else set(widths.values()))
@@ -146,14 +146,14 @@ def _rows_of(features: Features, tokens_per_row: int) -> Rows:
 
 
 def _joined(groups: Sequence[Rows], features: Sequence[Features]) -> Rows:
-    """One group whose rows hold all layers' tokens of one location."""
+    """Join features into one group whose rows hold all layers' tokens of one location."""
     first = features[0]
     for other in features[1:]:
         if (other.batch_size, other.locations) != (first.batch_size, first.locations):
             raise ValueError(
                 "layers read with joint=True must have the same images and locations; "
                 f"'{first.layer}' has {first.batch_size} images and {len(first.locations)} locations, "
-                f"'{other.layer}' {other.batch_size} and {len(other.locations)}, or at other places. Pool "
+                f"'{other.layer}' {other.batch_size} and {len(other.locations)}, or at other locations. Pool "
                 "them (where=None), or bring them to one grid first."
             )
     names = [each.layer for each in features]
@@ -164,7 +164,7 @@ def _joined(groups: Sequence[Rows], features: Sequence[Features]) -> Rows:
 
 
 def batches(groups: Sequence[Rows], size: int | None) -> Iterator[list[Rows]]:
-    """Cut groups, in order, into lists that hold at most `size` rows together; None = all at once.
+    """Split groups, in order, into lists with at most `size` rows together; None = all at once.
 
     Raises:
         ValueError: If `size` is not positive.

@@ -1,9 +1,8 @@
-"""Replace a folder as a whole: killed at any moment, a save leaves the old folder or the new one, never none.
+"""Replace a folder atomically: a killed save leaves the old folder or the new one, never a part.
 
-The new folder is written into a hidden one beside its place, the scratch folder, and renamed. Between the two
-renames that this takes nothing is in the place; whoever looks there next, to load or to save, finishes what
-was begun. Saves into one parent folder wait for one another, so that a scratch folder that is found there was
-left by a save that died.
+The new folder is written into a hidden scratch folder in the same parent, and renamed. Between the two
+renames the target is absent; the next load or save there completes the operation. Saves into one parent
+folder wait for one another, so that any scratch folder found there was left by a killed save.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ _NEW, _OLD, _TRASH = "new", "old", "trash"
 
 
 def replace_folder(target: Path, check: Callable[[], None], fill: Callable[[Path], None]) -> None:
-    """Write a folder, and put it in the place of the one that is there.
+    """Write a folder, and replace the existing one by it.
 
     Args:
-        target: Where; its parents are created.
-        check: Refuses to replace what is there, by raising.
+        target: The folder; its parents are created.
+        check: Raises if the existing folder must not be replaced.
         fill: Writes the files into an empty folder that it is given.
 
     Raises:
-        OSError: If a folder cannot be written, with its name; what was there stays.
+        OSError: If a folder cannot be written, with its name; the old folder stays.
     """
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,9 +50,9 @@ def replace_folder(target: Path, check: Callable[[], None], fill: Callable[[Path
 
 
 def recover(target: Path) -> None:
-    """Finish a save that was killed between taking the old folder away and putting the new one there.
+    """Complete a save that was killed between removing the old folder and renaming the new one.
 
-    Where the folder exists, or no save was begun, nothing is done.
+    Nothing is done if the folder exists or no save was started.
     """
     place = target.expanduser().resolve()
     if not place.exists() and place.parent.is_dir() and _scratches(place.parent, place.name):
@@ -63,14 +62,14 @@ def recover(target: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Finish or remove what killed saves into a folder left behind; nobody else may be saving into it."""
+    """Complete or remove the remains of killed saves into a folder; nobody else may be saving into it."""
     for scratch in _scratches(parent):
         _settle(parent / scratch.name[1:].rpartition(_MARK)[0], scratch)
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Raise failures to write with the name of what could not be written.
+    """Re-raise failures to write with the name of the file or folder.
 
     Raises:
         OSError: Of the kind that was raised: PermissionError, ...
@@ -92,7 +91,7 @@ def _swap(target: Path, scratch: Path) -> None:
 
 
 def _settle(target: Path, scratch: Path) -> None:
-    """Put the new folder in its place if the old one was taken away, else the old one back; and tidy up."""
+    """Rename the new folder if the old one was removed, else restore the old one; and clean up."""
     new, old = scratch / _NEW, scratch / _OLD
     if old.exists() and not target.exists():
         try:
@@ -100,12 +99,12 @@ def _settle(target: Path, scratch: Path) -> None:
         except OSError:
             old.rename(target)
     if old.exists():
-        old.rename(scratch / _TRASH)  # half-removed, it must not be taken for what was there
+        old.rename(scratch / _TRASH)  # a half-removed folder must not be taken for the old one
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _scratches(parent: Path, name: str | None = None) -> list[Path]:
-    """The scratch folders beside a folder of this name, or beside any."""
+    """Return the scratch folders of a folder of this name, or of any."""
     stem = ".+" if name is None else re.escape(name)
     pattern = re.compile(rf"\.{stem}{re.escape(_MARK)}\w+")
     try:
@@ -116,7 +115,7 @@ def _scratches(parent: Path, name: str | None = None) -> list[Path]:
 
 @contextlib.contextmanager
 def _locked(parent: Path) -> Iterator[bool]:
-    """Lock a folder for this process, or say that it cannot be (Windows, some network drives)."""
+    """Lock a folder for this process; False if it cannot be locked (Windows, some network drives)."""
     try:
         import fcntl
 
@@ -127,7 +126,7 @@ def _locked(parent: Path) -> Iterator[bool]:
     try:
         yield _flock(descriptor, fcntl.LOCK_EX)
     finally:
-        os.close(descriptor)  # which unlocks it, as death does
+        os.close(descriptor)  # closing unlocks it, as does the end of the process
 
 
 def _flock(descriptor: int, how: int) -> bool:

@@ -1,4 +1,4 @@
-"""How what is saved lies on disk: config.json, model.safetensors and README.md; read and written strictly."""
+"""The files of a saved folder (config.json, model.safetensors, README.md), written and read strictly."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _AGAIN = "Download it again, or save it again, into a new folder."
 
 @dataclass(frozen=True)
 class Saved:
-    """What a folder holds.
+    """The contents of a saved folder.
 
     Args:
-        kind: The kind of what was saved (`torchnle.translators.kinds`).
-        config: What `from_config` takes.
+        kind: The kind of the saved class (`torchnle.translators.kinds`).
+        config: The argument of `from_config`.
         tensors: The state dict.
         card: Facts for the model card.
-        reading: How the layers of the vision model are read; empty where it was not written down.
+        reading: The reading of the vision model's layers; empty if it was not stored.
     """
 
     kind: str
@@ -52,10 +52,10 @@ class Saved:
 
 
 def write(folder: Path, saved: Saved, card: str) -> Path:
-    """Write a folder as a whole: killed at any moment, it leaves the old one or the new one.
+    """Write a folder atomically: a killed save leaves the old one or the new one.
 
     Raises:
-        FileExistsError: If `folder` holds anything but what was saved so.
+        FileExistsError: If `folder` holds anything but an earlier save.
         OSError: If a file cannot be written, with its name; nothing half-written is left.
         ValueError: If the configuration or the card holds a value that JSON does not know, or a tensor NaN or
             infinite numbers.
@@ -71,18 +71,18 @@ def write(folder: Path, saved: Saved, card: str) -> Path:
                 (new / name).write_text(content, encoding="utf-8")
         with naming(target / WEIGHTS):
             safetensors.torch.save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
-            shutil.copymode(new / CONFIG, new / WEIGHTS)  # safetensors 0.8 keeps it from all but its owner
+            shutil.copymode(new / CONFIG, new / WEIGHTS)  # safetensors 0.8 restricts it to its owner
 
     replace_folder(target, lambda: _check_replaceable(target), fill)
     return folder
 
 
 def read(folder: Path) -> Saved:
-    """Read what `write` wrote.
+    """Read a folder that `write` wrote.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a file is not what it should be, or lies outside the folder.
+        ValueError: If a file is damaged or invalid, or lies outside the folder.
     """
     config = _parse(_inside(folder, CONFIG))
     _check_version(config.get("torchnle_version"), folder)
@@ -120,7 +120,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} ({path.stat().st_size} bytes) is not JSON: {error}. {_AGAIN}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is not one of torchnle's: it holds a {type(config).__name__}.")
-    # Before there were kinds, files named the module path of the class in this entry.
+    # Before kinds existed, files named the module path of the class in this entry.
     return {"kind" if key == "translator" else key: value for key, value in config.items()}
 
 
@@ -138,7 +138,7 @@ def _check_fields(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """All floating numbers in plain values, with the names of their places."""
+    """Yield all floating numbers in plain values, with the names of their keys."""
     if isinstance(value, float):
         yield name, value
     elif isinstance(value, dict | list):
@@ -147,7 +147,7 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _check_version(saved: object, folder: Path) -> None:
-    """A newer minor version is warned of; a newer major version is refused."""
+    """Warn of a newer minor version, and refuse a newer major version."""
     if not isinstance(saved, str) or not re.match(r"\d+\.\d+", saved):
         raise ValueError(f"{folder / CONFIG} is not one of torchnle's: it names no version of torchnle.")
     theirs, ours = (tuple(map(int, re.findall(r"\d+", version)[:2])) for version in (saved, __version__))
@@ -159,7 +159,7 @@ def _check_version(saved: object, folder: Path) -> None:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """A file of the folder; a link may lead to the blobs of the Hub's cache, and nowhere else outside."""
+    """Return a file of the folder; a link may lead to the Hub's cache, and nowhere else outside."""
     path = folder / name
     if not path.is_file():
         there = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else "no such folder"

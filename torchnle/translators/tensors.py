@@ -1,4 +1,4 @@
-"""Checks of the tensors of a saved folder, when they are written and when a module is given them."""
+"""Checks of the tensors of a saved folder, on saving and on loading."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-#: What floating tensors may be stored in. Narrow ones load as they are: weights are shipped in bfloat16.
-#: float64 loads in the module's own dtype: features are float32, and a product of the two fails only later.
+#: The dtypes in which floating tensors may be stored. Narrow ones load unchanged: weights ship in bfloat16.
+#: float64 loads in the module's own dtype: features are float32, and products of the two fail only later.
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -17,7 +17,7 @@ def check_finite(tensors: Mapping[str, Tensor], file: Path | str) -> None:
     """Refuse tensors with NaN or infinite numbers.
 
     Raises:
-        ValueError: With their names, and the file they are in or are to be written to.
+        ValueError: With their names and the file.
 
     Example:
         >>> check_finite({"bias": torch.tensor([0.0, torch.nan])}, "model.safetensors")
@@ -28,13 +28,13 @@ def check_finite(tensors: Mapping[str, Tensor], file: Path | str) -> None:
     bad = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
     if bad:
         raise ValueError(
-            f"NaN or infinite numbers in {len(bad)} tensor(s) of {file}: {', '.join(bad)}. Whatever they are "
-            "used for would be NaN: train again with a lower learning rate, or get an undamaged file."
+            f"NaN or infinite numbers in {len(bad)} tensor(s) of {file}: {', '.join(bad)}. All results would "
+            "be NaN: train again with a lower learning rate, or get an undamaged file."
         )
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Give a module exactly these tensors, on the module's devices; float64 in the module's own dtype.
+    """Load exactly these tensors into a module, on its devices; float64 in the module's own dtype.
 
     Raises:
         ValueError: If a tensor is missing, unknown, of another shape, not of the same kind (floating point or

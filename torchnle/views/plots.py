@@ -1,4 +1,4 @@
-"""Pictures: descriptions on an image, and text saliency side by side on one scale.
+"""Pictures: descriptions on an image, and text saliency maps on one scale.
 
 Plain matplotlib figures, made without pyplot and its global state, so that they work in notebooks, in
 scripts and on machines without a screen. Only drawing normalises; the scores stay raw.
@@ -26,22 +26,22 @@ from torchnle.description import Description, DescriptionGrid
 
 INK = "#10182b"
 PAPER = "#ffffff"
-#: Texts are drawn as they are: "$" and "\\" are no TeX, whatever the reader's settings say.
+#: Texts are drawn verbatim: "$" and "\\" are no TeX, whatever the reader's settings.
 _AS_IS: dict[str, Any] = {"parse_math": False, "usetex": False}
-#: How far a photo is darkened under words, so that they can be read.
+#: The darkening of a photo under words, for legibility.
 VEIL = 0.28
 
 
 def plot_descriptions(
     image: Image.Image, grid: DescriptionGrid, *, whole: Description | None = None, words: int = 3
 ) -> Figure:
-    """The photo with every place of a layer marked and its words written in.
+    """Draw the photo with a layer's grid and the words of each location.
 
     Args:
-        image: What the model saw, RGB, any size; the grid is laid over all of it.
-        grid: One description a place, as ``describe(x, where="all")`` gives for an image.
+        image: The model's view, RGB, any size; the grid covers all of it.
+        grid: One description a location, as ``describe(x, where="all")`` gives for an image.
         whole: The description of the whole image, for the title.
-        words: The most lines written into a place.
+        words: The largest number of lines in a cell.
 
     Returns:
         A matplotlib figure; `save` writes it.
@@ -80,15 +80,15 @@ def plot_saliency(
     opacity: float = 0.55,
     columns: int = 4,
 ) -> Figure:
-    """One panel a text, all on one colour scale, each with its own raw range written below.
+    """Draw one panel a text, all on one colour scale, each with its own raw range below.
 
     Args:
-        image: What the model saw, RGB, any size.
+        image: The model's view, RGB, any size.
         maps: Raw scores, (texts, rows, columns) at any resolution; enlarged bicubically for display.
         texts: T texts.
-        score_name: What the scores are, for the colour bar.
-        opacity: How much of the map covers the photo, 0 to 1.
-        columns: The most panels in a row.
+        score_name: The name of the scores, for the colour bar.
+        opacity: The opacity of the map over the photo, 0 to 1.
+        columns: The largest number of panels in a row.
 
     Raises:
         ValueError: If there are not as many texts as maps.
@@ -123,7 +123,7 @@ def plot_saliency(
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
-    """Write a figure as PNG, whole or not at all; folders on the way are made.
+    """Write a figure as PNG, whole or not at all; parent folders are created.
 
     Raises:
         ValueError: If the folder cannot be made or written.
@@ -147,7 +147,7 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder, and make sure that files can be written into it.
+    """Make a folder, and check that files can be written into it.
 
     Raises:
         ValueError: If not, with the system's reason.

@@ -1,1 +1,1 @@
-"""Read a model: hooks, one forward, whatever a layer gives as rows with a grid."""
+"""Read a model: hooks, one forward, and the output of each layer as rows with a grid."""

@@ -1,4 +1,4 @@
-"""Features: whatever a layer gives, as (N, L, D) tokens that know their place."""
+"""Features: the output of any layer as (N, L, D) tokens with their locations."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Features:
     Args:
         tokens: The local features, (images N, locations L, width D), any floating dtype.
         layer: The dotted name of the layer they came from.
-        grid: (rows, columns) with rows * columns = L in row-major order; None where the tokens have no
-            place in the image (vectors, pooled or masked features, class tokens).
-        extra: Class, distillation and register tokens, which have no place in the grid, (N, K, D).
+        grid: (rows, columns) with rows * columns = L in row-major order; None if the tokens have no location
+            in the image (vectors, pooled or masked features, class tokens).
+        extra: Class, distillation and register tokens, which are outside the grid, (N, K, D).
         locations: The (row, column) of each token; filled in from `grid`, kept by `select`.
 
     Raises:
@@ -50,10 +50,10 @@ class Features:
             rows, columns = self.grid
             if rows * columns != count:
                 raise ValueError(
-                    f"grid {self.grid} has {rows * columns} places, but layer '{self.layer}' gave {count} "
+                    f"grid {self.grid} has {rows * columns} locations, but layer '{self.layer}' gave {count} "
                     "tokens. Pass grid=(rows, columns) that multiplies to the number of tokens."
                 )
-            object.__setattr__(self, "locations", _places(rows, columns))
+            object.__setattr__(self, "locations", _grid_locations(rows, columns))
         elif not self.locations:
             object.__setattr__(self, "locations", (None,) * count)
 
@@ -71,20 +71,19 @@ class Features:
         hints: Hints | None = None,
         order: Sequence[int] | None = None,
     ) -> Features:
-        """Bring whatever a layer gave into (N, L, D) tokens.
+        """Convert the output of any layer into (N, L, D) tokens.
 
         Args:
             activation: (N, C, H, W), channel-last (N, H, W, C), tokens (N, L, D) or vectors (N, D), floating.
             layer: The layer's name.
             batch_size: The number of images that were given to the model; None = do not check.
-            input_size: (height, width) of those images in pixels: the strongest evidence for the grid.
+            input_size: (height, width) of those images in pixels: the strongest evidence on the grid.
             layout: The order of the axes; "auto" = find it.
-            grid: (rows, columns) of the places; None = find it.
-            num_prefix_tokens: How many class, distillation and register tokens stand in front;
-                None = find it.
-            hints: What the model itself states (`torchnle.vision.layouts.hints_for`).
-            order: Which token stands at each place, row by row (`find_places` of token_locations); None =
-                all of them in order, behind those in front; empty = none has a place.
+            grid: (rows, columns) of the locations; None = find it.
+            num_prefix_tokens: How many class, distillation and register tokens come first; None = find it.
+            hints: Widths and layouts that the model states (`torchnle.vision.layouts.hints_for`).
+            order: The token of each location, row by row (`find_token_orders`); None = all in order, behind
+                the prefix tokens; empty = no token has a location.
 
         Raises:
             TypeError: If the activation is not floating.
@@ -111,7 +110,7 @@ class Features:
         )
         tokens = as_tokens(activation, found.layout)
         if order is not None:
-            return cls(*_placed(tokens, order, layer, found.grid))
+            return cls(*_reordered(tokens, order, layer, found.grid))
         split = found.num_prefix_tokens
         return cls(tokens[:, split:], layer, found.grid, tokens[:, :split] if split else None)
 
@@ -131,7 +130,7 @@ class Features:
         return self.tokens.reshape(-1, self.width)
 
     def select(self, where: Where) -> Features:
-        """Keep only the locations asked for.
+        """Select the locations asked for.
 
         Args:
             where: None = the mean over all locations (one token an image); "all" = every location;
@@ -154,13 +153,13 @@ class Features:
         return self._at(where)
 
     def images(self, indices: Sequence[int]) -> Features:
-        """Keep only some images, in the order given."""
+        """Select images, in the order given."""
         chosen = list(indices)
         extra = None if self.extra is None else self.extra[chosen]
         return replace(self, tokens=self.tokens[chosen], extra=extra)
 
     def extras(self) -> Features:
-        """The class, distillation and register tokens as features of their own, without places.
+        """Return the class, distillation and register tokens as features of their own, without locations.
 
         Raises:
             ValueError: If the layer has none.
@@ -170,21 +169,21 @@ class Features:
         return Features(self.extra, self.layer)
 
     def fold(self, values: Tensor) -> Tensor:
-        """Lay values (N * L, ...) or (N, L, ...) out on the grid: (N, rows, columns, ...).
+        """Reshape values (N * L, ...) or (N, L, ...) to the grid: (N, rows, columns, ...).
 
         Raises:
             ValueError: If the layer has no grid, or there is not one value a row.
         """
         rows, columns = self._require_grid()
-        images, places = self.tokens.shape[:2]
+        images, locations = self.tokens.shape[:2]
         shape = tuple(values.shape)
-        if shape[:1] == (images * places,):
+        if shape[:1] == (images * locations,):
             return values.reshape(images, rows, columns, *shape[1:])
-        if shape[:2] == (images, places):
+        if shape[:2] == (images, locations):
             return values.reshape(images, rows, columns, *shape[2:])
         raise ValueError(
             f"values of shape {shape} do not fill {images} grid(s) of {rows}x{columns}; "
-            f"pass ({images * places}, ...) or ({images}, {places}, ...)."
+            f"pass ({images * locations}, ...) or ({images}, {locations}, ...)."
         )
 
     def check_finite(self) -> Features:
@@ -195,7 +194,7 @@ class Features:
         """
         tokens = self.tokens.detach()
         total = tokens.sum(dtype=torch.promote_types(tokens.dtype, torch.float32))
-        if torch.isfinite(total):  # one pass over the features; what follows takes several
+        if torch.isfinite(total):  # one pass over the features; the checks below take several
             return self
         bad = ~torch.isfinite(tokens).flatten(1).all(dim=1)
         if bad.any():
@@ -234,7 +233,7 @@ class Features:
         return torch.einsum("nl,nld->nd", weights, self.tokens).unsqueeze(1)
 
     def _mask_weights(self, mask: Tensor) -> Float[Tensor, "N L"]:
-        """Weights over locations that sum to one (reference: MILAN's masked pooling)."""
+        """Compute weights over locations that sum to one (reference: MILAN's masked pooling)."""
         grid = self._require_grid()
         maps = mask.float().unsqueeze(0) if mask.ndim == 2 else mask.float()
         if maps.ndim != 3 or maps.shape[0] not in (1, self.batch_size):
@@ -252,7 +251,7 @@ class Features:
 
 
 @lru_cache(maxsize=64)
-def _places(rows: int, columns: int) -> tuple[tuple[int, int], ...]:
+def _grid_locations(rows: int, columns: int) -> tuple[tuple[int, int], ...]:
     return tuple((row, column) for row in range(rows) for column in range(columns))
 
 
@@ -270,16 +269,16 @@ def _check_activation(activation: Tensor, layer: str, batch_size: int | None) ->
     raise ValueError(f"layer '{layer}' gave shape {shape} for a batch of {batch_size}. {advice}")
 
 
-def _placed(
+def _reordered(
     tokens: Tensor, order: Sequence[int], layer: str, grid: tuple[int, int] | None
 ) -> tuple[Tensor, str, tuple[int, int] | None, Tensor | None]:
-    """The arguments of `Features` for tokens that stand in another order."""
+    """Build the arguments of `Features` for tokens in another order."""
     others = sorted(set(range(tokens.shape[1])) - set(order))
     return tokens[:, list(order)], layer, grid, tokens[:, others] if others else None
 
 
 def as_tokens(activation: Tensor, layout: str) -> Tensor:
-    """Lay the places of an activation out as tokens, (N, L, D), row by row.
+    """Flatten the grid of an activation to tokens, (N, L, D), row by row.
 
     Example:
         >>> as_tokens(torch.zeros(2, 8, 3, 4), "NCHW").shape

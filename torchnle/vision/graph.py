@@ -1,4 +1,4 @@
-"""The autograd graph as evidence: which tensors does everything that a model says pass through."""
+"""The autograd graph as evidence: which tensors lie on every path to a model's output."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Node = Any
 
 
 def bottlenecks(output: Tensor, source: Node) -> set[Node]:
-    """The nodes that every path from an output back to one node passes through, both ends included.
+    """Find the nodes on every path from an output back to one node, both ends included.
 
-    A skip connection leads around what it skips, so the inside of a residual block is no bottleneck and its
+    A skip connection is a path around its block, so the inside of a residual block is no bottleneck and its
     end is.
 
     Args:
@@ -22,7 +22,7 @@ def bottlenecks(output: Tensor, source: Node) -> set[Node]:
         source: The `grad_fn` of the tensor that it was computed from.
 
     Returns:
-        The nodes; none if the output was not computed from the source.
+        The nodes; empty if the output was not computed from the source.
 
     Example:
         >>> import torch
@@ -44,7 +44,7 @@ def bottlenecks(output: Tensor, source: Node) -> set[Node]:
 
 
 def _backwards(root: Node | None, source: Node) -> dict[Node, list[Node]]:
-    """Every node between root and source with its parents among these, a node before its parents."""
+    """Map every node between root and source to its parents among these, a node before its parents."""
     leading: dict[Node, list[Node]] = {}
     pending: list[tuple[Node, bool]] = [] if root is None else [(root, False)]
     seen: set[Node] = set()

@@ -1,4 +1,4 @@
-"""Inputs: what a model may be given, checked in one place."""
+"""Checks of a model's inputs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from torchnle.types import Inputs
 
-#: Channels of an image, and the fewest rows and columns of one whose channels are taken to be last.
+#: Numbers of channels of an image, and the fewest rows and columns of one with channels last.
 _CHANNELS = (1, 3, 4)
 _FEWEST = 8
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Wrap anything that is not a tuple, as Captum does; None is no argument at all.
+    """Wrap any value but a tuple in a tuple, as Captum does; None is no argument.
 
     Example:
         >>> as_tuple(3), as_tuple((1, 2)), as_tuple(None)
@@ -33,7 +33,7 @@ def check_inputs(inputs: Inputs) -> tuple[Tensor, ...]:
         inputs: One tensor or a tuple of tensors, the batch first in each.
 
     Raises:
-        TypeError: If something is no tensor, or an image holds whole numbers (uint8, int64, bool).
+        TypeError: If an input is no tensor, or an image holds whole numbers (uint8, int64, bool).
         ValueError: If there is no input, the batch is empty or not the same in all inputs, or an input holds
             NaN or infinite values.
 
@@ -53,7 +53,7 @@ def check_inputs(inputs: Inputs) -> tuple[Tensor, ...]:
 
 
 def channels_last(image: Tensor) -> bool:
-    """Whether a batch of images is (N, H, W, C), by its last axis: 1, 3 or 4 channels of many places.
+    """Return whether a batch of images is (N, H, W, C): a last axis of 1, 3 or 4, and many rows and columns.
 
     Example:
         >>> channels_last(torch.zeros(1, 48, 64, 3)), channels_last(torch.zeros(1, 3, 48, 64))
@@ -66,7 +66,7 @@ def channels_last(image: Tensor) -> bool:
 
 
 def spatial_size(image: Tensor) -> tuple[int, int] | None:
-    """(height, width) of a batch of images (N, C, H, W) or (N, H, W, C); None for other shapes.
+    """Return (height, width) of a batch of images (N, C, H, W) or (N, H, W, C); None for other shapes.
 
     Example:
         >>> spatial_size(torch.zeros(1, 3, 48, 64)), spatial_size(torch.zeros(1, 48, 64, 3))
@@ -78,9 +78,9 @@ def spatial_size(image: Tensor) -> tuple[int, int] | None:
 
 
 def explain_failure(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
-    """Say why a forward may have failed where device or dtype of model and input differ; None otherwise.
+    """Explain a failed forward by a difference in device or dtype of model and input; None if they agree.
 
-    Only asked after a failure: models split over devices and models that cast their input are fine.
+    Called only after a failure, since models may be split over devices or cast their input.
 
     Example:
         >>> explain_failure(nn.Linear(2, 2).half(), (torch.zeros(1, 2),))
@@ -125,7 +125,7 @@ def _check_tensor(tensor: object, name: str) -> None:
 
 def _check_finite(tensor: Tensor, name: str) -> None:
     if tensor.is_meta or torch.isfinite(tensor.detach().sum(dtype=torch.float64)):
-        return  # one pass over the input; what follows takes several
+        return  # one pass over the input; the checks below take several
     finite = torch.isfinite(tensor).reshape(tensor.shape[0], -1).all(dim=1)
     if not finite.all():
         bad = (~finite).nonzero().flatten().tolist()

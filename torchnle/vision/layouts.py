@@ -1,4 +1,4 @@
-"""Layouts: which axis of an activation is channels, which are places, and which tokens have no place."""
+"""Layouts: which axis of an activation holds channels, which hold locations, and which tokens have none."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import nn
 
 from torchnle.types import Layout
 
-#: None, a class token, distillation too, or a class token and four registers: the usual tokens without place.
+#: The usual numbers of prefix tokens: none, a class token, also distillation, or a class token and 4
+#: registers.
 _USUAL_PREFIX = 5
-#: More than that is believed only where nothing else fits.
+#: A larger number is accepted only if nothing else fits.
 _MOST_PREFIX = 16
-#: A grid longer than this is rather a channel axis taken for places.
+#: A longer side of a grid is more likely a channel axis.
 _MOST_ELONGATED = 4
 
 _CHANNELS_FIRST = (
@@ -32,12 +33,12 @@ _CHANNELS_FIRST = (
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How the axes of an activation are read.
+    """The meaning of the axes of an activation.
 
     Args:
         layout: The order of the axes.
-        grid: (rows, columns) of the places; None where there are none.
-        num_prefix_tokens: How many tokens without place stand in front.
+        grid: (rows, columns) of the locations; None if there are none.
+        num_prefix_tokens: How many tokens without location come first.
     """
 
     layout: Literal["NCHW", "NHWC", "NLD", "ND"]
@@ -51,13 +52,13 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class Hints:
-    """What the model itself says about a layer: evidence, dropped where it does not fit.
+    """A layer's layout as the model states it: evidence, dropped if it does not fit.
 
     Args:
         width: The number of channels that the module states.
         layout: "NCHW" or "NHWC" for modules that fix the channel axis.
-        num_prefix_tokens: The number of tokens in front that the model states.
-        within: The module itself; what it contains is looked at where nothing else settles the layout.
+        num_prefix_tokens: The number of prefix tokens that the model states.
+        within: The module itself; its children decide if nothing else settles the layout.
     """
 
     width: int | None = None
@@ -97,7 +98,7 @@ def hints_for(
     Args:
         model: The model; timm's `num_prefix_tokens` and transformers' `config.num_register_tokens` are read.
         module: The tapped module; its stated width and kind are read.
-        at: Which side of it is read.
+        at: The side that is read, output or input.
 
     Example:
         >>> hints_for(None, nn.Conv2d(3, 8, 1))
@@ -109,7 +110,7 @@ def hints_for(
 
 
 def width_hint(module: nn.Module, at: Literal["output", "input"] = "output") -> int | None:
-    """The number of channels that a module says it gives (or receives), or None.
+    """Return the number of channels that a module states for its output (or input), or None.
 
     Example:
         >>> width_hint(nn.LayerNorm(8)), width_hint(nn.Linear(2, 4)), width_hint(nn.Linear(2, 4), at="input")
@@ -125,7 +126,7 @@ def width_hint(module: nn.Module, at: Literal["output", "input"] = "output") -> 
 
 
 def prefix_hint(model: Any) -> int | None:
-    """The number of tokens before the patches that a model states, or None.
+    """Return the number of prefix tokens that a model states, or None.
 
     Example:
         >>> prefix_hint(nn.Linear(2, 2)) is None
@@ -146,20 +147,20 @@ def arrange(
     num_prefix_tokens: int | None = None,
     hints: Hints | None = None,
 ) -> Arrangement:
-    """Find the axes of an activation, from what the caller states, then the input, the model and plain sense.
+    """Find the axes of an activation from what the caller states, then the input, the model and usual sizes.
 
     Args:
         shape: The activation's shape, batch first.
         layer: The layer's name, for messages.
         input_size: (height, width) of the model's input: a grid is the input divided by one stride.
         layout: The order of the axes; "auto" = find it.
-        grid: (rows, columns) of the places; None = find it.
-        num_prefix_tokens: The number of tokens in front of the patches; None = find it.
+        grid: (rows, columns) of the locations; None = find it.
+        num_prefix_tokens: The number of tokens before the patches; None = find it.
         hints: What the model states (`hints_for`).
 
     Raises:
-        ValueError: If what is stated does not fit, or several readings remain: the message lists them and
-            names the argument that settles it.
+        ValueError: If a stated value does not fit, or several readings remain: the message lists them and
+            names the argument that decides.
 
     Example:
         >>> print(arrange((2, 197, 64), "norm", input_size=(224, 224)))
@@ -207,7 +208,7 @@ def _arrange_map(asked: _Question) -> Arrangement:
             break
         allowed = _narrow(allowed, fits)
     if len(allowed) > 1:
-        remedy = "Pass layout='NCHW' or 'NHWC' (attention heads, for one, are no map: pass another layer)."
+        remedy = "Pass layout='NCHW' or 'NHWC' (attention heads are no map: pass another layer)."
         raise asked.error("the channel axis is ambiguous", remedy, allowed)
     return allowed[0]
 
@@ -215,7 +216,9 @@ def _arrange_map(asked: _Question) -> Arrangement:
 def _arrange_tokens(asked: _Question) -> Arrangement:
     count, stated = asked.shape[1], asked.num_prefix_tokens
     if stated is not None and not 0 <= stated < count:
-        raise asked.error(f"num_prefix_tokens={stated} leaves no place", f"Pass 0 to {count - 1}.")
+        raise asked.error(
+            f"num_prefix_tokens={stated} leaves no tokens for the grid", f"Pass 0 to {count - 1}."
+        )
     if asked.grid is not None:
         return _arrange_on_grid(asked, asked.grid)
     if count - (stated or 0) == 1:
@@ -257,18 +260,18 @@ def _choose(asked: _Question, options: list[Arrangement]) -> Arrangement:
     else:
         raise asked.error(
             f"no grid of the input's shape makes {asked.shape[1]} tokens",
-            f"{remedy}, or layout='NLD' to read the tokens without places.",
+            f"{remedy}, or layout='NLD' to read the tokens without locations.",
         )
     best = believable[0]
     rivals = _rivals(asked, best, options, most)
     if rivals:
-        problem = "how many tokens stand before the grid is ambiguous"
+        problem = "the number of tokens before the grid is ambiguous"
         raise asked.error(problem, f"{remedy}.", [best, *rivals[:3]])
     return best
 
 
 def _rivals(asked: _Question, best: Arrangement, options: list[Arrangement], most: int) -> list[Arrangement]:
-    """What else could be meant: beside a grid of whole patches only another one, else any as believable."""
+    """Return the other candidates: for a grid of whole patches only another such, else any as likely."""
     others = [o for o in options if o != best]
     if _divides(asked, best):
         return [o for o in others if o.num_prefix_tokens <= most and _divides(asked, o)]
@@ -276,7 +279,7 @@ def _rivals(asked: _Question, best: Arrangement, options: list[Arrangement], mos
 
 
 def _divides(asked: _Question, option: Arrangement) -> bool:
-    """Whether the grid cuts the input into whole square patches, as most transformers do."""
+    """Return whether the grid cuts the input into whole square patches, as in most transformers."""
     if asked.input_size is None or option.grid is None:
         return True
     (height, width), (rows, columns) = asked.input_size, option.grid
@@ -284,7 +287,7 @@ def _divides(asked: _Question, option: Arrangement) -> bool:
 
 
 def whole_patches(shape: Sequence[int], input_size: tuple[int, int]) -> list[Arrangement]:
-    """Every way in which tokens (N, T, D) may hold a grid of whole square patches, finest first.
+    """List the grids of whole square patches that tokens (N, T, D) may hold, finest first.
 
     Example:
         >>> [(found.grid, found.num_prefix_tokens) for found in whole_patches((1, 81, 8), (64, 64))]
@@ -295,7 +298,7 @@ def whole_patches(shape: Sequence[int], input_size: tuple[int, int]) -> list[Arr
 
 
 def is_strided(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a grid is what one stride leaves of an input.
+    """Return whether one stride maps an input to a grid of this size.
 
     Example:
         >>> is_strided((7, 7), (224, 224)), is_strided((197, 64), (224, 224))
@@ -306,7 +309,7 @@ def is_strided(grid: tuple[int, int], size: tuple[int, int]) -> bool:
 
 @lru_cache(maxsize=64)
 def _grids(size: tuple[int, int]) -> frozenset[tuple[int, int]]:
-    """The grids that one stride leaves of an input, rounded down (valid) or up (padded) in both axes."""
+    """Return the grids that one stride leaves of an input, rounded down (valid) or up (padded)."""
     height, width = size
     strides = range(1, max(size) + 1)
     valid = {(height // stride, width // stride) for stride in strides}
@@ -331,6 +334,6 @@ def _stated_prefix(module: nn.Module) -> list[int]:
 
 
 def _attribute(module: nn.Module, name: str) -> Any:
-    """An attribute or None; asking a module itself for what it does not have is slow."""
+    """Return an attribute or None; getattr of a module is slow for attributes that it does not have."""
     known = name in vars(module) or hasattr(type(module), name)
     return getattr(module, name, None) if known else None

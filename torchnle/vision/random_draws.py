@@ -1,4 +1,4 @@
-"""Models that draw at random in evaluation: noticed by the generators, and named once a model."""
+"""Detect models that draw at random in evaluation, by the generators' states, and warn once a model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torchnle.vision.locks import of_this_thread
 from torchnle.vision.running import unwrap
 
-#: Models that were looked at.
+#: Models that were checked.
 _seen: WeakSet[nn.Module] = WeakSet()
 
 
 @dataclass
 class Draws:
-    """Whether a block of code drew at random.
+    """The result of `watching`: whether a block of code drew at random.
 
     Args:
         found: Set at the end of the block.
@@ -34,7 +34,7 @@ class Draws:
 
 @contextmanager
 def watching() -> Iterator[Draws]:
-    """Notice whether a block draws from the global generators of PyTorch or NumPy.
+    """Detect whether a block draws from the global generators of PyTorch or NumPy.
 
     Example:
         >>> with watching() as draws:
@@ -49,12 +49,12 @@ def watching() -> Iterator[Draws]:
 
 @torch.no_grad()
 def warn_of_draws(forward_func: Callable[..., Any], run: Callable[[], Any], output: Any) -> None:
-    """Run a model once more, and warn if its output differs, naming the modules that drew; once a model.
+    """Run a model once more, and warn if its output differs, with the modules that drew; once a model.
 
     Args:
-        forward_func: The model, which drew at random in a first run; nothing is said of a plain function.
+        forward_func: The model, which drew at random in a first run; a plain function gives no warning.
         run: Runs it again on the same inputs.
-        output: What it gave.
+        output: Its first output.
 
     Example:
         >>> model = nn.Sequential(nn.Dropout())
@@ -79,14 +79,14 @@ def warn_of_draws(forward_func: Callable[..., Any], run: Callable[[], Any], outp
     where = f" in {', '.join(names[:3])}" if names else ""
     warnings.warn(
         f"{type(model).__name__} draws at random in evaluation{where}: the same images give other answers in "
-        "every call, and so do their explanations. Switch that off in the model, or call torch.manual_seed "
-        "before every call.",
+        "every call, and so do their explanations. Turn the randomness off in the model, or call "
+        "torch.manual_seed before every call.",
         stacklevel=2,
     )
 
 
 def _watch(names: list[str], name: str, module: nn.Module, hooks: ExitStack) -> None:
-    """Add a module's name if it draws, and nothing within it does."""
+    """Add a module's name if it draws, and no module within it does."""
     waiting: list[tuple[list[Any], int]] = []
 
     def before(*_: Any) -> None:
@@ -102,7 +102,7 @@ def _watch(names: list[str], name: str, module: nn.Module, hooks: ExitStack) -> 
 
 
 def _states() -> list[Any]:
-    """The states of all global generators, such that equal states compare as equal."""
+    """Return the states of all global generators, such that equal states compare as equal."""
     states: list[Any] = [torch.get_rng_state().numpy().tobytes()]
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states += [state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
@@ -114,7 +114,7 @@ def _states() -> list[Any]:
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two outputs are equal wherever they are tensors."""
+    """Return whether two outputs are equal wherever they are tensors."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return first.shape == second.shape and torch.allclose(first, second, equal_nan=True)
     if isinstance(first, dict) and isinstance(second, dict):

@@ -1,4 +1,4 @@
-"""From inputs to the features of the chosen layers: the step that every attribution class shares."""
+"""Read inputs as features of the chosen layers: the step that every attribution class shares."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from torchnle.vision.features import Features
 from torchnle.vision.inputs import spatial_size
 from torchnle.vision.layouts import arrange, hints_for, prefix_hint, whole_patches
 from torchnle.vision.order.map_locations import MapQuestion, check_map
-from torchnle.vision.order.token_locations import Places, Question, find_places
+from torchnle.vision.order.token_locations import Question, TokenOrder, find_token_orders
 from torchnle.vision.padding import check_padding
 
-#: So many grids of whole patches are tried where the number of tokens does not speak for one.
+#: So many grids of whole patches are tried if the number of tokens suggests no single one.
 _CANDIDATES = 4
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read a layer whose output does not speak for itself; one argument settles one doubt.
+    """Overrides for layers whose axis order, token grid or prefix tokens cannot be inferred.
 
     Args:
-        select: Picks the tensor out of what the layer returned (default: the first tensor).
+        Set only the one that the error message names.
+
+    Args:
+        select: Picks the tensor from the layer's output (default: the first tensor).
         layout: The order of the axes, "NCHW", "NHWC", "NLD" or "ND" (default "auto": by evidence).
         grid: (rows, columns) of the tokens.
-        num_prefix_tokens: How many class, distillation and register tokens stand before the grid's. With
-            `grid` beside it, the tokens are taken row by row behind these; else their order is looked at.
-        pool: How places are picked out of a layer's features (default `Features.select`); a classifier's head
-            may look at them through a norm, or at its class token.
-        layers: Readings of single layers by their names, as `join_readings` puts them together.
+        num_prefix_tokens: How many class, distillation and register tokens precede the grid's. With `grid`,
+            the tokens are taken row by row behind these; else their order is probed.
+        pool: Selects and pools locations of a layer's features (default `Features.select`); a classifier's
+            head may read them through a norm, or read its class token.
+        layers: Readings of single layers by name, from `join_readings`.
 
     Example:
         >>> Reading(layout="NHWC").layout
@@ -50,16 +53,16 @@ class Reading:
     layers: Mapping[str, Reading] = field(default_factory=dict)
 
     def of(self, layer: str) -> Reading:
-        """Find the reading of one layer: its own, or this one."""
+        """Return the reading of one layer: its own, or this one."""
         return self.layers.get(layer) or replace(self, layers={})
 
 
 def join_readings(layers: Mapping[str, Reading], others: Reading | None = None) -> Reading:
-    """Put the readings of single layers together into one that reads each layer by its own.
+    """Join the readings of single layers into one that reads each layer by its own.
 
     Args:
         layers: Each layer's reading by the layer's name.
-        others: The reading of layers that are not among these.
+        others: The reading of other layers.
 
     Example:
         >>> joined = join_readings({"blocks.3": Reading(layout="NHWC")})
@@ -67,6 +70,8 @@ def join_readings(layers: Mapping[str, Reading], others: Reading | None = None) 
         ('NHWC', 'auto')
     """
     rest = others or Reading()
+    if not layers:
+        return rest
 
     def pool(features: Features, where: Where) -> Features:
         return layers.get(features.layer, rest).pool(features, where)
@@ -86,7 +91,7 @@ def read(
     Gradients flow where the caller's grad mode lets them.
 
     Raises:
-        ValueError: On inputs a model cannot be read with, and on NaN or infinite features, by layer.
+        ValueError: On invalid inputs, and on NaN or infinite features, by layer.
     """
     return read_with_output(forward_func, layers, inputs, additional_forward_args, reading)[0]
 
@@ -98,7 +103,7 @@ def read_with_output(
     additional_forward_args: Any = None,
     reading: Reading | None = None,
 ) -> tuple[list[Features], Any]:
-    """Like `read`, and the model's own output beside it.
+    """Read features as `read` does, and return the model's output too.
 
     Raises:
         ValueError: As `read`.
@@ -130,18 +135,18 @@ def find_layouts(
     additional_forward_args: Any = None,
     reading: Reading | None = None,
 ) -> list[dict[str, Any]]:
-    """Find how each layer's activation is read, as options of `Features.from_activation`.
+    """Find each layer's layout, as options of `Features.from_activation`.
 
     Args:
         forward_func: The model.
         layers: The layers.
-        activations: What they gave for the inputs, one each.
+        activations: Their outputs for the inputs, one each.
         inputs: The inputs.
         additional_forward_args: Passed to the model after the inputs.
-        reading: What is stated.
+        reading: The caller's overrides.
 
     Raises:
-        ValueError: If a layout stays ambiguous; the message names the argument that settles it.
+        ValueError: If a layout stays ambiguous; the message names the argument that decides.
     """
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
@@ -154,8 +159,8 @@ def find_layouts(
             for options in find_layouts(forward_func, [tap], [activation], *run, reading.of(tap.name))
         ]
     given = _given(forward_func, layers, activations, image, reading)
-    places = _places(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
-    for options, found in zip(given, places, strict=True):
+    orders = _token_orders(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
+    for options, found in zip(given, orders, strict=True):
         if found is not None:
             options |= {"order": found.order, "grid": found.grid, "num_prefix_tokens": None}
     return given
@@ -168,8 +173,8 @@ def _given(
     image: Tensor,
     reading: Reading,
 ) -> list[dict[str, Any]]:
-    """What is known beforehand of every layer's layout, as `arrange` takes it."""
-    tokens = any(activation.ndim == 3 for activation in activations)  # what else has no tokens in front
+    """Return what is known of every layer's layout before its shape, as `arrange` takes it."""
+    tokens = any(activation.ndim == 3 for activation in activations)  # modules without prefix tokens
     stated = prefix_hint(forward_func) if tokens else None
     common = {
         "input_size": spatial_size(image),
@@ -181,7 +186,7 @@ def _given(
     return [{**common, "hints": hint} for hint in hints]
 
 
-def _places(
+def _token_orders(
     forward_func: Callable[..., Any],
     layers: Sequence[taps.Tap],
     activations: Sequence[Tensor],
@@ -189,19 +194,19 @@ def _places(
     inputs: Inputs,
     additional_forward_args: Any,
     reading: Reading,
-) -> list[Places | None]:
-    """Where the tokens of each layer stand; not asked where the caller states it."""
+) -> list[TokenOrder | None]:
+    """Find the order of each layer's tokens, unless the caller states it."""
     image = inputs[0] if isinstance(inputs, tuple) else inputs
     size, run = spatial_size(image), (inputs, additional_forward_args, reading.select)
-    places: list[Places | None] = [None] * len(layers)
+    orders: list[TokenOrder | None] = [None] * len(layers)
     asked: dict[int, Question] = {}
     for i, (tap, activation, options) in enumerate(zip(layers, activations, given, strict=True)):
         shape, stated = tuple(activation.shape), None not in (reading.grid, reading.num_prefix_tokens)
         if shape[0] != image.shape[0] or len(shape) not in (3, 4) or stated:
             continue
         if size is None:
-            _check_places(tap, shape, image, reading)
-            places[i] = Places(()) if reading.layout == "NLD" and reading.grid is None else None
+            _check_images(tap, shape, image, reading)
+            orders[i] = TokenOrder(()) if reading.layout == "NLD" and reading.grid is None else None
         elif len(shape) == 3 and image.is_floating_point():
             question = _question(tap, shape, size, options, reading)
             asked |= {} if question is None else {i: question}
@@ -209,17 +214,17 @@ def _places(
             found = arrange(shape, tap.name, **options)
             if max(found.grid or (1, 1)) > 1:
                 check_map(forward_func, MapQuestion(tap, shape, found, options["hints"], size), *run)
-    for i, found_places in zip(asked, find_places(forward_func, list(asked.values()), *run), strict=True):
-        places[i] = found_places
-    return places
+    for i, order in zip(asked, find_token_orders(forward_func, list(asked.values()), *run), strict=True):
+        orders[i] = order
+    return orders
 
 
 def _question(
     tap: taps.Tap, shape: tuple[int, ...], size: tuple[int, int], options: dict[str, Any], reading: Reading
 ) -> Question | None:
-    """What is to be asked about tokens; None if they have no places.
+    """Build the question about a layer's tokens; None if they have no locations.
 
-    Where nothing is stated, grids of whole patches are candidates beside the one that their number suggests.
+    If nothing is stated, grids of whole patches are candidates besides the one that their number suggests.
     """
     open_ = reading.grid is None and reading.num_prefix_tokens is None
     candidates = whole_patches(shape, size)[:_CANDIDATES] if open_ else []
@@ -237,16 +242,16 @@ def _question(
     return Question(tap, shape, found, options["hints"], *stated, reading.layout == "NLD", complaint, others)
 
 
-def _check_places(tap: taps.Tap, shape: tuple[int, ...], image: Tensor, reading: Reading) -> None:
-    """Refuse to fold tokens of anything but images into a square."""
+def _check_images(tap: taps.Tap, shape: tuple[int, ...], image: Tensor, reading: Reading) -> None:
+    """Refuse to fold tokens into a square grid unless the input is a batch of images."""
     unfolded = reading.layout == "auto" and (len(shape) == 3 or image.ndim > 4) and max(shape[1:-1]) > 1
     if reading.grid is None and unfolded:
         video = " (frames of a video have no common grid)" if image.ndim == 5 else ""
         raise ValueError(
             f"layer '{tap.name}' gave shape {shape} for an input of shape {tuple(image.shape)}, which is no "
-            f"batch of images (N, C, H, W){video}, so its places are not known. Pass Reading(grid=(rows, "
+            f"batch of images (N, C, H, W){video}, so its locations are not known. Pass Reading(grid=(rows, "
             "columns)), with select= for the tokens of one frame, or Reading(layout='NLD') to read them "
-            "without places."
+            "without locations."
         )
 
 
@@ -262,10 +267,10 @@ def resize(features: Features, grid: tuple[int, int]) -> Features:
 def select_together(
     features: Sequence[Features], where: Where, reading: Reading | None = None
 ) -> list[Features]:
-    """Select the same places in several layers, on the finest of their grids (DeViL, section 3.2).
+    """Select the same locations in several layers, on the finest of their grids (DeViL, section 3.2).
 
     Raises:
-        ValueError: If places are asked for and a layer has none.
+        ValueError: If locations are asked for and a layer has none.
     """
     pool = (reading or Reading()).pool
     if where is None or isinstance(where, Tensor) or len(features) == 1:

@@ -1,4 +1,4 @@
-"""Running: one forward of somebody else's model, in evaluation mode, that leaves no trace."""
+"""Run one forward of a model in evaluation mode and restore its state."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def forward(
 ) -> Any:
     """Run a model once on checked inputs, in evaluation mode and eagerly, and restore its training flags.
 
-    Other threads wait until the model is free. The model gets copies, so that what it writes into its inputs
-    does not reach the caller.
+    Other threads wait until the model is free. The model gets copies, so that in-place changes of its inputs
+    do not reach the caller.
 
     Args:
         model: The model. Of a plain function only `modules` are known, and put in evaluation mode.
@@ -91,12 +91,12 @@ def _of_shapes(error: Exception, tensors: Sequence[Tensor]) -> str | None:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of a tensor that is in the autograd graph where it is; anything else itself."""
+    """Return a copy of a tensor that stays in the autograd graph; any other value itself."""
     return value.clone() if isinstance(value, Tensor) else value
 
 
 def unwrap(model: Callable[..., Any]) -> nn.Module | None:
-    """The module behind `torch.compile`, DataParallel or a bound method; None for a plain function.
+    """Return the module behind `torch.compile`, DataParallel or a bound method; None for a plain function.
 
     Raises:
         RuntimeError: If the model is a DataParallel over several devices.
@@ -123,7 +123,7 @@ def unwrap(model: Callable[..., Any]) -> nn.Module | None:
 
 
 def check_hookable(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
-    """Raise where no hook can work: on a scripted or traced model, or such a part.
+    """Raise if hooks cannot work: on a scripted or traced model, or such a part.
 
     Raises:
         RuntimeError: If the model or one of the modules is a TorchScript module.
@@ -140,7 +140,7 @@ def check_hookable(model: Callable[..., Any], modules: Iterable[nn.Module]) -> N
 
 
 def _eager() -> AbstractContextManager[Any]:
-    """Compiled code skips hooks that came after it; where dynamo is not loaded, nothing is compiled."""
+    """Disable compilation, because compiled code skips later hooks; without dynamo, nothing is compiled."""
     if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
         return nullcontext()
     eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")

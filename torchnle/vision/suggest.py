@@ -1,4 +1,4 @@
-"""Suggested layers: where a model is worth describing, from shallow to deep, found by one dry run."""
+"""Suggest layers that are worth describing, from shallow to deep, by one dry run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.running import forward, unwrap
 from torchnle.vision.taps import tensors_in
 
-#: Their grids are no resolution of the model's: they are on the way into a convolution.
+#: Modules whose grids are no resolution of the model's, since they prepare a convolution's input.
 _PADDING = (
     nn.modules.padding._ConstantPadNd,
     nn.modules.padding._ReflectionPadNd,
@@ -29,8 +29,8 @@ _PADDING = (
 )
 
 
-#: What enters one of these and leaves as one place is the last that has places, even where an activation
-#: that is no module of its own stands before it.
+#: The input of one of these, if its output has one location, is the last with locations, even if that
+#: activation is not the output of any module.
 _POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
 
 
@@ -39,13 +39,13 @@ class SuggestedLayer:
     """A layer that is worth describing.
 
     Args:
-        name: Its dotted name, as `layers` takes it: "pool:input" is what enters the module "pool".
+        name: Its dotted name, as `layers` takes it: "pool:input" is the input of the module "pool".
         kind: The class of the module.
-        layout: The order of the axes of what it gives.
+        layout: The order of the axes of its output.
         width: The number of channels.
-        grid: (rows, columns) of its places.
-        stride: Pixels of the input a place, along the height, rounded.
-        num_prefix_tokens: How many tokens without place stand in front.
+        grid: (rows, columns) of its locations.
+        stride: Pixels of the input a location, along the height, rounded.
+        num_prefix_tokens: The number of prefix tokens, which have no location.
 
     Example:
         >>> suggest_layers(model, images)[-1]
@@ -66,10 +66,10 @@ def suggest_layers(
 ) -> list[SuggestedLayer]:
     """Suggest the layers of a model that are worth describing, in the order in which they run.
 
-    One dry run records every module. A layer counts if it runs once, has places, and everything that the
-    model says passes through it: the end of a residual block does, its inside does not (`bottlenecks` of the
-    autograd graph). Of each resolution the last such layer is taken, the end of a stage; where there are too
-    few resolutions (a ViT has one), evenly spaced blocks of the longest stage join them.
+    One dry run records every module. A layer counts if it runs once, has locations, and every path to the
+    output passes through it: the end of a residual block counts, its inside does not (`bottlenecks` of the
+    autograd graph). Of each resolution the last such layer is taken, the end of a stage; if there are too few
+    resolutions (a ViT has one), evenly spaced blocks of the longest stage are added.
 
     Args:
         model: The vision model.
@@ -79,7 +79,7 @@ def suggest_layers(
 
     Raises:
         TypeError: If the model is a plain function, whose layers cannot be listed.
-        ValueError: If no layer has places.
+        ValueError: If no layer has locations.
 
     Example:
         >>> [(layer.name, layer.grid, layer.width) for layer in suggest_layers(model, images)]
@@ -92,10 +92,10 @@ def suggest_layers(
     if len(shape) != 4:
         raise ValueError(f"the example has shape {tuple(shape)}; pass images (N, C, H, W).")
     size = spatial_size(check_inputs(example)[0]) or (1, 1)
-    points = _with_places(root, _dry_run(root, example, additional_forward_args), size)
+    points = _with_layouts(root, _dry_run(root, example, additional_forward_args), size)
     if not points:
         raise ValueError(
-            f"no layer of {type(root).__name__} gives features with places for inputs of shape "
+            f"no layer of {type(root).__name__} gives features with locations for inputs of shape "
             f"{tuple(shape)}. Pass a larger example, or layers of your own choice and how to read them: "
             "layout=, grid=, select=."
         )
@@ -107,7 +107,7 @@ def suggest_layers(
 
 @dataclass(frozen=True)
 class _Point:
-    """A tensor that modules gave: the run's only trace of it."""
+    """A tensor that modules gave, without its values."""
 
     name: str
     module: nn.Module
@@ -116,16 +116,16 @@ class _Point:
     output_nr: int
     plain: bool
     time: int
-    places: Arrangement | None = None
+    arrangement: Arrangement | None = None
 
     @property
     def width(self) -> int:
-        first = self.places is not None and self.places.layout == "NCHW"
+        first = self.arrangement is not None and self.arrangement.layout == "NCHW"
         return self.shape[1 if first else -1]
 
     @property
     def grid(self) -> tuple[int, int]:
-        return (self.places and self.places.grid) or (1, 1)
+        return (self.arrangement and self.arrangement.grid) or (1, 1)
 
 
 def _by_time(point: _Point) -> int:
@@ -137,7 +137,7 @@ def _by_grid(point: _Point) -> tuple[int, int]:
 
 
 def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> list[_Point]:
-    """Every tensor that some module gave and that everything the model says depends on, once each."""
+    """Return every tensor that some module gave and that the whole output depends on, once each."""
     points: list[_Point] = []
     images = [x.detach().requires_grad_(x.is_floating_point()) for x in check_inputs(example)]
     quiet = saved_tensors_hooks(_forget, _forget)
@@ -156,7 +156,7 @@ def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> 
 
 
 def _forget(_: Any) -> Any:
-    """No backward will follow, so nothing needs to be kept for it."""
+    """Drop saved tensors, since no backward will follow."""
 
 
 def _keep(points: list[_Point], name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -175,26 +175,26 @@ def _keep(points: list[_Point], name: str) -> Callable[[nn.Module, Any, Any], No
 
 
 def _distinct(points: Iterable[_Point]) -> list[_Point]:
-    """One module a tensor: the best by how it gives it, then by its depth, then by time."""
+    """Choose one module a tensor: by how it gives the tensor, then by its depth, then by time."""
     best: dict[tuple[Node, int, tuple[int, ...]], _Point] = {}
     for point in sorted(points, key=lambda p: (not p.plain, ":" in p.name, p.name.count("."), p.time)):
         best.setdefault((point.node, point.output_nr, point.shape), point)
     return sorted(best.values(), key=_by_time)
 
 
-def _with_places(root: nn.Module, points: Iterable[_Point], size: tuple[int, int]) -> list[_Point]:
+def _with_layouts(root: nn.Module, points: Iterable[_Point], size: tuple[int, int]) -> list[_Point]:
     stated = hints_for(root).num_prefix_tokens
-    placed = [replace(point, places=_arrangement(point, size, stated)) for point in points]
-    return [point for point in placed if max(point.grid) > 1 and _one_stride(point.grid, size)]
+    arranged = [replace(point, arrangement=_arrangement(point, size, stated)) for point in points]
+    return [point for point in arranged if max(point.grid) > 1 and _one_stride(point.grid, size)]
 
 
 def _one_stride(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a grid has the shape of the input: what is cut into windows or parts has not."""
+    """Return whether a grid has the shape of the input; that of windows or parts has not."""
     return abs(grid[0] - size[0] * grid[1] / size[1]) <= 1
 
 
 def _arrangement(point: _Point, size: tuple[int, int], stated_prefix: int | None) -> Arrangement | None:
-    """How the tensor is read; None if that is not clear."""
+    """Return the layout of the tensor; None if it is ambiguous."""
     hints = replace(hints_for(None, point.module), num_prefix_tokens=stated_prefix)
     try:
         return arrange(point.shape, point.name, input_size=size, hints=hints)
@@ -203,7 +203,7 @@ def _arrangement(point: _Point, size: tuple[int, int], stated_prefix: int | None
 
 
 def _end(stage: Iterable[_Point]) -> _Point:
-    """The last layer of one resolution; not one in passing, inside the block that leads to the next."""
+    """Return the last layer of one resolution that is not inside the block leading to the next."""
     first, *later = sorted(stage, key=_by_time)
     for point in later:
         if not _in_passing(point, first) or (point.width == first.width and _is_block(point)):
@@ -212,7 +212,7 @@ def _end(stage: Iterable[_Point]) -> _Point:
 
 
 def _in_passing(point: _Point, earlier: _Point) -> bool:
-    """Whether a layer lies deeper than beside the earlier one or what contains it."""
+    """Return whether a layer is inside a block that neither is nor contains the earlier layer."""
     here, there = point.name.split("."), earlier.name.split(".")
     common = next((i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), len(there))
     return len(here) > common + 1
@@ -223,28 +223,28 @@ def _is_block(point: _Point) -> bool:
 
 
 def _between(stages: Sequence[list[_Point]], ends: Sequence[_Point], count: int) -> list[_Point]:
-    """Evenly spaced blocks of the stage that has the most, its end left out."""
+    """Return evenly spaced blocks of the stage that has the most, its end left out."""
     blocks = max((_alike([p for p in stage if p not in ends]) for stage in stages), key=len)
     step = (len(blocks) + 1) / (max(count, 0) + 1)
-    places = {round((i + 1) * step) - 1 for i in range(min(count, len(blocks)))}
-    return [blocks[i] for i in sorted(places)]
+    chosen = {round((i + 1) * step) - 1 for i in range(min(count, len(blocks)))}
+    return [blocks[i] for i in sorted(chosen)]
 
 
 def _alike(points: Iterable[_Point]) -> list[_Point]:
-    """The blocks of the commonest kind, in order."""
+    """Return the blocks of the commonest kind, in order."""
     blocks = [point for point in points if _is_block(point)]
     kinds = Counter(type(block.module) for block in blocks)
     return [b for b in blocks if type(b.module) is kinds.most_common(1)[0][0]]
 
 
 def _suggestion(point: _Point, height: int) -> SuggestedLayer:
-    places = point.places or Arrangement("ND")
+    arrangement = point.arrangement or Arrangement("ND")
     return SuggestedLayer(
         point.name,
         type(point.module).__name__,
-        places.layout,
+        arrangement.layout,
         point.width,
         point.grid,
         round(height / point.grid[0]),
-        places.num_prefix_tokens,
+        arrangement.num_prefix_tokens,
     )

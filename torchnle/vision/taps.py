@@ -1,4 +1,4 @@
-"""Taps: record what layers give, in one forward, and leave the model as it was."""
+"""Taps: record the outputs of layers in one forward, and leave the model unchanged."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from torchnle.vision.running import check_hookable, forward, unwrap
 
 @dataclass(frozen=True)
 class Tap:
-    """One place where a model is read: what a module gives, or what it receives.
+    """One point where a model is read: the output or the input of a module.
 
     Args:
         name: The dotted name, for messages and descriptions.
         module: The module itself.
-        at: "output" = what the module returns; "input" = what it is called with.
+        at: "output" = the module's return value; "input" = its argument.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
@@ -39,7 +39,7 @@ class Tap:
 
     @property
     def reference(self) -> str:
-        """The name by which `resolve` finds it again, whatever side is asked for.
+        """The name by which `resolve` finds it again, with its side.
 
         Example:
             >>> Tap("pool", nn.Identity(), at="input").reference
@@ -48,9 +48,9 @@ class Tap:
         return self.name + _INPUT if self.at == "input" and not self.name.endswith(_INPUT) else self.name
 
 
-#: Behind a layer's name: what it receives is read.
+#: The suffix of a layer's name that reads its input.
 _INPUT = ":input"
-#: All the ways to name layers: one of them, or a list.
+#: All forms in which layers are named: one of them, or a list.
 LayerChoice: TypeAlias = Layers | Tap | Sequence[Layer | Tap]
 
 
@@ -66,8 +66,8 @@ def resolve(
         model: The model; `torch.compile`d and (one-device) DataParallel models are looked into. For a plain
             function, layers must be modules.
         layers: A module, a dotted name ("layer4.1"), a glob over dotted names in which ``*`` stands for
-            (part of) one component ("layer*", "blocks.*.norm1"; in module order), a `Tap`, or a list. A
-            name or glob with ":input" behind it ("pool:input") reads what the module receives.
+            (part of) one component ("layer*", "blocks.*.norm1"; in module order), a `Tap`, or a list. A name
+            or glob with the suffix ":input" ("pool:input") reads the module's input.
         at: Which side of the modules to read; a `Tap`, and a name with ":input", keep their own.
 
     Raises:
@@ -96,10 +96,10 @@ def record(
     *,
     select: Select | None = None,
 ) -> list[Tensor]:
-    """Run the model once and return what it gave at every tap.
+    """Run the model once and return the tensor at every tap.
 
-    Hooks are registered for this call only, after any that are already there: what Captum's own hooks put in
-    a layer's place is seen. The tensors are copies, so that a later in-place operation cannot overwrite them,
+    Hooks are registered for this call only, after any that are already there, so that replacements by
+    Captum's hooks are seen. The tensors are copies, so that a later in-place operation cannot overwrite them,
     and stay in the autograd graph where gradients are on. The model runs in evaluation mode, eagerly, and
     every training flag is restored.
 
@@ -108,8 +108,8 @@ def record(
         taps: Where to read, from `resolve`.
         inputs: One tensor or a tuple of tensors, batch first.
         additional_forward_args: Passed on after the inputs; anything but a tuple is one argument.
-        select: Picks the tensor out of what a layer returned; without it the first tensor of a tuple, list,
-            dict, dataclass or ModelOutput is taken.
+        select: Picks the tensor from a layer's output; by default the first tensor of a tuple, list, dict,
+            dataclass or ModelOutput.
 
     Returns:
         One tensor a tap, in the order of `taps`.
@@ -136,7 +136,7 @@ def record_with_output(
     *,
     select: Select | Sequence[Select | None] | None = None,
 ) -> tuple[list[Tensor], Any]:
-    """Like `record`, and the model's own output beside it; `select` may be a list, one a tap.
+    """Record as `record` does, and return the model's own output too; `select` may be a list, one a tap.
 
     Example:
         >>> model = nn.Sequential(nn.Identity(), nn.ReLU())
@@ -158,7 +158,7 @@ def record_with_output(
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """The first tensor in a tensor, tuple, list, dict, dataclass or ModelOutput, depth first, or None.
+    """Return the first tensor in a tensor, tuple, list, dict, dataclass or ModelOutput, depth first, or None.
 
     Example:
         >>> first_tensor({"loss": None, "maps": (Tensor([1]), Tensor([2]))})
@@ -168,7 +168,7 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every tensor in a tensor, tuple, list, dict, dataclass or ModelOutput, depth first.
+    """Yield every tensor in a tensor, tuple, list, dict, dataclass or ModelOutput, depth first.
 
     Example:
         >>> list(tensors_in({"loss": None, "maps": (Tensor([1]), Tensor([2]))}))
@@ -218,7 +218,7 @@ def _name_of(root: nn.Module | None, module: nn.Module) -> str:
             return str(name)
     raise ValueError(
         f"the {type(module).__name__} given as a layer is not a part of the model {type(root).__name__}. "
-        "Pass a module of this very model (not of a copy), or its dotted name."
+        "Pass a module of this model (not of a copy), or its dotted name."
     )
 
 
@@ -254,7 +254,7 @@ def _hook(tap: Tap, kept: list[Tensor], select: Select | None) -> RemovableHandl
 
 
 def received(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What a module is called with: the argument, or several as a tuple.
+    """Return the argument of a module, or several as a tuple.
 
     Example:
         >>> received((1,), {}), received((1,), {"mask": 2})
@@ -265,7 +265,7 @@ def received(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
 
 
 def pick(value: Any, tap: Tap, select: Select | None) -> Tensor:
-    """Find the tensor that a tap reads in what its layer gave or received.
+    """Find the tensor that a tap reads in the output or input of its layer.
 
     Raises:
         TypeError: If there is none.
@@ -293,5 +293,5 @@ def _only_run(tap: Tap, kept: list[Tensor]) -> Tensor:
         )
     raise RuntimeError(
         f"{layer} ran {len(kept)} times in one forward, so it is unclear which run is meant. Pass a layer "
-        "around it that runs once, or read what the next module receives: Tap(name, module, at='input')."
+        "around it that runs once, or read the input of the next module: Tap(name, module, at='input')."
     )

@@ -123,6 +123,11 @@ def test_what_people_say(nouns):
         None
     ] * 3  # Struthio camelus
     assert nouns.said(nouns.common_senses("crane")[0]) == "crane"
+    assert {word: nouns.said(nouns.senses(word)[0]) for word in ("spermatophyte", "viverrine", "bird")} == {
+        "spermatophyte": "seed plant",
+        "viverrine": None,
+        "bird": "bird",
+    }
 
 
 def test_the_most_special_common_ancestors(nouns):

@@ -103,6 +103,21 @@ def test_left_out_is_the_prediction_of_a_fit_without_each_text(penalty):
         torch.testing.assert_close(predicted.double(), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_fold_is_predicted_by_the_fit_without_it():
+    texts, targets = data()
+    fitted = KernelRidge.fit(texts, targets, scale=2.0, penalties=[0.5])
+    folds = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])  # the last four texts stay in every fit
+    squared = (2 - 2 * texts.double() @ texts.double().T).clamp_min(0)
+    kernel = torch.exp(-2.0 * squared / fitted.median.double())
+    found = fitted.left_out(folds)
+    assert found.shape == (8, targets.shape[1])
+    for index, predicted in enumerate(found):
+        rest = [i for i in range(len(texts)) if i >= len(folds) or folds[i] != folds[index]]
+        system = kernel[rest][:, rest] + 0.5 * torch.eye(len(rest)).double()
+        expected = kernel[index, rest] @ torch.linalg.solve(system, targets[rest].double())
+        torch.testing.assert_close(predicted.double(), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_the_chosen_penalty_is_saved():
     fitted = KernelRidge.fit(*data(), penalties=[0.3])
     again = KernelRidge(**fitted.config)

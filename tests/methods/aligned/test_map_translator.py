@@ -220,6 +220,20 @@ class TestLaws:
             assert 0 <= found.probability <= 1
             assert found.unsure == (found.probability < 0.22)
 
+    def test_probabilities_of_texts_handicap_those_that_were_fitted(self, lang):
+        given, texts = features(), ["sky", "a cat", "zebra"]
+        fitted = lang.translator.map_for("norm", WIDTHS["norm"])
+        white = F.normalize(fitted.whiten(fitted.scaled(given.rows)), dim=1)
+        known = torch.tensor([text in lang.translator.phrases for text in texts])
+        assert known.any()
+        assert not known.all()
+        cosines = white @ lang.translator.directions("norm", texts).T - fitted.offset * known
+        nulls = white @ F.normalize(fitted.whiten(fitted.nulls), dim=1).T
+        expected = (fitted.temperature * torch.cat([cosines, nulls], dim=1)).softmax(1)[:, :3]
+        torch.testing.assert_close(lang.translator.probabilities(rows_of(given), texts), expected)
+        with pytest.raises(TypeError, match="string"):
+            lang.translator.probabilities(rows_of(given), "a cat")
+
 
 class TestLocations:
     def test_a_location_is_brought_to_the_pooled_norm_and_a_pooled_row_is_not(self, by_names):

@@ -103,6 +103,20 @@ def test_half_precision_features_are_added_up_in_float64():
     torch.testing.assert_close(half.vectors, solved(rows.bfloat16().float(), listed).vectors)
 
 
+def test_without_some_images_the_sums_are_those_of_the_others():
+    rows, listed = captioned()
+    listed[3] = [*listed[3], "a phrase of the first images alone"]
+    sums = PhraseSums(WIDTH)
+    sums.add(rows, listed)
+    left, expected = sums.without(rows[:20], listed[:20]).solve(), solved(rows[20:], listed[20:])
+    assert left.phrases == expected.phrases
+    torch.testing.assert_close(left.vectors, expected.vectors)
+    torch.testing.assert_close(left.within, expected.within)
+    again = sums.solve()  # they themselves are as they were
+    assert "a phrase of the first images alone" in again.phrases
+    torch.testing.assert_close(again.vectors, solved(rows, listed).vectors)
+
+
 @pytest.mark.parametrize(
     ("rows", "listed", "message"),
     [

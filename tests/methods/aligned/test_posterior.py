@@ -50,7 +50,7 @@ def test_is_the_definition(share, offset):
     found = fitted()
     found.head_share.fill_(share)
     found.offset.fill_(offset)
-    phrases, none = posterior(found, ROWS, among(found), local=False)
+    phrases, none = posterior(found, ROWS, among(found), local=False, level=True)
     for index, row in enumerate(ROWS):
         expected, expected_none = slow(found, row)
         torch.testing.assert_close(phrases[index].double(), expected.double(), atol=1e-5, rtol=1e-4)
@@ -108,12 +108,15 @@ def test_two_classes_of_one_name_share_a_column():
 
 
 def test_the_offset_moves_probability_to_what_was_not_fitted():
-    found, shares = fitted(), []
+    found, shares, plain = fitted(), [], []
     for offset in (0.0, 0.1, 0.3):
         found.offset.fill_(offset)
-        shares.append(posterior(found, ROWS, among(found), local=False)[0][:, WORDS.index("zebra")])
+        level = posterior(found, ROWS, among(found), local=False, level=True)[0]
+        shares.append(level[:, WORDS.index("zebra")])
+        plain.append(posterior(found, ROWS, among(found), local=False)[0])
     assert (shares[0] < shares[1]).all()
     assert (shares[1] < shares[2]).all()
+    assert torch.equal(plain[0], plain[2])  # a description has none: fitted phrases are what is likely
 
 
 class TestCalibration:
@@ -149,34 +152,34 @@ class TestCalibration:
         assert self.map.temperature.item() == pytest.approx(best)
         assert self.map.head_share == 0
 
-    def test_the_offset_is_the_best_harmonic_mean_by_brute_force(self):
-        left_out = self.map.regression.left_out()[: len(PHRASES)]
-        chosen = choose_offset(self.map, left_out, self.rows, self.named)
+    @pytest.mark.parametrize("folds", [2, 4])
+    def test_the_offset_is_the_best_harmonic_mean_by_brute_force(self, folds):
+        chosen = choose_offset(self.map, self.rows, self.named, folds)
         own = self.map.directions(self.map.texts[: len(PHRASES)])
+        folded = self.map.regression.left_out(torch.arange(len(PHRASES)) % folds)
         white = F.normalize(self.map.whiten(self.rows), dim=1)
-        as_fitted, as_new = (white @ own.T).tolist(), (white @ F.normalize(left_out, dim=1).T).tolist()
+        as_fitted, as_new = (white @ own.T).tolist(), (white @ F.normalize(folded, dim=1).T).tolist()
 
-        def rate(offset, fitted_side):
-            right = total = 0
-            for row, named in enumerate(self.named.tolist()):
-                for phrase in (i for i, on in enumerate(named) if on):
-                    rivals = [as_fitted[row][i] - offset for i, on in enumerate(named) if not on]
-                    rivals += [as_new[row][i] for i, on in enumerate(named) if not on]
-                    score = as_fitted[row][phrase] - offset if fitted_side else as_new[row][phrase]
-                    right += all(score > rival for rival in rivals)
-                    total += 1
-            return right / total
+        def rates(offset):
+            """Of fitted and of unseen phrases, over folds, pictures, and the phrases that are on them."""
+            right = {True: [], False: []}
+            for fold in range(folds):
+                unseen = [index % folds == fold for index in range(len(PHRASES))]
+                for row, named in enumerate(self.named.tolist()):
+                    old, new = as_fitted[row], as_new[row]
+                    scores = [new[i] if out else old[i] - offset for i, out in enumerate(unseen)]
+                    rivals = max((s for s, on in zip(scores, named, strict=True) if not on), default=-9)
+                    for phrase in (i for i, on in enumerate(named) if on):
+                        right[unseen[phrase]].append(scores[phrase] > rivals)
+            return [sum(found) / len(found) for found in right.values()]
 
-        means = []
-        for step in range(61):
-            seen, unseen = rate(step / 100, True), rate(step / 100, False)
-            means.append(2 * seen * unseen / max(seen + unseen, 1e-9))
-        assert means[round(100 * chosen)] == pytest.approx(max(means), abs=2e-2)
-        assert max(means) > 0
+        means = [2 * a * b / max(a + b, 1e-9) for a, b in (rates(step / 100) for step in range(61))]
+        assert means[round(100 * chosen)] == pytest.approx(max(means), abs=1e-6)
+        assert max(means) > min(means)
 
-    def test_no_phrase_on_any_picture_gives_no_offset(self):
-        none = torch.zeros_like(self.named)
-        assert choose_offset(self.map, self.map.regression.left_out()[:4], self.rows, none) == 0
+    def test_without_phrases_on_pictures_or_with_one_phrase_there_is_no_offset(self):
+        assert choose_offset(self.map, self.rows, torch.zeros_like(self.named)) == 0
+        assert choose_offset(self.map, self.rows, self.named[:, :1]) == 0
 
     def test_cosines_become_as_sharp_as_a_head_of_equal_norms(self):
         found = fitted(captions=False)

@@ -8,7 +8,9 @@ from tiny import WIDTH, make_encoder_parts, make_prefixes, slow_log_prob, tiny_l
 
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence, TextDecoder
-from torchnle.methods.aligned.decoder.training import Recipe, targets, text_loss, train
+from torchnle.methods.aligned.decoder.training import Recipe, Texts, targets, train
+from torchnle.training.loop import Examples
+from torchnle.training.processes import Share
 
 NOUNS = ["cat", "dog", "bird", "sky", "grass"]
 TEXTS = [f"{a} {c} {n}" for a in ("a", "the") for c in ("red", "green", "small", "big") for n in NOUNS]
@@ -26,6 +28,8 @@ RECIPE = Recipe(
     prompt="the",
     opening="the",
     stop=" .",
+    checkpoint_every=25,
+    log_every=1,
 )
 
 
@@ -34,7 +38,7 @@ def encoder():
 
 
 def run(folder, recipe=RECIPE, report=lambda _: None):
-    return train(TEXTS, encoder(), tiny_lm("llama"), recipe, folder, report=report, checkpoint_every=25)
+    return train(TEXTS, encoder(), tiny_lm("llama"), recipe, folder, report=report)
 
 
 def test_the_loss_is_the_oracles():
@@ -46,8 +50,12 @@ def test_the_loss_is_the_oracles():
     total = sum(
         slow_log_prob(lm, prefix, ids, "the") for prefix, ids in zip(network(embeddings), tokens, strict=True)
     )
-    loss = text_loss(network, lm, embeddings, tokens, prompt="the")
-    assert loss.item() == pytest.approx(-total / sum(map(len, tokens)), abs=1e-5)
+    objective = Texts(network, lm, RECIPE, embeddings, tokens)
+    asked = Examples((embeddings,), tokens, range(3))
+    losses = objective.losses(network, RECIPE.word_steps, asked)
+    assert losses.sum().item() == pytest.approx(-total, abs=1e-4)
+    assert objective.count(RECIPE.word_steps, asked) == sum(map(len, tokens))
+    assert objective.count(0, asked) == 3
 
 
 def test_targets_end_with_the_stop():
@@ -56,9 +64,11 @@ def test_targets_end_with_the_stop():
 
 
 def test_training_teaches_to_say_the_texts(tmp_path):
-    losses = []
-    decoder = run(tmp_path, report=lambda entry: losses.append(entry["loss"]))
-    spoken = losses[RECIPE.word_steps :]
+    facts = []
+    decoder = run(tmp_path, report=facts.append)
+    words, spoken = ([f[name] for f in facts if name in f] for name in ("word_loss", "loss"))
+    assert (len(words), len(spoken)) == (RECIPE.word_steps, RECIPE.steps)
+    assert sum(words[-8:]) < 0.9 * sum(words[:8])
     assert sum(spoken[-8:]) < 0.75 * sum(spoken[:8])
     assert decoder.encoder == "tiny-encoder"
     assert not decoder.training
@@ -86,7 +96,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     run(tmp_path)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ValueError, match=r"is of a recipe with noise=0\.1; pass another folder"):
         run(tmp_path, Recipe(**{**RECIPE.__dict__, "noise": 0.2}))
 
 
@@ -95,17 +105,32 @@ def test_too_few_texts(tmp_path):
         train(["a cat", "a dog"], encoder(), tiny_lm("llama"), RECIPE, tmp_path)
 
 
-def test_every_step_draws_its_own_batch():
-    from torchnle.methods.aligned.decoder.training import _Run
+def objective(count=80):
+    network = PrefixFromSentence(4, WIDTH, opening_length=1, prefix_length=3, hidden=8)
+    embeddings = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+    return Texts(network, tiny_lm("llama"), RECIPE, embeddings, [[2] * (1 + i % 7) for i in range(count)])
 
-    class Drawn(_Run):
-        def __init__(self):
-            self.recipe, self.tokens = RECIPE, [[0] * (1 + i % 7) for i in range(80)]
 
-    batches = [tuple(Drawn()._batch(step)) for step in range(8)]
+def test_every_step_draws_its_own_batch_of_texts_of_like_lengths():
+    drawn = objective()
+    batches = [tuple(drawn.texts(step)) for step in range(8)]
     assert len(set(batches)) == 8
-    assert sorted(i for batch in batches for i in batch) == sorted({i for batch in batches for i in batch})
+    assert len({i for batch in batches for i in batch}) == 64
     assert all(a != b for a, b in pairwise(batches))
+    lengths = sorted((min(1 + i % 7 for i in b), max(1 + i % 7 for i in b)) for b in batches)
+    assert all(longest <= shortest for (_, longest), (shortest, _) in pairwise(lengths))
+
+
+def test_noise_is_of_the_size_asked_for_and_the_same_however_a_batch_is_shared():
+    drawn = objective()
+    (whole,) = next(drawn.batches(range(5, 6), Share()))
+    halves = [next(drawn.batches(range(5, 6), Share(p, 2, 2))) for p in (0, 1)]
+    parts = [part.inputs[0] for half in halves for part in half]
+    assert torch.equal(torch.cat(parts), whole.inputs[0])
+    assert [i for half in halves for part in half for i in part.items] == list(whole.items)
+    noise = (whole.inputs[0] - drawn.embeddings[whole.items]) / drawn.network.std
+    assert 0 < noise.std() < RECIPE.noise
+    assert [len(next(drawn.batches(range(s, s + 1), Share()))[0].ids) for s in (0, 50)] == [16, 8]
 
 
 class TestDecoder:

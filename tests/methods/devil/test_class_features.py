@@ -11,7 +11,7 @@ from tiny_translators import LAYERS
 from toys import RECIPE, ToySupply, changed, toy_translator
 
 from torchnle.methods.devil.training.class_features import ClassFeatures
-from torchnle.training import loop
+from torchnle.training import prefix
 
 TEXTS = ["a cat", "the dog", "grass", "a door", "the red cat"]
 HEAD = torch.randn(len(TEXTS), LAYERS["layer4"], generator=torch.Generator().manual_seed(5))
@@ -130,7 +130,7 @@ def test_training_reads_nothing_of_a_class_pair_but_the_known_layer(tmp_path):
     states = []
     for kind in (ClassFeatures, _Blurred):
         supply = kind(ToySupply(), "layer4", HEAD, BIAS, TEXTS, count=24)
-        trained = loop.train(toy_translator(), supply, recipe, tmp_path / kind.__name__)
+        trained = prefix.train(toy_translator(), supply, recipe, tmp_path / kind.__name__)
         states.append(trained.network.state_dict())
     assert all(torch.allclose(states[0][name], states[1][name]) for name in states[0])
     assert RECIPE.layer_dropout != recipe.layer_dropout

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
-import copy
 import json
 
 import pytest
 import torch
+from letter_encoder import LetterEncoder
 from oracles import devil_prefix, gelu, layer_norm, linear, softmax
-from tiny_maps import EXTRA, PHRASES, TEXTS, tiny_map
+from safetensors.torch import load_file, save_file
+from tiny_maps import EXTRA, PHRASES, TEXTS, tiny_decoder, tiny_map
 from tiny_translators import LAYERS, WIDTH, features, saved_language_model, tiny_language_model
 
+from torchnle.errors import TranslatorMismatchError
 from torchnle.language.decoding import Decoded
+from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.phrase_memory import recall
+from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence, TextDecoder
+from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.devil.map_start import MapStart
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
@@ -51,10 +56,7 @@ def slow_posterior(fitted, known, vectors, x, classes):
 
     feature = white(scaled)
     directions = fitted.directions(vectors.float()).double()
-    logits = [
-        numbers["temperature"] * (cosine(feature, d) - numbers["offset"] * float(k))
-        for d, k in zip(directions, known, strict=True)
-    ]
+    logits = [numbers["temperature"] * cosine(feature, d) for d in directions]
     logits += [numbers["temperature"] * cosine(feature, white(null)) for null in numbers["nulls"]]
     shares = softmax(logits)
     phrases, none = shares[: len(known)], sum(shares[len(known) :])
@@ -177,32 +179,76 @@ def test_gradients_reach_the_features():
     torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-3)
 
 
-def test_narrow_weights_are_read_in_float32():
-    network, given = start(), tokens()
-    whole = network.posterior(given)
+def test_it_stays_in_float32_and_moves_its_frozen_models(monkeypatch):
+    monkeypatch.setattr(LetterEncoder, "to", lambda self, device: self)
+    network, given = start(learned=True), tokens()
+    whole = network(given)
     network.bfloat16()
-    assert (network.posterior(given) - whole).abs().max() < 0.02
-    assert network({k: x.bfloat16() for k, x in given.items()}).dtype == torch.bfloat16
-    network.float()  # what was widened is dropped
-    assert network._by_layer["layer3"]._in_float32[0] is network._by_layer["layer3"].map
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    torch.testing.assert_close(network(given), whole, atol=0.05, rtol=0.05)
+    network.to("meta")
+    assert {t.device.type for t in network.map.buffers()} == {network.speak.mean.device.type} == {"meta"}
 
 
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_it_is_saved_with_its_maps(tmp_path, dtype):
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """A map and a text decoder in folders, and a translator that starts from them."""
+    monkeypatch.setattr(TextEncoder, "from_pretrained", lambda reference: LetterEncoder())
     lm = saved_language_model(tmp_path / "lm")
-    network = start(tiny_map(lm, sure_above=0.6, sure_above_at_location=0.4), learned=True, standardise=True)
-    translator = PrefixTranslator(network, lm, prompt="the", stop=" door")
-    again = Translator.from_pretrained(translator.save_pretrained(tmp_path / "saved", dtype=dtype))
-    assert again.network.config == network.config
+    decoder = tiny_decoder(lm)
+    decoder.save_pretrained(tmp_path / "decoder")
+    tiny_map(decoder=False, sure_above=0.6, sure_above_at_location=0.4).save_pretrained(tmp_path / "map")
+    found = MapTranslator.from_pretrained(tmp_path / "map")
+    found.decoder = TextDecoder.from_pretrained(tmp_path / "decoder")
+    translator = PrefixTranslator(
+        start(found, learned=True, standardise=True), lm, prompt="the", stop=" door"
+    )
+    translator.save_pretrained(tmp_path / "saved")
+    return translator
+
+
+def test_only_what_is_learned_is_saved(saved, tmp_path):
+    again = Translator.from_pretrained(tmp_path / "saved")
+    assert again.network.config == saved.network.config
     assert again.network.vocabulary.phrases == (*TEXTS, *PHRASES, *EXTRA)
     assert (again.network.sure_above, again.network.sure_above_at_location) == (0.6, 0.4)
-    if dtype is None:
-        torch.testing.assert_close(again.network(tokens()), network(tokens()), atol=0, rtol=0)
-    else:
-        assert {p.dtype for p in again.network.parameters()} == {torch.bfloat16}
-        posteriors = again.network.posterior(tokens()), network.posterior(tokens())
-        assert (posteriors[0] - posteriors[1]).abs().max() < 0.02
-        assert again.score(rows_of(features("layer4")), ["a cat"]).isfinite().all()
+    torch.testing.assert_close(again.network(tokens()), saved.network(tokens()), atol=0, rtol=0)
+    names = {name.split(".")[1] for name in load_file(tmp_path / "saved" / "model.safetensors")}
+    assert names == {"change"}
+    lm, encoder = str(tmp_path / "lm"), "letters"
+    assert again.base_models == (lm, str(tmp_path / "map"), str(tmp_path / "decoder"), encoder)
+    assert str(tmp_path / "map") in (tmp_path / "saved" / "README.md").read_text()
+
+
+def test_what_is_learned_is_saved_in_bfloat16(saved, tmp_path):
+    again = Translator.from_pretrained(saved.save_pretrained(tmp_path / "narrow", dtype=torch.bfloat16))
+    stored = load_file(tmp_path / "narrow" / "model.safetensors")
+    assert {t.dtype for t in stored.values()} == {torch.bfloat16}
+    torch.testing.assert_close(again.network(tokens()), saved.network(tokens()), atol=0.05, rtol=0.05)
+    assert again.score(rows_of(features("layer4")), ["a cat"]).isfinite().all()
+
+
+@pytest.mark.parametrize("model", ["map", "decoder"])
+def test_another_map_or_decoder_behind_the_reference_is_refused(saved, tmp_path, model):
+    weights = tmp_path / model / "model.safetensors"
+    before = weights.read_bytes()
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(
+        TranslatorMismatchError, match=rf"'{tmp_path}/{model}' is not the one used in training"
+    ):
+        Translator.from_pretrained(tmp_path / "saved")
+    weights.write_bytes(before)
+    card = tmp_path / model / "config.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "card": {"note": "a card may change"}}))
+    Translator.from_pretrained(tmp_path / "saved")
+
+
+def test_a_map_that_no_reference_gives_cannot_be_named(saved, tmp_path):
+    saved.network.map.maps[0].center.add_(1)
+    with pytest.raises(ValueError, match=r"the map differs from '.*map' .in maps\.0\.center"):
+        saved.save_pretrained(tmp_path / "again")
+    with pytest.raises(ValueError, match="the map has no reference"):
+        start().config  # noqa: B018
 
 
 def test_a_description_is_as_probable_as_the_phrases_it_is_about(monkeypatch):
@@ -214,8 +260,7 @@ def test_a_description_is_as_probable_as_the_phrases_it_is_about(monkeypatch):
     )
     places, whole = features("layer4", images=1), features("layer4", images=1, grid=None)
     decoded = [next(said) for _ in range(4)]
-    greedy = lambda *_, **__: Decoded(decoded, [[]] * 4, torch.zeros(4))  # noqa: E731
-    monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", greedy)
+    monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", lambda *_, **__: written(decoded))
     shares = network.posterior({"layer4": places.rows[:, None]})
     column = {phrase: i for i, phrase in enumerate(network.vocabulary.phrases)}
     about = [["a dog"], ["a dog", "a red cat", "a bird"], ["a red cat", "grass"], []]
@@ -226,6 +271,10 @@ def test_a_description_is_as_probable_as_the_phrases_it_is_about(monkeypatch):
     decoded[:] = ["an animal"]
     (one,) = translator.describe(rows_of(whole))
     assert one.unsure == (one.probability < 0.5)
+
+
+def written(texts):
+    return Decoded(list(texts), [[2]] * len(texts), torch.zeros(len(texts)))
 
 
 def test_it_scores_by_what_it_writes_after():
@@ -239,20 +288,6 @@ def test_it_scores_by_what_it_writes_after():
     assert x.grad.abs().max() > 0
 
 
-def test_the_shipped_size_stays_under_30_megabytes():
-    """In bfloat16, with the maps and the text decoder's network of the embedded encoder and model."""
-    layers = {"28x28": 40, "14x14": 112, "7x7": 1280}
-    change = {"width": 192, "depth": 3, "heads": 4, "feedforward": 512, "standardise": True}
-    maps = {layer: {"width": width, "nulls": 8, "whitened": True} for layer, width in layers.items()}
-    maps["7x7"]["classes"] = 1000
-    sizes = {"space": 384, "hidden": 960, "opening_length": 2, "prefix_length": 8}
-    texts = {"phrases": [f"phrase {i}" for i in range(1100)]}
-    texts |= {name: [f"class {i}" for i in range(1000)] for name in ("class_names", "class_texts")}
-    with torch.device("meta"):
-        network = MapStart(layers, 576, **sizes, maps=maps, **texts, change=change)
-    assert 2 * sum(t.numel() for t in network.state_dict().values()) < 30e6
-
-
 def test_what_it_cannot_start_from():
     with pytest.raises(ValueError, match="has no text decoder"):
         MapStart.of(tiny_map(decoder=False), WIDTH)
@@ -260,32 +295,27 @@ def test_what_it_cannot_start_from():
         MapStart.of(tiny_map(), 16)
 
 
+def test_a_decoder_of_another_encoder():
+    translator = tiny_map()
+    translator.decoder.network = PrefixFromSentence(5, WIDTH, opening_length=1, prefix_length=3, hidden=16)
+    with pytest.raises(ValueError, match="by embeddings of width 26, the text decoder reads 5"):
+        MapStart.of(translator, WIDTH)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"change": {"dept": 3}}, r"unknown key\(s\) \['dept'\]"),
         ({"change": {**CHANGE, "width": 0.5}}, "'width' is 0.5; it must be a whole"),
-        ({"maps": {}}, r"maps are given for \[\]"),
-        ({"maps": {"layer3": {"width": 5}, "layer4": {"width": 8}}}, "reads width 5, the layer has 6"),
-        ({"maps": {"layer3": {"width": 6, "nulls": -1}, "layer4": {"width": 8}}}, "'nulls' is -1"),
-        ({"phrases": [], "class_names": [], "class_texts": []}, "pass at least one phrase"),
-        ({"class_names": []}, "one text a class name"),
-        ({"sure_above": 0}, "'sure_above' is 0; it must be a finite number above 0"),
-        ({"phrases": ["a cat", 3]}, r"'phrases\[1\]' is 3; it must be a string"),
+        ({"map": {"reference": "map"}}, r"the map is stated by \['reference'\]"),
+        ({"decoder": {"reference": 3, "sha256": ""}}, "'decoder.reference' is 3; it must be a string"),
+        ({"maps": {}}, r"unknown key\(s\) \['maps'\]"),
     ],
 )
-def test_configurations_that_do_not_fit(tmp_path, change, said):
-    lm = saved_language_model(tmp_path / "lm")
-    folder = PrefixTranslator(start(tiny_map(lm)), lm).save_pretrained(tmp_path / "saved")
-    saved = json.loads((folder / "config.json").read_text())
-    wrong = copy.deepcopy(saved)
-    wrong["config"]["network_config"] |= change
-    (folder / "config.json").write_text(json.dumps(wrong))
+def test_configurations_that_do_not_fit(saved, tmp_path, change, said):
+    file = tmp_path / "saved" / "config.json"
+    content = json.loads(file.read_text())
+    content["config"]["network_config"] |= change
+    file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=said):
-        Translator.from_pretrained(folder)
-
-
-def test_a_frozen_map_takes_no_texts():
-    reader = start()._by_layer["layer4"]
-    with pytest.raises(ValueError, match="carries no texts any more"):
-        reader.map.directions(torch.ones(1, 26))
+        Translator.from_pretrained(tmp_path / "saved")

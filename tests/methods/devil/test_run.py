@@ -199,6 +199,7 @@ class TestCommand:
 
     def test_it_starts_from_a_map_that_is_fitted_and_kept(self, recipe, monkeypatch, capsys):
         lm = runs.LanguageModel.from_pretrained(str(recipe.parent / "lm"), dtype=torch.float32)
+        tiny_decoder(lm).save_pretrained("decoder", dtype=None)
         monkeypatch.setattr(TextDecoder, "from_pretrained", lambda name: tiny_decoder(lm))
         monkeypatch.setattr(TextEncoder, "from_pretrained", lambda reference: LetterEncoder())
         monkeypatch.setattr(embeddings, "_WORTH_KEEPING", 10**9)  # the toy encoder is kept in no cache
@@ -210,8 +211,8 @@ class TestCommand:
         assert isinstance(trained, MapStart)
         assert trained.vocabulary.phrases == kept.vocabulary.phrases
         assert trained.change.output.weight.any()
-        unchanged = trained.speak.leave.weight
-        assert torch.equal(unchanged, tiny_decoder().network.leave.weight.bfloat16())
+        assert trained.map.reference == str(Path("runs/tiny/map").resolve())
+        assert torch.equal(trained.speak.leave.weight, tiny_decoder().network.leave.weight)
         by_name = ["--set", "map.reference=runs/tiny/map", "--set", "output=again"]
         monkeypatch.setattr(start_map, "fit_captions", None)  # neither of these fits again
         assert main(["train", "--config", str(recipe), *layers]) == 0
@@ -262,7 +263,7 @@ class TestRecipes:
             ("training.steps='3'", r"\[training\] steps = '3': it should be int"),
             ("training.steps=true", r"\[training\] steps = True"),
             ("training.precision=fp8", r"\[training\] precision = 'fp8': it should be Literal"),
-            ("training.steps=0", "steps=0; pass 1 or more"),
+            ("training.steps=-1", "steps=-1, word_steps=.: pass 0 or more, together 1 or more"),
             ("training", "'training' sets nothing"),
         ],
     )

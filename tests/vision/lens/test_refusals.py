@@ -1,4 +1,4 @@
-"""Networks that cannot be run on from a layer: something passes round it, or nothing depends on it."""
+"""Networks that cannot be continued from a layer: a path bypasses it, or nothing depends on it."""
 
 import pytest
 import timm
@@ -55,7 +55,7 @@ def test_the_layers_of_a_unet_are_bypassed_by_its_skips(layer):
     if layer == "down":  # everything passes through the first
         Lens(model, layer, "last", example=IMAGES)
         return
-    with pytest.raises(ValueError, match=rf"\d+% of what layer 'last' sees passes round layer '{layer}'"):
+    with pytest.raises(ValueError, match=rf"\d+% of the input of layer 'last' bypasses layer '{layer}'"):
         Lens(model, layer, "last", example=IMAGES)
 
 
@@ -69,7 +69,7 @@ def test_the_inner_layers_of_a_densenet_are_bypassed(layer):
 
 def test_the_inside_of_a_residual_block_is_bypassed_and_its_end_is_not():
     model = seeded(vit)
-    with pytest.raises(ValueError, match=r"passes round layer 'blocks\.0\.mlp'"):
+    with pytest.raises(ValueError, match=r"bypasses layer 'blocks\.0\.mlp'"):
         Lens(model, "blocks.0.mlp", "norm", example=IMAGES)
 
 
@@ -84,7 +84,7 @@ def test_a_part_that_passes_round_is_measured():
 
     torch.manual_seed(0)
     Lens(Leaky(0.0).eval(), "layer", "end", example=IMAGES)
-    with pytest.raises(ValueError, match=r"passes round layer 'layer'"):
+    with pytest.raises(ValueError, match=r"bypasses layer 'layer'"):
         Lens(Leaky(0.01).eval(), "layer", "end", example=IMAGES)
 
 

@@ -1,20 +1,20 @@
-"""Photographs whose content was written down: is what a translator says of them, and where, right?
+"""Photographs with recorded content: the accuracy of a translator's words and maps on them.
 
-Read `truth` for what is known of a photograph, `judge` for the rule by which a text is right, `run` for what
-is measured, `adaptation` for the pictures that a translator is adapted to, `grids` for pictures that are put
-together, `report` for the page.
+`truth` holds the recorded content, `judge` decides whether a text is right, `answers` counts, `run` measures,
+`adaptation` adapts a translator to unlabelled pictures, `grids` composes pictures, and `report` writes the
+page.
 """
 
+from torchnle.evaluation.photographs.answers import Answer, rates
 from torchnle.evaluation.photographs.judge import Judge, Verdict
 from torchnle.evaluation.photographs.report import page
 from torchnle.evaluation.photographs.run import measure, write_said
-from torchnle.evaluation.photographs.said import Said, rates
 from torchnle.evaluation.photographs.truth import Photograph, read_photographs
 
 __all__ = [
+    "Answer",
     "Judge",
     "Photograph",
-    "Said",
     "Verdict",
     "measure",
     "page",

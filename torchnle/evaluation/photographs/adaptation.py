@@ -1,4 +1,4 @@
-"""Which unlabelled pictures a translator is adapted to, before it reads which photographs."""
+"""Choose the unlabelled pictures that a translator is adapted to before it reads photographs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Batches:
-    """Pictures as a model takes them, batch by batch; they can be read more than once.
+    """Pictures as a model takes them, batch by batch, any number of times.
 
     Args:
         files: The pictures.
@@ -38,16 +38,16 @@ class Batches:
 
 
 class Adaptation:
-    """Adapts an attribution by its `adapt(batches)`, which replaces what an earlier call has set.
+    """Adapts an attribution by its `adapt(batches)`, which replaces the effect of an earlier call.
 
     No photograph is read by statistics that it is itself part of: in `folds` folds, each fold's photographs
     (those whose index has the same remainder) are read by the statistics of the other folds'.
 
     Args:
-        lang: What is adapted, where it has `adapt`.
+        lang: The attribution, adapted if it has `adapt`.
         preprocess: The backbone's own.
         folds: 1 = the photographs are not used to adapt.
-        folder: Pictures to adapt to once, before anything is read.
+        folder: Pictures to adapt to once, before the first photograph.
 
     Raises:
         ValueError: If `folds` is below 1, both are asked for, the folder holds no picture, or there is a
@@ -77,7 +77,7 @@ class Adaptation:
 
     @property
     def statistics(self) -> str:
-        """Of which pictures the statistics are that photographs are read by."""
+        """The pictures whose statistics are used to read photographs, in words."""
         if self._files:
             return f"of {len(self._files)} pictures of the folder {self._files[0].parent.name!r}"
         if self._folds == 1:
@@ -87,7 +87,7 @@ class Adaptation:
         return f"of the photographs of the other folds, in each of {self._folds} folds by index"
 
     def folds(self, photographs: Sequence[Photograph]) -> Iterator[list[Photograph]]:
-        """Give the photographs that are read next, once the attribution is adapted for them.
+        """Yield the photographs of each fold, after adapting the attribution for them.
 
         Raises:
             ValueError: If there are more folds than photographs.

@@ -1,4 +1,4 @@
-"""Pictures of four photographs: is each one named, and found, in its own quarter?"""
+"""Pictures of four photographs: whether each is named and located in its own quarter."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from torchnle.evaluation.photographs.answers import Answer, rates
 from torchnle.evaluation.photographs.judge import Judge, Verdict
-from torchnle.evaluation.photographs.said import Said, rates
 from torchnle.evaluation.photographs.subject import Subject
 from torchnle.evaluation.photographs.truth import Photograph
 from torchnle.metrics import box_masks, pointing_hits
@@ -18,30 +18,30 @@ _QUARTERS = ((0, 0), (1, 0), (0, 1), (1, 1))  # columns and rows
 
 
 class Grids:
-    """Describes the middle of each quarter, and looks for each quarter's text.
+    """Describes the middle of each quarter, and maps each quarter's text.
 
     Args:
-        judge: Says what is right.
-        seed: Of the order of photographs.
+        judge: Judges the texts.
+        seed: The seed of the order of photographs.
         rounds: How often each photograph is used, at most.
     """
 
     def __init__(self, judge: Judge, *, seed: int, rounds: int) -> None:
         self._judge, self._seed, self._rounds = judge, seed, rounds
         self._count = self._photographs = 0
-        self._said: list[Said] = []
+        self._said: list[Answer] = []
         self._verdicts: list[Verdict] = []
         self._hits: list[float] = []
 
     def read(self, subject: Subject, photographs: Sequence[Photograph]) -> None:
-        """Put photographs that the classifier names rightly together, and ask about them."""
+        """Compose photographs that the classifier names rightly, and describe and map them."""
         self._photographs += len(photographs)
         for group in _groups(photographs, self._judge, self._seed, self._rounds):
             self._count += 1
             self._read(subject, group)
 
     def summary(self) -> dict[str, Any]:
-        """Count what was found.
+        """Count the results.
 
         Returns:
             "count" of grids, "photographs" they were made from, the `rates` of what is "said", and the share
@@ -69,7 +69,7 @@ class Grids:
 def _groups(
     photographs: Sequence[Photograph], judge: Judge, seed: int, rounds: int
 ) -> Iterator[list[Photograph]]:
-    """Fours of photographs of different things; what is left over in a round is not used in it."""
+    """Group photographs of different objects by four; a round's remainder is not used in it."""
     draw = random.Random(seed)
     for _ in range(rounds):
         left = draw.sample(photographs, len(photographs))

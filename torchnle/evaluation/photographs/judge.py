@@ -1,4 +1,4 @@
-"""Is a text right about a photograph? By its head nouns, and WordNet's hierarchy around the true ones."""
+"""Judge a text about a photograph by its head nouns and WordNet's hierarchy around the true ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from torchnle.language.english.nouns import Nouns
 
-#: A noun with more kinds below it (animal, structure, device, plant) is too general to say much.
+#: A noun with more kinds below it (animal, structure, device, plant) is too general.
 MOST_KINDS = 1000
 _SENSES = 3
 _PARTS = re.compile(r"[,;]| or | and ")
@@ -17,7 +17,7 @@ _PARTS = re.compile(r"[,;]| or | and ")
 
 @dataclass(frozen=True)
 class Verdict:
-    """How much of a text is right.
+    """The shares of a text that are right and useful.
 
     Args:
         right: The share of its parts that are right.
@@ -29,7 +29,7 @@ class Verdict:
 
     @property
     def is_right(self) -> bool:
-        """Whether more than half of the parts are right."""
+        """True if more than half of the parts are right."""
         return self.right > 0.5
 
 
@@ -55,8 +55,8 @@ class Judge:
         """Judge a text.
 
         Args:
-            text: What was said.
-            exact: Nouns that name the thing.
+            text: The text.
+            exact: Nouns that name the object.
             general: More general nouns that are right as well.
         """
         parts = [part for part in _PARTS.split(text) if part.strip()] or [""]
@@ -66,7 +66,7 @@ class Judge:
         return Verdict(right / len(judged), useful / len(judged))
 
     def _part(self, text: str, exact: frozenset[str], general: frozenset[str]) -> tuple[bool, bool]:
-        """Whether a part is right, and whether its noun is too general."""
+        """Return whether a part is right, and whether its noun is too general."""
         head, senses = self._head(text)
         own, above = self._around(exact)
         listed = head in exact | general or bool(set(head.split()) & exact)
@@ -84,7 +84,7 @@ class Judge:
         return " ".join(words[-1:]), ()
 
     def _exact(self, words: frozenset[str]) -> tuple[frozenset[int], frozenset[int]]:
-        """The first senses of the exact words, and all that lies above them."""
+        """Return the first senses of the exact words, and all that lie above them."""
         forms = {form.lower() for word in words for form in (word, word.removesuffix("s"), word + "s")}
         own = frozenset(sense for form in forms for sense in self.nouns.exact_senses(form)[:_SENSES])
         return own, frozenset().union(*map(self.nouns.ancestors, own))

@@ -11,13 +11,13 @@ _ROWS = {
     "classifier": "the classifier's first class",
     "classifier_squeezed": "the same, of pictures squeezed whole into the input",
     "said": "the whole picture",
-    "said_at_place": "the main thing's location",
+    "said_at_place": "the main object's location",
     "said_elsewhere": "other locations",
 }
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """The figures as Markdown."""
+    """Format the figures as Markdown."""
     maps, grids = data["maps"], data["grids"]
     rows = [[name, *_figures(data["rates"][kind])] for kind, name in _ROWS.items()]
     rows.append(["the middle of each quarter of grids", *_figures(grids["said"])])

@@ -1,4 +1,4 @@
-"""One run over photographs: what is said of them, of places in them, and where their texts are found."""
+"""Measure a translator on photographs: descriptions, of locations too, and maps of texts."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tqdm import tqdm
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
 from torchnle.evaluation.photographs.adaptation import Adaptation
+from torchnle.evaluation.photographs.answers import Answer, rates
 from torchnle.evaluation.photographs.grids import Grids
 from torchnle.evaluation.photographs.judge import Judge, Verdict
-from torchnle.evaluation.photographs.said import Said, rates
 from torchnle.evaluation.photographs.subject import Subject
 from torchnle.evaluation.photographs.truth import Photograph
 from torchnle.evaluation.record import plain
 from torchnle.metrics import box_masks, pointing_hits
 
-#: How many other photographs' queries each query is ranked among.
+#: The number of other photographs' queries that each query is ranked among.
 OTHERS = 11
-#: What is said: by the classifier, of the picture in the backbone's own view and squeezed; by the translator,
-#: of the whole in the own view, and of the main thing's location and of others in the squeezed picture.
+#: The texts: of the classifier, for the picture in the backbone's own view and squeezed; of the translator,
+#: for the whole in the own view, and for the main object's location and others in the squeezed picture.
 KINDS = ("classifier", "classifier_squeezed", "said", "said_at_place", "said_elsewhere")
 
 
@@ -51,17 +51,16 @@ def measure(
     Args:
         backbone: A classifier with class names.
         lang: The translator attached to it; of several layers, the last one is measured.
-        photographs: With what is in them.
-        seed: Of the other queries that each query is ranked among, and of the grids.
-        rounds: How often each photograph comes in a grid, at most.
-        folds: Above 1, each fold is read after `lang.adapt` got the photographs of the others, if there is
-            such a method.
-        adapt_to: A folder of pictures that `lang.adapt` gets before anything is read.
+        photographs: The photographs with their recorded content.
+        seed: The seed of the other queries that each query is ranked among, and of the grids.
+        rounds: How often each photograph is used in a grid, at most.
+        folds: Above 1, each fold is read after `lang.adapt` on the others, if there is such a method.
+        adapt_to: A folder of pictures for `lang.adapt` before the first photograph.
         internal_batch_size: Rows in the language model at once.
-        progress: Whether a bar shows.
+        progress: Whether to show a progress bar.
 
     Returns:
-        "summary", all figures; and "said", what was said, by its kind (one of `KINDS`) and photograph.
+        "summary", all figures; and "said", the answers by kind (one of `KINDS`) and photograph.
 
     Raises:
         ValueError: As `Adaptation`.
@@ -70,7 +69,7 @@ def measure(
     judge = Judge()
     grids = Grids(judge, seed=seed, rounds=rounds)
     others = others_of(photographs, judge, seed)
-    said: dict[str, dict[str, Said]] = {kind: {} for kind in KINDS}
+    said: dict[str, dict[str, Answer]] = {kind: {} for kind in KINDS}
     verdicts: dict[str, list[Verdict]] = {kind: [] for kind in KINDS}
     maps = {}
     for fold in adaptation.folds(photographs):
@@ -103,7 +102,7 @@ def measure(
     return {"summary": summary, "said": said}
 
 
-def write_said(folder: Path, said: dict[str, dict[str, Said]]) -> None:
+def write_said(folder: Path, said: dict[str, dict[str, Answer]]) -> None:
     """Write KIND.json for each of `KINDS`: by photograph "text", "score", "unsure" and the "description"."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind, texts in said.items():
@@ -113,8 +112,8 @@ def write_said(folder: Path, said: dict[str, dict[str, Said]]) -> None:
 
 def _ask(
     subject: Subject, x: Float[Tensor, "1 3 H W"], picture: Image.Image, photograph: Photograph
-) -> Iterator[tuple[str, str, Said, tuple[str, ...], tuple[str, ...]]]:
-    """What is said, of which kind, under which name, with the words that are right there."""
+) -> Iterator[tuple[str, str, Answer, tuple[str, ...], tuple[str, ...]]]:
+    """Yield each answer with its kind, its name and the nouns that are right for it."""
     name, exact, general = photograph.name, photograph.exact, photograph.general
     own_view = subject.own_view(picture)
     yield "classifier", name, subject.first_class(own_view), exact, general
@@ -126,7 +125,7 @@ def _ask(
 
 
 def _count(maps: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """How many queries were ranked first, and how many maps peak in their box; and what chance would give."""
+    """Count queries that are ranked first and maps that peak in their box, with the chance levels."""
     pointed = [row for row in maps.values() if row["in_box"] is not None]
     return {
         "first": sum(row["rank"] == 1 for row in maps.values()),
@@ -139,7 +138,7 @@ def _count(maps: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def others_of(photographs: Sequence[Photograph], judge: Judge, seed: int) -> dict[str, list[str]]:
-    """For each photograph the queries of others that are not right for it, drawn once from the seed."""
+    """Draw for each photograph the queries of others that are not right for it, once from the seed."""
     draw = random.Random(seed)
     chosen = {}
     for photograph in photographs:
@@ -152,7 +151,7 @@ def others_of(photographs: Sequence[Photograph], judge: Judge, seed: int) -> dic
 def _measure_maps(
     subject: Subject, x: Float[Tensor, "1 3 H W"], photograph: Photograph, others: Sequence[str]
 ) -> dict[str, Any]:
-    """The rank of the query's mean among the other queries', and whether its map peaks in the box."""
+    """Return the rank of the query's mean among the other queries', and whether its map peaks in the box."""
     maps = subject.maps(x, [photograph.query, *others])
     means = maps.flatten(1).mean(dim=1)
     height, width = maps.shape[-2:]

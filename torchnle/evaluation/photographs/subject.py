@@ -1,4 +1,4 @@
-"""The model and the translator that are asked about photographs."""
+"""The model and translator under test, on one layer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
 from torchnle.description import Description
-from torchnle.evaluation.photographs.said import Said
+from torchnle.evaluation.photographs.answers import Answer
 from torchnle.evaluation.photographs.truth import location
 
 
 class Subject:
-    """The model and the translator on one layer, asked about one picture at a time."""
+    """The model and the translator on one layer, run on one picture at a time."""
 
     def __init__(
         self, backbone: Backbone, lang: LanguageAttribution, *, internal_batch_size: int | None = None
@@ -32,15 +32,15 @@ class Subject:
         self._rows = internal_batch_size
 
     def input(self, picture: Image.Image) -> Float[Tensor, "1 3 H W"]:
-        """Squeeze a whole picture into the model's input, so that places in both are the same."""
+        """Squeeze a whole picture into the model's input, so that relative locations in both agree."""
         return self.preprocess(picture)[None]
 
     def own_view(self, picture: Image.Image) -> Float[Tensor, "1 3 H W"]:
-        """The model's input as its own preprocessing makes it: what a user of `describe` gives it."""
+        """Preprocess a picture as the backbone does, as a user of `describe` would."""
         return self.backbone.preprocess(picture)[None]
 
     @torch.no_grad()
-    def say(self, x: Float[Tensor, "1 3 H W"], point: tuple[float, float] | None = None) -> Said:
+    def say(self, x: Float[Tensor, "1 3 H W"], point: tuple[float, float] | None = None) -> Answer:
         """Describe the whole picture, or the layer's location that holds a point."""
         where = None
         if point is not None:
@@ -49,17 +49,17 @@ class Subject:
                 raise ValueError(f"layer '{self.layer}' has no grid; choose a layer that has one.")
             where = location(point, features.grid)
         (description,) = self.lang.describe(x, where=where, internal_batch_size=self._rows)
-        return Said.of(description)
+        return Answer.of(description)
 
     @torch.no_grad()
     def maps(self, x: Float[Tensor, "1 3 H W"], texts: Sequence[str]) -> Float[Tensor, "T H W"]:
-        """The saliency maps of texts."""
+        """Compute the saliency maps of texts."""
         maps = self.lang.saliency(x, list(texts), internal_batch_size=self._rows)
         return maps[0]
 
     @torch.no_grad()
-    def first_class(self, x: Float[Tensor, "1 3 H W"]) -> Said:
-        """What the classifier itself says: its first class, with its probability."""
+    def first_class(self, x: Float[Tensor, "1 3 H W"]) -> Answer:
+        """Return the classifier's first class, with its probability."""
         best = self.backbone.model(x)[0].softmax(dim=0).max(dim=0)
         name, share = self.backbone.class_names[int(best.indices)], best.values.item()
-        return Said.of(Description(name, share, layer="classifier", probability=share))
+        return Answer.of(Description(name, share, layer="classifier", probability=share))

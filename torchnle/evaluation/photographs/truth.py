@@ -1,4 +1,4 @@
-"""What is in a photograph, as somebody wrote it down before anything was run on it."""
+"""The content of photographs, recorded before any measurement."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from PIL import Image
 
 from torchnle.images import open_image
 
-#: The grid that `place` and the keys of `elsewhere` are given on.
+#: The grid of `location` and of the keys of `elsewhere`.
 _SIDE = 7
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph and what is in it. Points and boxes are parts of its width and height.
+    """A photograph and its content. Points and boxes are fractions of its width and height.
 
     Args:
         name: The name of its file without the ending.
         file: The picture.
         query: A text that fits.
-        exact: Nouns that name the main thing.
+        exact: Nouns that name the main object.
         general: More general nouns.
-        point: (x, y) on the main thing.
-        box: (x0, y0, x1, y1) of the main thing.
-        pointing: Whether the box is small enough to point at.
+        point: (x, y) on the main object.
+        box: (x0, y0, x1, y1) of the main object.
+        pointing: Whether the box is small enough for the pointing game.
         elsewhere: Other points, with words that are right there.
     """
 
@@ -44,22 +44,22 @@ class Photograph:
     elsewhere: tuple[tuple[tuple[float, float], tuple[str, ...]], ...] = ()
 
     def open(self) -> Image.Image:
-        """Read the picture."""
+        """Open the picture."""
         return open_image(self.file)
 
 
 def read_photographs(folder: Path, truth: Path) -> list[Photograph]:
-    """Read what is known of the photographs of a folder.
+    """Read the recorded content of the photographs of a folder.
 
     Args:
         folder: Holds NAME.png, .jpg, .jpeg or .webp.
-        truth: JSON: by name `query`, `exact`, `general`, `box`, `pointing`, `elsewhere`, and `place` (row and
-            column on a 7x7 grid) or `point` (x and y, as parts of the picture). The keys of `elsewhere` are
-            such places, "0,6", or points, "0.9,0.1".
+        truth: JSON: by name `query`, `exact`, `general`, `box`, `pointing`, `elsewhere`, and `location` (row
+            and column on a 7x7 grid) or `point` (x and y, as parts of the picture). The keys of `elsewhere`
+            are rows and columns, "0,6", or points, "0.9,0.1".
 
     Raises:
         FileNotFoundError: If none of the photographs is there.
-        ValueError: If the truth of a photograph lacks something.
+        ValueError: If an entry of a photograph is missing.
     """
     known: dict[str, Any] = json.loads(truth.read_text(encoding="utf-8"))
     pictures = picture_files(folder)
@@ -96,7 +96,7 @@ def location(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, in
 def _photograph(name: str, file: Path, fact: Mapping[str, Any]) -> Photograph:
     missing = [key for key in ("query", "exact", "box") if key not in fact]
     if not {"place", "point"} & fact.keys():
-        missing.append("place or point")
+        missing.append("location or point")
     if missing:
         raise ValueError(f"the truth of '{name}' lacks {', '.join(missing)}.")
     x0, y0, x1, y1 = map(float, fact["box"])
@@ -117,6 +117,6 @@ def _photograph(name: str, file: Path, fact: Mapping[str, Any]) -> Photograph:
 
 
 def _point(numbers: Any, *, parts: bool) -> tuple[float, float]:
-    """(x, y) out of x and y, or out of the row and column whose middle it is."""
+    """Return (x, y) from x and y, or the middle of a row and column."""
     first, second = map(float, numbers)
     return (first, second) if parts else ((second + 0.5) / _SIDE, (first + 0.5) / _SIDE)

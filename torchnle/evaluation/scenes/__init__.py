@@ -1,7 +1,7 @@
-"""Any translator on composed scenes: are its words right, and in the right place?
+"""Composed scenes: the accuracy of any translator's words and maps.
 
-``torchnle evaluate scenes`` measures local naming, pointing and whole-image captions, layer by layer, beside
-a ridge probe that shows what the features can give.
+``torchnle evaluate scenes`` measures local naming, pointing and whole-image captions, layer by layer, and a
+ridge probe on the same features for comparison.
 """
 
 from torchnle.evaluation.scenes.data import composed

@@ -1,4 +1,4 @@
-"""The scenes to measure on, and their features."""
+"""The evaluation scenes and their features."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ def composed(
     textures: bool = True,
     **options: Any,
 ) -> Scenes:
-    """Scenes of cut-outs on colours, gradients and textures.
+    """Compose scenes of cut-outs on colours, gradients and textures.
 
     Args:
         cutouts: A folder that `load_cutouts` reads; None = coloured shapes made in code.
-        part: Of the cut-outs: "test" = those that `Cutouts.split` holds out.
-        textures: Whether backgrounds are also scikit-image's textures.
-        options: For `Scenes`: `length`, `objects`, `seed`, ...
+        part: The part of the cut-outs: "test" = those that `Cutouts.split` holds out.
+        textures: Whether to use scikit-image's textures as backgrounds too.
+        options: Options of `Scenes`: `length`, `objects`, `seed`, ...
     """
     chosen: Cutouts = shapes() if cutouts is None else load_cutouts(cutouts)
     if part != "all":
         chosen = chosen.split(part)
-    return Scenes(chosen, grounds(textures=textures), **options)
+    return Scenes(chosen, evaluation_backgrounds(textures=textures), **options)
 
 
-def grounds(*, textures: bool = True) -> list[Background]:
-    """What scenes to measure on stand on: colours, gradients and, where asked, scikit-image's textures."""
+def evaluation_backgrounds(*, textures: bool = True) -> list[Background]:
+    """Return the backgrounds of the evaluation scenes: colours, gradients and, if asked, textures."""
     smooth: list[Background] = [*plain_backgrounds(), *gradient_backgrounds()]
     return [*smooth, *texture_backgrounds()] if textures else smooth
 
 
 def references(scene: Scene) -> list[str]:
-    """The captions of a scene: its objects in any order, of which a caption's is only one.
+    """Return the captions of a scene with its objects in every order.
 
     Example:
         >>> scene = composed(textures=False, objects=(2, 2), seed=7)[0]
@@ -70,7 +70,7 @@ def references(scene: Scene) -> list[str]:
 
 
 def images_of(backbone: Backbone, scenes: Sequence[Scene]) -> Tensor:
-    """Scenes as the model takes them, whole: without the margin that an evaluation crop cuts off."""
+    """Preprocess scenes whole, without the margin that an evaluation crop cuts off."""
     preprocess = replace(backbone.preprocess, share=1.0)
     return torch.stack([preprocess(scene.image) for scene in scenes])
 
@@ -78,7 +78,7 @@ def images_of(backbone: Backbone, scenes: Sequence[Scene]) -> Tensor:
 def read(
     backbone: Backbone, lang: LanguageAttribution, scenes: Scenes, *, batch_size: int
 ) -> Iterator[tuple[list[Scene], list[Features]]]:
-    """Scenes and the features of every attached layer, batch by batch."""
+    """Yield scenes and the features of every attached layer, batch by batch."""
     for start in range(0, len(scenes), batch_size):
         batch = scenes[start : start + batch_size]
         with torch.no_grad():

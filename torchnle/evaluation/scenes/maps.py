@@ -1,7 +1,7 @@
-"""Where a translator finds the objects of scenes: saliency variants by the pointing game and its kin.
+"""Localisation of the objects of scenes: saliency variants by the pointing game and related measures.
 
-What is the same at every place cannot change where a text's map is highest: its prior and its length alone
-have no part here, only together with a contrast.
+A constant over all locations does not move a map's maximum, so a text's prior and length have an effect only
+together with a contrast.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import Tensor
 from torchnle.attr import LanguageAttribution
 from torchnle.attr.refinement import TEMPERATURES, against
 from torchnle.data import Scene
-from torchnle.evaluation.subject import places
+from torchnle.evaluation.subject import all_locations
 from torchnle.metrics import best_iou, box_masks, chance_level, energy_inside, pointing_hits
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
-#: What the mean of all layers' maps is called.
+#: The name of the mean of all layers' maps.
 MEAN = "mean of layers"
 
 
 class Pointing:
-    """The measures of maps, gathered by layer and variant.
+    """The measures of maps, by layer and variant.
 
     Example:
         >>> pointing = Pointing()
@@ -56,7 +56,7 @@ class Pointing:
             self._values[layer][variant][name] += values.tolist()
 
     def means(self) -> dict[str, dict[str, dict[str, float]]]:
-        """By layer, variant and measure, over all objects."""
+        """Return the means by layer, variant and measure, over all objects."""
         return {
             layer: {
                 variant: {name: sum(values) / len(values) for name, values in measures.items()}
@@ -77,24 +77,24 @@ def point(
     internal_batch_size: int | None = None,
 ) -> None:
     """Add the maps of a batch of scenes: the query is an object's phrase, the mask is its box."""
-    placed = places(lang, features)
+    located = all_locations(lang, features)
     for index, scene in enumerate(scenes):
         masks, size = masks_of(scene)
         queries = [thing.phrase for thing in scene.objects]
         total: dict[str, Tensor] = {}
-        for f in placed:
+        for f in located:
             one = f.images([index])
             found = variants(lang.translator, one, queries, rivals, internal_batch_size=internal_batch_size)
             for variant, scores in found.items():
                 maps = enlarge(one, scores, size)
                 pointing.add(f.layer, variant, maps, masks)
-                total[variant] = total.get(variant, 0) + maps / len(placed)
-        for variant, maps in total.items() if len(placed) > 1 else ():
+                total[variant] = total.get(variant, 0) + maps / len(located)
+        for variant, maps in total.items() if len(located) > 1 else ():
             pointing.add(MEAN, variant, maps, masks)
 
 
 def chance(scenes: Sequence[Scene]) -> dict[str, float]:
-    """What a point drawn anywhere scores, over all objects."""
+    """Compute the scores of a random point, over all objects."""
     masks = [masks_of(scene)[0] for scene in scenes]
     means = {
         name: torch.cat([chance_level(mask, tolerance=pixels) for mask in masks]).mean().item()
@@ -111,7 +111,7 @@ def variants(
     *,
     internal_batch_size: int | None = None,
 ) -> dict[str, Float[Tensor, "rows queries"]]:
-    """Every saliency variant of the queries' scores on rows, out of one reading of the texts."""
+    """Return every saliency variant of the queries' scores on rows, from one scoring of the texts."""
     every = [*queries, *(rival for rival in rivals if rival not in queries)]
     raw = translator.score(rows_of(features), every, internal_batch_size=internal_batch_size)
     count = len(queries)
@@ -125,14 +125,14 @@ def variants(
 def enlarge(
     features: Features, scores: Float[Tensor, "rows queries"], size: tuple[int, int]
 ) -> Float[Tensor, "queries H W"]:
-    """The maps of one image at the size of its picture."""
+    """Interpolate the maps of one image to the size of its picture."""
     maps = features.fold(scores).permute(0, 3, 1, 2)
     enlarged: Tensor = LayerAttribution.interpolate(maps, size, "bicubic")[0]
     return enlarged
 
 
 def masks_of(scene: Scene) -> tuple[Tensor, tuple[int, int]]:
-    """The boxes of a scene's objects as masks, and the picture's (height, width)."""
+    """Return the boxes of a scene's objects as masks, and the picture's (height, width)."""
     size = (scene.image.height, scene.image.width)
     return box_masks([thing.box for thing in scene.objects], size), size
 
@@ -140,7 +140,7 @@ def masks_of(scene: Scene) -> tuple[Tensor, tuple[int, int]]:
 def _forms(
     translator: Translator, features: Features, texts: Sequence[str]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """The contrasts there are, with what is subtracted from each text's score and what divides it."""
+    """Yield the contrasts, each with the amount subtracted from a text's score and its divisor."""
     nothing, one = torch.zeros(len(texts)), torch.ones(len(texts))
     yield "contrast", nothing, one
     if translator.score_kind == "log_prob":
@@ -154,6 +154,6 @@ def _forms(
 
 
 def rivals_from(phrases: Sequence[str], count: int, seed: int) -> list[str]:
-    """The texts of the contrast: a sample of the phrases."""
+    """Draw the texts of the contrast: a sample of the phrases."""
     order = torch.randperm(len(phrases), generator=torch.Generator().manual_seed(seed))
     return [phrases[i] for i in order[:count].tolist()]

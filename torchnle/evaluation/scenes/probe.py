@@ -1,4 +1,4 @@
-"""The yardstick: what a ridge regression from pooled features to labels names and finds at single places."""
+"""The ridge probe: names and locates objects by a regression from pooled features to labels."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torchnle.attr import LanguageAttribution
 from torchnle.data import Scene
 from torchnle.evaluation.scenes.maps import Pointing, enlarge, masks_of
 from torchnle.evaluation.scenes.ridge import RidgeMap, RidgeSums
-from torchnle.evaluation.subject import at, places, whole
+from torchnle.evaluation.subject import all_locations, at, whole
 from torchnle.vision.features import Features
 
 
 class Probe:
-    """Ridge regressions from each layer's pooled, standardised features to which phrases a scene holds.
+    """Ridge regressions from each layer's pooled, standardised features to the phrases of a scene.
 
-    Like a translator it learns from whole images alone; what it finds at single places is what the features
-    can give by the simplest means.
+    Like a translator it learns from whole images alone; applied to single locations it is a simple baseline
+    for the same features.
 
     Args:
         phrases: All phrases.
@@ -35,7 +35,7 @@ class Probe:
     def fit(
         self, lang: LanguageAttribution, batches: Iterable[tuple[Sequence[Scene], Sequence[Features]]]
     ) -> None:
-        """Learn from scenes and the features of their layers."""
+        """Fit the regressions to scenes and the features of their layers."""
         sums: dict[str, RidgeSums] = {}
         for scenes, features in batches:
             labels = torch.zeros(len(scenes), len(self.phrases))
@@ -45,13 +45,13 @@ class Probe:
                 layer = sums.setdefault(f.layer, RidgeSums(f.width, len(self.phrases)))
                 layer.add(f.rows, labels)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # few scenes for many channels: the penalty is chosen for that
+            warnings.simplefilter("ignore")  # few scenes for many channels: the penalty is chosen accordingly
             self._maps = {layer: layer_sums.solve()[0] for layer, layer_sums in sums.items()}
 
     @torch.no_grad()
     def add(self, lang: LanguageAttribution, scenes: Sequence[Scene], features: Sequence[Features]) -> None:
-        """Name and find the objects of unseen scenes at single places."""
-        for f in places(lang, features):
+        """Name and locate the objects of unseen scenes at single locations."""
+        for f in all_locations(lang, features):
             scores = self._maps[f.layer]
             for index, scene in enumerate(scenes):
                 one = f.images([index])
@@ -64,7 +64,7 @@ class Probe:
                 self._pointing.add(f.layer, "raw", enlarge(one, scores(one.rows)[:, truth], size), masks)
 
     def results(self) -> Mapping[str, Any]:
-        """By layer, the share of objects "named" at their place, and the measures of its maps."""
+        """Return by layer the share of objects "named" at their location, and the measures of its maps."""
         found = self._pointing.means()
         return {
             layer: {"named": sum(named) / len(named), **found[layer]["raw"]}

@@ -12,7 +12,7 @@ _MEASURES = ("strict", "within_15", "energy", "iou")
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """Naming, pointing and captions as Markdown tables."""
+    """Format naming, pointing and captions as Markdown tables."""
     scenes, layers = data["scenes"], data["layers"]
     parts = [
         f"# `{data['translator']}` on composed scenes",
@@ -20,9 +20,9 @@ def page(data: Mapping[str, Any]) -> str:
         f"{scenes['seed']}), {scenes['phrases']} phrases, maps on {scenes['maps']}; sentences are compared "
         f"through `{data['encoder']}`.",
         "## Local naming",
-        "The share of objects that a sentence names: the one for their own place, the one for the whole "
+        "The share of objects that a sentence names: the one for their own location, the one for the whole "
         "image, the one at another object of the scene, and those of other scenes (the shuffled control).",
-        table(["layer", "by", *_RATES, "probe at the place"], _naming_rows(layers)),
+        table(["layer", "by", *_RATES, "probe at the location"], _naming_rows(layers)),
         "## Pointing",
         "Strict: the map's maximum lies in the object's box; within 15 pixels of it; the energy inside; the "
         "best overlap. A text's prior and length alone cannot change where its map is highest.",
@@ -42,7 +42,7 @@ def _naming_rows(layers: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def _probed(found: Mapping[str, Any], kind: str) -> float | None:
-    """The probe chooses among phrases."""
+    """Format the probe's row."""
     return found["probe"]["named"] if found["probe"] and kind == "nearest_phrase" else None
 
 

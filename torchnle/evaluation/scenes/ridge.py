@@ -1,4 +1,4 @@
-"""Ridge regression in one pass: sums in, a linear map and its regulariser out.
+"""Ridge regression in one pass, from accumulated sums.
 
 A layer's features X (n, d) are mapped to sentence embeddings Y (n, k) by minimising
 ``|Z W - (Y - mean(Y))|^2 + penalty |W|^2`` with Z the features standardised channel by channel. Only sums of
@@ -47,12 +47,12 @@ class RidgeMap(nn.Module):
 
     @property
     def center(self) -> Float[Tensor, "k"]:
-        """The mean of the targets, which a feature of all means is mapped to."""
+        """The mean of the targets, to which the mean features are mapped."""
         return self.bias
 
     @property
     def config(self) -> dict[str, float]:
-        """What the constructor takes, but for the width of the text space."""
+        """The constructor's arguments except the width of the text space."""
         return {"in_width": len(self.mean)}
 
     def forward(self, features: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows k"]:
@@ -62,13 +62,13 @@ class RidgeMap(nn.Module):
 
 
 class RidgeSums:
-    """The sums that a ridge regression needs, gathered batch by batch in float64.
+    """The sums of a ridge regression, accumulated batch by batch in float64.
 
     Args:
         in_width: The number of channels d.
         out_width: The width k of the targets.
-        sample: How many rows are kept to measure leave-one-out errors on; all of them up to this number,
-            then a uniform sample of the stream.
+        sample: The number of rows kept for leave-one-out errors; all rows up to this number, then a uniform
+            sample of the stream.
         seed: Seeds the sample.
 
     Example:
@@ -92,10 +92,10 @@ class RidgeSums:
         self._generator = torch.Generator().manual_seed(seed)
 
     def add(self, features: Float[Tensor, "n d"], targets: Float[Tensor, "n k"]) -> None:
-        """Take one batch of pairs into the sums.
+        """Add one batch of pairs to the sums.
 
         Raises:
-            ValueError: If the widths or numbers of rows differ from what was promised, or a value is NaN.
+            ValueError: If the widths or numbers of rows differ, or a value is NaN.
         """
         x, y = features.detach().double().cpu(), targets.detach().double().cpu()
         if x.shape[0] != y.shape[0] or x.shape[1:] != self.x_sum.shape or y.shape[1:] != self.y_sum.shape:
@@ -126,7 +126,7 @@ class RidgeSums:
         h_i = 1/n + z_i' (Z'Z + penalty)^-1 z_i, leaving row i out changes its residual to r_i / (1 - h_i).
 
         Args:
-            penalties: What to try, as multiples of the number of samples.
+            penalties: The candidates, as multiples of the number of samples.
 
         Returns:
             The map, and the chosen "penalty", its "loo_error" (mean squared length of the left-out residual),
@@ -161,7 +161,7 @@ class RidgeSums:
         return _map(mean, scale, weight, y_mean), report
 
     def _keep(self, row: tuple[Tensor, Tensor]) -> None:
-        """Reservoir sampling: every row seen so far is kept with the same probability."""
+        """Update the reservoir sample: every row so far is kept with the same probability."""
         self.count += 1
         if len(self._kept) < self._sample:
             self._kept.append(row)
@@ -171,7 +171,7 @@ class RidgeSums:
             self._kept[place] = row
 
     def _moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Means, and the reciprocal standard deviations (0 for constant channels)."""
+        """Compute means, and the reciprocal standard deviations (0 for constant channels)."""
         mean, y_mean = self.x_sum / self.count, self.y_sum / self.count
         variance = (self.xx.diagonal() / self.count - mean.square()).clamp(min=0)
         moving = variance > 1e-10 * variance.max()
@@ -182,8 +182,8 @@ class RidgeSums:
             warnings.warn(f"{constant} of {width} channels are constant; they get weight 0.", stacklevel=3)
         if self.count < width:
             warnings.warn(
-                f"{self.count} samples for {width} channels: the map rests on its regulariser. More samples, "
-                "or spatial subsets of them, make it better.",
+                f"{self.count} samples for {width} channels: the map depends on its regulariser. Pass more "
+                "samples, or spatial subsets of them.",
                 stacklevel=3,
             )
         return mean, y_mean, scale

@@ -1,4 +1,4 @@
-"""One run over scenes: sentences, maps and the probe, out of one reading of each scene."""
+"""Measure a translator on scenes: sentences, maps and the probe, from one reading of each scene."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def measure(
     Args:
         backbone: The model.
         lang: The translator attached to it, by `attach`.
-        scenes: What is measured on: all of it.
+        scenes: The scenes, all of which are used.
         encoder: Embeds sentences, for the nearest phrase and BERTScore.
         scorer: Cosines of pictures and texts, for CLIPScore.
         bert: Whether BERTScore is among the captions' scores.
-        probe: Scenes, of another seed, that the ridge probe learns from; None = no probe.
-        maps: On how many of the scenes maps are made, which through a language model cost most; None = all.
-        rivals: How many phrases each query is set against in the contrast variants; 0 = without these.
+        probe: Scenes of another seed, to which the ridge probe is fitted; None = no probe.
+        maps: The number of scenes with maps, which are slowest through a language model; None = all.
+        rivals: The number of other phrases in the contrast variants; 0 = without these.
         batch_size: Scenes in the model at once.
         internal_batch_size: Rows in the language model at once.
-        progress: Whether a bar shows.
+        progress: Whether to show a progress bar.
 
     Returns:
         By layer "naming", "captions", "pointing" by variant, and "probe"; "chance"; and some examples.

@@ -1,4 +1,4 @@
-"""What a translator says of scenes, as wholes and at their objects, and how right it is."""
+"""Descriptions of scenes, as wholes and at their objects, and their accuracy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torchnle.attr import LanguageAttribution
 from torchnle.data import Scene, head_noun
 from torchnle.evaluation.scenes.data import references
-from torchnle.evaluation.subject import at, places, whole
+from torchnle.evaluation.subject import all_locations, at, whole
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.metrics import (
     TextImageScorer,
@@ -27,14 +27,14 @@ from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 from torchnle.vision.reading import select_together
 
-#: Finds which phrases each text names, (texts, phrases).
+#: Returns which phrases each text names, (texts, phrases).
 Judge: TypeAlias = Callable[[list[str]], Tensor]
-#: What all layers read together are called.
+#: The name of all layers read together.
 ALL = "all layers"
 
 
 class Sentences:
-    """What is said of scenes, gathered by layer.
+    """The descriptions of scenes, by layer.
 
     Attributes:
         wholes: By layer, one sentence a scene.
@@ -53,7 +53,7 @@ class Sentences:
         *,
         internal_batch_size: int | None = None,
     ) -> None:
-        """Describe a batch of scenes, out of the features of their layers."""
+        """Describe a batch of scenes from the features of their layers."""
         wholes = say_wholes(lang, features, internal_batch_size=internal_batch_size)
         at_objects = say_objects(lang, scenes, features, internal_batch_size=internal_batch_size)
         for layer in wholes:
@@ -64,7 +64,7 @@ class Sentences:
 def say_wholes(
     lang: LanguageAttribution, features: Sequence[Features], *, internal_batch_size: int | None = None
 ) -> dict[str, list[str]]:
-    """A sentence an image by every layer and, where there are several, by all of them together."""
+    """Describe each image by every layer and, if there are several, by all of them together."""
     pooled = whole(lang, features)
     said = {f.layer: say(lang, [f], internal_batch_size) for f in pooled}
     return said | ({ALL: say(lang, pooled, internal_batch_size)} if len(pooled) > 1 else {})
@@ -77,14 +77,14 @@ def say_objects(
     *,
     internal_batch_size: int | None = None,
 ) -> dict[str, list[str]]:
-    """A sentence an object, for the place that holds the middle of its box; layers as `say_wholes`."""
+    """Describe each object at the location that holds the middle of its box; layers as `say_wholes`."""
     images = [i for i, scene in enumerate(scenes) for _ in scene.objects]
 
     def local(f: Features) -> Features:
         spots = [thing.location(f.grid or (1, 1)) for scene in scenes for thing in scene.objects]
         return at(f, images, spots)
 
-    said = {f.layer: say(lang, [local(f)], internal_batch_size) for f in places(lang, features)}
+    said = {f.layer: say(lang, [local(f)], internal_batch_size) for f in all_locations(lang, features)}
     if len(features) > 1:
         together = select_together(features, "all", lang.reading)
         said[ALL] = say(lang, [local(f) for f in together], internal_batch_size)
@@ -98,7 +98,7 @@ def naming(
     phrases: Sequence[str],
     encode: Callable[[list[str]], Tensor],
 ) -> dict[str, dict[str, float]]:
-    """How often objects are named at their place: by head noun, and by the nearest phrase.
+    """Compute how often objects are named at their location: by head noun, and by the nearest phrase.
 
     Args:
         wholes: One sentence a scene.
@@ -122,7 +122,7 @@ def naming(
 def rates(
     judge: Judge, wholes: list[str], at_objects: list[str], scenes: Sequence[Scene], phrases: Sequence[str]
 ) -> dict[str, float]:
-    """How often a judge finds objects named: `naming_rates`, and "whole", by the sentence for the scene."""
+    """Compute how often a judge finds objects named: `naming_rates`, and "whole", by the scene's sentence."""
     things = [(i, thing) for i, scene in enumerate(scenes) for thing in scene.objects]
     owners = [i for i, _ in things]
     truth = [phrases.index(thing.phrase) for _, thing in things]
@@ -138,7 +138,7 @@ def captioning(
     encoder: TextEncoder | None = None,
     scorer: TextImageScorer | None = None,
 ) -> dict[str, float]:
-    """The captions of whole scenes by every score; others where their model is given."""
+    """Score the captions of whole scenes by every metric, those with a model only if it is given."""
     known = [references(scene) for scene in scenes]
     scores = caption_scores(wholes, known)
     if encoder is not None:
@@ -150,7 +150,7 @@ def captioning(
 
 
 def say(lang: LanguageAttribution, read: list[Features], internal_batch_size: int | None) -> list[str]:
-    """The words for each row of one layer, or of several read together."""
+    """Describe each row of one layer, or of several read together."""
     words = lang.translator.describe(
         rows_of(read, joint=len(read) > 1), internal_batch_size=internal_batch_size
     )

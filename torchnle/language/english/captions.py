@@ -49,14 +49,27 @@ def phrases_of(caption: str) -> tuple[str, ...]:
         >>> phrases_of("Running fast!")
         ()
     """
+    return tuple(dict.fromkeys(_joined(list(_chunks(tagged_words(caption))))))
+
+
+def tagged_words(caption: str) -> list[Word]:
+    """Tag the words of a caption by what they are in its noun phrases; frames are left out.
+
+    Args:
+        caption: One or more sentences, in English.
+
+    Raises:
+        MissingDependencyError: If textblob is not installed.
+
+    Example:
+        >>> [tuple(word) for word in tagged_words("A photo of a red car")]
+        [(';', 'list'), ('a', 'article'), ('red', 'modifier'), ('car', 'noun')]
+    """
     text = caption.lower().replace("\u2019", "'")
     tokens = [
         _DIGITS.get(token, token) for token in _TOKEN.findall(RELATIONS.sub(" ; ", FRAMES.sub(" ; ", text)))
     ]
-    if not tokens:
-        return ()
-    words = mended(_tagger()(" ".join(tokens), tokenize=False), Nouns.load())
-    return tuple(dict.fromkeys(_joined(list(_chunks(words)))))
+    return mended(_tagger()(" ".join(tokens), tokenize=False), Nouns.load()) if tokens else []
 
 
 @dataclass

@@ -29,14 +29,14 @@ _OTHER_THING = re.compile(r"\s(?:is|are) the\b")  # "An important part of ... is
 _ASIDE = re.compile(r",\s+(?:also|and|or|from|that|which|who|with|a|an|the|one)\b.*")
 _MASS = _words(
     "advice asphalt bacon balsam bark bread broccoli butter cash celery cement champagne chalk cheese "
-    "chocolate cloth clothing confetti consomme corn cotton dirt dough dust eggnog electricity equipment "
-    "fabric fire flour fog foliage food fruit fur furniture garbage garlic ginger glass gold granite "
-    "grass gravel guacamole hair ham hay honey ice information ivy jewellery jewelry juice ketchup lace "
-    "laundry lavender leather lettuce lightning luggage machinery mail marble mayonnaise meat metal milk "
-    "money moss mud mustard news paper parsley pasta pavement plastic pork poultry powder produce rain "
+    "chocolate cloth clothing confetti consomme corn cotton cutlery dirt dough dust eggnog electricity "
+    "equipment fabric fire flour fog foliage food fruit fur furniture garbage garlic ginger glass gold "
+    "granite grass gravel guacamole hair ham hay honey ice information ivy jewellery jewelry juice ketchup "
+    "lace laundry lavender leather lettuce lightning luggage machinery mail marble mayonnaise meat metal "
+    "milk money moss mud mustard news paper parsley pasta pavement plastic pork poultry powder produce rain "
     "rice rubber salt sand scenery seafood seaweed silk silver smoke snow soap soccer software soil soup "
     "spaghetti spinach spray steel straw sugar sunlight sunscreen sunshine thyme tinsel tennis toast tofu "
-    "traffic trash underwear velvet vegetation water wheat wood wool"
+    "traffic transport trash underwear velvet vegetation water wheat wood wool"
 )
 _PLURALS = _words("children feet firemen geese men mice oxen people policemen teeth women")
 _SINGULAR_S = _words("atlas canvas gas lens")

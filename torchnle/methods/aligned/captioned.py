@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,15 +11,15 @@ from torch import Tensor
 from torchnle.language.texts import shorten
 from torchnle.methods.aligned.probability.calibration import calibrate_by_captions, choose_offset, marks
 from torchnle.methods.aligned.reader import Reader, check_batch
-from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
 from torchnle.methods.aligned.text_features.phrase_sums import PhraseSums
 from torchnle.methods.aligned.text_features.statistics import DomainSums
 from torchnle.methods.aligned.text_features.text_map import Classes, Encode, TextMap
 
-#: After this many pictures every eighth is kept out of the fit, to calibrate on; fewer than 32 are too few.
-_FIRST, _EIGHTH, _ENOUGH = 64, 8, 32
+#: Every eighth of the sampled pictures is calibrated on; fewer than 32 are too few, and all are taken.
+_EIGHTH, _ENOUGH = 8, 32
 #: Finds the noun phrases of a caption.
 Parse = Callable[[str], Sequence[str]]
+_Fit: TypeAlias = tuple[TextMap, tuple[str, ...]]
 
 
 class CaptionedSums:
@@ -47,10 +48,8 @@ class CaptionedSums:
         """
         _check_captions(check_batch(images), captions)
         phrases = [tuple(parse(caption)) for caption in captions]
-        fitted = [index for index in range(len(phrases)) if not _kept_out(self.count + index)]
         for layer, (pooled, locations) in reader.rows(images).items():
-            sums = self.sums.setdefault(layer, PhraseSums(pooled.shape[1]))
-            sums.add(pooled[fitted], [phrases[index] for index in fitted])
+            self.sums.setdefault(layer, PhraseSums(pooled.shape[1])).add(pooled, phrases)
             self.domains.setdefault(layer, DomainSums(pooled.shape[1])).add(pooled, locations)
         self.example = images[:1] if self.example is None else self.example
         self._named.update(enumerate(phrases, start=self.count))
@@ -58,34 +57,43 @@ class CaptionedSums:
         sampled = {number for domain in self.domains.values() for number in domain.sampled}
         self._named = {number: self._named[number] for number in sampled}
 
-    def fit(
-        self, layer: str, encode: Encode, classes: Classes | None, shrinkage: float
-    ) -> tuple[TextMap, tuple[str, ...]]:
+    def fit(self, layer: str, encode: Encode, classes: Classes | None, shrinkage: float) -> _Fit:
         """Fit a layer's map, and calibrate it; also give the phrases that it was fitted to.
 
         Raises:
             ValueError: If there are too few images or phrases, or features do not vary with them.
         """
+
+        def fit(sums: PhraseSums) -> _Fit:
+            prototypes = sums.solve()
+            fitted = TextMap.fit(encode, prototypes=prototypes, classes=classes, shrinkage=shrinkage)
+            fitted.read_in(self.domains[layer].solve())
+            return fitted, prototypes.phrases
+
         try:
-            prototypes = self.sums[layer].solve()
+            fitted, phrases = fit(self.sums[layer])
+            self._calibrate(layer, fitted, phrases, fit)
         except ValueError as error:
             raise ValueError(f"layer '{layer}' cannot be mapped: {error}") from error
-        fitted = TextMap.fit(encode, prototypes=prototypes, classes=classes, shrinkage=shrinkage)
+        return fitted, phrases
+
+    def _calibrate(
+        self, layer: str, fitted: TextMap, phrases: Sequence[str], fit: Callable[[PhraseSums], _Fit]
+    ) -> None:
+        """Choose a map's constants on pictures that a fit like its own did not see, if there are enough."""
         domain = self.domains[layer]
-        fitted.read_in(domain.solve())
-        kept_out = [slot for slot, number in enumerate(domain.sampled) if _kept_out(number)]
-        slots = kept_out if len(kept_out) >= _ENOUGH else range(len(domain.sampled))
-        marked = marks([self._named[domain.sampled[slot]] for slot in slots], prototypes.phrases)
+        apart = [slot for slot, number in enumerate(domain.sampled) if number % _EIGHTH == 0]
+        slots = apart if len(apart) >= _ENOUGH else range(len(domain.sampled))
         sample = torch.stack([domain.sample[slot] for slot in slots])
-        calibrate_by_captions(fitted, sample, marked)
-        if isinstance(fitted.regression, KernelRidge):
-            left_out = fitted.regression.left_out()[: len(prototypes.phrases)]
-            fitted.offset.fill_(choose_offset(fitted, left_out, sample, marked))
-        return fitted, prototypes.phrases
-
-
-def _kept_out(number: int) -> bool:
-    return number >= _FIRST and number % _EIGHTH == _EIGHTH - 1
+        named = [self._named[domain.sampled[slot]] for slot in slots]
+        like = fitted
+        if len(apart) >= _ENOUGH:
+            like, phrases = fit(self.sums[layer].without(sample, named))
+        marked = marks(named, phrases)
+        calibrate_by_captions(like, sample, marked)
+        fitted.temperature.copy_(like.temperature)
+        fitted.head_share.copy_(like.head_share)
+        fitted.offset.fill_(choose_offset(like, sample, marked))
 
 
 def _check_captions(images: Tensor, captions: object) -> None:

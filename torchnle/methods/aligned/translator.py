@@ -18,7 +18,12 @@ from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 from torchnle.methods.aligned.described import described
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.probability.background import with_background
-from torchnle.methods.aligned.probability.candidates import Candidates, candidates, check_texts_fit
+from torchnle.methods.aligned.probability.candidates import (
+    Candidates,
+    asked,
+    candidates,
+    check_texts_fit,
+)
 from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary, background_phrases
 from torchnle.methods.aligned.saying import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, say
@@ -175,11 +180,20 @@ class MapTranslator(Translator):
     def probabilities(
         self,
         rows: Sequence[Rows],
+        texts: Sequence[str] | None = None,
         *,
         internal_batch_size: int | None = None,
-    ) -> Float[Tensor, "rows phrases"]:
-        """Estimate the probability of every phrase of `vocabulary` on every row; the rest is none of them."""
-        parts = [self._posterior(part) for part in self._batches(rows, internal_batch_size)]
+    ) -> Float[Tensor, "rows texts"]:
+        """Estimate the probability of every text on every row; the rest is none of them.
+
+        Args:
+            rows: The features.
+            texts: What to choose from; other texts are as likely before the feature is seen as those that
+                captions taught. None = the phrases of `vocabulary`, to which the classifier's own
+                probabilities are added.
+            internal_batch_size: The most rows in work at once.
+        """
+        parts = [self._posterior(part, texts) for part in self._batches(rows, internal_batch_size)]
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -224,13 +238,12 @@ class MapTranslator(Translator):
             sure_above=self.sure_above_at_location if local else self.sure_above,
         )
 
-    def _posterior(self, rows: Rows) -> Float[Tensor, "R P"]:
-        local = not rows.pooled
-        maps = self.by_layer
-        parts = [
-            posterior(maps[s], tokens.squeeze(1), self.candidates[s], local=local)[0]
-            for s, tokens in rows.tokens.items()
-        ]
+    def _posterior(self, rows: Rows, texts: Sequence[str] | None = None) -> Float[Tensor, "R P"]:
+        local, maps, parts = not rows.pooled, self.by_layer, []
+        for slot, tokens in rows.tokens.items():
+            among = self.candidates[slot] if texts is None else asked(self, slot, texts)
+            found, _ = posterior(maps[slot], tokens.squeeze(1), among, local=local, level=texts is not None)
+            parts.append(found)
         return torch.stack(parts).mean(dim=0)
 
     def _scores(self, rows: Rows, texts: list[str]) -> Float[Tensor, "R"]:

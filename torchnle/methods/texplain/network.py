@@ -36,7 +36,8 @@ class TExplainNetwork(PrefixNetwork):
         activation: What follows each batch normalisation: "none", "relu" or "gelu".
 
     Raises:
-        ValueError: If there is not exactly one layer, or `mode` and `prefix_length` do not fit together.
+        ValueError: If there is not exactly one layer, `mode` and `prefix_length` do not fit together, or the
+            first layer would have more than a thousand million weights.
 
     Example:
         >>> import torch
@@ -67,6 +68,7 @@ class TExplainNetwork(PrefixNetwork):
         if self.hidden < 1:
             raise ValueError(f"hidden={hidden}; pass a positive width.")
         together = 1 if mode == "per_token" else tokens
+        _check_size(together * width, self.hidden, mode)
         out = 1 if mode == "per_token" else self.prefix_length
         self.mlp = nn.Sequential(
             *_normalised_linear(together * width, self.hidden, activation),
@@ -93,6 +95,20 @@ class TExplainNetwork(PrefixNetwork):
         flat = x.flatten(0, 1) if self.mode == "per_token" else x.flatten(1)
         prefix: Tensor = self.mlp(flat)
         return prefix.view(x.shape[0], self.prefix_length, self.language_width)
+
+
+#: More weights in one layer are a mistake: the paper's sizes read to the letter would have 196 thousand
+#: million.
+_MOST_WEIGHTS = 10**9
+
+
+def _check_size(width: int, hidden: int, mode: str) -> None:
+    if width * hidden > _MOST_WEIGHTS:
+        raise ValueError(
+            f"mode={mode!r} reads {width} numbers at once into hidden={hidden}: {width * hidden:.1e} "
+            f"weights in one "
+            "layer. Pass mode='per_token', or a smaller hidden=..."
+        )
 
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}

@@ -1,35 +1,148 @@
-"""Zero-Shot Natural Language Explanations: a classifier's own weights teach what words mean in its space."""
+"""Concepts: the phrases of a bank that the evidence of a prediction shows (Zero-shot NLE, section 4.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.translators.rows import Rows
+from torchnle.methods.zero_shot.evidence import evidence
+from torchnle.methods.zero_shot.reliability import reliability
 
 
-def concepts(
-    translator: MapTranslator, rows: Sequence[Rows], texts: Sequence[str], count: int = 15
-) -> list[list[tuple[str, float]]]:
-    """List the texts with the highest score on every row, best first (section 4.3; the paper takes 15).
-
-    With the names of classes, new or known, it is the paper's zero-shot classification (section 4.1).
+@dataclass(frozen=True)
+class Concepts:
+    """The concepts of one image, class or location.
 
     Args:
-        translator: A fitted translator.
-        rows: The features that the head reads.
-        texts: The concepts, or the names of classes.
-        count: How many to list.
-
-    Raises:
-        ValueError: If `count` is not positive, or as `MapTranslator.score`.
+        prediction: The class whose evidence was read.
+        found: The concepts with the cosines of their directions and the evidence, best first; of a concept
+            that is unlike all that was fitted the cosine is made smaller (`reliability`).
+        contribution: How much the image or location raises the logit of that class.
+        image: The index of the image in the batch; None for a class without an image.
+        location: The (row, column) on the layer's grid; None for the whole image.
 
     Example:
-        >>> concepts(translator, rows, ["four legs", "wings"], count=1)  # doctest: +SKIP
-        [[('wings', 2.1...)]]
+        >>> print(Concepts("king penguin", (("a beak", 0.31), ("snow", 0.2)), contribution=4.2))
+        king penguin (4.20): a beak, snow
+    """
+
+    prediction: str
+    found: tuple[tuple[str, float], ...]
+    contribution: float = 0.0
+    image: int | None = 0
+    location: tuple[int, int] | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The concepts alone."""
+        return tuple(text for text, _ in self.found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values that `json.dumps` takes."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        place = "" if self.location is None else f" {self.location}"
+        return f"{self.prediction}{place} ({self.contribution:.2f}): {', '.join(self.texts)}"
+
+
+@dataclass(frozen=True)
+class BankDirections:
+    """A bank as a layer's map sees it.
+
+    Args:
+        texts: The phrases.
+        directions: Their unit directions.
+        weights: How far each is known to the map.
+    """
+
+    texts: tuple[str, ...]
+    directions: Float[Tensor, "Z D"]
+    weights: Float[Tensor, "Z"]
+
+    @classmethod
+    def of(cls, translator: MapTranslator, fitted: TextMap, texts: Sequence[str]) -> BankDirections:
+        """Encode a bank, block by block, and carry it into a map."""
+        vectors = embed_cached(translator.encoder, texts).to(fitted.texts)
+        return cls(tuple(texts), fitted.directions(vectors), reliability(fitted, vectors))
+
+    def cosines(self, vectors: Float[Tensor, "R D"]) -> Float[Tensor, "R Z"]:
+        """Score all phrases on whitened features, or on the part of them that is evidence."""
+        return F.normalize(vectors, dim=1) @ self.directions.T * self.weights
+
+
+def top_concepts(
+    bank: BankDirections, vectors: Float[Tensor, "R D"], count: int
+) -> list[tuple[tuple[str, float], ...]]:
+    """List the best phrases of each row with their cosines.
+
+    Raises:
+        ValueError: If `count` is not positive.
     """
     if count < 1:
         raise ValueError(f"count={count}; pass a positive number of concepts to list.")
-    scores, order = translator.score(rows, texts).topk(min(count, len(texts)), dim=1)
-    listed = zip(scores.tolist(), order.tolist(), strict=True)
-    return [[(texts[i], score) for score, i in zip(values, row, strict=True)] for values, row in listed]
+    best = bank.cosines(vectors).topk(min(count, len(bank.texts)), dim=1)
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [tuple((bank.texts[i], s) for i, s in zip(row, scores, strict=True)) for row, scores in rows]
+
+
+@torch.no_grad()
+def concepts(
+    fitted: TextMap,
+    bank: BankDirections,
+    names: Sequence[str],
+    rows: Float[Tensor, "R D"],
+    classes: Int[Tensor, "R"],
+    places: Sequence[tuple[int | None, tuple[int, int] | None]],
+    *,
+    rather_than: Int[Tensor, "R"] | None = None,
+    count: int = 15,
+) -> list[Concepts]:
+    """List the concepts of every row's evidence.
+
+    Args:
+        fitted: The map of the head's layer.
+        bank: The concepts.
+        names: The class names.
+        rows: What the head reads.
+        classes: The class of each row.
+        places: The image and location of each row.
+        rather_than: As `evidence`.
+        count: How many to list; the paper takes 15, and finds 10 as good.
+
+    Raises:
+        ValueError: If `count` is not positive.
+    """
+    found = evidence(fitted, rows, classes, rather_than)
+    listed = top_concepts(bank, found.vector, count)
+    each = zip(listed, classes.tolist(), found.decision.tolist(), places, strict=True)
+    return [Concepts(names[c], top, moved, image, place) for top, c, moved, (image, place) in each]
+
+
+def class_concepts(
+    fitted: TextMap, bank: BankDirections, names: Sequence[str], classes: Int[Tensor, "R"], count: int = 15
+) -> list[Concepts]:
+    """List the concepts of classes by their weight rows alone, without an image.
+
+    Args:
+        fitted: The map of the head's layer.
+        bank: The concepts.
+        names: The class names.
+        classes: Which classes.
+        count: How many to list.
+
+    Raises:
+        ValueError: If `count` is not positive.
+    """
+    rows = fitted.targets[fitted.phrases :][classes]
+    listed = zip(top_concepts(bank, rows, count), classes.tolist(), strict=True)
+    return [Concepts(names[c], top, float(fitted.class_norms[c]), None) for top, c in listed]

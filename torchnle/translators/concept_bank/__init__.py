@@ -8,7 +8,7 @@ from importlib import resources
 
 @cache
 def categories() -> dict[str, tuple[str, ...]]:
-    """The shipped phrases by category, in the order of the files' names.
+    """Return the shipped phrases by category, in the order of the files' names.
 
     A line is a phrase; a line that begins with "#" is a comment.
 
@@ -24,7 +24,7 @@ def categories() -> dict[str, tuple[str, ...]]:
 
 
 def phrases() -> tuple[str, ...]:
-    """All shipped phrases, each once.
+    """Return all shipped phrases, each once.
 
     Example:
         >>> len(phrases()) > 500

@@ -1,4 +1,4 @@
-"""The abstract lens: carries features of one layer into the features of a deeper layer."""
+"""The abstract lens: maps features of one layer to features of a deeper layer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torchnle.vision.features import Features
 
 
 class LayerLens(ABC):
-    """Carries features of one layer into those of a deeper one, for which there is a translator.
+    """Maps features of one layer to those of a deeper layer, for which there is a translator.
 
-    `read` picks locations out of a layer's features and carries them; it is what `Reading(pool=...)` takes.
+    `read` selects locations of a layer's features and maps them; pass it as `Reading(pool=...)`.
 
     Attributes:
-        smooth: Whether each location's feature is averaged with its neighbours' before it is carried
+        smooth: Whether each location's feature is averaged with its neighbours' before it is mapped
             (`smoothed`).
     """
 
@@ -29,14 +29,14 @@ class LayerLens(ABC):
     @property
     @abstractmethod
     def summary(self) -> str:
-        """A sentence on what is read, what it costs and how it was checked."""
+        """A sentence on what is read, its cost and its check."""
 
     @abstractmethod
     def rows(self, vectors: Float[Tensor, "M D"]) -> Float[Tensor, "M W"]:
-        """Carry feature vectors of the layer into vectors of the deeper layer."""
+        """Map feature vectors of the layer to vectors of the deeper layer."""
 
     def read(self, features: Features, where: Where = None) -> Features:
-        """Carry the features of the locations asked for, and no others.
+        """Map the features of the selected locations.
 
         Args:
             features: The layer's own features, of any number of images.
@@ -54,10 +54,10 @@ class LayerLens(ABC):
 
 
 def smoothed(features: Features) -> Features:
-    """Average each location's feature with its eight neighbours': weight 4, 2 beside it, 1 at the corners.
+    """Average each location's feature with its eight neighbours': weight 4, 2 at the sides, 1 at the corners.
 
-    These are the binomial weights (1, 2, 1) along both axes. At the border they are shared among those that
-    exist.
+    These are the binomial weights (1, 2, 1) along both axes. At the border they are renormalised over the
+    neighbours that exist.
 
     Example:
         >>> row = Features(torch.tensor([[[0.0], [3.0], [6.0]]]), "layer", (1, 3))

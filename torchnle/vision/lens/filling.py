@@ -13,14 +13,13 @@ from torchnle.vision.features import Features
 
 
 class Filling:
-    """Makes activations of a layer's own layout that hold the same vector at every location.
+    """Builds activations in a layer's own layout with the same vector at every location.
 
-    Class and register tokens are those of a template. Which number of an activation belongs to which location
-    and channel is found by reading an activation of running numbers, so every layout and order of tokens
-    works.
+    Class and register tokens are those of a template. The location and channel of each number are found by
+    reading an activation of running numbers, so every layout and order of tokens works.
 
     Args:
-        template: What the layer gave for one image, (1, ...).
+        template: The layer's output for one image, (1, ...).
         layer: The layer's name.
         options: How it is read, as `Features.from_activation` takes it.
 
@@ -48,7 +47,7 @@ class Filling:
         return len(self._index)
 
     def __call__(self, vectors: Float[Tensor, "M D"]) -> Tensor:
-        """Fill one activation a vector: (M, ...); differentiable in the vectors."""
+        """Build one activation a vector, (M, ...), differentiable in the vectors."""
         count = len(vectors)
         every = self.template.flatten().expand(count, -1)
         values = vectors.to(self.template)[:, None].expand(-1, self.locations, -1)
@@ -56,5 +55,5 @@ class Filling:
         return every.scatter(1, index, values.flatten(1)).view(count, *self.template.shape[1:])
 
     def vectors(self, activations: Tensor) -> Float[Tensor, "M D"]:
-        """The feature vector at the middle location of each activation."""
+        """Return the feature vector at the middle location of each activation."""
         return activations.flatten(1)[:, self._index[self.locations // 2]]

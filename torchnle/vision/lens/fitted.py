@@ -12,16 +12,16 @@ from torchnle.vision.lens.base import LayerLens, smoothed
 from torchnle.vision.lens.lens import Lens
 from torchnle.vision.reading import read
 
-#: Penalties that are tried, relative to the mean variance of the features.
+#: Penalties to choose from, relative to the mean variance of the features.
 _PENALTIES = tuple(10.0**power for power in range(-6, 2))
 
 
 class RidgeSums:
-    """The sums of a multivariate ridge regression, batch by batch; memory does not grow with the data.
+    """Accumulates the sums of a multivariate ridge regression; memory does not grow with the data.
 
     Args:
-        width: The width D of what is given.
-        wanted: The width W of what is wanted.
+        width: The width D of the inputs.
+        wanted: The width W of the targets.
 
     Example:
         >>> sums = RidgeSums(1, 1)
@@ -50,7 +50,7 @@ class RidgeSums:
         self._square += float(y.square().sum())
 
     def solve(self) -> tuple[Float[Tensor, "D W"], Float[Tensor, "W"]]:
-        """Give the weight and bias, with the penalty of least generalised cross-validation error.
+        """Return the weight and bias for the penalty of least generalised cross-validation error.
 
         Raises:
             ValueError: If there are fewer than two rows, or all are the same.
@@ -71,7 +71,7 @@ class RidgeSums:
         return weight.float(), (y - x @ weight).float()
 
     def _error(self, values: Tensor, rotated: Tensor, square: float, penalty: float) -> float:
-        """The generalised cross-validation error: residuals over the squared degrees of freedom left."""
+        """Return the generalised cross-validation error of one penalty."""
         energy = rotated.square().sum(dim=1)
         shrunk = values + penalty
         residual = square - 2 * float((energy / shrunk).sum()) + float((energy * values / shrunk**2).sum())
@@ -80,13 +80,13 @@ class RidgeSums:
 
 
 class FittedLens(LayerLens):
-    """Carries a location's feature into a deeper layer by one linear map.
+    """Maps a location's feature to a deeper layer by one linear map.
 
     Args:
         weight: (D, W).
         bias: (W,).
         smooth: Whether each location's feature is averaged with its neighbours' (`smoothed`).
-        summary: A sentence on what it was fitted to.
+        summary: A sentence on the images that it was fitted to.
 
     Example:
         >>> lens = FittedLens(torch.eye(2), torch.ones(2))
@@ -107,11 +107,11 @@ class FittedLens(LayerLens):
 
     @property
     def summary(self) -> str:
-        """A sentence on what it was fitted to."""
+        """A sentence on the images that it was fitted to."""
         return self._summary
 
     def rows(self, vectors: Float[Tensor, "M D"]) -> Float[Tensor, "M W"]:
-        """Carry vectors by one product, in float32; differentiable in the vectors.
+        """Map vectors by one product, in float32, differentiable in the vectors.
 
         Raises:
             ValueError: If the vectors have not the layer's width.
@@ -126,7 +126,7 @@ class FittedLens(LayerLens):
 
 @torch.no_grad()
 def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
-    """Fit a linear map to what a lens gives at all locations of a few images.
+    """Fit a linear map to the outputs of a lens at all locations of a few images.
 
     Args:
         exact: The lens.
@@ -148,8 +148,8 @@ def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
         raise ValueError("there were no images to fit a lens to; pass at least one batch (N, C, H, W).")
     weight, bias = sums.solve()
     summary = (
-        f"'{upper.tap.name}' is read by a linear map, fitted to what the model's own upper part gives at the "
-        f"locations of {count} images."
+        f"'{upper.tap.name}' is read by a linear map, fitted to the outputs of the model's own upper part at "
+        f"the locations of {count} images."
     )
     device = upper.filling.template.device
     return FittedLens(weight.to(device), bias.to(device), smooth=exact.smooth, summary=summary)

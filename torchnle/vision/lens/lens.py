@@ -17,34 +17,34 @@ from torchnle.vision.taps import LayerChoice
 
 
 class Lens(LayerLens):
-    """Carries a location's feature into a deeper layer by the model itself.
+    """Maps a location's feature to a deeper layer by the model itself.
 
-    The feature is put at every location of the layer, and the model runs on from there: what the deeper
-    layer gives is what it would give if the image looked like that location everywhere. No data is needed.
-    Class and register tokens, which belong to no location, are those of a blank image.
+    The feature is put at every location of the layer, and the model continues from there: the deeper layer's
+    output is that for an image with this feature everywhere. No data is needed. Class and register tokens are
+    those of a blank image.
 
     A location costs one forward of the part above the layer (`cost`), all locations of a 14x14 grid 196 of
-    them; `FittedLens` costs one product instead.
+    them; a `FittedLens` costs one product.
 
     Args:
         forward_func: The model.
         layer: The layer to read: a module, a dotted name or a `Tap`.
-        end: The deeper layer whose features are wanted, such as a classifier head's.
+        end: The deeper layer, such as the one that a classifier's head reads.
         example: A few images (N, C, H, W), of which size, dtype and device are used. Features of images of
-            any size are carried as if they were of this size.
-        reading: How to read the layer, if it does not speak for itself.
+            other sizes are mapped as if they were of this size.
+        reading: Overrides for the layer, if its layout cannot be inferred.
         end_reading: How the deeper layer is read as one vector an image (a head's `reading`); None = the mean
             over its locations.
-        smooth: Whether each location's feature is averaged with its neighbours' (`smoothed`): at 14x14 and
-            7x7 locations it is named right more often so (`python -m measurements lens`).
+        smooth: Whether each location's feature is averaged with its neighbours' (`smoothed`): on grids of
+            14x14 and 7x7 more locations are named right (`python -m measurements lens`).
         batch_size: The most locations that run through the model at once.
 
     Attributes:
-        summary: A sentence on what is read, what it costs and how it was checked.
+        summary: A sentence on what is read, its cost and its check.
 
     Raises:
-        ValueError: If one of the layers is not found, none or several; if the layer gives no locations; or if
-            a part of what the deeper layer sees passes round it (inside a residual or dense block, a U-Net).
+        ValueError: If one of the layers is not found, none or several; if the layer has no locations; or if a
+            part of the deeper layer's input bypasses it (inside a residual or dense block, a U-Net).
 
     Example:
         >>> lens = Lens(model, "act", "norm", example=images)
@@ -80,7 +80,7 @@ class Lens(LayerLens):
         )
 
     def rows(self, vectors: Float[Tensor, "M D"]) -> Float[Tensor, "M W"]:
-        """Run the model on from layers full of each vector; differentiable in the vectors.
+        """Continue the model from layers filled with each vector; differentiable in the vectors.
 
         Raises:
             ValueError: If the vectors have not the layer's width.
@@ -91,22 +91,22 @@ class Lens(LayerLens):
                 f"vectors of width {vectors.shape[1]} were given for layer '{name}' of width "
                 f"{filling.width}. Pass features of this layer."
             )
-        return torch.cat([self.upper(filling(part)) for part in vectors.split(self.batch_size)])
+        return torch.cat([self.upper(filling(part)) for part in torch.split(vectors, self.batch_size)])
 
     @property
     def cost(self) -> float:
-        """The floating-point operations of one location, as a share of a whole forward of one image."""
+        """The floating-point operations of one location, relative to a forward of one image."""
         return self.upper.cost
 
     @property
     def summary(self) -> str:
-        """A sentence on what is read, what it costs and how it was checked."""
+        """A sentence on what is read, its cost and its check."""
         grid, cost, upper = self.upper.filling.grid or (1, 1), self.cost, self.upper
         locations = grid[0] * grid[1]
         return (
             f"'{upper.tap.name}' is read through the model's own upper part, to '{upper.end.name}': a "
             f"location costs {cost:.2g} of a forward, all {locations} of an image {cost * locations:.2g}. "
-            f"Checked on a blank image and noise: {upper.leak:.0e} of what is seen passes round it."
+            f"Checked on a blank image and noise: {upper.leak:.0e} of the result bypasses it."
         )
 
 

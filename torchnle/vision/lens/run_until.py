@@ -1,4 +1,4 @@
-"""Running a model only as far as one layer."""
+"""Run a model only as far as one layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchnle.vision.running import check_hookable, forward
 
 
 class _Reached(Exception):  # noqa: N818 - no error
-    """Leaves a forward with what was read."""
+    """Leaves a forward with the tensor that was read."""
 
     def __init__(self, activation: Tensor) -> None:
         super().__init__("a layer was read, and the rest of the model is not needed")
@@ -24,7 +24,7 @@ class _Reached(Exception):  # noqa: N818 - no error
 def run_until(
     forward_func: Callable[..., Any], tap: taps.Tap, images: Tensor, select: Select | None = None
 ) -> Tensor:
-    """Run a model until a layer is reached, and give what that is read as; the rest is not run.
+    """Run a model until a layer is reached, and return its reading; the rest is not run.
 
     Args:
         forward_func: The model.

@@ -1,4 +1,4 @@
-"""Substitution: put another tensor in the place of what a layer gives, for the length of one block."""
+"""Substitution: replace the output of a layer by another tensor within one block."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torchnle.vision.taps import Tap
 
 @contextmanager
 def substituted(tap: Tap, activation: Tensor, select: Select | None = None) -> Iterator[None]:
-    """Replace what a tap gives by another tensor, and remove the hook at the end.
+    """Replace the tensor at a tap by another, and remove the hook at the end.
 
-    Whatever the layer returns beside the tensor (attention weights, a size) is handed on as it is.
+    Other outputs of the layer (attention weights, a size) are passed on unchanged.
 
     Args:
-        tap: The layer, and which side of it.
-        activation: What the model goes on with; its batch may be larger than the input's.
+        tap: The layer, and the side of it.
+        activation: The new tensor; its batch may be larger than the input's.
         select: As for `torchnle.vision.taps.record`: it must return one of the tensors it is given.
 
     Raises:
@@ -56,7 +56,7 @@ def substituted(tap: Tap, activation: Tensor, select: Select | None = None) -> I
 
 
 def picked(value: Any, tap: Tap, select: Select | None) -> Tensor:
-    """Find the tensor that a tap reads in what its layer gives.
+    """Find the tensor that a tap reads in the output of its layer.
 
     Raises:
         ValueError: If `select` made a new one.
@@ -65,9 +65,9 @@ def picked(value: Any, tap: Tap, select: Select | None) -> Tensor:
     if any(tensor is chosen for tensor in taps.tensors_in(value)):
         return chosen
     raise ValueError(
-        f"layer '{tap.name}' is read with select=, which makes a new tensor of what the layer gives, so the "
-        "model cannot run on from it. Pass a layer that gives the tensor itself, or a select= that only "
-        "chooses among tensors."
+        f"layer '{tap.name}' is read with select=, which makes a new tensor, so the model cannot be "
+        "continued from it. Pass a layer that gives the tensor itself, or a select= that only chooses among "
+        "tensors."
     )
 
 

@@ -1,4 +1,4 @@
-"""Readings of layers that no translator knows, through lenses to a layer that one knows."""
+"""Readings of layers without a translator, through lenses to a layer that has one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from torchnle.vision.taps import LayerChoice
 
 @dataclass(frozen=True)
 class ThroughLenses:
-    """How layers are read as if they were one deeper layer.
+    """Readings of several layers as one deeper layer.
 
     Args:
         taps: The layers, in the order in which they were asked for.
-        reading: Reads each of them; the deeper layer is read as it is.
-        lenses: The lens of each layer but the deeper one, by its name.
+        reading: Reads each of them; the deeper layer is read directly.
+        lenses: The lens of each layer but the deeper one, by layer name.
     """
 
     taps: Sequence[taps.Tap]
@@ -33,7 +33,7 @@ class ThroughLenses:
 
     @property
     def summary(self) -> str:
-        """Sentences on what is read through a lens, what that costs and how it was checked."""
+        """Sentences on what is read through a lens, its cost and its check."""
         return " ".join(lens.summary for lens in self.lenses.values())
 
 
@@ -48,19 +48,18 @@ def read_through(
     smooth: bool = True,
     images: Iterable[Tensor] | None = None,
 ) -> ThroughLenses:
-    """Read layers as if they were a deeper one, so that a translator of that layer reads them all.
+    """Read layers as a deeper one, so that a translator of that layer reads them all.
 
     Args:
         forward_func: The model.
         layers: The layers, the deeper one among them or not.
         end: The deeper layer.
         example: A few images, of which size, dtype and device are used.
-        reading: How to read a layer, if it does not speak for itself.
+        reading: Overrides for a layer, if its layout cannot be inferred.
         end_reading: How the deeper layer is read.
         smooth: As for `Lens`.
-        images: A few unlabelled images, batch by batch: each lens is replaced by a linear map that is fitted
-            to what it gives on these, which costs one product a location. None = the model's upper part
-            itself is run.
+        images: A few unlabelled images, batch by batch: each lens is replaced by a linear map fitted to its
+            outputs on these, which costs one product a location. None = run the model's upper part.
 
     Raises:
         ValueError: As `Lens`.

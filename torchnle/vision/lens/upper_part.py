@@ -1,4 +1,4 @@
-"""The upper part of a model: what a deeper layer gives for other activations of one layer."""
+"""The upper part of a model: the outputs of a deeper layer for other activations of one layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from torchnle.vision import taps
 from torchnle.vision.features import Features
@@ -22,11 +21,11 @@ from torchnle.vision.running import forward
 
 
 class UpperPart:
-    """Runs a model on from one layer, and reads a deeper one.
+    """Continues a model from one layer, and reads a deeper one.
 
-    The model itself is run, from a blank image of the example's size, with a hook that exchanges what the
-    layer gives, and no further than to the deeper layer. Numbers show that the deeper layer depends on the
-    image through this layer alone (`check_alone`), and on its locations (`check_locations`).
+    The model itself is run, from a blank image of the example's size, with a hook that replaces the layer's
+    output, up to the deeper layer. It is checked that the deeper layer depends on the image through this
+    layer alone (`check_alone`), and on its locations (`check_locations`).
 
     Args:
         forward_func: The model.
@@ -37,13 +36,13 @@ class UpperPart:
         end_reading: How the deeper layer is read, as one vector an image.
 
     Attributes:
-        filling: Makes activations that hold one vector at every location.
-        leak: The share of what the deeper layer tells apart that passes round the layer, as measured.
-        on_one: Whether the part below runs on one image, whatever the number of activations above.
+        filling: Builds activations that hold one vector at every location.
+        leak: The share of the deeper layer's spread that bypasses the layer, as measured.
+        on_one: Whether the part below runs on one image for any number of activations above.
 
     Raises:
-        ValueError: If something passes round the layer, the deeper layer does not depend on its locations, it
-            has none, or one of the layers cannot be read.
+        ValueError: If a path bypasses the layer, the deeper layer does not depend on its locations, it has
+            none, or one of the layers cannot be read.
     """
 
     @torch.no_grad()
@@ -69,12 +68,12 @@ class UpperPart:
         self.on_one = same_on_one(self.run_on, self._blank, evidence)
 
     def __call__(self, activations: Tensor) -> Float[Tensor, "M W"]:
-        """Run on from activations of the layer, (M, ...), to the deeper layer's vectors, in float32."""
+        """Continue from activations of the layer, (M, ...), to the deeper layer's vectors, in float32."""
         count = 1 if self.on_one else len(activations)
         return self.run_on(self._blank.expand(count, -1, -1, -1), activations)
 
     def run_on(self, images: Tensor, activations: Tensor) -> Float[Tensor, "M W"]:
-        """Run images up to the layer and go on with other activations.
+        """Run images up to the layer and continue with other activations.
 
         Raises:
             ValueError: If the deeper layer gives another number of vectors than there are activations.
@@ -88,14 +87,14 @@ class UpperPart:
     @cached_property
     @torch.no_grad()
     def cost(self) -> float:
-        """The floating-point operations of running on from one activation, as a share of a whole forward."""
+        """The operations of continuing from one activation, relative to a whole forward."""
         filled = self.filling(self.filling.template.new_zeros(3, self.filling.width))
         whole = _operations(lambda: forward(self.forward_func, self._blank))
         two_more = _operations(lambda: self(filled)) - _operations(lambda: self(filled[:1]))
         return two_more / 2 / max(whole, 1)
 
     def _recorded(self, images: Tensor, tap: taps.Tap, reading: Reading) -> tuple[Tensor, dict[str, Any]]:
-        """What a layer gives for images, and how that is read."""
+        """Return the output of a layer for images, and its reading."""
         (activation,) = taps.record(self.forward_func, [tap], images, select=reading.select)
         (options,) = find_layouts(self.forward_func, [tap], [activation], images, None, reading)
         Features.from_activation(activation, tap.name, batch_size=len(images), **options)
@@ -128,6 +127,8 @@ def _filling(given: Tensor, tap: taps.Tap, options: dict[str, Any]) -> Filling:
 
 
 def _operations(run: Callable[[], Any]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())

@@ -1,1 +1,1 @@
-"""Find the order in which a layer keeps its locations, and which tokens are locations at all."""
+"""Find the order in which a layer keeps its locations, and which of its tokens are locations."""

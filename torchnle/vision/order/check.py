@@ -1,4 +1,4 @@
-"""Places: whether a layer's tokens stand in the order of the image, by a change of a quarter of it."""
+"""Check that a layer's tokens are in the order of the image, by a change of one quarter of it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from torchnle.vision.features import Features
 
-#: Places are in order if hardly more of a quarter's change lies in the best quarter than in the right one.
+#: Locations are in order if the best quarter holds hardly more of the change than the right one.
 SCATTER = 0.5
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where the change between two images lies that differ in their top right quarter only.
+    """The change over the grid between two images that differ in their top right quarter only.
 
     Args:
-        right: The part of it that lies in the top right quarter of the grid; 0.25 if the grid meant nothing.
-        best: The part that lies in the quarter of the places that changes most.
+        right: The part of it that lies in the top right quarter of the grid; 0.25 if the grid has no meaning.
+        best: The part that lies in the quarter of the locations that changes most.
     """
 
     right: float
@@ -27,12 +27,12 @@ class Located:
 
     @property
     def in_order(self) -> bool:
-        """Whether the places that change are the right ones."""
+        """True if the locations that change are the right ones."""
         return self.best - self.right <= SCATTER
 
 
 def seeded_pair(size: tuple[int, int]) -> Tensor:
-    """Two seeded images that differ in their top right quarter only: (2, 3, height, width).
+    """Make two seeded images that differ in their top right quarter only: (2, 3, height, width).
 
     Example:
         >>> first, second = seeded_pair((4, 4))
@@ -50,11 +50,11 @@ def seeded_pair(size: tuple[int, int]) -> Tensor:
 
 
 def locate(features: Features) -> Located:
-    """Where the change between the two images of `seeded_pair` lies, of features that have a grid.
+    """Locate the change between the two images of `seeded_pair` on the grid of their features.
 
     Example:
         >>> tokens = torch.zeros(2, 4, 1)
-        >>> tokens[1, 2] = 1.0  # the place at the bottom left changes
+        >>> tokens[1, 2] = 1.0  # the location at the bottom left changes
         >>> locate(Features(tokens, "layer", (2, 2)))
         Located(right=0.0, best=1.0)
     """
@@ -67,5 +67,5 @@ def locate(features: Features) -> Located:
 
 
 def _first_half(count: int) -> Tensor:
-    """How much of each of `count` equal cells lies in the first half."""
+    """Return the part of each of `count` equal cells that lies in the first half."""
     return (count / 2 - torch.arange(count)).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Maps that may be none: four axes, of which two were taken for places, and what shows that they are."""
+"""Maps or attention heads: decide whether two of four axes are locations, from the model or by a probe."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from torchnle.vision.order.probe_runs import FEW, MANY, ProbeRuns
 from torchnle.vision.order.token_order import seen_order, stands_out
 from torchnle.vision.running import unwrap
 
-#: A model with more linear layers than these, or one of these modules, may hold tensors of attention heads.
+#: A model with more linear layers, or one of these modules, may hold tensors of attention heads.
 _FEW_LINEAR = 3
 _OF_ATTENTION = (nn.MultiheadAttention, nn.LayerNorm, nn.Softmax)
-#: Square maps of so few channels, in a model with attention, may be attention maps of so many heads.
+#: Square maps of so few channels, in a model with attention, may be attention maps of as many heads.
 _MOST_HEADS = 32
-#: Tokens of heads follow their own patches so much more than those beside them. If a map's rows are taken for
-#: tokens, a row follows all patches of a row alike.
+#: The least ratio by which tokens of heads follow their own patches more than neighbouring ones. If a map's
+#: rows are taken for tokens, a row follows all patches of a row alike.
 _BESIDE = 2.0
-#: A grid without padding has about the shape of the input: so many places more or less.
+#: A grid without padding has about the shape of the input, up to so many locations.
 _OFF = 2
 
-#: Layers whose maps were looked at, by the size of the input.
+#: Layers whose maps were checked, by the size of the input.
 _known: WeakKeyDictionary[nn.Module, set[Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class MapQuestion:
-    """What is asked about a layer that gives four axes.
+    """A layer that gives four axes, to be checked.
 
     Args:
         tap: The layer.
         shape: The shape of its activation.
-        found: How its shape alone is read.
-        hints: What the model states.
+        found: Its layout judged by its shape alone.
+        hints: Its layout as the model states it.
         input_size: (height, width) of the input.
     """
 
@@ -54,11 +54,11 @@ class MapQuestion:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """The places."""
+        """The grid of locations."""
         return self.found.grid or (1, 1)
 
     def is_plain(self, model: Callable[..., Any]) -> bool:
-        """Whether the model's parts, the grid and the layer speak for a map, and for nothing else."""
+        """True if the model's parts, the grid and the layer indicate a map, and nothing else."""
         parts = _parts(model)
         attention = len(parts[nn.Linear]) > _FEW_LINEAR or bool(parts[_OF_ATTENTION])
         if not is_strided(self.grid, self.input_size):
@@ -78,13 +78,13 @@ def check_map(
     additional_forward_args: Any = None,
     select: Select | None = None,
 ) -> None:
-    """Refuse four axes that are attention heads, or whose places do not follow the patches of the input.
+    """Refuse four axes that are attention heads, or whose locations do not follow the patches of the input.
 
-    Maps of convolutional models and of layers that fix their channel axis are believed. Any other layer is
-    looked at once: the model runs on a few images in which each patch of the grid has a code of its own.
+    Maps of convolutional models and of layers that fix their channel axis are accepted. Any other layer is
+    probed once: the model runs on a few images in which each patch of the grid has a code of its own.
 
     Raises:
-        ValueError: With what the layer gives instead, and what to pass.
+        ValueError: With the layer's kind of output, and what to pass.
     """
     known = _known.setdefault(question.tap.module, set())
     key = (question.tap.at, question.shape[1:], question.found, question.input_size, select)
@@ -99,7 +99,7 @@ def check_map(
 
 
 def _follows(runs: ProbeRuns, question: MapQuestion) -> bool:
-    """Whether the places follow the patches of the input, one each."""
+    """Return whether the locations follow the patches of the input, one each."""
     order = torch.arange(question.grid[0] * question.grid[1])
     for count in (FEW, MANY):
         _, (found,) = runs.answers(
@@ -111,7 +111,7 @@ def _follows(runs: ProbeRuns, question: MapQuestion) -> bool:
 
 
 def _heads(runs: ProbeRuns, question: MapQuestion) -> Arrangement | None:
-    """How the third axis is read as tokens, if these follow the patches of the input."""
+    """Return the arrangement with the third axis as tokens, if these follow the patches of the input."""
     count, heads, tokens, width = question.shape
     try:
         shape = (count, tokens, heads * width)
@@ -142,17 +142,17 @@ def _complaint(question: MapQuestion, tokens: Arrangement | None) -> str:
         return (
             f"{given}: attention heads, (N, heads, {question.shape[2]} tokens, width), and no map. Pass a "
             "layer of shape (N, tokens, width), or Reading(select=lambda t: t.transpose(1, 2).flatten(2)), "
-            "which lays the heads side by side."
+            "which concatenates the heads."
         )
     return (
-        f"{given}, of which {question.grid} would be places, but these do not follow the patches of the "
-        "input, one each: attention heads, for one, are no map. Pass another layer, Reading(select=...), or "
-        f"Reading(layout='{question.found.layout}') to insist."
+        f"{given}, of which {question.grid} would be locations, but these do not follow the patches of the "
+        "input, one each: attention heads, for example, are no map. Pass another layer, "
+        f"Reading(select=...), or Reading(layout='{question.found.layout}') to insist."
     )
 
 
 def _parts(forward_func: Callable[..., Any]) -> dict[Any, list[Any]]:
-    """A model's linear layers, and its modules that speak for attention."""
+    """Return a model's linear layers, and its modules that indicate attention."""
     root = unwrap(forward_func)
     modules = [] if root is None else list(root.modules())
     kinds = (nn.Linear, _OF_ATTENTION)

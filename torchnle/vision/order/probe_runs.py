@@ -1,4 +1,4 @@
-"""Running a model on probes, and how closely what its layers give follows them."""
+"""Run a model on probes, and measure how closely the outputs of its layers follow them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.order.token_probe import Answers, Probe, code_images
 from torchnle.vision.running import forward, unwrap
 
-#: Images of the first probe, which finds the usual order, and of the second, which finds any.
+#: Images of the first probe, which tests the usual order, and of the second, which finds any.
 FEW, MANY = 8, 32
-#: Earlier layers are kept in so many random directions.
+#: Earlier layers are projected on so many random directions.
 _DIRECTIONS = 64
 
 
 @dataclass(frozen=True)
 class ProbeRuns:
-    """A model, and what it is run with beside the images of a probe.
+    """A model, and its inputs besides the images of a probe.
 
     Args:
         forward_func: The model.
         inputs: The caller's inputs, images first.
-        others: What is passed after them.
+        others: Further arguments.
         select: As for `torchnle.vision.taps.record`.
     """
 
@@ -46,13 +46,13 @@ class ProbeRuns:
         count: int,
         as_tokens: Callable[[Tensor], Tensor] = lambda activation: activation,
     ) -> tuple[Probe, list[Answers]]:
-        """Run the model on a probe, and compare what every layer gives with its codes.
+        """Run the model on a probe, and compare the output of every layer with its codes.
 
         Args:
             layers: The layers.
             grid: (rows, columns) of the patches.
             count: How many images.
-            as_tokens: Turns what a layer gives into tokens (N, T, D).
+            as_tokens: Reshapes a layer's output to tokens (N, T, D).
         """
         probe = code_images(grid, self.inputs[0], count)
         runs = [
@@ -63,7 +63,7 @@ class ProbeRuns:
 
     @torch.no_grad()
     def earlier(self, tokens: int, probe: Probe) -> Iterator[Answers]:
-        """The answers of all modules that give so many tokens, in the order in which they ended."""
+        """Yield the answers of all modules with as many tokens, in the order in which they ended."""
         root, kept = unwrap(self.forward_func), dict[nn.Module, list[Tensor]]()
         if root is None or self.select is not None:
             return
@@ -82,7 +82,7 @@ class ProbeRuns:
         yield from (probe.answers(rows) for rows in whole if len(rows) == len(probe.images))
 
     def _with(self, images: Tensor) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Images, and what belongs to the first of the caller's, as often as there are images."""
+        """Return images, with the caller's other inputs for the first image repeated for each."""
         count, batch = len(images), self.inputs[0].shape[0]
 
         def fit(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The places of tokens by evidence: where a layer's tokens stand, if not row by row behind the first few."""
+"""The order of a layer's tokens by evidence, if it is not row by row behind the prefix tokens."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from torchnle.vision.order.token_order import seen_order, stands_out
 from torchnle.vision.order.token_probe import Answers, Probe
 from torchnle.vision.running import unwrap
 
-#: Libraries whose own classes state their tokens truly.
+#: Libraries whose own classes state their tokens correctly.
 _TRUSTED = ("timm", "transformers")
 
 _UNSEEN = (
-    "layer '{name}' gave {count} tokens, but which of them stands at which place of a {grid} grid could not "
-    "be seen: they do not follow the patches of the input, one each. Pass Reading(grid={grid}) if they stand "
-    "row by row, behind any without place; Reading(select=...), a function that puts them so, with grid=; or "
-    "Reading(layout='NLD') to read them without places."
+    "layer '{name}' gave {count} tokens, but their order on a {grid} grid could not be found: they do not "
+    "follow the patches of the input, one each. Pass Reading(grid={grid}) if they are row by row, behind "
+    "any prefix tokens; Reading(select=...), a function that orders them so, with grid=; or "
+    "Reading(layout='NLD') to read them without locations."
 )
 _CONTRADICTED = (
     "num_prefix_tokens={prefix} was given for layer '{name}', but its tokens do not follow the patches of a "
-    "{grid} grid so: the first place is token {first} of {count}. Leave it out, or pass grid={grid} with it "
-    "to insist."
+    "{grid} grid in that order: the first location is token {first} of {count}. Leave it out, or pass "
+    "grid={grid} with it to insist."
 )
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the tokens of a layer stand, if not all row by row behind those in front, as its shape has it.
+class TokenOrder:
+    """The tokens of a layer by location, if they are not all row by row behind the prefix tokens.
 
     Args:
-        order: Which token stands at each place, row by row; empty = none has a place.
-        grid: (rows, columns) of the places.
+        order: The token of each location, row by row; empty = no token has a location.
+        grid: (rows, columns) of the locations.
     """
 
     order: tuple[int, ...]
@@ -50,17 +50,17 @@ class Places:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about one tapped layer.
+    """One tapped layer whose order of tokens is asked for.
 
     Args:
         tap: The layer.
         shape: The shape of its activation, (N, T, D).
-        found: How its shape alone is read.
-        hints: What the model states.
+        found: Its layout judged by its shape alone.
+        hints: Its layout as the model states it.
         grid_stated: Whether the caller stated the grid.
-        prefix_stated: Whether the caller stated the number of tokens in front.
-        placeless: Whether the caller takes tokens without places too.
-        complaint: Why its shape alone cannot be read, if so: `found` is then a mere candidate.
+        prefix_stated: Whether the caller stated the number of prefix tokens.
+        unlocated: Whether the caller accepts tokens without locations too.
+        complaint: The reason if its shape alone cannot be read; `found` is then one candidate.
         others: Further candidates for a grid.
     """
 
@@ -70,38 +70,38 @@ class Question:
     hints: Hints = field(compare=False)
     grid_stated: bool = False
     prefix_stated: bool = False
-    placeless: bool = False
+    unlocated: bool = False
     complaint: str = ""
     others: tuple[Arrangement, ...] = ()
 
     @property
     def doubts(self) -> tuple[bool, ...]:
-        """What the caller left open."""
-        return (not self.grid_stated, not self.prefix_stated, not self.placeless)
+        """For the grid, the prefix tokens and the locations: whether the caller left it open."""
+        return (not self.grid_stated, not self.prefix_stated, not self.unlocated)
 
     @property
     def usual(self) -> Tensor:
-        """The order of tokens row by row, behind those in front."""
+        """The order of tokens row by row, behind the prefix tokens."""
         return torch.arange(self.found.num_prefix_tokens, self.shape[1])
 
 
-#: Orders by module: a layer of a model is asked about once a size of the input.
-_known: WeakKeyDictionary[nn.Module, dict[Any, Places | None]] = WeakKeyDictionary()
+#: Orders by module: a layer of a model is probed once a size of the input.
+_known: WeakKeyDictionary[nn.Module, dict[Any, TokenOrder | None]] = WeakKeyDictionary()
 
 
-def find_places(
+def find_token_orders(
     forward_func: Callable[..., Any],
     questions: Sequence[Question],
     inputs: Inputs,
     additional_forward_args: Any = None,
     select: Select | None = None,
-) -> list[Places | None]:
-    """Find which token of each layer stands at which place.
+) -> list[TokenOrder | None]:
+    """Find the token of each location in every layer.
 
-    What the classes of timm and transformers state is believed. Otherwise the model runs on a few images in
-    which each patch switches between two contents by a code of its own (`token_probe`), once a layer: if the
-    tokens follow the codes row by row, behind those in front, that is their order. If not, more such images
-    find which token follows which patch, in this layer or in an earlier one with as many tokens.
+    The statements of timm's and transformers' classes are accepted. Otherwise the model runs on a few images
+    in which each patch switches between two contents by a code of its own (`token_probe`), once a layer: if
+    the tokens follow the codes row by row, behind the prefix tokens, that is their order. If not, more such
+    images show which token follows which patch, in this layer or in an earlier one with as many tokens.
 
     Args:
         forward_func: The model.
@@ -111,8 +111,8 @@ def find_places(
         select: As for `torchnle.vision.taps.record`.
 
     Raises:
-        ValueError: If no order is found: the message says what to pass; or if what the caller stated about
-            the tokens in front is not so.
+        ValueError: If no order is found: the message says what to pass; or if the caller's number of prefix
+            tokens is wrong.
     """
     size = tuple(as_tuple(inputs)[0].shape[1:])
     known = [_known.setdefault(question.tap.module, {}) for question in questions]
@@ -134,7 +134,7 @@ def find_places(
 
 
 def is_trusted(forward_func: Callable[..., Any]) -> bool:
-    """Whether a model is of a library whose classes state their tokens truly.
+    """Return whether a model is of a library whose classes state their tokens correctly.
 
     Example:
         >>> is_trusted(nn.Linear(2, 2))
@@ -145,13 +145,13 @@ def is_trusted(forward_func: Callable[..., Any]) -> bool:
 
 
 def _states(question: Question) -> bool:
-    """Whether the model states how many tokens stand in front (the patch embedding has none yet)."""
+    """Return whether the model states the number of prefix tokens (the patch embedding has none yet)."""
     stated = question.hints.num_prefix_tokens
     return stated is not None and not question.complaint and question.found.num_prefix_tokens in (0, stated)
 
 
-def _orders(runs: ProbeRuns, questions: Sequence[Question]) -> list[Places | str | None]:
-    """The orders of layers with one grid; a complaint where there is none."""
+def _orders(runs: ProbeRuns, questions: Sequence[Question]) -> list[TokenOrder | str | None]:
+    """Find the orders of layers with one grid; a message for each layer without one."""
     layers, grid = [question.tap for question in questions], questions[0].found.grid or (1, 1)
     _, few = runs.answers(layers, grid, FEW)
     believed = not any(question.complaint for question in questions)
@@ -159,7 +159,7 @@ def _orders(runs: ProbeRuns, questions: Sequence[Question]) -> list[Places | str
         return [None] * len(questions)
     probe, many = runs.answers(layers, grid, MANY)
     trusted = is_trusted(runs.forward_func)
-    found: list[Places | str | None] = []
+    found: list[TokenOrder | str | None] = []
     for question, answers in zip(questions, many, strict=True):
         order = _order(runs, question, answers, probe)
         other = _on_another_grid(runs, question) if order is None else None
@@ -167,19 +167,19 @@ def _orders(runs: ProbeRuns, questions: Sequence[Question]) -> list[Places | str
     return found
 
 
-def _on_another_grid(runs: ProbeRuns, question: Question) -> Places | None:
-    """The order on the first of the other candidates for a grid on which one is seen."""
+def _on_another_grid(runs: ProbeRuns, question: Question) -> TokenOrder | None:
+    """Find the order on the first of the other candidate grids that shows one."""
     for candidate in question.others:
         grid = candidate.grid or (1, 1)
         _, (answers,) = runs.answers([question.tap], grid, MANY)
         order = seen_order(answers, replace(question, found=candidate).usual, grid)
         if order is not None:
-            return Places(tuple(order.tolist()), grid)
+            return TokenOrder(tuple(order.tolist()), grid)
     return None
 
 
 def _order(runs: ProbeRuns, question: Question, answers: Answers, probe: Probe) -> Tensor | None:
-    """Which token stands at each place; None if it cannot be seen."""
+    """Find the token of each location; None if the answers do not show it."""
     grid = question.found.grid or (1, 1)
     order = seen_order(answers, question.usual, grid)
     if order is not None:
@@ -188,18 +188,18 @@ def _order(runs: ProbeRuns, question: Question, answers: Answers, probe: Probe) 
     return next((order for order in earlier if order is not None), None)
 
 
-def _settled(question: Question, order: Tensor | None, trusted: bool) -> Places | str | None:
+def _settled(question: Question, order: Tensor | None, trusted: bool) -> TokenOrder | str | None:
     count, prefix, name = question.shape[1], question.found.num_prefix_tokens, question.tap.name
     grid, usual = question.found.grid, question.usual
     if order is None and question.complaint:
-        return Places(()) if question.placeless else question.complaint
+        return TokenOrder(()) if question.unlocated else question.complaint
     if order is None:
         stated = question.grid_stated or question.prefix_stated or question.hints.num_prefix_tokens == prefix
         if stated or (trusted and prefix == 0):
             return None
-        return Places(()) if question.placeless else _UNSEEN.format(name=name, count=count, grid=grid)
+        return TokenOrder(()) if question.unlocated else _UNSEEN.format(name=name, count=count, grid=grid)
     if torch.equal(order, usual):
-        return Places(tuple(order.tolist()), grid) if question.complaint else None
+        return TokenOrder(tuple(order.tolist()), grid) if question.complaint else None
     if question.prefix_stated:
         return _CONTRADICTED.format(name=name, prefix=prefix, grid=grid, first=int(order[0]), count=count)
-    return Places(tuple(order.tolist()), grid)
+    return TokenOrder(tuple(order.tolist()), grid)

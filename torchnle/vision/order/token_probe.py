@@ -1,4 +1,4 @@
-"""Which token answers to which patch: images whose patches change by a code each, and who follows it."""
+"""Probe images whose patches change by a code each, and the correlation of tokens with these codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchnle.vision.inputs import channels_last, spatial_size
 
-#: So many images of 224 x 224 pixels pass at once, fewer if they are larger.
+#: The number of images of 224 x 224 pixels in one forward; fewer if they are larger.
 _AT_ONCE, _PIXELS = 8, 224 * 224
 
 
@@ -21,7 +21,7 @@ class Probe:
     """Images in which every patch of a grid switches between two contents, each by a code of its own.
 
     Args:
-        codes: Which content each patch has in each image, (K images, P patches).
+        codes: The content of each patch in each image, (K images, P patches).
         images: The images, (K, C, H, W).
     """
 
@@ -29,12 +29,12 @@ class Probe:
     images: Float[Tensor, "K C H W"]
 
     def chunks(self) -> Iterator[Tensor]:
-        """The images, a few at a time, as memory allows."""
+        """Yield the images, as many at a time as memory allows."""
         height, width = spatial_size(self.images) or (1, 1)
         yield from torch.split(self.images, max(1, min(_AT_ONCE, _AT_ONCE * _PIXELS // (height * width))))
 
     def answers(self, tokens: Float[Tensor, "K T D"]) -> Answers:
-        """How closely tokens of these images follow the patches' codes."""
+        """Measure how closely tokens of these images follow the patches' codes."""
         signs = self.codes.to(tokens.device, torch.float32)
         signs = F.normalize(signs - signs.mean(0), dim=0)
         moved = tokens.float() - tokens.float().mean(0)
@@ -47,7 +47,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Answers:
-    """How much of every token's change each patch's code explains, kept as two factors.
+    """The part of every token's change that each patch's code explains, as two factors.
 
     Args:
         patches: (P, K * K).
@@ -63,7 +63,7 @@ class Answers:
         return self.patches @ self.tokens.T
 
     def along(self, order: Tensor) -> Float[Tensor, "P"]:
-        """The same for one token a patch."""
+        """Return the explained part for one token a patch."""
         return (self.patches * self.tokens[order]).sum(1)
 
 
@@ -72,9 +72,9 @@ def code_images(grid: tuple[int, int], like: Tensor, count: int, seed: int = 0) 
 
     Args:
         grid: (rows, columns) of the patches.
-        like: Images, (N, C, H, W) or (N, H, W, C); theirs are the mean, the spread, the dtype and the device.
+        like: Images, (N, C, H, W) or (N, H, W, C), which give the mean, the spread, the dtype and the device.
         count: How many images, even.
-        seed: Of the codes and of the two contents.
+        seed: The seed of the codes and of the two contents.
 
     Example:
         >>> probe = code_images((2, 3), torch.rand(1, 3, 4, 6), count=8)
@@ -94,7 +94,7 @@ def code_images(grid: tuple[int, int], like: Tensor, count: int, seed: int = 0) 
 
 
 def _codes(patches: int, count: int, generator: torch.Generator) -> Bool[Tensor, "K P"]:
-    """Codes with as many ones as zeros, all different and none another's negative while there are enough."""
+    """Draw codes with as many ones as zeros, all different and none another's negative if possible."""
     pool = torch.rand(8 * patches + 64, count, generator=generator).argsort(1) < count // 2
     pool = pool ^ pool[:, :1]  # one of a code and its negative
     weights = 2 ** torch.arange(count, dtype=torch.int64)

@@ -47,6 +47,7 @@ class NounTable:
             ranks, steps = table["ranks"], table["parents"]
             self._offsets = table["offsets"].cumsum()
             self._kinds = table["kinds"]
+            self._is_common = np.unpackbits(table["common"]).astype(bool)
             self._imagenet = tuple(table["imagenet_1k"].tolist())
         synsets = np.repeat(np.arange(len(word_counts)), word_counts)
         self._spellings = spellings
@@ -80,6 +81,16 @@ class NounTable:
         """
         found = (self.exact_senses(form) for form in self._forms(_plain(lemma)))
         return next((senses for senses in found if senses), ())
+
+    def lemma(self, word: str) -> str | None:
+        """Look up the form under which WordNet lists a noun: its singular; None where it has none.
+
+        Example:
+            >>> nouns = NounTable()
+            >>> [nouns.lemma(word) for word in ("leaves", "skies", "shelves", "glasses", "sheep", "qwert")]
+            ['leaf', 'sky', 'shelf', 'glasses', 'sheep', None]
+        """
+        return next((form for form in self._forms(_plain(word)) if self.exact_senses(form)), None)
 
     def exact_senses(self, lemma: str) -> tuple[int, ...]:
         """Look up the synsets of a word in lower case that is spelled as WordNet spells it."""
@@ -134,15 +145,21 @@ class NounTable:
     def said(self, synset: int) -> str | None:
         """Choose the word that people say for a synset: the first one whose commonest sense it is, or None.
 
-        Latin names of species are passed over.
+        Latin names of species are passed over, and words that are met less than once in ten million
+        (wordfreq): nobody calls a pig an even-toed ungulate.
 
         Example:
             >>> nouns = NounTable()
             >>> bird, machine = nouns.imagenet_1k()[134], nouns.imagenet_1k()[517]
             >>> nouns.words(bird), nouns.said(bird), nouns.said(machine)
             (('crane',), None, 'crane')
+            >>> ungulate = nouns.senses("even-toed ungulate")[0]
+            >>> nouns.said(ungulate), nouns.said(nouns.senses("hoofed mammal")[0])
+            (None, 'hoofed mammal')
         """
-        words = (word for word in self.words(synset) if self.common_senses(word)[:1] == (synset,))
+        start, end = self._word_starts[synset : synset + 2]
+        common = (self._spellings[row] for row in self._words[start:end] if self._is_common[row])
+        words = (word for word in common if self.common_senses(word)[:1] == (synset,))
         return next((word for word in words if not self._is_latin(word)), None)
 
     def most_special_common(self, synsets: Sequence[int]) -> tuple[int, ...]:

@@ -69,6 +69,21 @@ def decoding_quality(
     }
 
 
+def said_back(decoder: TextDecoder, encoder: TextEncoder, phrases: Sequence[str]) -> dict[str, Any]:
+    """Decode the embeddings of phrases that a decoder was trained on.
+
+    Returns:
+        "phrases", their number; "exact", the share said word for word; "cosine" of what was said, embedded
+        again, to the source; "others", what was said of those that were not, by phrase.
+    """
+    source = encoder.encode(phrases).to(decoder.network.mean)
+    said = [text or "nothing" for text in decoder.decode(source).texts]
+    others = {wanted: text for wanted, text in zip(phrases, said, strict=True) if text != wanted}
+    cosines = (encoder.encode(said).to(source) * source).sum(dim=1)
+    exact = 1 - sum(phrase in others for phrase in phrases) / len(phrases)
+    return {"phrases": len(phrases), "exact": exact, "cosine": float(cosines.mean()), "others": others}
+
+
 def nats_per_token(language_model: LanguageModel, texts: Sequence[str]) -> float:
     """The mean negative log-probability of a token of the texts, under the language model alone."""
     spaced = [f" {text}" for text in texts]

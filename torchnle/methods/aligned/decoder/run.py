@@ -1,24 +1,27 @@
-"""The shipped text decoder from its sources, by one command: corpus, training, measurement, card."""
+"""Make a text decoder from its sources, by one command: corpus, training, measurement, card."""
 
 from __future__ import annotations
 
 import json
 import random
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from torchnle import hub
 from torchnle.backbones import imagenet_class_names
 from torchnle.data.cutouts import load_cutouts
 from torchnle.data.vocabulary import decoder_texts, vocabulary
+from torchnle.language.english.phrases import with_article
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.decoder.quality import decoding_quality
+from torchnle.methods.aligned.decoder.quality import decoding_quality, said_back
 from torchnle.methods.aligned.decoder.training import Recipe, train
+from torchnle.training.log import RunLog
+from torchnle.training.loop import steps_done
 
 #: Where Debian's packages put WordNet's database and Tux Paint's stamps.
 WORDNET, STAMPS = Path("/usr/share/wordnet"), Path("/usr/share/tuxpaint/stamps")
@@ -29,37 +32,46 @@ def train_text_decoder(
     output: Path,
     recipe: Recipe,
     *,
+    encoder: str = hub.MINILM,
+    language_model: str = hub.SMOLLM2,
     wordnet: Path = WORDNET,
     stamps: Path = STAMPS,
     count: int = 180_000,
-    report: Callable[[dict[str, Any]], None] = lambda _: None,
+    progress: bool = True,
 ) -> dict[str, Any]:
-    """Train the decoder for MiniLM and SmolLM2, measure it on held-out texts, and save it with its card.
+    """Train a decoder for an encoder and a language model, measure it, and save it with its card.
 
     A run that is started again goes on from its checkpoint in `output`.
 
     Args:
-        output: A folder: `checkpoint.pt` and `embeddings.safetensors` while it runs, `decoder/` at the end.
+        output: A folder: `last.pt`, `log.jsonl` and `embeddings.safetensors` while it runs, `decoder/` at
+            the end.
         recipe: How it is trained.
+        encoder: The reference of the sentence encoder whose embeddings it will read.
+        language_model: The reference of the language model that it will speak through.
         wordnet: Holds WordNet's index.noun and data.noun (Debian's package wordnet-base).
         stamps: Captioned cut-outs, whose phrases are learned too (Debian's tuxpaint-stamps-default).
         count: How many texts the templates make, duplicates included.
-        report: Called with every step's loss.
+        progress: Show a progress bar.
 
     Returns:
-        The measurements of `decoding_quality` on 1,000 held-out texts.
+        The measurements of `decoding_quality` on 1,000 held-out texts, and as "known" those of `said_back`
+        on the class names.
 
     Raises:
         ValueError: If WordNet or the cut-outs are not where they should be.
     """
-    nouns = vocabulary(wordnet, class_names=imagenet_class_names(), phrases=load_cutouts(stamps).phrases)
+    names = imagenet_class_names()
+    nouns = vocabulary(wordnet, class_names=names, phrases=load_cutouts(stamps).phrases)
     texts, held = decoder_texts(nouns, count, seed=recipe.seed)
-    encoder, language_model = TextEncoder.from_pretrained(), LanguageModel.from_pretrained()
+    reader, spoken = TextEncoder.from_pretrained(encoder), LanguageModel.from_pretrained(language_model)
     started = time.monotonic()
-    decoder = train(texts, encoder, language_model, recipe, output, report=report)
+    with RunLog(output, recipe.total, done=steps_done(output), progress=progress) as log:
+        decoder = train(texts, reader, spoken, recipe, output, report=log)
     minutes = (time.monotonic() - started) / 60
     chosen = random.Random(recipe.seed).sample(held, min(_HELD_OUT, len(held)))
-    found = decoding_quality(decoder, encoder, chosen)
+    found = decoding_quality(decoder, reader, chosen)
+    found["known"] = said_back(decoder, reader, [with_article(name) for name in names])
     decoder.card = card(recipe, found, texts=len(texts), held=len(held), minutes=minutes)
     decoder.save_pretrained(output / "decoder")
     return found
@@ -82,6 +94,9 @@ def card(recipe: Recipe, found: dict[str, Any], *, texts: int, held: int, minute
         "recipe": json.dumps(asdict(recipe)),
         "training time": f"{minutes:.0f} minutes on {torch.get_num_threads()} CPU thread(s), this run alone",
         "measured on held-out texts": json.dumps(_rounded(measured)),
+        "class names said back": json.dumps(
+            _rounded({k: v for k, v in found["known"].items() if k != "others"})
+        ),
         "fluency": f"{found['source_nats_per_token']:.2f} nats a token of the held-out texts themselves",
         "cannot": (
             "say names, numbers, actions or anything beyond short phrases of things, looks and places; "

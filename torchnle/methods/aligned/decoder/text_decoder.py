@@ -16,12 +16,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from torchnle import hub
 from torchnle.language import decoding, scoring
 from torchnle.language.decoding import Decoded
 from torchnle.language.model import LanguageModel
-from torchnle.translators.config_values import Count, Number, Reference, Size
+from torchnle.translators import kinds, serialization
+from torchnle.translators.config_values import Count, Number, Reference, Size, check_config, loading
 from torchnle.translators.model_card import code
 from torchnle.translators.pretrained import Pretrained
+from torchnle.translators.tensors import load_tensors
 
 #: The shipped decoder: speaks all-MiniLM-L6-v2's space through SmolLM2-135M.
 DECODER = "decoder-minilm-smollm2"
@@ -65,6 +68,25 @@ class PrefixFromSentence(nn.Module):
         self.opening = nn.Parameter(torch.zeros(opening_length, lm_width))
         self.start = nn.Parameter(torch.zeros(prefix_length, lm_width))
 
+    @classmethod
+    def from_pretrained(cls, reference: str | Path) -> Self:
+        """Load the network of a saved `TextDecoder` alone, in float32, without its language model.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: As `TextDecoder.from_pretrained`.
+        """
+        folder = hub.resolve(reference)
+        saved = serialization.read(folder)
+        kinds.find(saved.kind, TextDecoder)
+        with loading(folder / serialization.CONFIG, saved.longest_side):
+            check_config(saved.config, TextDecoder._build, "the configuration of TextDecoder")
+        sizes = ("width", "lm_width", "opening_length", "prefix_length", "hidden")
+        network = cls(**{name: saved.config[name] for name in sizes})
+        tensors = {name.removeprefix("network."): tensor for name, tensor in saved.tensors.items()}
+        load_tensors(network, tensors, folder / serialization.WEIGHTS)
+        return network.float().eval()
+
     @torch.no_grad()
     def begin_at(
         self,
@@ -80,20 +102,14 @@ class PrefixFromSentence(nn.Module):
         self.leave.weight.normal_(std=float(words.std()) / self.leave.in_features**0.5)
         self.leave.bias.zero_()
 
-    def forward(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R O+P E"]:
-        """Map to prefixes; `noise` adds Gaussian noise of up to so many standard deviations."""
-        return torch.cat([self.opening.expand(len(embeddings), -1, -1), self.words(embeddings, noise)], dim=1)
-
-    def words(self, embeddings: Float[Tensor, "R k"], noise: float = 0.0) -> Float[Tensor, "R P E"]:
-        """The sentences' own vectors, without the opening."""
+    def forward(self, embeddings: Float[Tensor, "R k"]) -> Float[Tensor, "R O+P E"]:
+        """Map sentence embeddings to prefixes."""
         standardised = (embeddings.to(self.mean.dtype) - self.mean) / self.std
-        if noise:
-            size = noise * torch.rand(len(standardised), 1, device=standardised.device)
-            standardised = standardised + size * torch.randn_like(standardised)
         hidden = F.gelu(self.enter(standardised))
         hidden = hidden + self.deepen(hidden)
         change: Tensor = self.leave(self.norm(hidden)).unflatten(-1, tuple(self.start.shape))
-        return self.start + change
+        opening = self.opening.expand(len(embeddings), -1, -1)
+        return torch.cat([opening, self.start + change], dim=1)
 
 
 class TextDecoder(Pretrained):

@@ -9,9 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
 from torchnle.methods.aligned.text_features.text_map import TextMap
 
 _TEMPERATURES = tuple(2 ** (step / 4) for step in range(8, 33))  # 4 to 256
+#: Into how many folds phrases are parted.
+FOLDS = 5
 _OFFSETS = tuple(step / 100 for step in range(61))
 
 
@@ -57,37 +60,49 @@ def calibrate_by_captions(fitted: TextMap, pooled: Float[Tensor, "R D"], named: 
 
 @torch.no_grad()
 def choose_offset(
-    fitted: TextMap,
-    left_out: Float[Tensor, "P D"],
-    pooled: Float[Tensor, "R D"],
-    named: Bool[Tensor, "R P"],
+    fitted: TextMap, pooled: Float[Tensor, "R D"], named: Bool[Tensor, "R P"], folds: int = FOLDS
 ) -> float:
     """Choose what is taken off the cosines of phrases that were fitted, which lie nearer to every feature.
 
-    Each phrase is once named as one that was fitted, and once, as one that was not, by the direction that it
-    has when it is left out; the offset makes the harmonic mean of both rates the largest (generalised
-    zero-shot learning).
+    Fold by fold, phrases are taken for texts that the fit has not seen, with the directions that they have by
+    the fit without their fold, and compete with the phrases of the other folds, as these were fitted. The
+    offset makes the harmonic mean of the rates at which phrases of both kinds come first the largest
+    (generalised zero-shot learning).
 
     Args:
-        fitted: The map.
-        left_out: Each phrase's prediction by the fit without it (`KernelRidge.left_out`).
-        pooled: Pooled features of pictures.
+        fitted: The map, a kernel ridge regression.
+        pooled: Pooled features of pictures, better such as the fit has not seen.
         named: Which phrases are on each.
+        folds: How many.
+
+    Returns:
+        The offset; 0 where there are fewer than two phrases or none is on a picture.
     """
-    unit = F.normalize(fitted.whiten(pooled), dim=1)
-    own = unit @ fitted.directions(fitted.texts[: named.shape[1]]).T
-    without = unit @ F.normalize(left_out, dim=1).T
-    if not named.any():
+    count = named.shape[1]
+    if count < 2 or not named.any() or not isinstance(fitted.regression, KernelRidge):
         return 0.0
-    others = own.masked_fill(named, -torch.inf).amax(dim=1, keepdim=True)
-    strangers = without.masked_fill(named, -torch.inf).amax(dim=1, keepdim=True)
+    fold = torch.arange(count, device=named.device) % folds
+    unit = F.normalize(fitted.whiten(pooled), dim=1)
+    own = unit @ fitted.directions(fitted.texts[:count]).T
+    new = unit @ F.normalize(fitted.regression.left_out(fold), dim=1).T
+    lost, won = [], []  # where a fitted phrase stops coming first, and an unseen one begins to
+    for each in torch.unique(fold):
+        out = fold == each
+        seen, unseen, on_seen, on_unseen = own[:, ~out], new[:, out], named[:, ~out], named[:, out]
+        best_seen, best_unseen = _best_other(seen, on_seen), _best_other(unseen, on_unseen)
+        lost.append((seen - best_unseen).masked_fill(seen <= best_seen, -torch.inf)[on_seen])
+        won.append((best_seen - unseen).masked_fill(unseen <= best_unseen, torch.inf)[on_unseen])
+    lost_at, won_at = torch.cat(lost), torch.cat(won)
 
     def harmonic(offset: float) -> float:
-        seen = ((own > others) & (own - offset > strangers))[named].float().mean()
-        unseen = ((without > others - offset) & (without > strangers))[named].float().mean()
+        seen, unseen = (lost_at > offset).float().mean(), (won_at < offset).float().mean()
         return float(2 * seen * unseen / (seen + unseen).clamp(min=1e-9))
 
     return max(_OFFSETS, key=harmonic)
+
+
+def _best_other(cosines: Float[Tensor, "R P"], named: Bool[Tensor, "R P"]) -> Float[Tensor, "R 1"]:
+    return cosines.masked_fill(named, -torch.inf).amax(dim=1, keepdim=True)
 
 
 def marks(named: Sequence[Sequence[str]], phrases: Sequence[str]) -> Bool[Tensor, "R P"]:

@@ -23,7 +23,7 @@ class Candidates:
 
     Args:
         directions: The direction of each phrase in the map, (P, D).
-        fitted: Which of them the map was fitted to, (P,).
+        fitted: Which of them captions taught, (P,): these lie nearer to every feature than others.
         classes: Which phrase each class of the head is, (C,); empty without a head.
     """
 
@@ -37,12 +37,26 @@ def candidates(translator: MapTranslator, fitted: TextMap) -> Candidates:
     phrases = translator.vocabulary.phrases
     column = {phrase: index for index, phrase in enumerate(phrases)}
     names = translator.class_texts if fitted.classes else ()
-    texts = [*translator.phrases[: fitted.phrases], *names]
-    directions = fitted.directions(translator.vectors)
+    classes = [column[name] for name in names]
+    return _among(translator, fitted, phrases, fitted.directions(translator.vectors), classes)
+
+
+def asked(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Candidates:
+    """Carry any texts into a layer's map; the head says nothing of them."""
+    return _among(translator, translator.by_layer[layer], texts, translator.directions(layer, texts), [])
+
+
+def _among(
+    translator: MapTranslator,
+    fitted: TextMap,
+    texts: Sequence[str],
+    directions: Float[Tensor, "P D"],
+    classes: Sequence[int],
+) -> Candidates:
     return Candidates(
         directions,
-        held(phrases, texts).to(directions.device),
-        torch.tensor([column[name] for name in names], dtype=torch.long, device=directions.device),
+        held(texts, translator.phrases[: fitted.phrases]).to(directions.device),
+        torch.tensor(classes, dtype=torch.long, device=directions.device),
     )
 
 

@@ -12,7 +12,12 @@ from torchnle.methods.aligned.text_features.text_map import TextMap
 
 
 def posterior(
-    fitted: TextMap, rows: Float[Tensor, "R D"], candidates: Candidates, *, local: bool
+    fitted: TextMap,
+    rows: Float[Tensor, "R D"],
+    candidates: Candidates,
+    *,
+    local: bool,
+    level: bool = False,
 ) -> tuple[Float[Tensor, "R P"], Float[Tensor, "R"]]:
     """Estimate how likely each phrase is, and that it is none of them.
 
@@ -24,14 +29,19 @@ def posterior(
         rows: Features.
         candidates: The phrases.
         local: Whether rows are single locations, which are brought to the norm of pooled features.
+        level: Whether other phrases are as likely as those that captions taught, which lie nearer to every
+            feature: then the map's offset is taken off these.
 
     Returns:
         The probabilities of the phrases (R, P) and of none of them (R,); together they add up to one.
     """
     scaled = fitted.scaled(rows) if local else rows.float()
     white = fitted.whiten(scaled)
-    logits = fitted.temperature * cosine_logits(fitted, white, candidates)
-    shares = logits.softmax(dim=1)
+    unit, nulls = (F.normalize(white, dim=1) for white in (white, fitted.whiten(fitted.nulls)))
+    cosines = unit @ candidates.directions.T
+    if level:
+        cosines = cosines - fitted.offset * candidates.fitted
+    shares = (fitted.temperature * torch.cat([cosines, unit @ nulls.T], dim=1)).softmax(dim=1)
     count = len(candidates.directions)
     phrases, none = shares[:, :count], shares[:, count:].sum(dim=1)
     if len(candidates.classes) and fitted.head_share > 0:
@@ -39,13 +49,3 @@ def posterior(
         phrases = (1 - fitted.head_share) * phrases
         phrases = phrases.index_add(1, candidates.classes, fitted.head_share * head)
     return phrases, none
-
-
-def cosine_logits(
-    fitted: TextMap, white: Float[Tensor, "R D"], candidates: Candidates
-) -> Float[Tensor, "R columns"]:
-    """Compute the cosines with phrases, less the offset of fitted ones, and with pictures of nothing."""
-    unit = F.normalize(white, dim=1)
-    phrases = unit @ candidates.directions.T - fitted.offset * candidates.fitted
-    nulls = F.normalize(fitted.whiten(fitted.nulls), dim=1)
-    return torch.cat([phrases, unit @ nulls.T], dim=1)

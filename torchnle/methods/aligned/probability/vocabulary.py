@@ -161,6 +161,11 @@ def background_phrases() -> tuple[str, ...]:
 
 
 def held(phrases: Sequence[str], among: Sequence[str]) -> Bool[Tensor, "P"]:
-    """Mark the phrases that are among others."""
-    known = set(among)
-    return torch.tensor([phrase in known for phrase in phrases], dtype=torch.bool)
+    """Mark the phrases that are among others, whatever their capitals.
+
+    Example:
+        >>> held(["a UK post box", "a hen"], ["a uk post box"]).tolist()
+        [True, False]
+    """
+    known = {phrase.lower() for phrase in among}
+    return torch.tensor([phrase.lower() in known for phrase in phrases], dtype=torch.bool)

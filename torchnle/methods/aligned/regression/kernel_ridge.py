@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from torchnle.translators.config_values import Size
@@ -77,18 +77,27 @@ class KernelRidge(nn.Module):
         fitted.penalty.fill_(penalty)
         return fitted
 
-    def left_out(self) -> Float[Tensor, "C D"]:
-        """Predict each fitted text by the fit without it.
+    def left_out(self, folds: Int[Tensor, "N"] | None = None) -> Float[Tensor, "N D"]:
+        """Predict fitted texts by the fit without them: each one alone, or with the others of its fold.
 
-        With the fit's own predictions ``K a`` these are
-        ``K a + penalty a_i - a_i / ((K + penalty I)^-1)_ii``.
-        A text that was given more than once is predicted by its other copies.
+        With G the inverse of ``K + penalty I`` the predictions of a fold f are ``y_f - (G_ff)^-1 a_f``, where
+        ``y = (K + penalty I) a`` are the targets of the fit. A text that was given more than once is
+        predicted by its copies in other folds.
+
+        Args:
+            folds: The fold of each of the first N texts; None = every text is a fold of its own.
         """
         kernel = torch.exp(-self.scale * _squared_distances(self.texts, self.texts) / self.median).double()
         inverse = torch.linalg.inv(kernel + self.penalty * torch.eye(len(kernel)).to(kernel))
-        factors: Tensor = self.penalty - 1 / inverse.diagonal().to(self.coefficients)
-        predicted: Tensor = self(self.texts)
-        return predicted + factors.unsqueeze(1) * self.coefficients
+        predicted: Tensor = self(self.texts) + self.penalty * self.coefficients
+        if folds is None:
+            alone: Tensor = predicted - self.coefficients / inverse.diagonal().to(predicted)[:, None]
+            return alone
+        for fold in torch.unique(folds):
+            rows = (folds == fold).nonzero().flatten()
+            own = self.coefficients[rows].to(inverse)
+            predicted[rows] -= torch.linalg.solve(inverse[rows][:, rows], own).to(predicted)
+        return predicted[: len(folds)]
 
     @property
     def config(self) -> dict[str, int]:

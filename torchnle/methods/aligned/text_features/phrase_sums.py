@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,19 +63,37 @@ class PhraseSums:
 
     def add(self, pooled: Float[Tensor, "N D"], phrases: Sequence[Sequence[str]]) -> None:
         """Add images: their pooled features, and which phrases each one's caption names."""
+        self._make_room(sorted({phrase for listed in phrases for phrase in listed}))
+        self._sum(pooled, phrases, 1)
+
+    def without(self, pooled: Float[Tensor, "N D"], phrases: Sequence[Sequence[str]]) -> PhraseSums:
+        """Give what the sums would be if these images had not been added.
+
+        Example:
+            >>> sums, cats, dogs = PhraseSums(1), torch.tensor([[1.0], [3.0]]), torch.tensor([[7.0]])
+            >>> sums.add(torch.cat([cats, dogs]), [["a cat"], ["a cat"], ["a dog"]])
+            >>> sums.without(dogs, [["a dog"]]).columns
+            {'a cat': 0}
+        """
+        left = copy.deepcopy(self)
+        left._sum(pooled, [[phrase for phrase in listed if phrase in self.columns] for listed in phrases], -1)
+        counts = left._together.diagonal().tolist()
+        left._keep([phrase for phrase, column in self.columns.items() if counts[column] > 0])
+        return left
+
+    def _sum(self, pooled: Float[Tensor, "N D"], phrases: Sequence[Sequence[str]], sign: int) -> None:
         rows = pooled.detach().double().cpu()
         present = sorted({phrase for listed in phrases for phrase in listed})
-        self._make_room(present)
         place = {phrase: index for index, phrase in enumerate(present)}
         which = torch.zeros(len(rows), len(present), dtype=torch.float64)
         for image, listed in enumerate(phrases):
             which[image, [place[phrase] for phrase in listed]] = 1
         columns = torch.tensor([self.columns[phrase] for phrase in present], dtype=torch.long)
-        self.count += len(rows)
-        self._total += rows.sum(dim=0)
-        self._products += rows.T @ rows
-        self._together[columns[:, None], columns] += (which.T @ which).float()
-        self._by_phrase[columns] += which.T @ rows
+        self.count += sign * len(rows)
+        self._total += sign * rows.sum(dim=0)
+        self._products += sign * rows.T @ rows
+        self._together[columns[:, None], columns] += sign * (which.T @ which).float()
+        self._by_phrase[columns] += sign * which.T @ rows
 
     def solve(self) -> Prototypes:
         """Solve for the prototypes, in float64.

@@ -23,7 +23,7 @@ from torchnle.methods.devil.training.settings import Check, Classes, Feeding, La
 from torchnle.methods.devil.training.start_map import start_map
 from torchnle.metrics import captions
 from torchnle.settings import build, override, read_toml
-from torchnle.training import loop, processes
+from torchnle.training import loop, prefix, processes
 from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
 from torchnle.training.order import Part
@@ -118,7 +118,7 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
         tensorboard=tensorboard and main,
         progress=progress and main,
     ) as log:
-        loop.train(
+        prefix.train(
             translator,
             supply,
             run.training,

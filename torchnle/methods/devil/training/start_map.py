@@ -44,7 +44,7 @@ def start_map(
         ValueError: If a map is kept there that was fitted otherwise.
     """
     if settings.reference:
-        return MapTranslator.from_pretrained(settings.reference)
+        return _speaking(MapTranslator.from_pretrained(settings.reference), settings.decoder)
     by = json.dumps([asdict(settings), asdict(vision), data.fingerprint], sort_keys=True)
     with processes.state().main_process_first():
         if (folder / CONFIG).is_file():
@@ -52,7 +52,15 @@ def start_map(
         fitted = _fit(settings, vision, backbone, data, progress)
         fitted.card["fitted by"] = by
         fitted.save_pretrained(folder)
+        fitted.reference = str(folder.resolve())
     return fitted
+
+
+def _speaking(found: MapTranslator, decoder: str) -> MapTranslator:
+    """A map with a text decoder: its own, or the one that the recipe names."""
+    if found.decoder is None:
+        found.decoder = TextDecoder.from_pretrained(decoder)
+    return found
 
 
 def _kept(folder: Path, by: str) -> MapTranslator:
@@ -71,16 +79,13 @@ def _fit(settings: Map, vision: Vision, backbone: Backbone, data: Mixture, progr
     head = find_head(backbone.model, example_for(backbone.model), len(names)) if names else None
     step = max(1, -(-len(data) // settings.images))
     numbers = range(0, len(data), step)
+    batches, total = _batches(backbone, data, numbers), -(-len(numbers) // _BATCH)
+    shown = tqdm(batches, desc="fitting the map", total=total, disable=not progress)
     return fit_captions(
         Reader(
             backbone.model.to(processes.state().device), taps.resolve(backbone.model, list(vision.layers))
         ),
-        tqdm(
-            _batches(backbone, data, numbers),
-            desc="fitting the map",
-            total=-(-len(numbers) // _BATCH),
-            disable=not progress,
-        ),
+        iter(shown),
         TextEncoder.from_pretrained(decoder.encoder),
         head=head,
         class_names=names,

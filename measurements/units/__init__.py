@@ -1,0 +1,1 @@
+"""Labels of units measured: planted units, a classifier's output units, and what labelling costs."""

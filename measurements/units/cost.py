@@ -1,0 +1,82 @@
+"""What labelling a whole layer costs: 1,280 units from a folder of images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchnle.backbones import Backbone
+from torchnle.evaluation.scenes.data import composed
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.dissect.candidates.local_chat import LocalChat
+from torchnle.methods.dissect.candidates.summarisers import ChatSummariser
+from torchnle.methods.dissect.labels import Dissection
+from torchnle.methods.dissect.probing.images import ProbingSet
+from torchnle.methods.dissect.run import dissect
+
+#: The paper's seconds a unit, on a V100 (A.10).
+PAPER = 38.8
+
+
+def measure(
+    backbone: Backbone,
+    translator: MapTranslator,
+    stamps: Path,
+    folder: Path,
+    *,
+    count: int = 2000,
+    chat_units: int = 3,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Time probing, labelling without a language model, and a few units with the embedded one.
+
+    Args:
+        backbone: The model; its last map is labelled.
+        translator: Its map, which reads that layer.
+        stamps: The cut-outs that the images are made of.
+        folder: Where images and results are kept.
+        count: How many images.
+        chat_units: Units that the language model summarises.
+        progress: Whether bars show.
+    """
+    pictures = folder / f"pictures-{count}"
+    if not pictures.is_dir():
+        pictures.mkdir(parents=True)
+        for number, scene in enumerate(composed(stamps, length=count, objects=(1, 3), seed=77)):
+            scene.image.save(pictures / f"{number:05}.jpg", quality=90)
+    layer = translator.layers[-1]
+    cache = folder / "cache"
+    images = ProbingSet(pictures, backbone.preprocess)
+    options: dict[str, Any] = {"translator": translator, "cache": cache, "progress": progress}
+    first, probing = _timed(lambda: dissect(backbone.model, layer, images, only=[0], **options))
+    found, labelling = _timed(lambda: dissect(backbone.model, layer, images, **options))
+    chat = ChatSummariser(LocalChat())
+    said, asking = _timed(
+        lambda: dissect(backbone.model, layer, images, only=range(chat_units), summariser=chat, **options)
+    )
+    return {
+        "threads": torch.get_num_threads(),
+        "images": count,
+        "units": len(found),
+        "dead": len(found.dead),
+        "reliable": len(found.reliable),
+        "probing": probing,
+        "labelling": labelling,
+        "processor_seconds_a_unit": (probing["processor"] + labelling["processor"]) / len(found),
+        "chat_processor_seconds_a_unit": asking["processor"] / chat_units,
+        "paper_seconds_a_unit": PAPER,
+        "same_labels_when_resumed": first[0] == found[0],
+        "with_chat": [[found[u].text, label.text, label.note] for u, label in enumerate(said)],
+        "examples": [str(label) for label in found[:20]],
+    }
+
+
+def _timed(work: Callable[[], Dissection]) -> tuple[Dissection, dict[str, float]]:
+    """Its result, and the seconds on the wall and of the processor, which others may be using, too."""
+    wall, processor = time.monotonic(), time.process_time()
+    found = work()
+    return found, {"wall": time.monotonic() - wall, "processor": time.process_time() - processor}

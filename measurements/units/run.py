@@ -1,0 +1,114 @@
+"""``python -m measurements dissect-units``: all three, or one of them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchnle import backbones, images
+from torchnle.cli.output import say
+from torchnle.evaluation import record
+from torchnle.methods.aligned.decoder.run import STAMPS
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.translators.base import Translator
+
+PARTS = ("planted", "outputs", "cost")
+_MAP = "aligned-efficientnet-lite0-scenes"
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("dissect-units", help="labels of planted units and of output units; costs")
+    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser.add_argument("--folder", type=Path, required=True, help="keeps activations and images")
+    parser.add_argument("--translator", default=_MAP, metavar="REF")
+    parser.add_argument("--stamps", type=Path, default=STAMPS, metavar="FOLDER")
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="added to the probing set")
+    parser.add_argument("--count", type=int, default=2000, help="scenes to probe with (default: %(default)s)")
+    parser.add_argument(
+        "--held-out", type=int, default=1000, help="scenes to measure on (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure what was asked for, and write each part as a file of its own."""
+    torch.set_num_threads(options.threads)
+    backbone = backbones.load("efficientnet-lite0")
+    translator = Translator.from_pretrained(options.translator)
+    if not isinstance(translator, MapTranslator):
+        raise ValueError(f"'{options.translator}' is no map from text into features.")
+    for part in options.parts:
+        found = _measure(part, backbone, translator, options)
+        found = {"setting": record.setting() | {"threads": options.threads, "seed": options.seed}, **found}
+        page = pages(part, found)
+        if options.output:
+            record.write(options.output, f"dissect_{part}", found, page)
+        say(page)
+
+
+def _measure(
+    part: str, backbone: backbones.Backbone, translator: MapTranslator, options: argparse.Namespace
+) -> dict[str, Any]:
+    from measurements.units import cost, outputs, planted
+
+    common: dict[str, Any] = {"count": options.count, "progress": not options.quiet}
+    if part == "planted":
+        common |= {"seed": options.seed, "cache": options.folder / "cache"}
+        return planted.measure(backbone, translator, options.stamps, **common)
+    if part == "cost":
+        return cost.measure(backbone, translator, options.stamps, options.folder, **common)
+    shown = () if options.photographs is None else _photographs(options.photographs)
+    other = backbones.load("efficientnet-lite2")
+    return outputs.measure(
+        backbone,
+        other,
+        translator,
+        options.stamps,
+        held_out=options.held_out,
+        photographs=shown,
+        seed=options.seed,
+        cache=options.folder / "cache",
+        **common,
+    )
+
+
+def _photographs(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(f for f in folder.rglob("*") if f.suffix.lower() in images.SUFFIXES))
+
+
+def pages(part: str, found: dict[str, Any]) -> str:
+    """One part's results as Markdown."""
+    if part == "planted":
+        rows = [[n, f"{r['right']} of {r['of']}", f"{r['pairs']} of {r['of_pairs']}", r["thing_right"]]
+                for n, r in found.items() if n != "setting"]  # fmt: skip
+        labels = record.table(["truth", "label"], found["with contrast"]["labels"])
+        table = record.table(["labels", "units right", "pairs right", "things right"], rows)
+        return f"# Planted units\n\n{table}\n\n{labels}"
+    if part == "cost":
+        skipped = ("setting", "examples", "with_chat")
+        rows = [[name, _plain(value)] for name, value in found.items() if name not in skipped]
+        return f"# What labelling costs\n\n{record.table(['', ''], rows)}"
+    columns = ("presence", "neutral", "auprc", "cosine to truth")
+    rows = [[name, *(_shown(row.get(column)) for column in columns)] for name, row in found["rows"].items()]
+    checks = [[name, c["missing"], c["extra"], str(c["passes"])] for name, c in found["sanity"].items()]
+    return (
+        f"# {found['units']} output units of EfficientNet-Lite0\n\n"
+        f"{record.table(['labeller', *columns], rows)}\n\n## Sanity checks of the measures\n\n"
+        f"{record.table(['measure', 'missing labels noticed', 'extra labels noticed', 'passes'], checks)}"
+    )
+
+
+def _shown(interval: Any) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} ({interval[1]:.3f} to {interval[2]:.3f})"
+
+
+def _plain(value: Any) -> Any:
+    return ", ".join(f"{name} {x:.1f}" for name, x in value.items()) if isinstance(value, dict) else value

@@ -1,0 +1,1 @@
+"""Measurements of Zero-shot NLE, each a command: ``python -m measurements.zero_shot.NAME``."""

@@ -1,0 +1,90 @@
+"""The doors to words, audits and repairs on a model of some hundred weights."""
+
+import pytest
+import torch
+from fakes import conv_net
+from letter_encoder import LetterEncoder
+
+from torchnle import LanguageAttribution
+from torchnle.attr.audit import audit, repair
+from torchnle.heads.classifier_head import find_head
+from torchnle.methods.texplain.repair.groups import cells
+from torchnle.methods.texplain.repair.refit import refit_last_layer
+from torchnle.translators.rows import rows_of
+from torchnle.vision.reading import read
+
+NAMES = ("a dog", "a cat", "a boat")
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return conv_net(classes=3)
+
+
+@pytest.fixture(scope="module")
+def lang(classifier):
+    example = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return LanguageAttribution.from_classifier(
+        classifier, NAMES, example=example, encoder=LetterEncoder(), vocabulary=["grass", "the sky", "a lake"]
+    )
+
+
+@pytest.fixture(scope="module")
+def batches():
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.rand(240, 3, 8, 8, generator=generator), torch.arange(240) % 3) for _ in range(3)]
+
+
+def test_words_are_those_of_the_maps_phrases(lang, batches):
+    x = batches[0][0][:5]
+    table = lang.words(x)
+    shares = lang.translator.probabilities(rows_of(lang.reading.pool(lang.read(x)[0], None)))
+    column = lang.translator.vocabulary.phrases.index("a lake")
+    torch.testing.assert_close(table.frequency("lake"), shares[:, column])
+    assert len(table) == 5
+    everywhere = lang.words(x, where="all")
+    assert len(everywhere) == 5 * 16
+    with pytest.raises(TypeError, match="text decoder"):
+        lang.words(x, n=10)
+    with pytest.raises(ValueError, match="n=0"):
+        lang.words(x, n=0)
+
+
+def test_several_layers_give_a_table_each(classifier, lang, batches):
+    several = LanguageAttribution(classifier, ["layer", "norm"], lang.translator)
+    x = batches[0][0][:2]
+    tables = several.words(x)
+    for name, table in zip(("layer", "norm"), tables, strict=True):
+        alone = LanguageAttribution(classifier, name, lang.translator).words(x)
+        torch.testing.assert_close(table.frequencies, alone.frequencies)
+    with pytest.raises(ValueError, match="one layer, not 2"):
+        audit(several, batches, NAMES)
+
+
+def test_an_audit_in_batches_is_that_of_all_images(classifier, lang, batches):
+    found = audit(lang, batches, NAMES)
+    x, y = (torch.cat(each) for each in zip(*batches, strict=True))
+    whole = audit(lang, [(x, y)], NAMES)
+    torch.testing.assert_close(found.words.frequencies, whole.words.frequencies)
+    assert found.predicted.tolist() == classifier(x).argmax(dim=1).tolist()
+    assert str(found) == str(whole)
+    assert [each.class_name for each in found.shortcuts.classes] == list(NAMES)
+    assert {kind for _, kind in found.first_words} <= {"own", "other", "background", "unrelated"}
+    with pytest.raises(ValueError, match="no images"):
+        audit(lang, [], NAMES)
+
+
+def test_a_repair_is_the_refit_of_a_copy(classifier, lang, batches):
+    found = audit(lang, batches, NAMES)
+    x, y = (torch.cat(each) for each in zip(*batches, strict=True))
+    before = classifier(x)
+    made = repair(classifier, batches, found)
+    torch.testing.assert_close(classifier(x), before)
+    head = find_head(classifier, x[:2], 3)
+    (features,) = read(classifier, [head.tap], x, None, head.reading)
+    groups = cells(y, found.shortcuts.context_class)
+    expected = refit_last_layer(head.read(features).rows, y, 3, groups=groups).layer
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), expected(head.read(features).rows), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="not those of the audit"):
+        repair(classifier, batches[:2], found)

@@ -1,0 +1,59 @@
+"""The commands on the embedded default: words of a photograph, and an audit with known groups."""
+
+import json
+
+import pytest
+
+from torchnle.cli import main
+from torchnle.data import plain_backgrounds, shapes
+from torchnle.data.grouped_scenes import GroupedScenes
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Squares and stars, most of them on white and on black."""
+    root = tmp_path_factory.mktemp("shapes")
+    grounds = {
+        name: [g for g in plain_backgrounds() if f" {name} " in g.place] for name in ("white", "black")
+    }
+    classes = {name: shapes(names=[name], colours=["red"]) for name in ("square", "star")}
+    scenes, lines = GroupedScenes(classes, grounds, [[8, 4], [4, 8]], size=96), ["file,group"]
+    for number, each in enumerate(scenes):
+        path = root / f"{each.label:02}_{scenes.class_names[each.label]}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        each.image.save(path)
+        lines.append(f"{path.relative_to(root).as_posix()},{scenes.context_names[each.context]}")
+    (root / "groups.csv").write_text("\n".join(lines))
+    return root
+
+
+def test_words_of_a_photograph(folder, tmp_path, capsys):
+    photo = str(next(folder.glob("00_square/*.png")))
+    assert main(["words", photo, "--top", "3", "--output", str(tmp_path), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert len(found["words"]) == 3
+    frequencies = [word["frequency"] - word["without_image"] for word in found["words"]]
+    assert frequencies == sorted(frequencies, reverse=True)
+    assert (tmp_path / found["picture"].rsplit("/", 1)[1]).exists()
+    assert main(["words", photo, "--n", "0"]) == 2
+
+
+def test_an_audit_of_a_folder(folder, tmp_path, capsys):
+    command = ["audit", str(folder), "--groups", str(folder / "groups.csv"), "--output", str(tmp_path)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "square: " in said
+    assert "after the repair: worst group" in said
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert found["images"] == 24
+    assert [each["name"] for each in found["classes"]] == ["square", "star"]
+    assert found["groups"]["names"] == ["square, black", "square, white", "star, black", "star, white"]
+    assert (tmp_path / "audit.html").read_text().count("<section>") == 2
+
+
+def test_bad_folders_are_told_in_a_sentence(folder, tmp_path, capsys):
+    assert main(["audit", str(tmp_path / "none")]) == 2
+    assert main(["audit", str(folder), "--class-names", "square"]) == 2
+    assert "one a folder" in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""Pages: bounded, escaped, self-contained; the blind rating page and what it adds up to."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from PIL import Image
+from test_dissect import run
+
+from torchnle.cli import main
+from torchnle.methods.dissect.exemplars.exemplar import Exemplar
+from torchnle.methods.dissect.labels import Dissection, UnitLabel
+from torchnle.methods.dissect.report.pages import masked, write_report
+from torchnle.methods.dissect.report.rating import aggregate, write_rating_page
+
+
+class Balanced(HTMLParser):
+    """Fails where a tag is closed that is not the last one opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        if tag not in ("img", "input", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parsed(file):
+    parser = Balanced()
+    parser.feed(file.read_text())
+    assert not parser.open
+    return parser.seen
+
+
+def test_report_is_bounded_complete_and_asks_for_nothing(tmp_path):
+    found = run()
+    files = write_report(found, tmp_path, units=2, exemplars=3, side=32)
+    assert [file.name for file in files] == [
+        "index.html",
+        "units-0-1.html",
+        "units-2-3.html",
+        "units-4-4.html",
+    ]
+    for file in files:
+        assert file.stat().st_size < 20_000
+        for tag, attributes in parsed(file):
+            for address in (attributes.get("src"), attributes.get("href")):
+                assert address is None or address.startswith(("data:", "#", "units-", "index.html")), (
+                    tag,
+                    address,
+                )
+    pictures = [a for tag, a in parsed(files[1]) if tag == "img"]
+    assert len(pictures) == 6
+    index = files[0].read_text()
+    assert all(label.text in index for label in found[:4])
+    assert "1 dead" in index
+    links = re.findall(r'href="(units-[^"#]*)#(u\d+)"', index)
+    assert len(links) == 5
+    assert all(f'id="{anchor}"' in (tmp_path / name).read_text() for name, anchor in links)
+
+
+def test_labels_are_escaped(tmp_path):
+    nasty = "<script>alert('x')</script>"
+    files = write_report(
+        Dissection(nasty, [UnitLabel(0, nasty, 0.5, note=nasty, candidates=((nasty, 0.1),))]), tmp_path
+    )
+    for file in files:
+        assert "<script>alert" not in file.read_text()
+        parsed(file)
+    with pytest.raises(ValueError, match="positive"):
+        write_report(Dissection("layer", []), tmp_path, units=0)
+
+
+def test_masked_exemplars_are_dark_where_the_unit_is_silent():
+    shown = masked(Exemplar(0, 1.0, Image.new("RGB", (8, 8), (200, 200, 200)), torch.tensor([[1.0, 0.0]])))
+    assert shown.getpixel((0, 4)) == (200, 200, 200)
+    assert shown.getpixel((7, 4)) == (70, 70, 70)
+
+
+def test_rating_page_is_blind_and_its_answers_are_counted(tmp_path):
+    found = run()
+    labels = {"ours": ["a red square", "a green square"], "theirs": ["a shape", "a thing"]}
+    page, key_file = write_rating_page(found, labels, [0, 1], tmp_path, exemplars=2, seed=3)
+    text, key = page.read_text(), json.loads(key_file.read_text())
+    assert "ours" not in text
+    assert all(label in text for texts in labels.values() for label in texts)
+    assert {unit: sorted(order) for unit, order in key.items()} == {
+        "0": ["ours", "theirs"],
+        "1": ["ours", "theirs"],
+    }
+    parsed(page)
+
+    def sheet(ours, theirs, best):
+        return {
+            unit: {
+                **{str(order.index(m)): v for m, v in (("ours", ours), ("theirs", theirs))},
+                "best": order.index(best),
+            }
+            for unit, order in key.items()
+        }
+
+    valid, contradictory, unfinished = sheet(5, 3, "ours"), sheet(2, 4, "ours"), {"0": {"0": 4}}
+    ratings, share = aggregate([valid, sheet(3, 4, "theirs"), contradictory, unfinished], key)
+    assert share == pytest.approx(4 / 7)
+    assert ratings["ours"].rating == pytest.approx(4.0)
+    assert ratings["ours"].best == pytest.approx(0.5)
+    assert ratings["theirs"].answers == 4
+    with pytest.raises(ValueError, match="none of 2 answers"):
+        aggregate([contradictory], key)
+    with pytest.raises(ValueError, match="two or more"):
+        write_rating_page(found, {"ours": ["a", "b"]}, [0, 1], tmp_path)
+
+
+def test_command_writes_a_report(tmp_path, monkeypatch, capsys):
+    from colour_world import backbone, scenes
+    from test_dissect import World
+
+    for number, scene in enumerate(scenes(16)[:]):
+        scene.image.save(tmp_path / f"{number}.png")
+    monkeypatch.setattr("torchnle.backbones.load", lambda name: backbone())
+    monkeypatch.setattr(
+        "torchnle.methods.dissect.source_of_words.Translator.from_pretrained", lambda reference: World()
+    )
+    asked = ["dissect", "colours", "--layer", "coarse", "--probe", str(tmp_path), "--translator", "world"]
+    assert (
+        main([*asked, "--exemplars", "4", "--output", str(tmp_path / "out"), "--cache", str(tmp_path / "c")])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert printed.count("unit ") >= 3
+    written = json.loads((tmp_path / "out" / "labels.json").read_text())
+    assert len(written["units"]) == 3
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert main([*asked, "--exemplars", "4", "--find-picture", str(tmp_path / "3.png"), "--json"]) == 0
+    assert {label["unit"] for label in json.loads(capsys.readouterr().out)} == {0, 1, 2}
+    assert main([*asked, "--exemplars", "99"]) == 2
+    assert "fewer than the k=99" in capsys.readouterr().err
+    assert main([*asked[:4], "--probe", str(tmp_path / "nowhere"), *asked[6:]]) == 2

@@ -1,0 +1,126 @@
+"""Audit and repair of a classifier: its shortcuts in words, and a last layer that takes them less."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from torchnle.attr.language_attribution import LanguageAttribution
+from torchnle.heads.classifier_head import find_head
+from torchnle.translators.rows import Rows
+from torchnle.vision.reading import read
+
+if TYPE_CHECKING:
+    from torchnle.methods.texplain.audit.run import Audit
+
+
+@torch.no_grad()
+def audit(
+    lang: LanguageAttribution,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    class_names: Sequence[str],
+    *,
+    contexts: Sequence[str] | None = None,
+    also: Mapping[str, Sequence[str]] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+) -> Audit:
+    """Find the words that a classifier's classes live on and that are not about them (TExplain, 4.4).
+
+    Args:
+        lang: Reads one layer of the classifier, whose output is a logit a class.
+        batches: (images, labels): images as the model takes them, (N,) class indices.
+        class_names: The classes in plain words ("land bird"), from which follows what words are about them.
+        contexts: Phrases for what may stand around things; None = the shipped list (sky, water, grass, ...).
+        also: Words that are about a class beside what WordNet says, by class name.
+        n: How many sentences to draw an image; None = a map's phrases by their probabilities.
+        seed: Of the draws.
+
+    Returns:
+        An `Audit`: ``print`` it for a verdict a class.
+
+    Raises:
+        TypeError: If the translator can neither write nor give probabilities of phrases.
+        ValueError: If `lang` reads several layers, there are no images, the model has not a logit a class, or
+            a class has fewer than two images.
+
+    Example:
+        >>> print(audit(lang, loader, ["land bird", "aquatic bird"]))  # doctest: +SKIP
+        land bird: shortcut: forest, tree
+        aquatic bird: shortcut: sea, wave
+    """
+    from torchnle.methods.texplain.audit.run import audit_features
+    from torchnle.methods.texplain.words.sentences import Sampling
+
+    if lang.several:
+        raise ValueError(f"an audit reads one layer, not {len(lang.taps)}; attach to a single one.")
+    read_rows, logits, labels = [], [], []
+    for x, y in batches:
+        (rows,) = lang._select(lang.read(x), None, False)[1]
+        read_rows.append(rows)
+        logits.append(lang.forward_func(x))
+        labels.append(y)
+    if not read_rows:
+        raise ValueError("there are no images to audit; pass batches of (images, labels).")
+    return audit_features(
+        lang.translator,
+        Rows({read_rows[0].layer: torch.cat([x for rows in read_rows for x in rows.tokens.values()])}),
+        torch.cat(labels).cpu(),
+        torch.cat(logits).float().cpu(),
+        class_names,
+        contexts=contexts,
+        also=also,
+        sampling=None if n is None else Sampling(n, seed=seed),
+    )
+
+
+@torch.no_grad()
+def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Audit) -> nn.Module:
+    """Refit a classifier's last layer so that contexts for and against a class weigh the same.
+
+    Groups are a class and the class that an image's context words speak for (`ShortcutReport.context_class`);
+    the penalty of the refit is chosen by the worst of them, out of fold.
+
+    Args:
+        model: The classifier, which is left as it is.
+        batches: The (images, labels) that were audited, in the same order.
+        found: The audit.
+
+    Returns:
+        A copy of the model with another last layer; the same layer where no context speaks against its class.
+
+    Raises:
+        ValueError: If no linear head is found, it is not a single module, the images are not those of the
+            audit, or a group has too few images to choose a penalty with.
+
+    Example:
+        >>> better = repair(model, loader, audit(lang, loader, names))  # doctest: +SKIP
+    """
+    from torchnle.methods.texplain.repair.groups import cells
+    from torchnle.methods.texplain.repair.refit import refit_last_layer
+
+    rows, labels, head = [], [], None
+    for x, y in batches:
+        head = find_head(model, x[:2], len(found.class_words.class_names)) if head is None else head
+        (features,) = read(model, [head.tap], x, None, head.reading)
+        rows.append(head.read(features).rows.float().cpu())
+        labels.append(y.cpu())
+    if head is None or not torch.equal(torch.cat(labels), found.labels):
+        raise ValueError(
+            "the images to repair with are not those of the audit; pass the same batches, in their order."
+        )
+    made = copy.deepcopy(model)
+    layer = made.get_submodule(head.head_name) if " + " not in head.head_name else None
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(f"the head '{head.head_name}' is no single linear layer, so it cannot be refitted.")
+    if found.shortcuts.conflicting(found.labels).any():
+        groups = cells(found.labels, found.shortcuts.context_class)
+        refitted = refit_last_layer(torch.cat(rows), found.labels, layer.out_features, groups=groups).layer
+        layer.weight.copy_(refitted.weight)
+        if layer.bias is not None:
+            layer.bias.copy_(refitted.bias)
+    return made

@@ -1,0 +1,169 @@
+"""The doors of Zero-shot NLE: concepts and sentences that justify a classifier's prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torchnle.attr.layer_reader import LayerReader
+from torchnle.language.model import LanguageModel
+from torchnle.types import Inputs, Where
+
+if TYPE_CHECKING:
+    from torchnle.methods.zero_shot.banks import Bank
+    from torchnle.methods.zero_shot.classes import Target
+    from torchnle.methods.zero_shot.explain import Explainer
+    from torchnle.methods.zero_shot.explanation import Explanation
+    from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning
+    from torchnle.methods.zero_shot.sentences.beams import Search
+
+
+class Explains(LayerReader):
+    """Explains predictions for `LanguageAttribution`, which is the only one to inherit this."""
+
+    _explainer: tuple[Any, Explainer] | None = None
+
+    @torch.no_grad()
+    def explain(
+        self,
+        inputs: Inputs,
+        additional_forward_args: Any = None,
+        *,
+        target: Target = None,
+        rather_than: Target = None,
+        truth: Target = None,
+        unwanted: Collection[str] = (),
+        language_model: LanguageModel | str | None = None,
+        search: Search | Tuning | None = None,
+    ) -> list[Explanation]:
+        """Justify the prediction for every image in a sentence (Zero-shot NLE, section 3.2).
+
+        A beam search over a language model's words, without gradients: the sentence is the one that fits the
+        evidence best, the channels of the head's input that decide the class, and is fluent.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of tensors.
+            additional_forward_args: Passed to the model after the inputs.
+            target: The class to explain, by name or index, one for all images or one an image; None = the
+                predicted one.
+            rather_than: The class that it is set against: "X rather than Y".
+            truth: What the images show: a wrong prediction is set against it, and the answer says where to
+                look.
+            unwanted: Words that must not be said.
+            language_model: Proposes the words: a model or its reference; None = the embedded default.
+            search: The settings of the search; or a `Tuning`, the paper's inference-time prefix tuning, which
+                takes minutes a sentence on a CPU; None = the search as it is.
+
+        Raises:
+            TypeError: If the translator was not fitted to a classifier, or a target is neither an index nor
+                a name.
+            ValueError: If a target is no class, or `rather_than` and `truth` are both given.
+
+        Example:
+            >>> print(lang.explain(images)[0])  # doctest: +SKIP
+            prediction: king penguin because it shows a penguin with a black beak
+        """
+        from torchnle.methods.zero_shot.asking import ask
+        from torchnle.methods.zero_shot.sentences.beams import Search
+
+        translator, layer, features = self._read_head(inputs, additional_forward_args)
+        asked = ask(
+            translator,
+            layer,
+            features,
+            self.reading.pool,
+            target=target,
+            against=rather_than,
+            truth=truth,
+        )
+        explainer = self._explainer_for(translator, layer, language_model)
+        return explainer(asked, search or Search(), unwanted=unwanted)
+
+    @torch.no_grad()
+    def concepts(
+        self,
+        inputs: Inputs | None = None,
+        bank: Bank = None,
+        additional_forward_args: Any = None,
+        *,
+        target: Target = None,
+        rather_than: Target = None,
+        where: Where = None,
+        count: int = 15,
+    ) -> list[Any]:
+        """List the concepts of a bank that the evidence of a prediction shows (Zero-shot NLE, section 4.3).
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of tensors; None = of classes, by their weights alone.
+            bank: Phrases, class descriptions by name, the path of a file of either, or None = the shipped
+                bank.
+            additional_forward_args: Passed to the model after the inputs.
+            target: The class whose evidence is read; None = the predicted one, at a location the one that
+                the location itself is most for.
+            rather_than: The class that it is set against.
+            where: As `LanguageAttribution.describe`.
+            count: How many to list.
+
+        Returns:
+            One `Concepts` an image; for ``where="all"`` a list of them an image, row by row; without inputs
+            one a class.
+
+        Raises:
+            TypeError: As `explain`; if a bank holds something else than strings.
+            ValueError: As `explain`; if the bank is empty or `count` is not positive.
+
+        Example:
+            >>> print(lang.concepts(images, ["wings", "a beak", "wheels"], count=2)[0])  # doctest: +SKIP
+            king penguin (6.20): a beak, wings
+        """
+        from torchnle.methods.zero_shot import asking
+        from torchnle.methods.zero_shot.banks import as_bank
+        from torchnle.methods.zero_shot.classes import class_map
+
+        phrases = as_bank(bank)
+        if inputs is None:
+            translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
+            return asking.concepts_of_classes(translator, layer, phrases, target, count)
+        translator, layer, features = self._read_head(inputs, additional_forward_args)
+        return asking.concepts_of_images(
+            translator,
+            layer,
+            features,
+            self.reading.pool,
+            phrases,
+            target=target,
+            against=rather_than,
+            where=where,
+            count=count,
+        )
+
+    def _read_head(self, inputs: Inputs, additional_forward_args: Any) -> tuple[Any, str, Any]:
+        """The translator, the layer that the classifier's head reads, and the features of that layer."""
+        from torchnle.methods.zero_shot.classes import class_map
+
+        translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
+        read = self.read(inputs, additional_forward_args)
+        return translator, layer, next(features for features in read if features.layer == layer)
+
+    def _explainer_for(
+        self, translator: Any, layer: str, language_model: LanguageModel | str | None
+    ) -> Explainer:
+        """The explainer of the last call where nothing has changed: it keeps what it has encoded."""
+        from torchnle.methods.zero_shot.explain import Explainer
+
+        named = language_model if isinstance(language_model, str) else id(language_model)
+        key = (id(translator), layer, named, translator.by_layer[layer].center.device)
+        if self._explainer is None or self._explainer[0] != key:
+            self._explainer = key, Explainer(translator, layer, as_language_model(language_model))
+        return self._explainer[1]
+
+
+def as_language_model(language_model: LanguageModel | str | None) -> LanguageModel:
+    """Load a language model that is given by reference; None = the embedded default."""
+    if isinstance(language_model, LanguageModel):
+        return language_model
+    if language_model is None:
+        return LanguageModel.from_pretrained()
+    return LanguageModel.from_pretrained(language_model)

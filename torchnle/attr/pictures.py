@@ -1,0 +1,64 @@
+"""Pictures at the Captum door: files and PIL images become the tensors that a backbone's model takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from torchnle import images
+from torchnle.types import Inputs
+
+#: One picture: an image, or the path of a file.
+Picture: TypeAlias = Image.Image | str | os.PathLike[str]
+#: What attributions that were made from a backbone take: tensors, or one picture, or several.
+Pictures: TypeAlias = Inputs | Picture | list[Picture]
+
+
+def as_inputs(given: Pictures, preprocess: Callable[[Image.Image], Tensor] | None) -> Inputs:
+    """Turn pictures into a batch (N, C, H, W); tensors are passed on as they are.
+
+    Args:
+        given: Tensors, or pictures where there is a preprocessing.
+        preprocess: The backbone's; None = only tensors are taken.
+
+    Raises:
+        TypeError: If it is anything else, or pictures were given without a preprocessing.
+        ValueError: If a file is no picture, or there is none.
+
+    Example:
+        >>> picture = Image.new("RGB", (4, 2))
+        >>> as_inputs([picture, picture], lambda image: torch.ones(3, 2, 2)).shape
+        torch.Size([2, 3, 2, 2])
+    """
+    if isinstance(given, Tensor):
+        return given
+    several = list(given) if isinstance(given, (list, tuple)) else [given]
+    if isinstance(given, tuple) and all(isinstance(each, Tensor) for each in several):
+        return given
+    if not several:
+        raise ValueError("there are no pictures; pass at least one.")
+    pictures = [each for each in several if isinstance(each, (Image.Image, str, os.PathLike))]
+    if len(pictures) < len(several):
+        raise TypeError(_neither(given))
+    if preprocess is None:
+        raise TypeError(
+            f"{_neither(given)} This attribution was made for a bare model, whose preprocessing it does not "
+            "know: use LanguageAttribution.from_backbone(backbone) for pictures, or preprocess them yourself."
+        )
+    return torch.stack([preprocess(_opened(each)) for each in pictures])
+
+
+def _opened(picture: Picture) -> Image.Image:
+    return picture.convert("RGB") if isinstance(picture, Image.Image) else images.open_image(picture)
+
+
+def _neither(given: Any) -> str:
+    what = type(given).__name__
+    if isinstance(given, (list, tuple)):
+        what = f"{what} of {', '.join(sorted({type(each).__name__ for each in given}))}"
+    return f"inputs are a {what}; pass a tensor (N, C, H, W), a tuple of tensors, or pictures."

@@ -1,0 +1,94 @@
+"""The door to dominant words: what sentences about an image, a class or a split have in common (TExplain)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torchnle.attr.layer_reader import LayerReader
+from torchnle.types import Inputs, Where
+
+if TYPE_CHECKING:
+    from torchnle.methods.texplain.words.table import Split, WordTable
+
+
+class DominantWords(LayerReader):
+    """Counts words for `LanguageAttribution`, which is the only one to inherit this."""
+
+    @torch.no_grad()
+    def words(
+        self,
+        inputs: Inputs,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        n: int | None = None,
+        replacement: bool = False,
+        top_p: float = 0.95,
+        temperature: float = 1.0,
+        max_new_tokens: int | None = None,
+        seed: int = 0,
+        where: Where = None,
+        split: Split | None = None,
+        without_image: bool = True,
+        internal_batch_size: int | None = None,
+    ) -> WordTable | list[WordTable]:
+        """Find the words that dominate what is said of each image (TExplain, section 2.3).
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of tensors.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
+            n: How many sentences to draw an image; None = none: a map from text into features counts its
+                phrases by their probabilities, exactly and at once; a translator that writes draws 200.
+            replacement: Draw sentences independently, as the paper does with n=1000; False = each only once,
+                with weights that keep word frequencies unbiased.
+            top_p: The share of the probability that is drawn from.
+            temperature: What logits are divided by.
+            max_new_tokens: The most tokens of a sentence; None = the translator's own.
+            seed: Of the draws.
+            where: Which locations are read, as `describe`; each is a row of the table.
+            split: Finds the words of a sentence; None = English nouns, as lemmas.
+            without_image: Subtract each word's frequency without any image: the language model's favourites.
+            internal_batch_size: The most rows in the language model at a time.
+
+        Returns:
+            A `WordTable`, one row an image: ``table.top(10)`` are the words of all images,
+            ``table[2:3].top(10)`` those of the third, ``compare(table[a], table[b])`` two groups. A list of
+            them for a list of layers.
+
+        Raises:
+            TypeError: If the translator can neither write nor give probabilities of phrases.
+            ValueError: If `n` is not positive, no word is left, or most are not English.
+
+        Example:
+            >>> lang.words(photographs).top(3)  # doctest: +SKIP
+        """
+        from torchnle.language.english.content_words import content_words
+        from torchnle.methods.aligned.translator import MapTranslator
+        from torchnle.methods.texplain.words.door import words_of
+        from torchnle.methods.texplain.words.sentences import Sampling
+
+        drawn = n is not None or not isinstance(self.translator, MapTranslator)
+        sampling = Sampling(
+            200 if n is None else n,
+            replacement,
+            top_p,
+            temperature,
+            max_new_tokens,
+            seed,
+            internal_batch_size,
+        )
+        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        found = [
+            words_of(
+                self.translator,
+                rows,
+                sampling if drawn else None,
+                split=content_words if split is None else split,
+                without_image=without_image,
+            )
+            for rows in self._select(features, where, False)[1]
+        ]
+        return found if len(found) > 1 else found[0]

@@ -1,0 +1,108 @@
+"""A model of one's own from a checkpoint, an architecture's name and the names of its classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from torchnle.backbones import timm, torchvision
+from torchnle.backbones.backbone import Backbone
+from torchnle.hub.state_dict import load_state_dict
+
+_LIBRARIES: dict[str, Any] = {"timm": timm.load, "torchvision": torchvision.load}
+#: What training frameworks put before every name.
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+_SHOWN = 5
+
+
+def load_checkpoint(
+    file: str | Path,
+    architecture: str,
+    class_names: Sequence[str],
+    *,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Backbone:
+    """Build an architecture with one output a class and fill it with the weights of a file.
+
+    Args:
+        file: A state dict: ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` (with ``weights_only=True``). A
+            prefix that every name has ("module.") is taken off.
+        architecture: "timm:NAME" or "torchvision:NAME".
+        class_names: One a class, in the order of the outputs.
+        size: The side of the input in pixels; None = the architecture's own.
+        mean: Of each channel, on the scale 0 to 1; None = the architecture's own.
+        std: As `mean`.
+
+    Raises:
+        ValueError: If the architecture is not known, the file is damaged, or its names or shapes are not the
+            model's; the message lists them.
+
+    Example:
+        >>> backbone = load_checkpoint("own.pt", "timm:resnet18", names)  # doctest: +SKIP
+    """
+    library, _, name = architecture.partition(":")
+    if library not in _LIBRARIES or not name:
+        raise ValueError(f"architecture {architecture!r} is not known; pass timm:NAME or torchvision:NAME.")
+    built: Backbone = _LIBRARIES[library](name, pretrained=False, num_classes=len(class_names))
+    _fill(built.model, load_state_dict(Path(file)), Path(file))
+    changes: dict[str, Any] = {} if size is None else {"size": size}
+    for key, values in (("mean", mean), ("std", std)):
+        if values is not None:
+            changes[key] = tuple(255 * value for value in values)
+    preprocess = replace(built.preprocess, **changes)
+    return Backbone(built.model.eval(), preprocess, tuple(class_names), str(file))
+
+
+def read_class_names(file: str | Path) -> tuple[str, ...]:
+    """Read class names from a file: one a line, or JSON: a list, or a mapping from index to name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not text, or holds no names.
+    """
+    path = Path(file)
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() == ".json":
+        found = json.loads(text)
+        if isinstance(found, dict):
+            found = [found[key] for key in sorted(found, key=int)]
+    else:
+        found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"{path} holds no class names: one a line, or JSON: a list, or index -> name.")
+    return tuple(found)
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    own = model.state_dict()
+    for prefix in _PREFIXES:
+        if state and all(name.startswith(prefix) for name in state) and not own.keys() & state.keys():
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    problems = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)}, the model's is {shapes[name]}"
+            for name in own
+            if name in state and tuple(state[name].shape) != shapes[name]
+        ],
+    }
+    told = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
+    if told:
+        raise ValueError(
+            f"{file} is not a checkpoint of this architecture with this number of classes; {'; '.join(told)}."
+        )
+    model.load_state_dict(state)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

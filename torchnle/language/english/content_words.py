@@ -1,0 +1,54 @@
+"""The words of a sentence that say what is in a picture, as lemmas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from torchnle.language.english.caption_words import NO_THINGS
+from torchnle.language.english.captions import tagged_words
+from torchnle.language.english.nouns import Nouns
+
+
+@lru_cache(maxsize=200_000)
+def content_words(text: str, kinds: tuple[str, ...] = ("noun",)) -> tuple[str, ...]:
+    """Find the lemmas of a sentence's content words, each once, in order.
+
+    TextBlob's tagger and WordNet say what each word is (`tagged_words`); nouns come in the singular as
+    WordNet lists them. Words that speak of the picture ("photo", "background") or stand for things ("one")
+    are no content.
+
+    Args:
+        text: One or more sentences, in English.
+        kinds: "noun", "modifier" (adjectives, and nouns before nouns), "verb".
+
+    Raises:
+        MissingDependencyError: If textblob is not installed.
+        ValueError: If a kind is none of these.
+
+    Example:
+        >>> content_words("A photo of two red buses and a hen under the shelves.")
+        ('bus', 'hen', 'shelf')
+        >>> content_words("a red bus", ("noun", "modifier"))
+        ('red', 'bus')
+    """
+    if unknown := set(kinds) - {"noun", "modifier", "verb"}:
+        raise ValueError(f"kinds={kinds} holds {sorted(unknown)}; pass some of 'noun', 'modifier', 'verb'.")
+    nouns = Nouns.load()
+    found = [
+        (nouns.lemma(word.text) or word.text) if word.kind == "noun" else word.text
+        for word in tagged_words(text)
+        if word.kind in kinds and word.text not in NO_THINGS
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def is_english(words: Sequence[str]) -> bool:
+    """Whether WordNet knows at least half of some nouns as English ones; True of none at all.
+
+    Example:
+        >>> is_english(["hen", "water", "qwert"]), is_english(["huhn", "wiese", "kuh"])
+        (True, False)
+    """
+    nouns = Nouns.load()
+    return 2 * sum(nouns.lemma(word) is not None for word in words) >= len(words)

@@ -1,0 +1,1 @@
+"""Candidate labels: captions of exemplars, and their summaries."""

@@ -1,0 +1,49 @@
+"""Contrast exemplars: images that look like a unit's exemplars, and do not excite it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+#: Of the probing set, the share of images among which a unit counts as inactive.
+INACTIVE = 0.5
+
+
+def contrast_images(
+    excited: Int[Tensor, "k"],
+    vectors: Float[Tensor, "N E"],
+    activations: Float[Tensor, "N"],
+    count: int,
+    *,
+    inactive: float = INACTIVE,
+) -> Int[Tensor, "c"]:
+    """Choose the images nearest to a unit's exemplars among those in which it is inactive.
+
+    What such images share with the exemplars is no part of the unit's label: of a unit for red cars, they
+    are cars of other colours (the contrast of counterfactual images in FALCON; Kalibhat et al., 2023).
+
+    Args:
+        excited: The exemplars' numbers.
+        vectors: A feature of every image, in which like images are near.
+        activations: The unit's activation in every image.
+        count: How many are chosen, at most.
+        inactive: Images below this quantile of the activations count as inactive.
+
+    Raises:
+        ValueError: If `inactive` is no share.
+
+    Example:
+        >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+        >>> contrast_images(torch.tensor([0]), vectors, torch.tensor([5.0, 0.0, 0.0]), count=1)
+        tensor([1])
+    """
+    if not 0 < inactive <= 1:
+        raise ValueError(f"inactive={inactive}; pass a share above 0 and up to 1.")
+    unit = F.normalize(vectors.float() - vectors.float().mean(dim=0), dim=1)
+    nearness = (unit @ unit[excited].T).amax(dim=1)
+    silent = activations <= activations.quantile(inactive)
+    silent[excited] = False
+    order = nearness.masked_fill(~silent, -torch.inf).argsort(descending=True, stable=True)
+    return order[: min(count, int(silent.sum()))]

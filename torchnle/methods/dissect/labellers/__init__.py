@@ -1,0 +1,1 @@
+"""Other ways to label units, from the same probing record."""

@@ -1,0 +1,1 @@
+"""Pages: the report of a dissection, and the blind rating page."""

@@ -1,0 +1,1 @@
+"""Selection: which candidate a unit responds to most."""

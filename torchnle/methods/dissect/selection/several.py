@@ -1,0 +1,50 @@
+"""Several labels of one unit: those that say something else (A.7)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+#: Two labels of at least this cosine say the same (the paper's, with CLIP's text encoder).
+SAME = 0.81
+
+
+def distinct(
+    scores: Float[Tensor, "C"],
+    vectors: Float[Tensor, "C k"],
+    most: int,
+    *,
+    same: float = SAME,
+    share: float = 0.5,
+) -> list[int]:
+    """Choose the candidates of the highest scores that are unlike each other.
+
+    Args:
+        scores: How well each candidate fits the unit.
+        vectors: Their embeddings, of unit length.
+        most: The most labels.
+        same: A candidate whose cosine with a chosen one is above this says the same.
+        share: A further label must have at least this share of the first one's score, where that is positive.
+
+    Returns:
+        Places, the best first.
+
+    Raises:
+        ValueError: If there is no candidate, or `most` is not positive.
+
+    Example:
+        >>> import torch
+        >>> distinct(torch.tensor([0.5, 0.9, 0.8]), torch.tensor([[1.0, 0], [0, 1.0], [0, 1.0]]), most=2)
+        [1, 0]
+    """
+    if most < 1 or not len(scores):
+        raise ValueError(f"most={most} labels of {len(scores)} candidates; pass at least one of each.")
+    kept: list[int] = []
+    order = scores.argsort(descending=True, stable=True).tolist()
+    for place in order:
+        weak = bool(kept) and float(scores[place]) < share * max(0.0, float(scores[kept[0]]))
+        if len(kept) == most or weak:
+            break
+        if all(float(vectors[place] @ vectors[other]) <= same for other in kept):
+            kept.append(place)
+    return kept

@@ -1,0 +1,103 @@
+"""The one place where dissection asks a translator for words: features in, texts and scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.errors import TranslatorMismatchError
+from torchnle.language.texts import check_texts
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.dissect.probing.units import hash_tensors
+from torchnle.translators.base import Translator
+from torchnle.translators.rows import Rows
+
+
+@torch.no_grad()
+def describe_rows(translator: Translator, layer: str, rows: Float[Tensor, "R D"]) -> list[tuple[str, float]]:
+    """Say what each feature shows, with the probability; 1.0 where the translator estimates none.
+
+    Args:
+        translator: Any translator that reads the layer.
+        layer: The layer's name.
+        rows: Means of the layer's features over some locations.
+    """
+    found = translator.describe([Rows({layer: _scaled(translator, layer, rows)[:, None]})])
+    return [(each.text, 1.0 if each.probability is None else each.probability) for each in found]
+
+
+@torch.no_grad()
+def phrase_probabilities(
+    translator: MapTranslator, layer: str, rows: Float[Tensor, "R D"]
+) -> Float[Tensor, "R P"]:
+    """Estimate the probability of every phrase of the translator's vocabulary on each feature."""
+    return translator.probabilities([Rows({layer: _scaled(translator, layer, rows)[:, None]})])
+
+
+@torch.no_grad()
+def score_rows(
+    translator: Translator, layer: str, rows: Float[Tensor, "R D"], texts: Sequence[str]
+) -> Float[Tensor, "R T"]:
+    """Score texts on features, raw."""
+    return translator.score([Rows({layer: rows[:, None]})], list(texts)).float()
+
+
+def score_weights(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Float[Tensor, "T D"]:
+    """Find the weights with which a map's scores are linear in the features."""
+    name = map_name(translator, layer)
+    directions = translator.directions(name, texts)
+    matrix = translator.by_layer[name].matrix
+    return (directions if matrix is None else directions @ matrix.T).cpu()
+
+
+def map_name(translator: MapTranslator, layer: str) -> str:
+    """Find the map of a layer that may be called otherwise, since the model stands inside another one.
+
+    Raises:
+        TranslatorMismatchError: If no map is called like the end of the layer's name.
+    """
+    fitting = [name for name in translator.layers if layer == name or layer.endswith(f".{name}")]
+    if not fitting:
+        raise TranslatorMismatchError(
+            f"translator '{translator.name}' maps {list(translator.layers)}; '{layer}' is none of these."
+        )
+    return max(fitting, key=len)
+
+
+def _scaled(translator: Translator, layer: str, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+    """Bring means over a few locations to the norm of pooled features, which maps are calibrated for."""
+    if not isinstance(translator, MapTranslator):
+        return rows
+    fitted = translator.map_for(layer, rows.shape[1])
+    return fitted.scaled(rows.to(fitted.center))
+
+
+class TextScores:
+    """Scores a fixed list of texts on features of one layer.
+
+    Args:
+        translator: Reads the layer.
+        layer: The layer's name.
+        texts: At least one text.
+
+    Example:
+        >>> TextScores(translator, "layer", ["a cat", "sky"])(torch.ones(3, 6)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, translator: Translator, layer: str, texts: Sequence[str]) -> None:
+        self.translator, self.layer, self.texts = translator, layer, tuple(check_texts(texts))
+
+    def __call__(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R T"]:
+        """Score every text on every feature."""
+        return score_rows(self.translator, self.layer, rows, self.texts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the translator's weights, the layer and the texts."""
+        weights = hash_tensors([t for t in self.translator.state_dict().values() if isinstance(t, Tensor)])
+        return f"{weights} {self.layer} {self.texts}"

@@ -1,0 +1,1 @@
+"""Audits: shortcuts that a classifier takes, found by words."""

@@ -1,0 +1,101 @@
+"""An audit: the words of a classifier's images, what they are to its classes, and its shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchnle.language.english.content_words import content_words
+from torchnle.methods.aligned.probability.vocabulary import background_phrases
+from torchnle.methods.texplain.audit.class_words import ClassWords
+from torchnle.methods.texplain.audit.shortcuts import ShortcutReport, find_shortcuts
+from torchnle.methods.texplain.words.door import words_of
+from torchnle.methods.texplain.words.sentences import Sampling
+from torchnle.methods.texplain.words.table import Word, WordTable
+from torchnle.translators.base import Translator
+from torchnle.translators.rows import Rows
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Args:
+        class_words: The classes, and which words are about them.
+        words: The words of every image.
+        labels: The classes of the images.
+        predicted: The model's answers.
+        shortcuts: The shortcuts of every class.
+    """
+
+    class_words: ClassWords
+    words: WordTable
+    labels: Int[Tensor, "N"]
+    predicted: Int[Tensor, "N"]
+    shortcuts: ShortcutReport
+
+    @property
+    def first_words(self) -> list[tuple[str, str]]:
+        """The dominant word of every image, and what it is to the image's class.
+
+        The paper's problematic samples (section 4.4) are those whose first word is not about their class.
+        """
+        kind = self.class_words.kind
+        return [
+            (word, kind(word, c)) for word, c in zip(self.words.first(), self.labels.tolist(), strict=True)
+        ]
+
+    def of_class(self, label: int, k: int = 10) -> list[Word]:
+        """The dominant words of a class.
+
+        Raises:
+            ValueError: If the class has no image.
+        """
+        return self.words[self.labels == label].top(k)
+
+    def __str__(self) -> str:
+        return str(self.shortcuts)
+
+
+def audit_features(
+    translator: Translator,
+    rows: Rows,
+    labels: Int[Tensor, "N"],
+    logits: Float[Tensor, "M C"],
+    class_names: Sequence[str],
+    *,
+    contexts: Sequence[str] | None = None,
+    also: Mapping[str, Sequence[str]] | None = None,
+    sampling: Sampling | None = None,
+    k: int = 10,
+) -> Audit:
+    """Audit a classifier from features that were read once.
+
+    Args:
+        translator: Puts the features into words.
+        rows: One an image, of one layer.
+        labels: The classes of the images.
+        logits: The classifier's.
+        class_names: Its classes, in plain words ("land bird"): what words are about them is read from
+            WordNet.
+        contexts: The phrases for what may stand around things; None = the shipped list (sky, water, grass,
+            ...).
+        also: Words that are about a class beside what WordNet says, by class name.
+        sampling: How to draw sentences; None = a map's phrases by their probabilities. Drawn sentences bring
+            their own context words.
+        k: How many words a class.
+
+    Raises:
+        TypeError: As `words_of`.
+        ValueError: As `find_shortcuts`.
+    """
+    phrases = background_phrases() if contexts is None else tuple(contexts)
+    table = words_of(translator, rows, sampling)
+    around = table if sampling is not None else words_of(translator, rows, phrases=phrases)
+    own = () if contexts is None else [word for phrase in phrases for word in content_words(phrase)]
+    class_words = ClassWords(class_names, also=also, background=own)
+    report = find_shortcuts(around, labels, logits, class_words, k=k)
+    return Audit(class_words, table, labels, logits.argmax(dim=1), report)

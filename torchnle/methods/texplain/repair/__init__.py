@@ -1,0 +1,1 @@
+"""Repairs: a classifier refitted so that its shortcuts help it less, without group labels."""

@@ -1,0 +1,1 @@
+"""Dominant words: sentences sampled from features, counted, and compared."""

@@ -1,0 +1,202 @@
+"""Sentences of features, with weights: sampled, or all phrases with their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language import decoding
+from torchnle.language.distinct import sample_distinct
+from torchnle.language.model import LanguageModel
+from torchnle.methods.aligned.decoder.phrase_memory import recall
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.translators.base import Translator
+from torchnle.translators.prefix import PrefixTranslator
+from torchnle.translators.rows import Rows
+from torchnle.vision.running import evaluating
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences of one row, as an estimate of what its feature makes a language model say.
+
+    Args:
+        texts: The sentences; they may come several times.
+        weights: ``sum(weights * [word in text])`` estimates the word's frequency, without bias; (n,).
+        variances: What each text adds to that estimate's variance, (n,); None = the texts were drawn
+            independently, so that the variance of a frequency p is p (1 - p) / n.
+    """
+
+    texts: tuple[str, ...]
+    weights: Float[Tensor, "n"]
+    variances: Float[Tensor, "n"] | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How sentences are drawn.
+
+    Args:
+        n: How many a row; the paper draws 1,000 with replacement.
+        replacement: Whether a sentence may come twice. Without it the same precision needs fewer sentences
+            where few are likely; 0.95 and 20 to 30 words are the paper's (section 3).
+        top_p: The share of the probability that is drawn from.
+        temperature: What logits are divided by.
+        max_new_tokens: The most tokens of a sentence; None = the translator's own.
+        seed: Of the draws.
+        internal_batch_size: The most rows in the language model at a time.
+
+    Raises:
+        ValueError: If `n` is not positive.
+
+    Example:
+        >>> Sampling(n=1000, replacement=True).top_p
+        0.95
+    """
+
+    n: int = 200
+    replacement: bool = False
+    top_p: float = 0.95
+    temperature: float = 1.0
+    max_new_tokens: int | None = None
+    seed: int = 0
+    internal_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n={self.n}; pass how many sentences to draw for each row, 1 or more.")
+
+
+@torch.no_grad()
+def sentences_of(
+    translator: Translator,
+    rows: Rows,
+    sampling: Sampling | None,
+    *,
+    phrases: Sequence[str] | None = None,
+) -> list[Sentences]:
+    """Let a translator speak every row.
+
+    Args:
+        translator: One that writes with a language model, or a map from text into features.
+        rows: Of one layer.
+        sampling: How to draw; None = every phrase of the map's vocabulary, with its probability: exact.
+        phrases: Without sampling: let only these compete, by a softmax over their cosines.
+
+    Raises:
+        TypeError: If the translator neither writes nor knows probabilities of phrases, or `sampling` is None
+            and it knows none.
+        ValueError: As the translator's `describe`.
+    """
+    if sampling is None:
+        return _phrases(translator, rows) if phrases is None else _among(translator, rows, phrases)
+    lm, prefixes, asked = _voice(translator, rows)
+    return _drawn(lm, prefixes, asked, sampling)
+
+
+@torch.no_grad()
+def sentences_without_image(translator: Translator, sampling: Sampling | None) -> Sentences:
+    """Let a translator speak without any image: what its language model says by itself.
+
+    Without sampling, the probabilities of a map's phrases on the mean feature of the pictures that it reads.
+    """
+    if sampling is None:
+        known = _as_map(translator, "know the probabilities of phrases")
+        layer, fitted = next(iter(known.by_layer.items()))
+        return _phrases(known, Rows({layer: fitted.center[None, None]}))[0]
+    lm, asked = _asked(translator)
+    prefix = lm.embed(torch.zeros(0, dtype=torch.long, device=lm.device))
+    if isinstance(translator, MapTranslator) and translator.decoder is not None:
+        prefix = translator.decoder.network.opening
+    return _drawn(lm, prefix[None].to(lm.device), asked, sampling)[0]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    prompt: str
+    stop: str | None
+    max_new_tokens: int
+
+
+def _voice(translator: Translator, rows: Rows) -> tuple[LanguageModel, Tensor, _Asked]:
+    """The language model that speaks, a prefix a row, and how it is asked."""
+    lm, asked = _asked(translator)
+    if isinstance(translator, PrefixTranslator):
+        with evaluating(translator):
+            return lm, translator._all_prefixes([rows], None), asked
+    known = _as_map(translator, "write")
+    decoder = known.decoder
+    if decoder is None:
+        raise TypeError("this map has no text decoder to sample from.")
+    return lm, decoder.prefixes(recall(known.probabilities([rows]), known.vectors)), asked
+
+
+def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
+    if isinstance(translator, PrefixTranslator):
+        return translator.language_model, _Asked(
+            translator.prompt, translator.stop, translator.max_new_tokens
+        )
+    decoder = _as_map(translator, "write").decoder
+    if decoder is None:
+        raise TypeError(
+            "this translator has no text decoder to sample sentences from. Leave n out, which counts its "
+            "phrases "
+            "by their probabilities, or attach a decoder: LanguageAttribution.from_classifier(..., "
+            "decoder='decoder-minilm-smollm2')."
+        )
+    return decoder.language_model, _Asked(decoder.prompt, decoder.stop, decoder.max_new_tokens)
+
+
+def _as_map(translator: Translator, does: str) -> MapTranslator:
+    if not isinstance(translator, MapTranslator):
+        raise TypeError(
+            f"a {type(translator).__name__} does not {does}. Pass a translator with a language model "
+            f"(DeViL's, "
+            "TExplain's) and n=..., or a map from text into features."
+        )
+    return translator
+
+
+def _phrases(translator: Translator, rows: Rows) -> list[Sentences]:
+    known = _as_map(translator, "know the probabilities of phrases")
+    texts, shares = known.vocabulary.phrases, known.probabilities([rows]).cpu()
+    return [Sentences(texts, row, torch.zeros_like(row)) for row in shares]
+
+
+def _among(translator: Translator, rows: Rows, phrases: Sequence[str]) -> list[Sentences]:
+    known = _as_map(translator, "know the probabilities of phrases")
+    maps = known.by_layer
+    named = rows.for_inputs({layer: fitted.width for layer, fitted in maps.items()}, known.name)
+    ((layer, tokens),) = named.tokens.items()
+    fitted = maps[layer]
+    white = fitted.whiten(tokens.squeeze(1))
+    cosines = F.normalize(white, dim=1) @ known.directions(layer, phrases).T
+    shares = (fitted.temperature * cosines).softmax(dim=1).cpu()
+    return [Sentences(tuple(phrases), row, torch.zeros_like(row)) for row in shares]
+
+
+def _drawn(
+    lm: LanguageModel, prefixes: Float[Tensor, "R P E"], asked: _Asked, sampling: Sampling
+) -> list[Sentences]:
+    options = {
+        "top_p": sampling.top_p,
+        "temperature": sampling.temperature,
+        "generator": torch.Generator().manual_seed(sampling.seed),
+        "prompt": asked.prompt,
+        "stop": asked.stop,
+        "max_new_tokens": sampling.max_new_tokens or asked.max_new_tokens,
+        "internal_batch_size": sampling.internal_batch_size,
+    }
+    if not sampling.replacement:
+        draw = partial(sample_distinct, lm, n=sampling.n, **options)  # type: ignore[arg-type]
+        return [Sentences(tuple(f.texts), f.weights, f.variances) for f in map(draw, prefixes)]
+    texts = decoding.sample(lm, prefixes, sampling.n, **options).texts  # type: ignore[arg-type]
+    weights = torch.full((sampling.n,), 1 / sampling.n)
+    parts = range(0, len(texts), sampling.n)
+    return [Sentences(tuple(texts[i : i + sampling.n]), weights, None) for i in parts]

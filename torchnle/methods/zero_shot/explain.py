@@ -1,0 +1,190 @@
+"""Explanations: from what a head reads to the sentence that justifies its prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchnle.language.model import LanguageModel
+from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.text_features.text_map import TextMap
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.zero_shot.concepts import BankDirections, top_concepts
+from torchnle.methods.zero_shot.evidence import Evidence, evidence, location_contributions
+from torchnle.methods.zero_shot.explanation import Explanation
+from torchnle.methods.zero_shot.faithfulness import percentile, reference_sentences, slopes
+from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
+from torchnle.methods.zero_shot.reliability import known_length, reliability
+from torchnle.methods.zero_shot.sentences.beams import Beam, Candidates, Search, write
+from torchnle.methods.zero_shot.sentences.words import Words, is_unwanted, unwanted_by_default
+from torchnle.methods.zero_shot.truth import sentence_probability
+
+#: A noun is said whose score on the evidence is at least this share of the best noun's.
+_NEAR = 0.5
+#: And that is known to the map at least this far.
+_KNOWN = 0.5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of some images.
+
+    Args:
+        pooled: What the head reads, one row an image.
+        classes: The class that is explained, one an image.
+        rather_than: The class against which it was decided; None, or -1 = the mean of all.
+        wrong: Whether `rather_than` is what the images show.
+        locations: The features of every location as the head would read them; None where there are none.
+        grid: Their (rows, columns).
+    """
+
+    pooled: Float[Tensor, "N D"]
+    classes: Int[Tensor, "N"]
+    rather_than: Int[Tensor, "N"] | None = None
+    wrong: bool = False
+    locations: Float[Tensor, "N L D"] | None = None
+    grid: tuple[int, int] | None = None
+
+
+@dataclass(eq=False)
+class Explainer:
+    """Writes explanations of one classifier; what can be computed once is kept.
+
+    Args:
+        translator: Fitted to the classifier.
+        layer: The layer that the head reads.
+        lm: The language model that proposes words.
+        bank: The phrases of `Explanation.concepts`.
+        references: The sentences among which `Explanation.percentile` is found.
+    """
+
+    translator: MapTranslator
+    layer: str
+    lm: LanguageModel
+    bank: Sequence[str] = ()
+    references: Sequence[str] = field(default_factory=reference_sentences)
+
+    @property
+    def fitted(self) -> TextMap:
+        """The map of the head's layer."""
+        return self.translator.by_layer[self.layer]
+
+    @torch.no_grad()
+    def __call__(
+        self, asked: Asked, search: Search | Tuning, *, unwanted: Collection[str] = (), count: int = 5
+    ) -> list[Explanation]:
+        """Explain every image.
+
+        Args:
+            asked: The images.
+            search: The settings of the search, or of the paper's slow mode.
+            unwanted: Words that no sentence holds, beside those of the shipped list.
+            count: How many concepts to list.
+
+        Raises:
+            ValueError: If too few words are left to write a sentence of.
+        """
+        found = evidence(self.fitted, asked.pooled, asked.classes, asked.rather_than)
+        listed = top_concepts(self._bank, found.vector, count)
+        peaks = _peaks(self.fitted, asked)
+        filtered = unwanted_by_default() | {word.lower() for word in unwanted}
+        written = [self._write(vector, search, filtered) for vector in F.normalize(found.vector, dim=1)]
+        return [
+            self._explanation(asked, found, image, beam, listed[image], peaks[image])
+            for image, beam in enumerate(written)
+        ]
+
+    def fit(self, texts: Sequence[str], vector: Float[Tensor, "D"]) -> Float[Tensor, "T"]:
+        """Score sentences on the unit vector of some evidence: the cosines of their directions with it."""
+        return self.fitted.directions(self.translator.encoder.encode(texts)) @ vector
+
+    def candidates(self, vector: Float[Tensor, "D"], unwanted: Collection[str]) -> Candidates:
+        """Collect the words that may be said of some evidence."""
+        words, allowed = self._words, self._words.allowed(unwanted)
+        directions, known = self._word_directions
+        nearness = directions @ vector * known
+        nouns = words.named & words.seen & (known >= _KNOWN)
+        best = nearness[nouns].max() if nouns.any() else nearness.max()
+        may = ~words.named | (nouns & (nearness >= _NEAR * best))
+        return Candidates(words, allowed[may[allowed]], nearness, lambda texts: self.fit(texts, vector))
+
+    def _write(self, vector: Float[Tensor, "D"], search: Search | Tuning, unwanted: Collection[str]) -> Beam:
+        if isinstance(search, Search):
+            return write(self.lm, self.candidates(vector, unwanted), search)[0]
+        return tune(self.lm, lambda texts: self.fit(texts, vector), search, unwanted=self._tokens(unwanted))
+
+    def _tokens(self, unwanted: Collection[str]) -> list[int]:
+        """The tokens that are an unwanted word by themselves."""
+        words = self._words
+        marked = zip(words.texts, words.tokens.tolist(), strict=True)
+        return [token for word, token in marked if is_unwanted(word, unwanted)]
+
+    def _explanation(
+        self,
+        asked: Asked,
+        found: Evidence,
+        image: int,
+        beam: Beam,
+        listed: tuple[tuple[str, float], ...],
+        peak: tuple[int, int] | None,
+    ) -> Explanation:
+        names, fitted = self.translator.class_names, self.fitted
+        vector = F.normalize(found.vector[image], dim=0)
+        others, chosen = self._references, asked.classes[image : image + 1]
+        rank = percentile(torch.tensor([beam.fit]).to(vector), (others @ vector)[None])
+        own = fitted.directions(self.translator.encoder.encode([beam.text]))
+        slope = float(slopes(fitted, chosen, own))
+        probability, unsure = sentence_probability(
+            self.translator, self.layer, asked.pooled[image], beam.text, int(chosen), slope
+        )
+        other = -1 if asked.rather_than is None else int(asked.rather_than[image])
+        return Explanation(
+            prediction=names[int(chosen)],
+            text=beam.text,
+            score=beam.fit,
+            fluency=beam.fluency,
+            percentile=float(rank),
+            slope=slope,
+            slope_of_others=float(slopes(fitted, chosen, others).mean()),
+            concepts=listed,
+            location=peak,
+            rather_than=names[other] if other >= 0 else "",
+            is_wrong=asked.wrong and other >= 0,
+            image=image,
+            probability=probability,
+            unsure=unsure,
+        )
+
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self.lm, self.translator.encoder)
+
+    @cached_property
+    def _word_directions(self) -> tuple[Float[Tensor, "W D"], Float[Tensor, "W"]]:
+        vectors = self._words.vectors.to(self.fitted.texts)
+        return self.fitted.directions(vectors), reliability(self.fitted, vectors, known_length(self.fitted))
+
+    @cached_property
+    def _references(self) -> Float[Tensor, "T D"]:
+        return self.fitted.directions(embed_cached(self.translator.encoder, self.references))
+
+    @cached_property
+    def _bank(self) -> BankDirections:
+        return BankDirections.of(
+            self.translator, self.fitted, self.bank or self.translator.vocabulary.phrases
+        )
+
+
+def _peaks(fitted: TextMap, asked: Asked) -> list[tuple[int, int] | None]:
+    """The location of each image that contributes most."""
+    if asked.locations is None or asked.grid is None:
+        return [None] * len(asked.pooled)
+    shares = location_contributions(fitted, asked.locations, asked.classes, asked.rather_than)
+    columns = asked.grid[1]
+    return [divmod(int(best), columns) for best in shares.argmax(dim=1)]

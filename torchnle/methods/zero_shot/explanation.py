@@ -1,0 +1,79 @@
+"""Explanation: a prediction, and the sentence that justifies it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a classifier decided as it did, in words.
+
+    Args:
+        prediction: The class that is explained.
+        text: What the evidence for it shows.
+        score: The cosine of the text's direction and the evidence.
+        fluency: The mean log-probability of a token of the text, in nats.
+        percentile: The share of reference sentences that fit the evidence less, in percent.
+        slope: How much the class's logit grows along the text's direction, in units of its growth along the
+            class's own name.
+        slope_of_others: The same, in the mean over the reference sentences.
+        concepts: The phrases that fit the evidence best, with their cosines.
+        location: The (row, column) that contributes most to the decision; None where there are no locations.
+        rather_than: The class against which it was decided, or "".
+        is_wrong: Whether `rather_than` is known to be the truth.
+        image: The index of the image in the batch.
+        probability: The probability that the text's nouns are true of the picture; see `Description`.
+        unsure: True where `probability` is too low for the text to be relied on.
+
+    Example:
+        >>> why = Explanation("king penguin", "a black and white bird", score=0.37, percentile=98.2)
+        >>> print(why)
+        prediction: king penguin because it shows a black and white bird
+        >>> print(Explanation("ox", "a brown cow", 0.3, rather_than="moose", location=(3, 4)))
+        prediction: ox rather than moose because it shows a brown cow
+    """
+
+    prediction: str
+    text: str
+    score: float = 0.0
+    fluency: float = 0.0
+    percentile: float = 0.0
+    slope: float = 0.0
+    slope_of_others: float = 0.0
+    concepts: tuple[tuple[str, float], ...] = ()
+    location: tuple[int, int] | None = None
+    rather_than: str = ""
+    is_wrong: bool = False
+    image: int = 0
+    probability: float | None = None
+    unsure: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The whole sentence, with what to look at where the prediction is known to be wrong.
+
+        Example:
+            >>> Explanation("ox", "a cow", rather_than="moose", is_wrong=True, location=(3, 4)).sentence
+            'prediction: ox rather than moose because it shows a cow; it is moose: look at location (3, 4)'
+        """
+        against = f" rather than {self.rather_than}" if self.rather_than else ""
+        said = f"prediction: {self.prediction}{against} because it shows {self.text}"
+        if self.is_wrong:
+            said += f"; it is {self.rather_than}"
+            said += f": look at location {self.location}" if self.location is not None else ""
+        return said
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values that `json.dumps` takes."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.sentence} (unsure)" if self.unsure else self.sentence
+
+    def _repr_html_(self) -> str:
+        listed = ", ".join(escape(phrase) for phrase, _ in self.concepts)
+        numbers = f"fits better than {self.percentile:.0f} % of other sentences, cosine {self.score:.2f}"
+        return f"<p><b>{escape(str(self))}</b><br><small>{listed}<br>{numbers}</small></p>"

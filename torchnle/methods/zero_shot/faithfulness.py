@@ -1,0 +1,77 @@
+"""How faithful a sentence is: among others, along the class's gradient, and from one writing to the next."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.text_features.text_map import TextMap
+from torchnle.methods.zero_shot.classes import class_directions
+
+
+@lru_cache(maxsize=1)
+def reference_sentences() -> tuple[str, ...]:
+    """Give the shipped sentences about other pictures.
+
+    Composed by ``python -m measurements.zero_shot.references``: one for each of ImageNet's classes, with a
+    part or a scene of the concept bank.
+
+    Example:
+        >>> len(reference_sentences()) > 500
+        True
+    """
+    text = resources.files(__package__).joinpath("reference_sentences.txt").read_text(encoding="utf-8")
+    return tuple(dict.fromkeys(line for line in text.splitlines() if line and not line.startswith("#")))
+
+
+def percentile(score: Float[Tensor, "R"], others: Float[Tensor, "R T"]) -> Float[Tensor, "R"]:
+    """Say which share of other sentences fit less than one does, in percent; ties count half.
+
+    Args:
+        score: The score of each row's sentence.
+        others: Those of the other sentences on the same row.
+
+    Example:
+        >>> import torch
+        >>> percentile(torch.tensor([0.5]), torch.tensor([[0.1, 0.5, 0.9, 0.2]])).tolist()
+        [62.5]
+    """
+    below = (others < score[:, None]).float() + 0.5 * (others == score[:, None]).float()
+    return 100 * below.mean(dim=1)
+
+
+def slopes(
+    fitted: TextMap, classes: Int[Tensor, "R"], directions: Float[Tensor, "T D"]
+) -> Float[Tensor, "R T"]:
+    """Compute how much a class's logit grows along a text's direction (as FaithTrace does).
+
+    In units of the growth along the class's own weight row, the most that any direction of one length gives:
+    for a linear head, the cosine of the two.
+
+    Args:
+        fitted: The map of the head's layer.
+        classes: One class a row.
+        directions: Unit directions of texts.
+    """
+    return F.normalize(class_directions(fitted)[classes], dim=1) @ directions.T
+
+
+def agreement(encoder: TextEncoder, first: list[str], second: list[str]) -> Float[Tensor, "R"]:
+    """Compare two writings of the same explanations by the cosine of their sentence embeddings.
+
+    Args:
+        encoder: The sentence encoder.
+        first: One sentence an image.
+        second: The same, written from another seed or prompt.
+
+    Raises:
+        ValueError: If they are not as many.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} sentences were given with {len(second)} others; pass pairs.")
+    return (encoder.encode(first) * encoder.encode(second)).sum(dim=1)

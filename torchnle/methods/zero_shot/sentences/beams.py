@@ -1,0 +1,170 @@
+"""A beam search over a language model's proposals that never computes a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchnle.language.model import LanguageModel
+from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words
+
+#: Scores texts on the evidence, (T,).
+Fit = Callable[[Sequence[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How sentences are searched for.
+
+    Args:
+        beams: How many beginnings are kept.
+        proposals: How many of the language model's likeliest words are looked at.
+        encoded: How many of these, those that the mapped word vectors rank first, are encoded in their
+            sentence, for each beginning.
+        most_words: The longest sentence.
+        least_words: The shortest.
+        fluency: What a nat of the mean log-probability of a token is worth, as a cosine.
+        prompt: What the language model reads before the sentence.
+    """
+
+    beams: int = 3
+    proposals: int = 512
+    encoded: int = 16
+    most_words: int = 8
+    least_words: int = 4
+    fluency: float = 0.05
+    nearness: float = 0.5
+    prompt: str = "The photo shows"
+
+    def __post_init__(self) -> None:
+        numbers = (self.beams, self.proposals, self.encoded, self.most_words, self.least_words)
+        if min(numbers) < 1 or self.least_words > self.most_words:
+            raise ValueError(
+                f"beams, proposals, encoded, most_words and least_words are {numbers}; pass positive "
+                "numbers, and least_words of at most most_words."
+            )
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A sentence while it grows.
+
+    Args:
+        ids: Its tokens.
+        text: Its words.
+        log_prob: The language model's log-probability of the tokens after the prompt.
+        fit: Its score on the evidence.
+    """
+
+    ids: tuple[int, ...] = ()
+    text: str = ""
+    log_prob: float = 0.0
+    fit: float = 0.0
+
+    @property
+    def fluency(self) -> float:
+        """The mean log-probability of a token, in nats."""
+        return self.log_prob / max(1, len(self.ids))
+
+    def value(self, search: Search) -> float:
+        """What the search makes large."""
+        return self.fit + search.fluency * self.fluency
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What may be said of some evidence.
+
+    Args:
+        words: The words of the language model.
+        allowed: The numbers of those that may be said.
+        nearness: The score of every word on the evidence, (W,).
+        fit: Scores sentences on the evidence.
+    """
+
+    words: Words
+    allowed: Int[Tensor, "A"]
+    nearness: Float[Tensor, "W"]
+    fit: Fit
+
+
+@torch.no_grad()
+def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Beam]:
+    """Write sentences that fit some evidence, best first.
+
+    A sentence ends where it is worth most with the probability of a full stop counted in; on a noun, if any
+    of the kept beginnings does.
+
+    Args:
+        lm: The language model, whose likeliest words are the proposals.
+        candidates: What may be said, and how it fits.
+        search: The settings.
+
+    Raises:
+        ValueError: If no sentence was found: too many words are unwanted.
+    """
+    stop = lm.tokenize(["."])[0][-1]
+    nouns = set(candidates.words.tokens[candidates.words.named].tolist())
+    beams, finished = [Beam()], list[Beam]()
+    for step in range(search.most_words + 1):
+        log_probs = next_log_probs(lm, beams, search.prompt)
+        if step >= search.least_words:
+            finished += ended(beams, stop, log_probs[:, stop].tolist())
+        grown = grow(candidates, log_probs, beams, search) if step < search.most_words else []
+        if not grown:
+            break
+        beams = sorted(grown, key=lambda beam: beam.value(search), reverse=True)[: search.beams]
+    if not finished:
+        raise ValueError("no sentence was found: too few words are left. Pass fewer unwanted words.")
+    named = [beam for beam in finished if beam.ids[-2] in nouns]
+    return sorted(named or finished, key=lambda beam: beam.value(search), reverse=True)
+
+
+def ended(beams: Sequence[Beam], stop: int, ends: Sequence[float]) -> list[Beam]:
+    """The beginnings as sentences, with a full stop behind them."""
+    return [
+        replace(beam, ids=(*beam.ids, stop), log_prob=beam.log_prob + end)
+        for beam, end in zip(beams, ends, strict=True)
+    ]
+
+
+def grow(
+    candidates: Candidates, log_probs: Float[Tensor, "B V"], beams: Sequence[Beam], search: Search
+) -> list[Beam]:
+    """Continue every beam by the words that rank first, and encode these sentences exactly."""
+    words, allowed = candidates.words, candidates.allowed
+    proposed = log_probs[:, words.tokens[allowed]]
+    likely = proposed.topk(min(search.proposals, len(allowed)), dim=1)
+    grown = []
+    for beam, values, places in zip(beams, likely.values, allowed[likely.indices], strict=True):
+        worth = values * search.fluency / (len(beam.ids) + 1) + candidates.nearness[places]
+        for index in worth.topk(min(search.encoded, len(worth))).indices.tolist():
+            word = words.texts[int(places[index])]
+            if not _repeats(beam.text, word):
+                ids = (*beam.ids, int(words.tokens[places[index]]))
+                text = f"{beam.text} {word}".strip()
+                grown.append(Beam(ids, text, beam.log_prob + float(values[index])))
+    fits = candidates.fit([beam.text for beam in grown]).tolist() if grown else []
+    return [replace(beam, fit=score) for beam, score in zip(grown, fits, strict=True)]
+
+
+def _repeats(text: str, word: str) -> bool:
+    """Whether a word was said before, in either number; small words may come again, but not at once."""
+    said = text.split()
+    if word in FUNCTION_WORDS:
+        return said[-1:] == [word]
+    return any(word.removesuffix("s") == other.removesuffix("s") for other in said)
+
+
+def next_log_probs(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> Float[Tensor, "B V"]:
+    """Read each beginning after the prompt, and give the log-probabilities of all tokens behind it."""
+    ids = torch.tensor([beam.ids for beam in beams], dtype=torch.long, device=lm.device)
+    embeds = lm.embed(ids)
+    context = lm.context(embeds[:, :0], prompt)
+    hidden = lm.hidden(torch.cat([context, embeds.to(context)], dim=1))[:, -1]
+    return F.linear(hidden, *lm.head).float().log_softmax(dim=1)

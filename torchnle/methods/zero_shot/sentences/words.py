@@ -1,0 +1,147 @@
+"""The words that a sentence may go on with: whole words that are one token of a language model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+from importlib import resources
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torchnle.language.english.nouns import Nouns
+from torchnle.language.english.phrases import DETERMINERS, HEAD_ENDS, with_article
+from torchnle.language.model import LanguageModel
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.translators import concept_bank
+
+_WHOLE = re.compile(r" [a-z]{3,}| (?:a|an|at|by|in|is|it|of|on|or|to|up|ox)")
+_PARTICIPLE = re.compile(r"[a-z]{3,}(?:ing|ed)")
+#: Words that carry a sentence on and may not end it.
+FUNCTION_WORDS = (
+    DETERMINERS
+    | HEAD_ENDS
+    | frozenset(["and", "or", "that", "is", "are", "as", "its", "his", "her", "their"])
+)
+
+
+class Words:
+    """The whole words among a language model's tokens, and their sentence embeddings.
+
+    A token is a whole word where it begins with a space and is one of WordNet's nouns, a word of the concept
+    bank's colours and attributes, a participle, or one of the small words between these: pieces of words
+    ("ing", " medi") mean nothing to a sentence encoder.
+
+    Args:
+        lm: The language model.
+        encoder: The sentence encoder.
+
+    Attributes:
+        texts: The words.
+        tokens: Their tokens, (W,).
+        named: Which are nouns, (W,).
+        seen: Which of these name what can be seen, (W,).
+
+    Raises:
+        ValueError: If the language model has no token that is a whole word.
+    """
+
+    def __init__(self, lm: LanguageModel, encoder: TextEncoder) -> None:
+        found = whole_words(lm, encoder)
+        if not found:
+            raise ValueError(
+                "the language model has no token that is a whole word with a space before it; pass one whose "
+                "tokenizer is made of words (SmolLM2, GPT-2, Llama, ...)."
+            )
+        self.texts = tuple(found)
+        self.tokens = torch.tensor(list(found.values()), device=lm.device)
+        self.encoder = encoder
+        self.named = torch.tensor([_is_noun(word) for word in found], device=lm.device)
+        self.seen = torch.tensor([_can_be_seen(word) for word in found], device=lm.device)
+        self._vectors: Tensor | None = None
+
+    @property
+    def vectors(self) -> Float[Tensor, "W k"]:
+        """The sentence embeddings of the words, nouns with their article; kept on disk once computed."""
+        if self._vectors is None:
+            named = zip(self.texts, self.named.tolist(), strict=True)
+            said = [with_article(word) if noun else word for word, noun in named]
+            self._vectors = embed_cached(self.encoder, said)
+        return self._vectors
+
+    def allowed(self, unwanted: Collection[str]) -> Int[Tensor, "A"]:
+        """List the words that are not unwanted, by their numbers.
+
+        Args:
+            unwanted: Words in lower case; their plurals are unwanted as well.
+        """
+        kept = [i for i, word in enumerate(self.texts) if not is_unwanted(word, unwanted)]
+        return torch.tensor(kept, dtype=torch.long, device=self.tokens.device)
+
+
+def whole_words(lm: LanguageModel, encoder: TextEncoder) -> dict[str, int]:
+    """Find the tokens of a language model that are whole English words, in the order of its vocabulary."""
+    known, found = _encoder_words(encoder), dict[str, int]()
+    before = lm.tokenize(["a"])[0][-1]
+    start = len(lm.detokenize([before]))
+    for token in range(min(lm.vocab_size, len(lm.tokenizer))):
+        text = lm.detokenize([before, token])[start:]
+        word = text.strip()
+        if _WHOLE.fullmatch(text) and (not known or word in known) and _is_word(word):
+            found.setdefault(word, token)
+    return found
+
+
+def _is_word(word: str) -> bool:
+    if word in FUNCTION_WORDS or word in _qualities():
+        return True
+    return bool(_PARTICIPLE.fullmatch(word) or Nouns.load().senses(word))
+
+
+def _can_be_seen(word: str) -> bool:
+    """Whether one of a noun's two commonest senses has a place in the world."""
+    nouns = Nouns.load()
+    return any(nouns.is_thing(sense) for sense in nouns.common_senses(word)[:2])
+
+
+def _is_noun(word: str) -> bool:
+    """Whether a word is a noun, and no participle, colour or attribute of the concept bank."""
+    if word in FUNCTION_WORDS or word in _qualities() or word.endswith("ed"):
+        return False
+    return bool(Nouns.load().senses(word))
+
+
+@lru_cache(maxsize=1)
+def _qualities() -> frozenset[str]:
+    bank = concept_bank.categories()
+    return frozenset(word for name in ("attributes", "colours") for p in bank[name] for word in p.split())
+
+
+def _encoder_words(encoder: TextEncoder) -> frozenset[str]:
+    """The whole words of a WordPiece vocabulary; none where the encoder has none."""
+    tokenizer = getattr(encoder, "tokenizer", None)
+    vocabulary = tokenizer.get_vocab() if tokenizer is not None else {}
+    return frozenset(word for word in vocabulary if word.isalpha())
+
+
+def is_unwanted(text: str, unwanted: Collection[str]) -> bool:
+    """Check whether a text holds an unwanted word or its plural.
+
+    Example:
+        >>> is_unwanted("two hens", {"hen"}), is_unwanted("a henhouse", {"hen"})
+        (True, False)
+    """
+    words = re.findall(r"[a-z]+", text.lower())
+    return any(
+        w in unwanted or w.removesuffix("s") in unwanted or w.removesuffix("es") in unwanted for w in words
+    )
+
+
+@lru_cache(maxsize=1)
+def unwanted_by_default() -> frozenset[str]:
+    """Give the shipped list of words that no explanation should hold (appendix A)."""
+    text = resources.files(__package__).joinpath("unwanted_words.txt").read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
