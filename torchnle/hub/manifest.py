@@ -14,16 +14,24 @@ from torchnle.hub import digest
 NAME = "manifest.json"
 
 
-def write(folder: Path, files: Iterable[Path]) -> None:
-    """List files of a folder with their sizes, times of change and hashes."""
+def write(folder: Path, files: Iterable[Path], file: Path | None = None) -> None:
+    """List files of a folder with their sizes, times of change and hashes.
+
+    Args:
+        folder: The folder.
+        files: The files in it.
+        file: Where the list is kept; None = in the folder.
+    """
+    place = file or folder / NAME
+    place.parent.mkdir(parents=True, exist_ok=True)
     entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
     listed = {"files": entries, "sha256": _digest(entries)}
-    beside = folder / f"{NAME}.new"
+    beside = place.with_name(f"{place.name}.{os.getpid()}.new")
     beside.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, folder / NAME)
+    os.replace(beside, place)
 
 
-def damaged(folder: Path) -> list[str] | None:
+def damaged(folder: Path, file: Path | None = None) -> list[str] | None:
     """Compare the files of a folder with the list; a file is hashed again only if it was changed since.
 
     Returns:
@@ -39,7 +47,7 @@ def damaged(folder: Path) -> list[str] | None:
         ['a.txt']
     """
     try:
-        listed = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        listed = json.loads((file or folder / NAME).read_text(encoding="utf-8"))
         entries, stated = listed["files"], listed["sha256"]
     except FileNotFoundError:
         return None

