@@ -31,7 +31,46 @@ def add(commands: Any) -> None:
     _add_class_space(commands)
     _add_scenes_map(commands)
     _add_lens(commands)
+    _add_reading(commands)
+    _add_fuzz(commands)
     dissect_units.add(commands)
+
+
+def _add_fuzz(benchmarks: Any) -> None:
+    fuzz = benchmarks.add_parser("fuzz", help="drawn calls and files, judged")
+    fuzz.add_argument("--count", type=int, default=10_000, help="cases (default: %(default)s)")
+    fuzz.add_argument("--seed", type=int, default=1, help="of all draws (default: %(default)s)")
+    fuzz.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
+    fuzz.set_defaults(run=_fuzz)
+
+
+def _fuzz(options: argparse.Namespace) -> None:
+    from measurements.fuzz import run
+    from torchnle.evaluation import record
+
+    data, page = run.report(run.fuzz(options.count, options.seed), options.seed)
+    say(page)
+    if options.output:
+        record.write(options.output, "fuzz", data, page)
+
+
+def _add_reading(benchmarks: Any) -> None:
+    reading = benchmarks.add_parser("reading", help="language models of every architecture, read and refused")
+    reading.add_argument("--kind", action="append", metavar="TYPE", help="a model type (default: all)")
+    reading.add_argument("--most", type=int, metavar="N", help="examine N that are not in the journal yet")
+    reading.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    reading.set_defaults(run=_reading)
+
+
+def _reading(options: argparse.Namespace) -> None:
+    from measurements.reading import run
+    from torchnle.evaluation import record
+
+    journal = options.output / "reading.jsonl"
+    outcomes = run.measure(options.kind or run.kinds(), journal, options.most)
+    data, page = run.report(outcomes)
+    say(page)
+    record.write(options.output, "reading", data, page)
 
 
 def _add_addressing(benchmarks: Any) -> None:

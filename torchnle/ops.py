@@ -37,7 +37,8 @@ def linear_lse(
         lse (R,) and max (R,) in float32 (float64 for float64 inputs), argmax (R,) int64.
 
     Raises:
-        ValueError: If the shapes do not fit, the weight requires a gradient, or `impl` is not available.
+        ValueError: If the shapes do not fit, the weight requires a gradient, the bias holds NaN or +inf, or
+            `impl` is not available.
 
     Example:
         >>> h, weight = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0]])
@@ -74,7 +75,8 @@ def linear_lse_mu(
         float64 inputs).
 
     Raises:
-        ValueError: If the shapes do not fit, the weight requires a gradient, or `impl` is not available.
+        ValueError: If the shapes do not fit, the weight requires a gradient, the bias holds NaN or +inf, or
+            `impl` is not available.
 
     Example:
         >>> h = torch.zeros(1, 2, requires_grad=True)
@@ -110,14 +112,27 @@ def short_decode_attention(
         impl: The implementation.
 
     Raises:
-        ValueError: If the heads do not group, Lmax exceeds 64, or `impl` is not available.
+        ValueError: If the heads do not group, Lmax exceeds 64, a length on the CPU is 0 or above Lmax, or
+            `impl` is not available.
 
     Example:
         >>> q, kv = torch.ones(1, 1, 2), torch.ones(1, 1, 3, 2)
         >>> short_decode_attention(q, kv, kv, torch.tensor([3])).tolist()
         [[[1.0, 1.0]]]
     """
+    _check_lengths(lengths, k)
     return cast("Tensor", torch.ops.torchnle.short_decode_attention(q, k, v, lengths, rows, impl))
+
+
+def _check_lengths(lengths: Tensor, k: Tensor) -> None:
+    """Where it costs no waiting for a device; a row that sees nothing has no mean of what it sees."""
+    if torch.compiler.is_compiling() or lengths.device.type != "cpu" or not lengths.numel() or k.ndim != 4:
+        return
+    least, most = int(lengths.min()), int(lengths.max())
+    if least < 1 or most > k.shape[2]:
+        raise ValueError(
+            f"lengths are from {least} to {most}; each must be from 1 to {k.shape[2]}, the keys' number."
+        )
 
 
 def _check(name: str, h: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -126,3 +141,6 @@ def _check(name: str, h: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             f"{name} is for a frozen layer, but its weight or bias requires a gradient. Call "
             "requires_grad_(False) on them, or use torch.nn.functional.cross_entropy to train the layer."
         )
+    known = bias is not None and not torch.compiler.is_compiling() and not bias.is_meta
+    if known and not bool((cast("Tensor", bias) < float("inf")).all()):  # NaN is no less
+        raise ValueError(f"the bias of {name} holds NaN or +inf; -inf bans an output, and others are finite.")

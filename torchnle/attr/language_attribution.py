@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.constructors import Constructors
 from torchnle.attr.explain import Explains
 from torchnle.attr.input_maps import check_images, enlarge, lay_on
@@ -23,6 +24,7 @@ from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
 
+@checks_arguments
 class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
     """Describe what layers of a vision model see, and attribute a text to the input.
 

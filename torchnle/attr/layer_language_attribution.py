@@ -10,6 +10,7 @@ from captum.attr import LayerAttribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.layer_reader import LayerReader
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.refinement import Normalize, Refinement
@@ -22,6 +23,7 @@ from torchnle.vision.reading import Reading
 from torchnle.vision.taps import LayerChoice
 
 
+@checks_arguments
 class LayerLanguageAttribution(WithoutFuture, LayerReader, LayerAttribution):  # type: ignore[misc]
     """Describe layers in words, and map where a text fits what a layer sees.
 

@@ -10,6 +10,7 @@ import torch
 from captum.attr import NeuronAttribution
 from torch import Tensor
 
+from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.input_maps import check_images, lay_on
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.usage import logged
@@ -25,6 +26,7 @@ from torchnle.vision.reading import Reading, read
 NeuronSelector = int | Callable[[Tensor], Tensor]
 
 
+@checks_arguments
 class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):  # type: ignore[misc]
     """Describe a unit by the features found where it responds, over a set of images.
 
@@ -123,6 +125,12 @@ def unit_activation(features: Features, neuron_selector: NeuronSelector) -> Tens
     """
     if callable(neuron_selector):
         activation = neuron_selector(features.tokens)
+        if not isinstance(activation, Tensor) or not bool(activation.isfinite().all()):
+            gave = "NaN or infinite numbers" if isinstance(activation, Tensor) else repr(activation)
+            raise ValueError(
+                f"neuron_selector gave {gave}; pass a function from features (N, L, D) to finite activations "
+                "(N, L)."
+            )
     elif -features.width <= neuron_selector < features.width:
         activation = features.tokens[..., neuron_selector]
     else:

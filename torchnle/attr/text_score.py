@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.texts import as_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
@@ -17,6 +18,7 @@ from torchnle.vision.reading import Reading, read, select_together
 from torchnle.vision.taps import LayerChoice
 
 
+@checks_arguments
 class TextScore(nn.Module):
     """Scores texts on a layer's features: inputs -> (images, texts), differentiable.
 

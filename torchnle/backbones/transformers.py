@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from torchnle import hub
 from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.default import known_names
 from torchnle.backbones.preprocess import Fit, Preprocess
+from torchnle.backbones.processor import ProcessorPreprocess
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Parts that no layer of a classifier or encoder depends on, and that some checkpoints leave out.
+_UNREAD = ("pooler.", "mask_token", "embeddings.mask_token")
 #: The numbers that transformers uses for Pillow's resampling methods.
 _METHODS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
@@ -29,9 +33,12 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         pretrained: False = random weights.
         options: Entries of the configuration to change.
 
+    The model is built as the class that it was saved as (`architectures`), and images go through the image
+    processor saved beside it.
+
     Raises:
         FileNotFoundError: If there is no such folder or type.
-        ValueError: If it asks for code of its own, which is never run.
+        ValueError: If weights are missing or left over; if it asks for code of its own, which is never run.
     """
     from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -42,8 +49,8 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         folder = hub.resolve(name)
         config = hub.load_pretrained(AutoConfig, folder, **options)
     whole = _build(config, folder if pretrained else None).eval()
-    model = image_tower(whole)
-    preprocess = _preprocess(_saved_processor(folder), _image_size(model), fit)
+    model = whole if type(whole).__name__ in _classifiers() else image_tower(whole)
+    preprocess = _preprocess(folder, _image_size(model), fit)
     if folder is None or not hasattr(whole, "get_text_features"):
         return Backbone(model, preprocess, stated_names(model), f"transformers:{name}")
     tokenizer = partial(hub.load_tokenizer, AutoTokenizer, folder)
@@ -66,7 +73,10 @@ def image_tower(model: nn.Module) -> nn.Module:
 
 def _build(config: Any, folder: Path | None) -> nn.Module:
     from transformers import AutoModel, AutoModelForImageClassification
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+        MODEL_MAPPING_NAMES,
+    )
 
     classifies = type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING and not hasattr(
         config, "vision_config"
@@ -76,8 +86,22 @@ def _build(config: Any, folder: Path | None) -> nn.Module:
     if folder is None:
         model: nn.Module = hub.build_from_config(kind, config)
     else:
-        model = hub.load_pretrained(kind, folder, config=config)
+        names = set(_flat(MODEL_MAPPING_NAMES.values()))
+        stated = hub.stated_class(folder, names | _classifiers())
+        model = hub.load_weights(stated or kind, folder, optional=_UNREAD, config=config)
     return model
+
+
+def _classifiers() -> set[str]:
+    """The names of transformers' classes of image classifiers."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+
+    return set(_flat(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values()))
+
+
+def _flat(names: Iterable[Any]) -> Iterator[str]:
+    for each in names:
+        yield from (each,) if isinstance(each, str) else each
 
 
 def _image_size(model: nn.Module) -> int:
@@ -91,22 +115,31 @@ def stated_names(model: nn.Module) -> tuple[str, ...]:
     return known_names([labels[index] for index in sorted(labels)])
 
 
-def _saved_processor(folder: Path | None) -> dict[str, Any]:
+def _preprocess(folder: Path | None, image_size: int, fit: Fit) -> Preprocess:
+    """The saved image processor where it gives one picture an image; else what its numbers say."""
     path = None if folder is None else folder / "preprocessor_config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+    saved = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+    stated = _by_numbers(saved, image_size, fit)
+    if folder is None or not (saved.get("image_processor_type") or saved.get("feature_extractor_type")):
+        return stated
+    from transformers import AutoImageProcessor
+
+    processor = hub.load_pretrained(AutoImageProcessor, folder)
+    found = ProcessorPreprocess(**vars(stated), processor=processor)
+    return found if found.gives_pictures() else stated
 
 
-def _preprocess(saved: dict[str, Any], image_size: int, fit: Fit) -> Preprocess:
+def _by_numbers(saved: dict[str, Any], image_size: int, fit: Fit) -> Preprocess:
     shorter = _side(saved.get("size")) or image_size
     size = (_side(saved.get("crop_size")) if saved.get("do_center_crop") else None) or shorter
-    scale = 1 / saved.get("rescale_factor", 1 / 255)
+    scale = 1 / (saved.get("rescale_factor") or 1 / 255)
     return Preprocess(
         size=size,
-        mean=tuple(scale * value for value in saved.get("image_mean", _MEAN)),
-        std=tuple(scale * value for value in saved.get("image_std", _STD)),
+        mean=tuple(scale * value for value in saved.get("image_mean") or _MEAN),
+        std=tuple(scale * value for value in saved.get("image_std") or _STD),
         fit=fit,
-        share=min(size / shorter, 1.0) * saved.get("crop_pct", 1.0),
-        interpolation=_METHODS[saved.get("resample", 3)],  # type: ignore[arg-type]
+        share=min(min(size / shorter, 1.0) * (saved.get("crop_pct") or 1.0), 1.0),
+        interpolation=_METHODS[saved.get("resample") or 3],  # type: ignore[arg-type]
     )
 
 

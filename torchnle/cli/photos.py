@@ -19,6 +19,7 @@ from torchnle.backbones.checkpoint import load_checkpoint, read_class_names
 from torchnle.cli.output import say
 from torchnle.translators.base import Translator
 from torchnle.views import plots
+from torchnle.views.names import output_names
 
 _TRANSLATOR_HELP = "class-names: fitted to the classifier's own; or a saved one: its name, folder or Hub id"
 MODEL_HELP = "efficientnet-lite0, timm:NAME, torchvision:NAME, open_clip:NAME or transformers:NAME_OR_FOLDER"
@@ -90,7 +91,7 @@ def for_each(
 
     Args:
         options: As they were given.
-        work: Makes the result of one photograph.
+        work: Makes the result of one photograph, given its path, a name for its outputs, and itself.
         show: Prints it.
     """
     files = files_of(options.photos)
@@ -102,9 +103,9 @@ def for_each(
     backbone, lang = load(options)
     if not options.json and lang.summary:
         say(lang.summary)
-    results = []
+    results, names = [], dict(zip(files, output_names(files), strict=True))
     for file, image in _opened(files):
-        results.append(work(lang, backbone, file, image))
+        results.append(work(lang, backbone, file, names[file], image))
         if not options.json:
             show(results[-1])
     if options.json:

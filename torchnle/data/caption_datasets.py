@@ -12,6 +12,7 @@ from PIL import Image
 
 from torchnle import images
 from torchnle.data.captions import CaptionedImage, digest
+from torchnle.language.texts import check_captions
 
 
 class Records(Protocol):
@@ -78,11 +79,7 @@ class CaptionDataset:
                 raise
             raise ValueError(f"{where} cannot be read as an image: {error}.") from error
         image = _image(record[self.image], where)
-        given = record[self.caption]
-        captions = [given] if isinstance(given, str) else list(given)
-        if not captions or not all(isinstance(text, str) and text.strip() for text in captions):
-            raise ValueError(f"{where}: a caption must be a text that is not blank, not {given!r}.")
-        return CaptionedImage(image, tuple(text.strip() for text in captions))
+        return CaptionedImage(image, check_captions(record[self.caption], where))
 
     @property
     def fingerprint(self) -> str:

@@ -10,19 +10,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from torchnle.language.texts import check_captions, lines, read_text, shorten
+
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path", "filepath", "path", "file")
 CAPTION_KEYS = ("captions", "caption", "text", "texts", "sentence", "sentences", "title")
+_SEPARATORS = ",;\t"
+#: The most characters of a part of a path, as file systems have it, and of a whole name.
+_PART, _NAME = 255, 4096
 
 
 def read_captions(
-    file: Path, image_key: str | None = None, caption_key: str | None = None
+    file: Path,
+    image_key: str | None = None,
+    caption_key: str | None = None,
+    *,
+    skipped: dict[str, str] | None = None,
 ) -> dict[str, list[str]]:
     r"""Read a file of captions: image name -> its captions, in the order of the file.
 
     Args:
-        file: ``.jsonl``, ``.csv`` or ``.json`` (COCO: "images" and "annotations").
+        file: ``.jsonl``, ``.csv`` or ``.tsv`` (separated by commas, semicolons or tabs) or ``.json`` (COCO:
+            "images" and "annotations").
         image_key: The field or column that names the image; None = the usual one that is there.
         caption_key: The field or column of the caption or list of captions; None = as above.
+        skipped: Takes up which records cannot be used, and why; None = the first of them is an error.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -37,20 +48,31 @@ def read_captions(
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not a file; pass a .jsonl, .csv or COCO .json file of captions.")
-    readers = {".jsonl": _json_lines, ".csv": _csv, ".json": _coco}
+    readers = {".jsonl": _json_lines, ".csv": _csv, ".tsv": _csv, ".json": _coco}
     if file.suffix.lower() not in readers:
         raise ValueError(f"{file}: captions are read from {', '.join(readers)}, not {file.suffix!r}.")
     captions: dict[str, list[str]] = defaultdict(list)
     for line, record in readers[file.suffix.lower()](file):
-        name = _field(record, image_key, IMAGE_KEYS, file, line)
-        captions[str(name)] += _texts(_field(record, caption_key, CAPTION_KEYS, file, line), file, line)
+        try:
+            name = _name(_field(record, image_key, IMAGE_KEYS, file, line), f"{file}, {line}")
+            found = check_captions(_field(record, caption_key, CAPTION_KEYS, file, line), f"{file}, {line}")
+        except ValueError as error:
+            if skipped is None:
+                raise
+            skipped[line] = str(error)
+            continue
+        captions[name] += found
     if not captions:
-        raise ValueError(f"{file} holds no caption.")
+        raise ValueError(f"{file} holds no caption." + _first(skipped))
     return dict(captions)
 
 
+def _first(skipped: dict[str, str] | None) -> str:
+    return f" The first that was left out: {next(iter(skipped.values()))}" if skipped else ""
+
+
 def _json_lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(_text(file).splitlines(), 1):
+    for number, line in enumerate(lines(read_text(file)), 1):
         if line.strip():
             record = _json(line, f"{file}, line {number}")
             if not isinstance(record, dict):
@@ -59,18 +81,45 @@ def _json_lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _csv(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    rows = csv.DictReader(io.StringIO(_text(file), newline=""))
-    for row in rows:
-        yield f"line {rows.line_num}", {key: value for key, value in row.items() if key is not None}
+    """Rows of as many fields as the first one has names; the parser stops at quotes that do not close."""
+    text = read_text(file)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    try:
+        header = next(rows, [])
+        for row in rows:
+            if row and len(row) != len(header):
+                raise ValueError(
+                    f"{file}, line {rows.line_num}: {len(row)} fields for {len(header)} columns "
+                    f"({', '.join(map(shorten, header))}). Put captions that hold the separator in quotes."
+                )
+            if row:
+                yield f"line {rows.line_num}", dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise ValueError(
+            f"{file}, line {rows.line_num}: {error}. Close every quote; write one within quotes twice."
+        ) from error
+
+
+def _separator(text: str) -> str:
+    """The separator that stands in the first line most often."""
+    first = lines(text)[0]
+    return max(_SEPARATORS, key=first.count)
 
 
 def _coco(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    content = _json(_text(file), str(file))
+    content = _json(read_text(file), str(file))
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise ValueError(f"{file} is not COCO's: it needs the fields 'images' and 'annotations'.")
-    names = {image.get("id"): image.get("file_name") for image in content["images"]}
-    for number, annotation in enumerate(content["annotations"]):
-        name = names.get(annotation.get("image_id"))
+    images, annotations = (_objects(content[field], field, file) for field in ("images", "annotations"))
+    names = {str(image.get("id")): image.get("file_name") for image in images}
+    known = annotations and str(annotations[0].get("image_id")) in names
+    if known and not any("caption" in annotation for annotation in annotations):
+        raise ValueError(
+            f"{file} has no captions: its annotations hold {', '.join(annotations[0]) or 'nothing'}. COCO's "
+            "files of instances and keypoints have none; pass one of captions."
+        )
+    for number, annotation in enumerate(annotations):
+        name = names.get(str(annotation.get("image_id")))
         if name is None:
             raise ValueError(
                 f"{file}, annotation {number}: its image_id {annotation.get('image_id')!r} is none of the "
@@ -79,17 +128,32 @@ def _coco(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield f"annotation {number}", {"image": name, "caption": annotation.get("caption")}
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
+def _objects(value: object, field: str, file: Path) -> list[Mapping[str, Any]]:
+    listed: list[Any] = value if isinstance(value, list) else [None]
+    for number, each in enumerate(listed):
+        if not isinstance(each, dict):
+            raise ValueError(f"{file}: {field}[{number}] is {shorten(repr(each))}; COCO has an object there.")
+    return listed
+
+
+def _name(value: object, where: str) -> str:
+    """The name of an image; what is no name, as its pixels in base64, is refused."""
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise ValueError(f"{where}: {shorten(repr(value))} is no name of an image.")
+    name = str(value)
+    longest = max(map(len, name.replace("\\", "/").split("/")))
+    if not name.strip() or "\0" in name or longest > _PART or len(name) > _NAME:
+        raise ValueError(
+            f"{where}: {shorten(name)!r} of {len(name)} characters is no file name. Captions name files; "
+            "images within the file (base64) are not read."
+        )
+    return name
 
 
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
 
 
@@ -97,16 +161,9 @@ def _field(
     record: Mapping[str, Any], key: str | None, usual: tuple[str, ...], file: Path, line: str
 ) -> object:
     names = usual if key is None else (key,)
-    found = next((record[name] for name in names if record.get(name) not in (None, "")), None)
+    there = [name for name in names if name in record]
+    found = next((record[name] for name in there if record[name] not in (None, "")), None)
     if found is None:
         wanted = f"one of {', '.join(names)}" if key is None else repr(key)
         raise ValueError(f"{file}, {line}: needs {wanted}, and has {', '.join(record) or 'nothing'}.")
     return found
-
-
-def _texts(value: object, file: Path, line: str) -> list[str]:
-    given = value if isinstance(value, list) else [value]
-    texts = [text.strip() for text in given if isinstance(text, str) and text.strip()]
-    if not texts or len(texts) < len(given):
-        raise ValueError(f"{file}, {line}: a caption must be a text that is not blank, not {value!r}.")
-    return texts

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from torchnle.data import shard_names
 from torchnle.data.captions import CaptionedImage, digest
 from torchnle.hub import web
 from torchnle.hub.report import hide_secrets
+from torchnle.language.texts import check_captions, decode, lines
 
-_IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
+_IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 _CAPTION = "txt"
+_logger = logging.getLogger("torchnle")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class CaptionShards:
         MissingDependencyError: If webdataset is not installed.
         OSError: If a shard is missing or cannot be downloaded.
         ValueError: If a shard is neither a local file nor such an address (then nothing is opened at all), is
-            no tar file, holds no pair, or (strict) a pair is incomplete.
+            no tar file, holds no pair, or (strict) a pair is not whole or is there twice.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class CaptionShards:
         strict: bool = True,
     ) -> None:
         self.shards = tuple(_local(shards, cache))
+        #: What was left out, and why; nothing is where `strict`.
+        self.skipped: dict[str, str] = {}
         self._names: list[str] = []
         self._members: list[tuple[_Member, _Member]] = []
         for number, shard in enumerate(self.shards):
@@ -67,6 +72,8 @@ class CaptionShards:
                 f"there is no image with a caption in {', '.join(self.shards[:3]) or shards}: "
                 "a shard holds 000.jpg and 000.txt side by side."
             )
+        if self.skipped:
+            _logger.warning("%d left out: %s", len(self.skipped), "; ".join(list(self.skipped.values())[:5]))
         #: The pairs of one shard, which are read fast together.
         self.chunks = tuple(first.shard for first, _ in self._members)
 
@@ -76,11 +83,11 @@ class CaptionShards:
     def __getitem__(self, index: int) -> CaptionedImage:
         """Return one image, upright and RGB, and each line of its text as a caption."""
         image, caption = self._members[index]
-        texts = self._read(caption).decode("utf-8", "replace").splitlines()
-        captions = tuple(text.strip() for text in texts if text.strip())
-        if not captions:
-            raise ValueError(f"{self._names[index]} has a blank caption.")
-        return CaptionedImage(self._open(image, self._names[index]), captions)
+        name = self._names[index]
+        texts = [text for text in lines(decode(self._read(caption), name)) if text.strip()]
+        if not texts:
+            raise ValueError(f"{name} has a blank caption.")
+        return CaptionedImage(self._open(image, name), check_captions(texts, name))
 
     @property
     def fingerprint(self) -> str:
@@ -91,17 +98,25 @@ class CaptionShards:
     def _index(self, number: int, shard: str, strict: bool) -> None:
         found: dict[str, dict[str, _Member]] = {}
         for name, member in _members(number, shard):
-            key, _, extension = _split(name)
-            kind = "image" if extension in _IMAGES else extension
-            if kind in ("image", _CAPTION):
-                found.setdefault(key, {})[kind] = member
+            key, kind = _split(name)
+            if kind is None:
+                continue
+            if kind in found.setdefault(key, {}):
+                self._leave_out(strict, f"{shard}/{name}", f"{shard}: {key!r} has a second {kind}, {name!r}")
+            else:
+                found[key][kind] = member
         for key, parts in found.items():
             if len(parts) == 2:
                 self._names.append(f"{shard}/{key}")
                 self._members.append((parts["image"], parts[_CAPTION]))
-            elif strict:
+            elif not _belongs(key, parts, found):
                 lacking = "caption (.txt)" if "image" in parts else f"image ({', '.join(sorted(_IMAGES))})"
-                raise ValueError(f"{shard}: {key!r} has no {lacking}. Pass strict=False to leave it out.")
+                self._leave_out(strict, f"{shard}/{key}", f"{shard}: {key!r} has no {lacking}")
+
+    def _leave_out(self, strict: bool, name: str, why: str) -> None:
+        if strict:
+            raise ValueError(f"{why}. Pass strict=False to leave it out.")
+        self.skipped[name] = why
 
     def _read(self, member: _Member) -> bytes:
         with open(self.shards[member.shard], "rb") as file:
@@ -134,17 +149,30 @@ def _regular(path: str) -> str:
 
 
 def _members(number: int, shard: str) -> Iterator[tuple[str, _Member]]:
+    size = os.path.getsize(shard) if os.path.exists(shard) else 0
     try:
         with tarfile.open(shard, "r:") as tar:
             for entry in tar:
+                if entry.offset_data + (entry.size if entry.isfile() else 0) > size:
+                    raise ValueError(f"{shard} ends in the middle of {entry.name!r}. Download it again.")
                 if entry.isfile():
                     yield entry.name, _Member(number, entry.offset_data, entry.size)
     except tarfile.ReadError as error:
         raise ValueError(f"{shard} is not a whole, uncompressed tar file: {error}.") from error
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    """Split a name into key, dot and extension as webdataset does, at the first dot of the file name."""
-    folder, _, file = name.rpartition("/")
-    key, dot, extension = file.partition(".")
-    return f"{folder}/{key}" if folder else key, dot, extension.lower()
+def _split(name: str) -> tuple[str, str | None]:
+    """The key of a file of an example, and whether it is the image or the caption; None = neither.
+
+    The key ends at the last dot: names have dots of their own ("22.05.png").
+    """
+    key, _, extension = name.rpartition(".")
+    kind = extension.lower()
+    return key, "image" if kind in _IMAGES else _CAPTION if kind == _CAPTION else None
+
+
+def _belongs(key: str, parts: Mapping[str, _Member], found: Mapping[str, Mapping[str, _Member]]) -> bool:
+    """Whether a lone image is a part of a whole example, as "000.seg.png" beside 000.jpg and 000.txt."""
+    folder, _, file = key.rpartition("/")
+    first = f"{folder}/{file.partition('.')[0]}" if folder else file.partition(".")[0]
+    return "image" in parts and first != key and len(found.get(first, ())) == 2

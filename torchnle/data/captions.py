@@ -7,6 +7,7 @@ the same ones after an interruption.
 from __future__ import annotations
 
 import hashlib
+import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torchnle.language.texts import shorten
 #: The endings of images in a folder.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _SHOWN = 5
+_logger = logging.getLogger("torchnle")
 
 
 class Captioned(Protocol):
@@ -108,12 +110,17 @@ class CaptionFile:
     ) -> None:
         self.file = Path(file)
         self.folder = self.file.parent if images is None else Path(images)
-        captions = read_captions(self.file, image_key, caption_key)
+        #: What was left out, and why; nothing is where `strict`.
+        self.skipped: dict[str, str] = {}
+        captions = read_captions(self.file, image_key, caption_key, skipped=None if strict else self.skipped)
         for name in captions:
             _check_inside(self.folder, name, self.file)
         there = {name: texts for name, texts in captions.items() if (self.folder / name).is_file()}
         if strict:
             self._check(captions, there)
+        self.skipped |= {name: f"{self.folder / name} is no file" for name in captions if name not in there}
+        if self.skipped:
+            _logger.warning("%s: %d left out: %s", self.file, len(self.skipped), _some(self.skipped))
         if not there:
             raise ValueError(
                 f"none of the {len(captions)} images that {self.file} names is in {self.folder}: "
@@ -233,7 +240,7 @@ def digest(parts: Iterable[str | bytes]) -> str:
     """
     total = hashlib.sha256()
     for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
+        raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         total.update(len(raw).to_bytes(8, "big") + raw)
     return total.hexdigest()
 

@@ -183,8 +183,10 @@ def data_table(table: Mapping[str, Any], where: str) -> DataTable:
         >>> data_table({"kind": "shapes", "length": 8}, "data").open()[0].captions
         ('a white heart and a pink star on a blue background',)
     """
+    if not isinstance(table, Mapping):
+        raise ValueError(f"[[{where}]] is {table!r}; a table with kind = ... is needed.")
     kind = table.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         near = get_close_matches(str(kind), KINDS, n=1, cutoff=0.4) or list(KINDS)
         raise ValueError(f"[{where}] kind = {kind!r}. Nearest: {', '.join(near)}.")
     rest = {key: value for key, value in table.items() if key != "kind"}

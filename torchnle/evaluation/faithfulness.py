@@ -19,7 +19,7 @@ from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.subject import all_locations
 from torchnle.metrics import Curves, deletion, insertion
 from torchnle.translators.rows import rows_of
-from torchnle.vision.running import evaluating
+from torchnle.vision.locks import evaluating
 from torchnle.vision.taps import Tap
 
 #: Images (N, C, H, W) and their classes (N,) -> maps (N, H, W).

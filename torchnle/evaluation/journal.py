@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torchnle.hub.filelock import locked
+
 Found = TypeVar("Found")
+_WAY_OUT = "Remove the file to begin anew, or give another one."
 
 
 class Journal:
@@ -20,7 +23,7 @@ class Journal:
         setting: Everything that the parts depend on, as JSON keeps it.
 
     Raises:
-        ValueError: If the file holds the parts of a measurement with another setting.
+        ValueError: If the file holds the parts of a measurement with another setting, or is damaged.
 
     Example:
         >>> import tempfile
@@ -36,25 +39,29 @@ class Journal:
         self._parts: dict[str, Any] = {}
         if file is None:
             return
-        found = _lines(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
         given = json.loads(json.dumps(setting or {}))
-        if not found:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(given) + "\n", encoding="utf-8")
-            return
+        with file.open("a+", encoding="utf-8") as lines, locked(lines):
+            found = _lines(file)
+            if not found:
+                lines.write(json.dumps(given) + "\n")
+                return
         if found[0] != given:
             raise ValueError(
                 f"{file} holds parts of another measurement: {found[0]}, not {given}. Give another folder, "
                 "or remove the file."
             )
-        self._parts = dict(found[1:])
+        self._parts = dict(_part(file, number, line) for number, line in enumerate(found[1:], 2))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._parts
 
     def get(self, key: str, make: Callable[[], Found]) -> Found:
         """Return a stored part, or compute and store it."""
         if key not in self._parts:
             self._parts[key] = make()
             if self._file is not None:
-                with self._file.open("a", encoding="utf-8") as lines:
+                with self._file.open("a", encoding="utf-8") as lines, locked(lines):
                     lines.write(json.dumps([key, self._parts[key]]) + "\n")
         found: Found = self._parts[key]
         return found
@@ -62,8 +69,24 @@ class Journal:
 
 def _lines(file: Path) -> list[Any]:
     """Return the file's lines; a truncated last line is removed."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no journal: it is not UTF-8 text. {_WAY_OUT}") from error
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         file.write_text(whole, encoding="utf-8")
-    return [json.loads(line) for line in whole.splitlines()]
+    return [_line(file, number, line) for number, line in enumerate(whole.split("\n")[:-1], 1)]
+
+
+def _line(file: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{file}, line {number}, is damaged: {error}. {_WAY_OUT}") from error
+
+
+def _part(file: Path, number: int, line: Any) -> tuple[str, Any]:
+    if isinstance(line, list) and len(line) == 2 and isinstance(line[0], str):
+        return line[0], line[1]
+    raise ValueError(f"{file}, line {number}, is no part of a measurement. {_WAY_OUT}")

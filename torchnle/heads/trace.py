@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.heads.poolings import Reading, is_batch, readings_of
+from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.random_draws import warn_of_draws, watching
 from torchnle.vision.running import check_hookable, forward, unwrap
 from torchnle.vision.taps import Tap, first_tensor
@@ -226,7 +227,7 @@ def trace(
         raise TypeError("the layers of a plain function cannot be traced. Pass the nn.Module itself.")
     found = Trace(root, example.shape)
     check_hookable(root, root.modules())
-    with watching() as draws, ExitStack() as hooks, torch.no_grad():
+    with alone_in(root), watching() as draws, ExitStack() as hooks, torch.no_grad():
         for name, module in root.named_modules():
             if name and not isinstance(module, _PASS_THROUGH):
                 _watch(found, name, module, hooks)
@@ -301,8 +302,8 @@ def _watch(found: Trace, name: str, module: nn.Module, hooks: ExitStack) -> None
             found.keep(Tap(name, module, "input"), value, received, gave, time, _clipped(output, module))
         note(first, Tap(name, module), plain=first is output)
 
-    hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-    hooks.callback(module.register_forward_hook(after).remove)
+    hooks.callback(module.register_forward_pre_hook(of_this_thread(before), with_kwargs=True).remove)
+    hooks.callback(module.register_forward_hook(of_this_thread(after)).remove)
 
 
 def _as_vector(value: Any, module: nn.Module, batch_size: int) -> Tensor | None:

@@ -1,6 +1,12 @@
 """Model references: one string names a model, `resolve` turns it into files, none of which is ever run."""
 
-from torchnle.hub.pretrained import build_from_config, load_pretrained, load_tokenizer, load_weights
+from torchnle.hub.pretrained import (
+    build_from_config,
+    load_pretrained,
+    load_tokenizer,
+    load_weights,
+    stated_class,
+)
 from torchnle.hub.randomness import kept_random_state
 from torchnle.hub.references import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2, MINILM, SMOLLM2, resolve
 from torchnle.hub.snapshot import hidden_secrets
@@ -19,4 +25,5 @@ __all__ = [
     "load_tokenizer",
     "load_weights",
     "resolve",
+    "stated_class",
 ]

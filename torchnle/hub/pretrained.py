@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 _KERNELS = ("attn_implementation", "_attn_implementation")
 _TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "merges.txt", "tekken.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth")
+#: What DataParallel and torch.compile put before the names of weights.
+_WRAPPED = r"^(module\.|_orig_mod\.)+"
+#: Constants that older versions saved beside weights.
+_BUFFERS = ("inv_freq", "position_ids", "masked_bias", ".attn.bias", "num_batches_tracked", "attention.bias")
 
 
 def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
@@ -75,14 +80,45 @@ def load_weights(auto: Any, folder: Path, *, optional: Sequence[str] = (), **opt
     if folder.is_dir() and not safe and not any(file for kind in _PICKLED for file in folder.glob(kind)):
         there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise FileNotFoundError(f"{folder} holds no weights (it holds {there}).")
-    model, found = load_pretrained(auto, folder, output_loading_info=True, use_safetensors=safe, **options)
+    options |= {"output_loading_info": True, "use_safetensors": safe}
+    model, found = load_pretrained(auto, folder, **options)
+    if found["missing_keys"] and any(re.match(_WRAPPED, name) for name in found["unexpected_keys"]):
+        model, found = load_pretrained(auto, folder, key_mapping={_WRAPPED: ""}, **options)
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(tuple(optional)))
     if missing:
         raise ValueError(
             f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, which would be random: "
             f"{', '.join(missing[:5])}. Save the whole model there."
         )
+    _check_unexpected(model, found["unexpected_keys"], folder)
     return model
+
+
+def _check_unexpected(model: Any, names: Iterable[str], folder: Path) -> None:
+    """Refuse weights that a model of the very class that was saved there has no room for."""
+    stated = getattr(model.config, "architectures", None) or []
+    others = sorted(name for name in names if not name.endswith(_BUFFERS))
+    if others and type(model).__name__ in stated:
+        raise ValueError(
+            f"{folder} holds {len(others)} weights that a {type(model).__name__} of its config.json does not "
+            f"have: {', '.join(others[:5])}. The configuration belongs to another model; save both together."
+        )
+
+
+def stated_class(folder: Path, among: Container[str] | None = None) -> Any:
+    """The class of transformers by which a folder says that its model was saved; None where it says none.
+
+    Args:
+        folder: A local folder with config.json.
+        among: Names of classes; others count as none.
+    """
+    import transformers
+
+    for name in _values(_json(folder / "config.json").get("architectures")):
+        found = getattr(transformers, name, None) if among is None or name in among else None
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+            return found
+    return None
 
 
 def load_tokenizer(auto: Any, folder: Path) -> Any:

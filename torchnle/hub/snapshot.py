@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -54,11 +55,11 @@ def fetch(model: HubModel, verified: Path, *, offline: bool, tried: list[str]) -
     """
     if offline:
         tried.append("the Hugging Face Hub: not asked (offline=True or HF_HUB_OFFLINE is set)")
-        return _cached(model, tried)
+        return _cached(model, verified, tried)
     info = _ask(model, tried)
     if info is not None:
         return _download(model, info, verified)
-    folder = _cached(model, tried)
+    folder = _cached(model, verified, tried)
     _logger.warning("%s comes from the cache; %s", model, tried[-1])
     return folder
 
@@ -115,7 +116,7 @@ def _ask(model: HubModel, tried: list[str]) -> ModelInfo | None:
         return None
 
 
-def _cached(model: HubModel, tried: list[str]) -> Path:
+def _cached(model: HubModel, verified: Path, tried: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -124,12 +125,16 @@ def _cached(model: HubModel, tried: list[str]) -> Path:
             model.repo,
             revision=model.revision,
             cache_dir=model.cache,
-            allow_patterns=[*_TEXT, *_SAFE_WEIGHTS],
+            allow_patterns=[*_TEXT, *_SAFE_WEIGHTS, *_OTHER_WEIGHTS],
             local_files_only=True,
         )
     except LocalEntryNotFoundError as error:
         tried.append(f"the Hub's cache {_cache_folder(model)}: has no complete copy")
         raise unresolved(str(model), tried) from error
+    if lacking := _missing(model, Path(folder), verified):
+        named = ", ".join(lacking[:5])
+        tried.append(f"the Hub's cache {_cache_folder(model)}: its copy is not whole, it lacks {named}")
+        raise unresolved(str(model), tried)
     return Path(folder)
 
 
@@ -160,12 +165,42 @@ def _download(model: HubModel, info: ModelInfo, verified: Path) -> Path:
             f"downloading {model} from {hide_secrets(_endpoint())} failed: {in_short(error)}. Nothing "
             "half-written is used; try again."
         ) from cause(error)
-    mark = verified / f"{model.repo.replace('/', '--')}-{info.sha}"
+    mark = _mark(model, folder, verified)
     if not mark.exists():
         _verify(model, folder, files)
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        mark.write_text(json.dumps([file.rfilename for file in files]), encoding="utf-8")
     return folder
+
+
+def _mark(model: HubModel, folder: Path, verified: Path) -> Path:
+    """The file that lists what was found whole in a snapshot, whose folder is named after its commit."""
+    return verified / f"{model.repo.replace('/', '--')}-{folder.name}"
+
+
+def _missing(model: HubModel, folder: Path, verified: Path) -> list[str]:
+    """Files that a snapshot should have and has not: those listed when it was whole, else what it names."""
+    mark = _mark(model, folder, verified)
+    try:
+        listed = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
+    except ValueError:
+        listed = None  # an empty mark of before there were lists
+    if isinstance(listed, list):
+        return [name for name in listed if not (folder / name).is_file()]
+    there = [path for pattern in (*_SAFE_WEIGHTS, *_OTHER_WEIGHTS) for path in folder.rglob(pattern)]
+    lacking = [] if any(path.is_file() for path in there) else ["weights"]
+    for index in folder.rglob("*.index.json"):
+        lacking += [name for name in _shards(index) if not (index.parent / name).is_file()]
+    blobs = folder.parents[1] / "blobs"
+    unfinished = sorted(path.name for path in blobs.glob("*.incomplete")) if blobs.is_dir() else []
+    return lacking or unfinished
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {index.name}
 
 
 def _needed(siblings: Iterable[RepoSibling]) -> list[RepoSibling]:

@@ -14,6 +14,7 @@ from typing import IO, Any
 from urllib import request
 from urllib.parse import unquote, urlsplit
 
+from torchnle.hub import leftovers
 from torchnle.hub.report import cause, hide_secrets, in_short
 
 _SECONDS = 60  # without a byte, after which a server counts as gone
@@ -62,7 +63,8 @@ def fetch(address: str, folder: Path) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".unfinished-")
+    leftovers.sweep(folder)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=leftovers.mine())
     try:
         with os.fdopen(handle, "wb") as file:
             _download(address, file)

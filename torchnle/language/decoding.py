@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ from torchnle.language.packed.duplicates import Disagreement, draw_to_check, nea
 from torchnle.language.packed.growth import Ends, Row, grow
 from torchnle.language.packed.packing import packed
 from torchnle.language.packed.sample_tree import grow_samples
+from torchnle.vision.locks import alone_in
 
 #: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
 #: elsewhere are needed for the products to run at full speed; 256 rows of SmolLM2 keep 10 MB a token.
@@ -169,7 +170,8 @@ def sample(
 @contextmanager
 def writing(lm: LanguageModel, rows: int, steps: int) -> Iterator[None]:
     """Everything that makes a model read single tokens faster."""
-    with packed(body(lm.model), rows, steps), short_attention(lm.model):
+    short = short_attention(lm.model) if lm.short_attention else nullcontext()
+    with alone_in(lm.model), packed(body(lm.model), rows, steps), short:
         yield
 
 

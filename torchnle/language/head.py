@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 #: rounding reaches about 0.01, a missed scale or a different head is far beyond.
 _TOLERANCE = 0.03
 
+#: Logits are made as large as this, so that what squashes large ones shows, whatever it is called.
+_LARGE = 300.0
+
+#: What transformers' models raise when they are given embeddings, a cache or a mask that they do not know.
+UNABLE = (TypeError, AttributeError, IndexError, KeyError, RuntimeError, NotImplementedError)
+
 
 def body(model: PreTrainedModel) -> nn.Module:
     """The model without its head, which never makes logits.
@@ -24,6 +30,35 @@ def body(model: PreTrainedModel) -> nn.Module:
     """
     base = model.base_model
     return cast(nn.Module, model.model if base is model else base)
+
+
+def check_whole_model(model: object) -> None:
+    """Refuse what is no language model of transformers, or one with adapters that are not merged.
+
+    Raises:
+        TypeError: If it is neither.
+
+    Example:
+        >>> check_whole_model("gpt2")
+        Traceback (most recent call last):
+        ...
+        TypeError: model is a str; pass a ...ForCausalLM model of transformers, or load one by its name with
+        LanguageModel.from_pretrained.
+    """
+    from transformers import PreTrainedModel
+
+    if isinstance(model, PreTrainedModel):
+        return
+    name = type(model).__name__
+    if hasattr(model, "merge_and_unload"):
+        raise TypeError(
+            f"model is a {name}, whose adapters are not part of its layers. Merge them first: "
+            "LanguageModel(model.merge_and_unload(), tokenizer)."
+        )
+    raise TypeError(
+        f"model is a {name}; pass a ...ForCausalLM model of transformers, or load one by its name with "
+        "LanguageModel.from_pretrained."
+    )
 
 
 @dataclass(frozen=True)
@@ -60,16 +95,24 @@ class Head:
             )
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         head = cls(layer, float(scale))
-        head._check_against(model)
+        try:
+            head._check_against(model)
+        except UNABLE as error:
+            raise ValueError(f"{name} cannot read embeddings: {type(error).__name__}: {error}") from error
         return head
 
     @torch.no_grad()
     def _check_against(self, model: PreTrainedModel) -> None:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.layer.weight.device)
         embedding = model.get_input_embeddings()(token)
-        theirs = model(inputs_embeds=embedding, use_cache=False).logits.float()
         hidden = body(model)(inputs_embeds=embedding, use_cache=False).last_hidden_state
         ours = self.layer(hidden * self.scale).float()
+        factor = _LARGE / float(ours.abs().max().clamp_min(1e-6))
+        enlarging = self.layer.register_forward_hook(lambda _, __, output: output * factor)
+        try:
+            theirs = model(inputs_embeds=embedding, use_cache=False).logits.float() / factor
+        finally:
+            enlarging.remove()
         if theirs.shape != ours.shape or (theirs - ours).abs().max() > _TOLERANCE * theirs.abs().max():
             raise ValueError(
                 f"the logits of {type(model).__name__} are not its output layer on its last hidden state; "

@@ -50,7 +50,7 @@ def caption_log_probs(
         ValueError: If there is not one text a row, a text is blank or too long, or there is no token to
             end with.
     """
-    ids = lm.tokenize(texts)
+    ids = lm.tokenize(texts, prompt)
     if len(ids) != len(prefixes):
         raise ValueError(f"{len(ids)} texts were given for {len(prefixes)} prefixes; pass one text a row.")
     if end:

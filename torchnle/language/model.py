@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,10 +13,14 @@ from torch import Tensor
 
 from torchnle import hub
 from torchnle.language.device import resolve_dtype
-from torchnle.language.head import Head, body
+from torchnle.language.head import Head, body, check_whole_model
 from torchnle.language.int8 import check_device, quantize
+from torchnle.language.packed import self_check
 from torchnle.language.packed.beginning import one_row_cache
+from torchnle.language.packed.history import History
+from torchnle.language.spelling import Spelling
 from torchnle.language.texts import check_texts, shorten
+from torchnle.vision.locks import alone_in
 
 if TYPE_CHECKING:
     from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +28,11 @@ if TYPE_CHECKING:
 #: From so many rows on, reading what they share on its own costs less than reading it in every row: a pass
 #: of one token takes as long as about 25 tokens of a large pass do.
 _SHARED_FROM = 32
+
+#: What configurations call the most positions that there are, and the most that a layer looks back on.
+_LIMITS = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
+_WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
+_ORIGINAL = "original_max_position_embeddings"
 
 
 class LanguageModel:
@@ -38,9 +49,18 @@ class LanguageModel:
         dtype: None leaves the model as it is; "auto" is the fastest floating type for the model's device;
             "int8" replaces its linear layers but the head by copies in 8 bits, on a CPU: see `agreement`.
 
+    A few tokens are read at construction in every way that torchnle reads. Where a cache or packed texts give
+    other hidden states than plain sequences, `plain` is True: all is read again at every step, which is
+    slower, and right.
+
     Raises:
+        TypeError: If `model` is no model of transformers.
         ValueError: If the model has no head, or one whose logits are not a linear function of the last
-            hidden state (Gemma 2 squashes them with a tanh); if the machine has no int8 instructions.
+            hidden state (Gemma 2 squashes them with a tanh); if it does not read embeddings from left to
+            right; if the machine has no int8 instructions.
+
+    Warns:
+        UserWarning: If the model will be read plainly.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -62,14 +82,19 @@ class LanguageModel:
         reference: str = "",
         dtype: torch.dtype | Literal["auto", "int8"] | None = None,
     ) -> None:
+        check_whole_model(model)
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.reference = reference
+        self.plain, self.short_attention = False, True
         if dtype is not None:
             self.model.to(dtype=resolve_dtype(dtype, self.device))
+        self._head = Head.of(self.model)
+        self._spelling = Spelling(tokenizer)
+        self._cache_name = _cache_name(body(self.model))
+        self._check_reading()
         if dtype == "int8":
             quantize(body(self.model))
-        self._head = Head.of(self.model)
 
     @classmethod
     def from_pretrained(
@@ -126,6 +151,11 @@ class LanguageModel:
         return self._embedding.shape[1]
 
     @property
+    def embedding_count(self) -> int:
+        """The number of tokens that have an embedding."""
+        return self._embedding.shape[0]
+
+    @property
     def vocab_size(self) -> int:
         """The number of tokens that the head gives a logit for."""
         return self._head.layer.weight.shape[0]
@@ -152,9 +182,7 @@ class LanguageModel:
     @property
     def max_positions(self) -> int | None:
         """How many positions every layer can look back on, or None where nothing limits them."""
-        config = self.model.config.get_text_config()
-        limits = (getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window"))
-        return min((limit for limit in limits if limit is not None), default=None)
+        return most_positions(self.model.config.get_text_config(), plain=self.plain)
 
     @property
     def head(self) -> tuple[Float[Tensor, "V W"], Float[Tensor, "V"] | None]:
@@ -171,18 +199,20 @@ class LanguageModel:
         self.model.to(device)
         return self
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into token ids, with no special tokens added.
+    def tokenize(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
+        """Turn texts into token ids, with no special tokens added: those they have after the prompt.
+
+        A text that begins with a blank has the tokens of a text that follows another.
 
         Raises:
             TypeError: If `texts` is one string, or holds something else than strings.
             ValueError: If a text is blank or absurdly long.
         """
         checked = check_texts(texts)
-        rows = [list(ids) for ids in self.tokenizer(checked, add_special_tokens=False)["input_ids"]]
+        rows = self._spelling.rows(checked, prompt)
         for text, ids in zip(checked, rows, strict=True):
             if not ids:
-                raise ValueError(f"{self._name} has no token for the text {shorten(text)!r}.")
+                raise ValueError(f"{self.name} has no token for the text {shorten(text)!r}.")
         return rows
 
     def detokenize(self, ids: Sequence[int]) -> str:
@@ -208,11 +238,11 @@ class LanguageModel:
         self._check_prefixes(prefixes)
         rows = prefixes.shape[0]
         start = [] if self.bos_id is None else [self.bos_id]
-        end = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
-        parts = [self._embed_rows(start, rows), prefixes.to(self.dtype), self._embed_rows(end, rows)]
+        end = self._embed_rows(self._spelling.prompt(prompt), rows)
+        parts = [self._embed_rows(start, rows), prefixes.to(self.dtype), end]
         context = torch.cat(parts, dim=1)
         if context.shape[1] == 0:
-            raise ValueError(f"{self._name} has no BOS token; give it a prefix or a prompt to start from.")
+            raise ValueError(f"{self.name} has no BOS token; give it a prefix or a prompt to start from.")
         return context
 
     def require_positions(self, count: int, what: str) -> None:
@@ -222,13 +252,13 @@ class LanguageModel:
             ValueError: With `what` needs them.
         """
         if self.max_positions is not None and count > self.max_positions:
-            raise ValueError(f"{what} needs {count} positions; {self._name} has {self.max_positions}.")
+            raise ValueError(f"{what} needs {count} positions; {self.name} has {self.max_positions}.")
 
     def new_cache(self) -> DynamicCache:
-        """Return an empty cache of keys and values, to be filled by `hidden`."""
+        """Return an empty cache of keys and values for `hidden`; a `History` for plain reading."""
         from transformers import DynamicCache
 
-        return DynamicCache()
+        return History() if self.plain else DynamicCache()
 
     def begin(self, context: Float[Tensor, "R C E"]) -> tuple[DynamicCache, Float[Tensor, "R rest E"]]:
         """Read the BOS of many rows once for all of them.
@@ -279,21 +309,44 @@ class LanguageModel:
             banned = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device)
             banned.masked_fill_(~mask, torch.finfo(self.dtype).min)
             extra["attention_mask"] = banned.expand(embeds.shape[0], 1, -1, -1)
-        output = body(self.model)(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=cache is not None, **extra
-        )
-        hidden: Tensor = output.last_hidden_state
+        if isinstance(cache, History):
+            whole = self._run(inputs_embeds=cache.extend(embeds))
+            return whole[:, -embeds.shape[1] :].contiguous()
+        if cache is not None:
+            extra[self._cache_name] = cache
+        return self._run(inputs_embeds=embeds, use_cache=cache is not None, **extra)
+
+    def hidden_of_tokens(self, ids: Int[Tensor, "R L"]) -> Float[Tensor, "R L W"]:
+        """Run the model's body on tokens, plainly: what `hidden` gives for their embeddings."""
+        return self._run(input_ids=ids)
+
+    def _run(self, *, use_cache: bool = False, **given: Any) -> Tensor:
+        with alone_in(self.model):
+            hidden: Tensor = body(self.model)(use_cache=use_cache, **given).last_hidden_state
         return (hidden if self._head.scale == 1 else hidden * self._head.scale).contiguous()
 
+    def _check_reading(self) -> None:
+        self_check.check_plain_reading(self)
+        difference = self_check.difference_of_reading(self)
+        if difference is not None:
+            self.plain = True
+            warnings.warn(
+                f"{self.name} reads otherwise with {difference}. It will be read without: every text as a "
+                "plain sequence, again at each step. That is right, and slower.",
+                stacklevel=3,
+            )
+
     def _shares(self, context: Tensor) -> bool:
-        return self.bos_id is not None and context.shape[1] > 1 and len(context) >= _SHARED_FROM
+        few = self.plain or self.bos_id is None or context.shape[1] < 2
+        return not few and len(context) >= _SHARED_FROM
 
     @torch.no_grad()
     def _read_bos(self, context: Tensor, cache: Cache) -> None:
         self.hidden(context[:1, :1], cache=cache)
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """How messages call the model."""
         return f"the language model '{self.reference or type(self.model).__name__}'"
 
     @property
@@ -308,11 +361,35 @@ class LanguageModel:
     def _check_prefixes(self, prefixes: Tensor) -> None:
         if prefixes.shape[2] != self.width:
             raise ValueError(
-                f"the prefixes have width {prefixes.shape[2]}; {self._name} reads embeddings of width "
+                f"the prefixes have width {prefixes.shape[2]}; {self.name} reads embeddings of width "
                 f"{self.width}. Use the language model that they were made for."
             )
         if prefixes.device != self.device:
             raise ValueError(
-                f"the prefixes are on {prefixes.device}, {self._name} is on {self.device}; move one of them "
+                f"the prefixes are on {prefixes.device}, {self.name} is on {self.device}; move one of them "
                 "with .to(device)."
             )
+
+
+def most_positions(config: Any, *, plain: bool) -> int | None:
+    """How many positions a configuration of transformers lets every layer look back on; None = no limit.
+
+    Beyond a window, layers forget; beyond the length that "longrope" was made from, other factors hold for
+    all positions at once, those in a cache too.
+
+    Example:
+        >>> from transformers import GPT2Config, MistralConfig
+        >>> most_positions(GPT2Config(), plain=False), most_positions(MistralConfig(), plain=True)
+        (1024, 131072)
+    """
+    names = _LIMITS if plain else (*_LIMITS, *_WINDOWS)
+    limits = [getattr(config, name, None) for name in names]
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if rope.get("rope_type", rope.get("type")) == "longrope":
+        limits += [rope.get(_ORIGINAL), getattr(config, _ORIGINAL, None)]
+    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
+
+
+def _cache_name(body: torch.nn.Module) -> str:
+    """The name of the argument for a cache: transformers has changed it."""
+    return "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"

@@ -13,11 +13,12 @@ from torch import Tensor
 from torchnle import ops
 from torchnle.language.model import LanguageModel
 from torchnle.language.packed.batching import batches
+from torchnle.language.packed.tree import read_at_once, read_on, read_plainly
 from torchnle.language.packed.trie import Trie, group
 from torchnle.language.texts import shorten
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache
+    pass
 
 #: The most tokens of texts in the model at a time, for each row.
 _MAX_NODES = 64
@@ -63,7 +64,7 @@ def log_prob(
         >>> round(scores.exp().sum().item(), 4)
         1.0
     """
-    ids = lm.tokenize(texts)
+    ids = lm.tokenize(texts, prompt)
     groups = group(ids, _MAX_NODES)
     tries = [Trie.build([ids[index] for index in indices]) for indices in groups]
     back = torch.tensor([index for indices in groups for index in indices], device=lm.device).argsort()
@@ -102,8 +103,12 @@ def prior(lm: LanguageModel, texts: Sequence[str], *, prompt: str = "") -> Float
 
 
 def _score(lm: LanguageModel, context: Float[Tensor, "R C E"], tries: list[Trie]) -> Float[Tensor, "R T"]:
+    if lm.plain:
+        read = [(trie, read_plainly(lm, trie, context)) for trie in tries]
+        return torch.cat([_score_tree(lm, trie, hidden, _lse(lm, hidden)) for trie, hidden in read], dim=1)
     if len(tries) == 1:
-        hidden = _read_at_once(lm, tries[0], context)
+        cache, rest = lm.begin_once(context)
+        hidden = read_at_once(lm, tries[0], rest, context.shape[1], cache)
         return _score_tree(lm, tries[0], hidden, _lse(lm, hidden))
     cache, rest = lm.begin(context)
     root = lm.hidden(rest, cache=cache)[:, -1:]
@@ -111,7 +116,7 @@ def _score(lm: LanguageModel, context: Float[Tensor, "R C E"], tries: list[Trie]
     for trie in tries:
         hidden, lse = root, root_lse
         if trie.tokens:
-            nodes = _read_on(lm, trie, len(context), cache)
+            nodes = read_on(lm, trie, len(context), cache)
             hidden, lse = torch.cat([root, nodes], dim=1), torch.cat([root_lse, _lse(lm, nodes)], dim=1)
         scores.append(_score_tree(lm, trie, hidden, lse))
     return torch.cat(scores, dim=1)
@@ -122,37 +127,6 @@ def _score_tree(
 ) -> Float[Tensor, "R T"]:
     """Score the texts of a tree from the hidden states of its root and nodes."""
     return _sum_paths(trie, _edge_log_probs(lm, trie, hidden, lse))
-
-
-def _read_at_once(lm: LanguageModel, trie: Trie, context: Float[Tensor, "R C E"]) -> Float[Tensor, "R n W"]:
-    """Read the context and the tree's nodes in one pass, which keeps no keys and values of theirs."""
-    length = context.shape[1]
-    cache, rest = lm.begin_once(context)
-    if not trie.tokens:
-        return lm.hidden(rest, cache=cache)[:, -1:]
-    tokens, positions, seen = _suffix(trie, length, lm.device)
-    embeds = torch.cat([rest, lm.embed(tokens).expand(len(rest), -1, -1)], dim=1)
-    causal = F.pad(torch.ones(length, length, dtype=torch.bool, device=lm.device).tril(), (0, len(tokens)))
-    order, sees = torch.cat([torch.arange(length, device=lm.device), positions]), torch.cat([causal, seen])
-    left = rest.shape[1]
-    hidden = lm.hidden(embeds, cache=cache, positions=order[length - left :], mask=sees[length - left :])
-    return hidden[:, left - 1 :]
-
-
-def _read_on(lm: LanguageModel, trie: Trie, rows: int, cache: DynamicCache) -> Float[Tensor, "R nodes W"]:
-    """Read the tree's nodes after the cached context, which is left as it was."""
-    tokens, positions, seen = _suffix(trie, cache.get_seq_length(), lm.device)
-    embeds = lm.embed(tokens).expand(rows, -1, -1)
-    hidden = lm.hidden(embeds, cache=cache, positions=positions, mask=seen)
-    cache.crop(-len(tokens))
-    return hidden
-
-
-def _suffix(trie: Trie, context: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The tokens of the tree's nodes, their positions, and what each of them sees."""
-    tokens = torch.tensor(trie.tokens, device=device)
-    positions = context + torch.tensor(trie.depths(), device=device)
-    return tokens, positions, F.pad(trie.ancestors(), (context, 0), value=True).to(device)
 
 
 def _lse(lm: LanguageModel, hidden: Float[Tensor, "R n W"]) -> Float[Tensor, "R n"]:

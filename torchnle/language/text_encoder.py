@@ -16,9 +16,14 @@ from torch import Tensor
 from torchnle import hub
 from torchnle.language.texts import check_texts, shorten
 from torchnle.language.unknown_words import unknown_texts
+from torchnle.vision.locks import alone_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+#: How Sentence-Transformers has called poolings.
+_POOLINGS = {"mean_tokens": "mean", "cls_token": "cls"}
 
 
 class TextEncoder:
@@ -31,7 +36,9 @@ class TextEncoder:
         model: An encoder whose output has a `last_hidden_state`.
         tokenizer: Its tokenizer.
         pooling: "mean" over the text's tokens, or "cls", the first token.
-        max_length: The most tokens read of a text, special tokens included; None = the tokenizer's own.
+        max_length: The most tokens read of a text, special tokens included; None = the tokenizer's own, or as
+            many as the model has positions for.
+        prompt: What is put before every text ("query: ").
         reference: The string that `from_pretrained` would find it by.
 
     Example:
@@ -53,12 +60,14 @@ class TextEncoder:
         *,
         pooling: Literal["mean", "cls"] = "mean",
         max_length: int | None = None,
+        prompt: str = "",
         reference: str = "",
     ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.pooling = pooling
-        self.max_length = max_length or int(tokenizer.model_max_length)
+        self.max_length = max_length or _longest(model, tokenizer)
+        self.prompt, self.lower_case = prompt, False
         self.reference = reference
 
     @classmethod
@@ -83,13 +92,17 @@ class TextEncoder:
         with hub.kept_random_state():
             model = hub.load_weights(AutoModel, folder, optional=("pooler.",), dtype=torch.float32)
         tokenizer = hub.load_tokenizer(AutoTokenizer, folder)
-        return cls(
+        stated = _read_json(folder / "sentence_bert_config.json")
+        encoder = cls(
             model.to(device or "cpu"),
             tokenizer,
             pooling=_read_pooling(folder),
-            max_length=_read_json(folder / "sentence_bert_config.json").get("max_seq_length"),
+            max_length=stated.get("max_seq_length"),
+            prompt=_read_prompt(folder),
             reference=reference,
         )
+        encoder.lower_case = bool(stated.get("do_lower_case"))
+        return encoder
 
     @property
     def width(self) -> int:
@@ -126,7 +139,13 @@ class TextEncoder:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; pass a positive number.")
-        checked = check_texts(texts)
+        with alone_in(self.model, self.tokenizer):
+            return self._encode_checked([self._prompted(text) for text in check_texts(texts)], batch_size)
+
+    def _prompted(self, text: str) -> str:
+        return self.prompt + (text.lower() if self.lower_case else text)
+
+    def _encode_checked(self, checked: list[str], batch_size: int) -> Float[Tensor, "T k"]:
         encoded = self._tokenize(checked)
         order = sorted(range(len(checked)), key=lambda i: len(encoded[i]))
         vectors = torch.empty(len(checked), self.width, device=self.device)
@@ -170,18 +189,66 @@ def _warn_of_unknown(texts: Sequence[str]) -> None:
 
 
 def _read_pooling(folder: Path) -> Literal["mean", "cls"]:
-    """The pooling that the folder of a Sentence-Transformers model states; the mean where it states none."""
+    """The pooling that the folder of a Sentence-Transformers model states; the mean where it states none.
+
+    Raises:
+        ValueError: If it states another one, or a step that is not done here.
+    """
     modules = _read_json(folder / "modules.json") or []
-    path = next((m["path"] for m in modules if m["type"].endswith("Pooling")), "1_Pooling")
-    stated = _read_json(folder / path / "config.json")
-    active = [name for name, on in stated.items() if name.startswith("pooling_mode") and on]
-    if active in ([], ["pooling_mode_mean_tokens"]):
+    kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
+    others = sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"})
+    if others:
+        raise ValueError(
+            f"{folder}: its modules.json has {', '.join(others)}, which torchnle does not compute; use a "
+            "model of a Transformer with pooling, or pass an encoder of your own."
+        )
+    stated = _read_json(folder / kinds.get("Pooling", "1_Pooling") / "config.json")
+    named = stated.get("pooling_mode")  # since version 5.4: a name, or several
+    several = [named] if isinstance(named, str) else list(named or ())
+    several += [
+        key[len("pooling_mode_") :] for key, on in stated.items() if key.startswith("pooling_mode_") and on
+    ]
+    active = {_POOLINGS.get(name, name) for name in several}
+    if active <= {"mean"}:
         return "mean"
-    if active == ["pooling_mode_cls_token"]:
+    if active == {"cls"}:
         return "cls"
     raise ValueError(
-        f"{folder}: the pooling {active} is not supported; use a model with mean or CLS pooling."
+        f"{folder}: the pooling {sorted(active)} is not supported; use a model with mean or CLS pooling."
     )
+
+
+def _read_prompt(folder: Path) -> str:
+    """What the folder says to put before every text, or ""."""
+    stated = _read_json(folder / "config_sentence_transformers.json")
+    name = stated.get("default_prompt_name")
+    if name is None:
+        return ""
+    prompts = stated.get("prompts") or {}
+    if not isinstance(prompts.get(name), str):
+        raise ValueError(
+            f"{folder}: its default prompt {name!r} is none of its prompts, {', '.join(prompts)}."
+        )
+    pooling = _read_json(folder / "1_Pooling" / "config.json")
+    if prompts[name] and pooling.get("include_prompt") is False:
+        raise ValueError(
+            f"{folder}: it leaves its prompt out of the pooling, which torchnle does not compute."
+        )
+    return str(prompts[name])
+
+
+def _longest(model: Any, tokenizer: Any) -> int:
+    """The most tokens of a text: the tokenizer's, and no more than the model has positions for."""
+    most = int(min(tokenizer.model_max_length, 1_000_000_000))
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return most
+    tables = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
+    padding = [getattr(table, "padding_idx", None) for table in tables]
+    before = max(
+        (index + 1 for index in padding if index is not None), default=0
+    )  # RoBERTa's begin behind it
+    return min(most, positions - before)
 
 
 def _read_json(path: Path) -> Any:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 #: Control characters but line breaks and tabs; what turns the direction of writing; halves of characters.
 _HIDDEN = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: A text of more characters than this is a mistake (a file's contents, a whole page).
 MAX_CHARACTERS = 10_000
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_LINES = re.compile("\r\n|\r|\n")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+#: What stands before or after a caption without being seen: byte order marks and spaces of no width.
+_UNSEEN = "\ufeff\u200b\u200e\u200f\x00"
 
 
 def check_texts(texts: Iterable[object]) -> list[str]:
@@ -24,6 +36,10 @@ def check_texts(texts: Iterable[object]) -> list[str]:
     """
     if isinstance(texts, str):
         raise TypeError(f"texts is one string, {shorten(texts)!r}; pass a list: [{shorten(texts)!r}].")
+    if isinstance(texts, (bytes, dict)) or not isinstance(texts, Iterable):
+        raise TypeError(
+            f"texts is {shorten(repr(texts))} of type {type(texts).__name__}; pass a list of strings."
+        )
     checked = [_check_text(index, text) for index, text in enumerate(texts)]
     if not checked:
         raise ValueError("texts is empty; pass at least one text.")
@@ -63,3 +79,73 @@ def _check_text(index: int, text: object) -> str:
             "allowed."
         )
     return text
+
+
+def decode(raw: bytes, where: str) -> str:
+    r"""Decode text: UTF-8, or what its byte order mark says.
+
+    Raises:
+        ValueError: If it is neither.
+
+    Example:
+        >>> decode(b"\xef\xbb\xbfa hen", "a.txt"), decode("a hen".encode("utf-16"), "a.txt")
+        ('a hen', 'a hen')
+    """
+    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8-sig")
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
+
+
+def read_text(file: Path) -> str:
+    """Read a text file; see `decode`."""
+    return decode(file.read_bytes(), str(file))
+
+
+def lines(text: str) -> list[str]:
+    r"""Split at line breaks alone; what else `str.splitlines` splits at may stand in a caption.
+
+    Example:
+        >>> lines("a hen\u2028on grass\r\nan owl")
+        ['a hen\u2028on grass', 'an owl']
+    """
+    return _LINES.split(text)
+
+
+def check_caption(text: object, where: str) -> str:
+    r"""Return a caption without blanks around it.
+
+    Args:
+        text: What was found.
+        where: Where, for the error.
+
+    Raises:
+        ValueError: If it is no text, blank, longer than 10,000 characters, or holds halves of characters,
+            which no tokenizer reads.
+
+    Example:
+        >>> check_caption(" a hen\n", "line 3")
+        'a hen'
+    """
+    caption = text.strip().strip(_UNSEEN).strip() if isinstance(text, str) else ""
+    if not caption:
+        raise ValueError(f"{where}: a caption must be a text that is not blank, not {shorten(repr(text))}.")
+    if len(caption) > MAX_CHARACTERS:
+        raise ValueError(
+            f"{where}: a caption has {len(caption)} characters ({shorten(caption)!r}); at most "
+            f"{MAX_CHARACTERS} are allowed."
+        )
+    if _SURROGATES.search(caption):
+        raise ValueError(
+            f"{where}: the caption {shorten(ascii(caption))} holds half a character. Write it anew."
+        )
+    return caption
+
+
+def check_captions(value: object, where: str) -> tuple[str, ...]:
+    """Return one caption or a list of them as a tuple; see `check_caption`."""
+    given = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not given:
+        raise ValueError(f"{where}: a caption must be a text that is not blank, not [].")
+    return tuple(check_caption(text, where) for text in given)

@@ -19,7 +19,24 @@ from torchnle.metrics.consensus import cider_scores
 #: People's captions: one or more for each candidate.
 References: TypeAlias = Sequence[Sequence[str]]
 
-_WORD = re.compile(r"\w+?(?=n't\b)|n't\b|'\w+|\d+(?:[.,]\d+)+|\w+(?:-\w+)*")
+#: Abbreviations that keep their dot, and words that Penn Treebank takes apart.
+_DOTTED = ["mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr", "vs", "etc", "gen", "col", "capt"]
+_JOINED = ("can|not", "gon|na", "got|ta", "wan|na", "lem|me", "gim|me")
+_WORD = re.compile(
+    "|".join(
+        [
+            *(rf"\b{a}(?={b}\b)|(?<=\b{a}){b}\b" for a, b in (pair.split("|") for pair in _JOINED)),
+            r"(?<!\w)[a-z](?:\.[a-z])+\.?(?!\w)",  # u.s., a.m.
+            rf"\b(?:{'|'.join(_DOTTED)})\.",
+            r"\w+(?:&\w+)+",  # at&t
+            r"\w+?(?=n't\b)|n't\b|'\w+",
+            r"\d+(?:[.,:/]\d+)+",
+            r"\w+(?:-\w+)*(?:/\w+(?:-\w+)*){1,2}",  # black/white
+            r"\w+(?:-\w+)*",
+            r"[#$%&@*+=/]",
+        ]
+    )
+)
 _RECALL_WEIGHT = 1.2  # MS-COCO's beta in ROUGE-L
 
 

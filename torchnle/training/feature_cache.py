@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from torchnle.data.captions import digest
+from torchnle.hub import manifest
+from torchnle.hub.filelock import alone_in_folder
 from torchnle.training.supply import Batch, LiveFeatures
 
 _META, _PROGRESS, _CAPTIONS = "cache.json", "progress.json", "captions.jsonl"
@@ -44,15 +46,16 @@ class CachedFeatures:
         folder: The folder from `build`.
 
     Raises:
-        ValueError: If the folder holds no finished cache.
+        ValueError: If the folder holds no finished cache, or a damaged one.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / _META).is_file():
             raise ValueError(f"{folder} holds no finished feature cache ({_META}).")
+        _check_whole(self.folder)
         self.meta = json.loads((self.folder / _META).read_text())
-        lines = (self.folder / _CAPTIONS).read_text(encoding="utf-8").splitlines()
+        lines = (self.folder / _CAPTIONS).read_text(encoding="utf-8").split("\n")[:-1]
         self.captions = [tuple(json.loads(line)) for line in lines]
         self._maps = _open_maps(self.folder, self.meta["shapes"], self.meta["dtype"], len(self), "r")
 
@@ -105,8 +108,9 @@ def cached(folder: str | Path, live: LiveFeatures, *, dtype: Stored = "bfloat16"
     """
     target, parts = Path(folder), {**cache_key(live), "dtype": dtype}
     if (target / _META).is_file():
-        _check_parts(json.loads((target / _META).read_text())["parts"], parts, target)
-        return CachedFeatures(target)
+        found = CachedFeatures(target)
+        _check_parts(found.meta["parts"], parts, target)
+        return found
     _build(target, live, dtype, parts)
     return CachedFeatures(target)
 
@@ -138,6 +142,16 @@ def model_digest(model: nn.Module) -> str:
     return total.hexdigest()
 
 
+def _check_whole(folder: Path) -> None:
+    torn = manifest.damaged(folder)
+    if torn is None or torn:
+        named = ", ".join(torn or [manifest.NAME])
+        raise ValueError(
+            f"the feature cache in {folder} is damaged: {named} is missing or not as it was written. Delete "
+            "the folder, and it is built anew."
+        )
+
+
 def _check_parts(theirs: Mapping[str, str], ours: Mapping[str, str], folder: Path) -> None:
     other = [part for part in ours if theirs.get(part) != ours[part]]
     if other:
@@ -151,16 +165,34 @@ def _build(target: Path, live: LiveFeatures, dtype: Stored, parts: Mapping[str, 
     """Fill files of the final size in a temporary folder, then rename it."""
     unfinished = target.with_name(target.name + ".unfinished")
     shapes = {layer: (live.places[layer], live.widths[layer]) for layer in live.places}
+    with alone_in_folder(unfinished):
+        if (target / _META).is_file():  # another process was first
+            _empty(unfinished)
+            unfinished.rmdir()
+            return
+        _build_alone(target, unfinished, live, dtype, parts, shapes)
+
+
+def _build_alone(
+    target: Path,
+    unfinished: Path,
+    live: LiveFeatures,
+    dtype: Stored,
+    parts: Mapping[str, str],
+    shapes: _Shapes,
+) -> None:
     try:
         done = _begin(unfinished, len(live), shapes, dtype, parts)
         _fill(unfinished, live, dtype, shapes, done)
         meta = {"parts": dict(parts), "dtype": dtype, "shapes": shapes, "unreadable": done["unreadable"]}
         _write_json(unfinished / _META, meta)
         (unfinished / _PROGRESS).unlink()
+        manifest.write(unfinished, [unfinished / _META, unfinished / _CAPTIONS, *_files(unfinished, shapes)])
         os.replace(unfinished, target)
     except OSError as error:
         if error.errno in _FULL:
-            _remove(unfinished)
+            _empty(unfinished)
+            unfinished.rmdir()
         raise
 
 
@@ -170,11 +202,10 @@ def _begin(
     """Return the progress of a killed build, or start a new one with all disk space allocated."""
     progress = folder / _PROGRESS
     if progress.is_file():
-        done: dict[str, Any] = json.loads(progress.read_text())
-        if done["parts"] == parts:
+        done = _progress(progress)
+        if done.get("parts") == parts:
             return done
-    _remove(folder)
-    folder.mkdir(parents=True)
+    _empty(folder)
     for path, (places, width) in zip(_files(folder, shapes), shapes.values(), strict=True):
         _take_room(path, count * places * width * _STORED[dtype][0].itemsize)
     (folder / _CAPTIONS).touch()
@@ -236,8 +267,15 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     os.replace(beside, path)
 
 
-def _remove(folder: Path) -> None:
-    if folder.is_dir():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+def _progress(file: Path) -> dict[str, Any]:
+    """What was done; nothing where a damaged disk or hand left something else."""
+    try:
+        done = json.loads(file.read_text())
+    except ValueError:
+        return {}
+    return done if isinstance(done, dict) else {}
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()

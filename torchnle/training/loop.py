@@ -15,10 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.training import checkpoint, processes
+from torchnle.training.identity import check_identity
 from torchnle.training.processes import Share
 from torchnle.training.recipe import LoopRecipe
 
 _LAST, _BEST = "last.pt", "best.pt"
+_ENTRIES = ("recipe", "done", "best", "network", "optimiser", "scaler")
 #: Takes the facts of a step or of a validation.
 Report: TypeAlias = Callable[[dict[str, Any]], None]
 #: Measures a network; higher values of "worth" are better.
@@ -53,6 +55,10 @@ class Objective(ABC):
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
+
+    def identity(self) -> dict[str, str]:
+        """Digest what the run depends on beside the recipe: data, models, prompt; nothing by default."""
+        return {}
 
     @abstractmethod
     def batches(self, steps: range, share: Share) -> Iterator[list[Examples]]:
@@ -101,7 +107,8 @@ def train(
         FloatingPointError: If a loss or gradient is not finite: the last good checkpoint is kept, and the
             message names the step and its pairs.
         MissingDependencyError: If accelerate is not installed.
-        ValueError: If the checkpoint is of another recipe, or the batch cannot be shared evenly.
+        ValueError: If the checkpoint is damaged, of another recipe or of other data or models; or the batch
+            cannot be shared evenly.
     """
     run = _Run(objective, recipe, Path(folder), measure, report)
     run.go()
@@ -110,8 +117,12 @@ def train(
 
 def steps_done(folder: str | Path) -> int:
     """Return the number of steps in a run's last checkpoint."""
-    state = checkpoint.load(Path(folder) / _LAST)
-    return 0 if state is None else int(state["done"])
+    path = Path(folder) / _LAST
+    state = checkpoint.load(path)
+    if state is None:
+        return 0
+    checkpoint.require(state, _ENTRIES, path)
+    return int(state["done"])
 
 
 class _Run:
@@ -125,6 +136,7 @@ class _Run:
         self.accelerator = processes.accelerator(recipe)
         self.share = Share.of(self.accelerator, recipe)
         self.done, self.best = 0, -math.inf
+        self.identity = objective.identity()
         self.unreadable: dict[int, str] = {}
         network = objective.network
         optimiser = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
@@ -238,6 +250,7 @@ class _Run:
             scaler = self.accelerator.scaler
             state = {
                 "recipe": _plain(asdict(self.recipe)),
+                "identity": self.identity,
                 "done": done,
                 "best": self.best,
                 "network": self.accelerator.unwrap_model(self.network).state_dict(),
@@ -251,11 +264,13 @@ class _Run:
         state = checkpoint.load(self.path)
         if state is None:
             return False
+        checkpoint.require(state, _ENTRIES, self.path)
         ours = _plain(asdict(self.recipe))
         other = [name for name in ours if state["recipe"].get(name) != ours[name]]
         if other:
             told = ", ".join(f"{name}={state['recipe'].get(name)}" for name in other)
             raise ValueError(f"'{self.path}' is of a recipe with {told}; pass another folder, or delete it.")
+        check_identity(state.get("identity", {}), self.identity, str(self.path))
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         self.done, self.best = int(state["done"]), float(state["best"])

@@ -12,6 +12,7 @@ from torch import nn
 from torchnle.errors import TranslatorMismatchError
 from torchnle.training import loop
 from torchnle.training.dropout import Draws, of_the_known, pool
+from torchnle.training.identity import run_identity
 from torchnle.training.loop import Examples, Report
 from torchnle.training.moments import fit_moments
 from torchnle.training.order import Order, Part
@@ -50,6 +51,10 @@ class Pairs(SayTexts):
             opening_length=network.opening_length,
         )
         self.translator, self.supply, self.recipe, self.order = translator, supply, recipe, order
+
+    def identity(self) -> dict[str, str]:
+        """Digest data, vision model, language model, prompt and network."""
+        return run_identity(self.translator, self.supply, self.order.parts)
 
     def begin(self) -> None:
         """Fit the moments with which the network standardises."""

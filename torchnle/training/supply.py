@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from torchnle.data.captions import CaptionSource
+from torchnle.language.texts import check_captions
 from torchnle.vision import reading as readers
 from torchnle.vision import taps
 from torchnle.vision.reading import Reading
@@ -169,10 +170,11 @@ class _Images(Dataset[_Item]):
             tried = (number + step) % len(self.source)
             try:
                 pair = self.source[tried]
+                captions = check_captions(pair.captions, f"pair {tried}")
             except ValueError as error:
                 unreadable[tried] = str(error)
                 continue
-            return _Item(number, self.preprocess(pair.image.convert("RGB")), pair.captions, unreadable)
+            return _Item(number, self.preprocess(pair.image.convert("RGB")), captions, unreadable)
         raise ValueError(
             f"none of the {len(unreadable)} images from number {number} on can be read: "
             f"{next(iter(unreadable.values()))}"

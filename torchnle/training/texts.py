@@ -92,7 +92,7 @@ def embedding_scale(lm: LanguageModel) -> float:
     return float(table.float().std())
 
 
-def ended(lm: LanguageModel, texts: Sequence[str], stop: str | None) -> list[list[int]]:
+def ended(lm: LanguageModel, texts: Sequence[str], stop: str | None, prompt: str = "") -> list[list[int]]:
     """Tokenize texts, each with its end: the stop, or without one the end-of-sequence token.
 
     Raises:
@@ -107,7 +107,7 @@ def ended(lm: LanguageModel, texts: Sequence[str], stop: str | None) -> list[lis
     else:
         word = lm.tokenize([" a"])[0]
         end = lm.tokenize([f" a{stop}"])[0][len(word) :]
-    return [[*ids, *end] for ids in lm.tokenize(texts)]
+    return [[*ids, *end] for ids in lm.tokenize(texts, prompt)]
 
 
 def caption_tokens(
@@ -123,5 +123,6 @@ def caption_tokens(
     Raises:
         ValueError: If a caption is blank, or there is no end token.
     """
-    texts = ended(translator.language_model, translator.follow(captions), translator.stop)
+    followed = translator.follow(captions)
+    texts = ended(translator.language_model, followed, translator.stop, translator.prompt)
     return [ids[:longest] for ids in texts]

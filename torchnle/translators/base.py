@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -65,6 +68,12 @@ class Translator(Pretrained):
     layers: tuple[str, ...] = ()
     backbone: str = ""
     tokens_per_row: int = 1
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("describe", "score", "top_texts", "top_rows"):
+            if inspect.isfunction(vars(cls).get(name)):
+                setattr(cls, name, _without_autocast(vars(cls)[name]))
 
     @abstractmethod
     def describe(
@@ -163,3 +172,17 @@ class Translator(Pretrained):
             "lang.describe(images)",
         ]
         return "\n".join(lines)
+
+
+def _without_autocast(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute in the translator's own dtype: autocast is for the model that is read."""
+
+    @wraps(method)
+    def exact(*args: Any, **options: Any) -> Any:
+        with ExitStack() as off:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    off.enter_context(torch.autocast(device, enabled=False))
+            return method(*args, **options)
+
+    return exact

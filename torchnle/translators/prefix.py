@@ -26,7 +26,7 @@ from torchnle.translators.config_values import Number, Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, batches
 from torchnle.types import ScoreKind
-from torchnle.vision.running import evaluating
+from torchnle.vision.locks import evaluating
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 
@@ -208,7 +208,7 @@ class PrefixTranslator(Translator):
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """Return the number of each text's tokens; see `score`."""
-        ids = self.language_model.tokenize(check_texts(texts))
+        ids = self.language_model.tokenize(self.follow(texts), self.prompt)
         return torch.tensor([float(len(tokens)) for tokens in ids], device=self.device)
 
     @torch.no_grad()
@@ -281,7 +281,7 @@ class PrefixTranslator(Translator):
             TypeError: If `texts` is a single string.
             ValueError: If there are no texts or one is blank.
         """
-        spaced = bool(self.prompt) and not self.prompt[-1].isspace()
+        spaced = bool(self.prompt) and self.prompt[-1] not in "\n\t"
         return [f" {text.lstrip()}" if spaced else text for text in check_texts(texts)]
 
     def _log_probs(

@@ -13,6 +13,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from torchnle.vision.locks import of_this_thread
 from torchnle.vision.running import unwrap
 
 #: Models that were checked.
@@ -96,8 +97,8 @@ def _watch(names: list[str], name: str, module: nn.Module, hooks: ExitStack) -> 
         if len(names) == count and _states() != states:
             names.append(f"'{name}' ({type(module).__name__})")
 
-    hooks.callback(module.register_forward_pre_hook(before).remove)
-    hooks.callback(module.register_forward_hook(after).remove)
+    hooks.callback(module.register_forward_pre_hook(of_this_thread(before)).remove)
+    hooks.callback(module.register_forward_hook(of_this_thread(after)).remove)
 
 
 def _states() -> list[Any]:

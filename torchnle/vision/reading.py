@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from torchnle.vision.inputs import spatial_size
 from torchnle.vision.layouts import arrange, hints_for, prefix_hint, whole_patches
 from torchnle.vision.order.map_locations import MapQuestion, check_map
 from torchnle.vision.order.token_locations import Question, TokenOrder, find_token_orders
+from torchnle.vision.padding import check_padding
 
 #: So many grids of whole patches are tried if the number of tokens suggests no single one.
 _CANDIDATES = 4
@@ -108,6 +110,8 @@ def read_with_output(
     """
     reading = reading or Reading()
     image = inputs[0] if isinstance(inputs, tuple) else inputs
+    if isinstance(image, torch.Tensor):
+        check_padding(forward_func, image)
     activations, output = taps.record_with_output(
         forward_func,
         layers,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,12 @@ from torch import Tensor, nn
 
 from torchnle.types import Inputs
 from torchnle.vision.inputs import as_tuple, check_inputs, explain_failure
+from torchnle.vision.locks import alone_in, evaluating
+
+#: How PyTorch and timm speak of shapes.
+_SHAPES = re.compile(
+    r"shape|\bsizes?\b|channel|dimension|[Ee]xpected \d|mat1|out of range|[Ii]nput", re.ASCII
+)
 
 
 def forward(
@@ -23,7 +30,8 @@ def forward(
 ) -> Any:
     """Run a model once on checked inputs, in evaluation mode and eagerly, and restore its training flags.
 
-    The model gets copies, so that in-place changes of its inputs do not reach the caller.
+    Other threads wait until the model is free. The model gets copies, so that in-place changes of its inputs
+    do not reach the caller.
 
     Args:
         model: The model. Of a plain function only `modules` are known, and put in evaluation mode.
@@ -45,48 +53,46 @@ def forward(
     scope = nn.ModuleList(modules) if root is None else root
     call = root if isinstance(model, nn.Module) and root is not None else model
 
-    with evaluating(scope), _eager():
+    _check_batch_axis(scope, tensors[0])
+
+    with alone_in(scope if root is None else root), evaluating(scope), _eager():
         try:
             return call(*map(_copied, (*tensors, *as_tuple(additional_forward_args))))
-        except RuntimeError as error:
-            reason = explain_failure(scope, tensors)
+        except (RuntimeError, AssertionError, IndexError) as error:
+            reason = explain_failure(scope, tensors) or _of_shapes(error, tensors)
             if reason is None:
                 raise
             raise ValueError(reason) from error
 
 
+def _check_batch_axis(scope: nn.Module, image: Tensor) -> None:
+    """Refuse one image without a batch axis: convolutions take it, and its channels would pass for images."""
+    if image.ndim != 3:
+        return
+    convolutions = (module for module in scope.modules() if isinstance(module, nn.Conv2d))
+    first = next(convolutions, None)
+    if first is not None and first.in_channels == image.shape[0]:
+        raise ValueError(
+            f"the input has shape {tuple(image.shape)}: one image without a batch axis. Add it: x[None], "
+            f"(1, {', '.join(map(str, image.shape))})."
+        )
+
+
+def _of_shapes(error: Exception, tensors: Sequence[Tensor]) -> str | None:
+    """What to say where a model fails on the shape of its inputs; None where it fails on something else."""
+    lines = str(error).strip().splitlines()
+    if not lines or _SHAPES.search(str(error)) is None:
+        return None
+    given = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+    return (
+        f"the model cannot read inputs of shape {given}: {lines[0][:200]}. Pass a batch as the model was "
+        "made for, (N, channels, height, width) of an image classifier; add a batch axis by x[None]."
+    )
+
+
 def _copied(value: Any) -> Any:
     """Return a copy of a tensor that stays in the autograd graph; any other value itself."""
     return value.clone() if isinstance(value, Tensor) else value
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a module and all within it in evaluation mode, and restore every flag at the end.
-
-    The flags are set directly: `train()` and `eval()` are overridden in some models (to merge adapters, to
-    keep normalisation frozen) and would not restore the former state.
-
-    Example:
-        >>> model = nn.BatchNorm1d(2)
-        >>> with evaluating(model):
-        ...     model.training
-        False
-        >>> model.training
-        True
-    """
-    flags = [(module, module.training) for module in model.modules()]
-    try:
-        _set_training((module, False) for module, _ in flags)
-        yield
-    finally:
-        _set_training(flags)
-
-
-def _set_training(flags: Iterable[tuple[nn.Module, bool]]) -> None:
-    for module, training in flags:
-        if module.training != training:  # setting an attribute of a module is slow
-            module.training = training
 
 
 def unwrap(model: Callable[..., Any]) -> nn.Module | None:

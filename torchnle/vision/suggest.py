@@ -17,6 +17,7 @@ from torchnle.types import Inputs
 from torchnle.vision.graph import Node, bottlenecks
 from torchnle.vision.inputs import check_inputs, spatial_size
 from torchnle.vision.layouts import Arrangement, arrange, hints_for
+from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.running import forward, unwrap
 from torchnle.vision.taps import tensors_in
 
@@ -139,10 +140,11 @@ def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> 
     """Return every tensor that some module gave and that the whole output depends on, once each."""
     points: list[_Point] = []
     images = [x.detach().requires_grad_(x.is_floating_point()) for x in check_inputs(example)]
-    with torch.enable_grad(), saved_tensors_hooks(_forget, _forget), ExitStack() as hooks:
+    quiet = saved_tensors_hooks(_forget, _forget)
+    with alone_in(root), torch.enable_grad(), quiet, ExitStack() as hooks:
         for name, module in root.named_modules():
             if module is not root:
-                hooks.callback(module.register_forward_hook(_keep(points, name)).remove)
+                hooks.callback(module.register_forward_hook(of_this_thread(_keep(points, name))).remove)
         entries = tuple(x.clone() for x in images)
         output = forward(root, entries, additional_forward_args)
     trunk = set[Node]()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from torchnle.types import Inputs, Layer, Layers, Select
+from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.random_draws import warn_of_draws, watching
 from torchnle.vision.running import check_hookable, forward, unwrap
 
@@ -145,12 +146,14 @@ def record_with_output(
     modules, runs = [tap.module for tap in taps], [list[Tensor]() for _ in taps]
     selects = list(select) if isinstance(select, Sequence) else [select] * len(taps)
     check_hookable(model, modules)
-    with watching() as draws, ExitStack() as hooks:
-        for tap, kept, chosen in zip(taps, runs, selects, strict=True):
-            hooks.callback(_hook(tap, kept, chosen).remove)
-        output = forward(model, inputs, additional_forward_args, modules=modules)
-    if draws.found:
-        warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
+    root = unwrap(model)
+    with alone_in(model if root is None else root):
+        with watching() as draws, ExitStack() as hooks:
+            for tap, kept, chosen in zip(taps, runs, selects, strict=True):
+                hooks.callback(_hook(tap, kept, chosen).remove)
+            output = forward(model, inputs, additional_forward_args, modules=modules)
+        if draws.found:
+            warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
     return [_only_run(tap, kept) for tap, kept in zip(taps, runs, strict=True)], output
 
 
@@ -246,8 +249,8 @@ def _hook(tap: Tap, kept: list[Tensor], select: Select | None) -> RemovableHandl
         keep(received(args, kwargs))
 
     if tap.at == "input":
-        return tap.module.register_forward_pre_hook(keep_input, with_kwargs=True)
-    return tap.module.register_forward_hook(lambda _, __, output: keep(output))
+        return tap.module.register_forward_pre_hook(of_this_thread(keep_input), with_kwargs=True)
+    return tap.module.register_forward_hook(of_this_thread(lambda _, __, output: keep(output)))
 
 
 def received(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -62,7 +62,14 @@ def read_photographs(folder: Path, truth: Path) -> list[Photograph]:
         ValueError: If an entry of a photograph is missing.
     """
     known: dict[str, Any] = json.loads(truth.read_text(encoding="utf-8"))
-    files = {file.stem: file for file in picture_files(folder)}
+    pictures = picture_files(folder)
+    files = {file.stem: file for file in pictures}
+    twice = sorted({file.name for file in pictures if files[file.stem] != file and file.stem in known})
+    if twice:
+        raise ValueError(
+            f"{folder} has two photographs of one name: {', '.join(twice[:5])} beside others. The truth says "
+            "names without endings; leave one of each."
+        )
     found = [_photograph(name, files[name], fact) for name, fact in known.items() if name in files]
     if not found:
         raise FileNotFoundError(f"{folder} holds none of the {len(known)} photographs of {truth}.")

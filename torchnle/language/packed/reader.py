@@ -53,7 +53,8 @@ class Reader:
     def _of(self, rows: Int[Tensor, "B"]) -> DynamicCache:
         """The keys and values of some rows, as a cache of their own."""
         chosen = copy.copy(self.cache)
-        chosen.layers = [copy.copy(layer) for layer in self.cache.layers]
+        if not self.lm.plain:
+            chosen.layers = [copy.copy(layer) for layer in self.cache.layers]
         chosen.batch_select_indices(rows)  # makes new tensors
         return chosen
 

@@ -56,7 +56,7 @@ def top_texts(
         ValueError: If `k` is not positive, a text is blank or too long, or the prefixes do not fit.
     """
     check_k(k)
-    ids = lm.tokenize(texts)
+    ids = lm.tokenize(texts, prompt)
     added = [0.0] * len(ids) if offsets is None else offsets.tolist()
     tree, found, extensions = Tree(ids, added), [], 0
     most = _worth(tree, k)
@@ -100,7 +100,7 @@ def top_rows(
         ValueError: If `k` is not positive, the text is blank or too long, or the prefixes do not fit.
     """
     check_k(k)
-    (ids,) = lm.tokenize([text])
+    (ids,) = lm.tokenize([text], prompt)
     limit = row_limit(internal_batch_size, prefixes)
     readers = [Reader(lm, batch, prompt, len(ids)) for batch in batches(prefixes, limit)]
     bounds = torch.cat([reader.first(ids[0]) for reader in readers]) if readers else prefixes.new_zeros(0)

@@ -18,12 +18,15 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from torchnle.hub import leftovers
 from torchnle.language.text_encoder import TextEncoder
 
 #: Phrases that are encoded at once; a bar is shown where there are more blocks than one.
 BLOCK = 8192
 #: Fewer phrases than this are encoded anew each time.
 _WORTH_KEEPING = 64
+#: The most bytes that are kept; what was not used for longest goes first.
+_MOST = 1 << 30
 
 
 def embed_cached(encoder: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, "P k"]:
@@ -62,7 +65,10 @@ def cache_folder() -> Path:
 
 
 def _key(encoder: TextEncoder, phrases: list[str]) -> str:
-    settings = [str(getattr(encoder, name, "")) for name in ("reference", "pooling", "max_length")]
+    settings = [
+        str(getattr(encoder, name, ""))
+        for name in ("reference", "pooling", "max_length", "prompt", "lower_case")
+    ]
     content = json.dumps([type(encoder).__name__, *settings, *phrases]).encode()
     return hashlib.sha256(content + _weights(encoder.model)).hexdigest()
 
@@ -79,16 +85,44 @@ def _read(file: Path, shape: tuple[int, int]) -> Tensor | None:
     except (OSError, SafetensorError, KeyError):
         return None
     whole = tuple(found.shape) == shape and bool(found.isfinite().all())
+    if whole:
+        with contextlib.suppress(OSError):
+            os.utime(file)  # used now
     return found if whole else None
 
 
 def _write(file: Path, vectors: Tensor) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=file.parent, prefix=".", delete=False) as scratch:
+        leftovers.sweep(file.parent)
+        with NamedTemporaryFile(dir=file.parent, prefix=leftovers.mine(), delete=False) as scratch:
             try:
                 scratch.write(save({"vectors": vectors.cpu().contiguous()}))
                 scratch.close()
                 os.replace(scratch.name, file)
             except OSError:
                 os.unlink(scratch.name)
+                return
+        forget(file.parent, _MOST)
+
+
+def forget(folder: Path, most: int) -> None:
+    """Remove the files of a folder that were not used for longest, until the others are no more than so much.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for second, name in enumerate("abc"):
+        ...     _ = (folder / f"{name}.safetensors").write_bytes(bytes(10))
+        ...     os.utime(folder / f"{name}.safetensors", (second, second))
+        >>> forget(folder, most=25)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['b.safetensors', 'c.safetensors']
+    """
+    stats = [(path, path.stat()) for path in folder.glob("*.safetensors")]
+    left = sum(stat.st_size for _, stat in stats)
+    for path, stat in sorted(stats, key=lambda pair: pair[1].st_mtime):
+        if left <= most:
+            return
+        path.unlink(missing_ok=True)
+        left -= stat.st_size

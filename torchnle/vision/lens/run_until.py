@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from torchnle.types import Select
 from torchnle.vision import taps
+from torchnle.vision.locks import of_this_thread
 from torchnle.vision.running import check_hookable, forward
 
 
@@ -48,9 +49,9 @@ def run_until(
 
     check_hookable(forward_func, [tap.module])
     if tap.at == "input":
-        hook = tap.module.register_forward_pre_hook(input_hook, with_kwargs=True)
+        hook = tap.module.register_forward_pre_hook(of_this_thread(input_hook), with_kwargs=True)
     else:
-        hook = tap.module.register_forward_hook(output_hook)
+        hook = tap.module.register_forward_hook(of_this_thread(output_hook))
     try:
         forward(forward_func, images, modules=[tap.module])
     except _Reached as reached:

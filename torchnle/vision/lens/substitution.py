@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchnle.types import Select
 from torchnle.vision import taps
+from torchnle.vision.locks import of_this_thread
 from torchnle.vision.taps import Tap
 
 
@@ -45,9 +46,9 @@ def substituted(tap: Tap, activation: Tensor, select: Select | None = None) -> I
         return exchange((args, kwargs), old, activation)
 
     if tap.at == "input":
-        hook = tap.module.register_forward_pre_hook(input_hook, with_kwargs=True)
+        hook = tap.module.register_forward_pre_hook(of_this_thread(input_hook), with_kwargs=True)
     else:
-        hook = tap.module.register_forward_hook(output_hook)
+        hook = tap.module.register_forward_hook(of_this_thread(output_hook))
     try:
         yield
     finally:

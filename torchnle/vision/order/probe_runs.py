@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchnle.types import Select
 from torchnle.vision import taps
+from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.order.token_probe import Answers, Probe, code_images
 from torchnle.vision.running import forward, unwrap
 
@@ -72,9 +73,9 @@ class ProbeRuns:
             if found is not None and found.ndim == 3 and found.shape[1] == tokens:
                 kept.setdefault(module, []).append(_reduced(found))
 
-        with ExitStack() as hooks:
+        with alone_in(root), ExitStack() as hooks:
             for module in root.modules():
-                hooks.callback(module.register_forward_hook(keep).remove)
+                hooks.callback(module.register_forward_hook(of_this_thread(keep)).remove)
             for images in probe.chunks():
                 forward(self.forward_func, *self._with(images))
         whole = (torch.cat(parts) for parts in kept.values())

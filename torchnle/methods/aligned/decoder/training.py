@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from torchnle.methods.aligned.decoder.text_decoder import (
     TextDecoder,
 )
 from torchnle.training import loop
+from torchnle.training.identity import language_identity
 from torchnle.training.loop import Examples, Report
 from torchnle.training.processes import Share
 from torchnle.training.randomness import generator
@@ -94,6 +96,11 @@ class Texts(SayTexts):
         opening_length = len(network.opening)
         super().__init__(network, language_model, recipe, prompt=recipe.prompt, opening_length=opening_length)
         self.recipe, self.embeddings, self.tokens, self.known = recipe, embeddings, tokens, known
+
+    def identity(self) -> dict[str, str]:
+        """Digest the corpus, its embeddings and the language model."""
+        corpus = sha256(self.embeddings.numpy().tobytes() + repr(self.tokens).encode()).hexdigest()
+        return {"corpus": corpus, "language model": language_identity(self.language_model)}
 
     def batches(self, steps: range, share: Share) -> Iterator[list[Examples]]:
         """Yield each step's texts, with noise on their embeddings."""
@@ -179,8 +186,11 @@ def _encoded(texts: Sequence[str], encoder: TextEncoder, path: Path) -> Float[Te
     """Encode the corpus once: a run that goes on finds its embeddings beside its checkpoint."""
     key = sha256("\n".join([encoder.reference, *texts]).encode()).hexdigest()
     if path.is_file():
-        with safe_open(path, "pt") as file:
-            if file.metadata()["key"] == key:
+        with (
+            contextlib.suppress(SafetensorError),
+            safe_open(path, "pt") as file,
+        ):  # a damaged one is made anew
+            if (file.metadata() or {}).get("key") == key:
                 found: Tensor = file.get_tensor("embeddings")
                 return found
     embeddings = encoder.encode(texts, batch_size=256).cpu()

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchnle.data.captions import digest
+from torchnle.training.identity import supply_identity
 from torchnle.training.moments import pooled_sample
 from torchnle.training.randomness import generator
 from torchnle.training.supply import Batch, Supply
@@ -70,6 +72,15 @@ class ClassFeatures:
         means = pooled_sample(pictures, _SAMPLE)[layer].float()
         self.mean = means.mean(dim=0)
         self.root = (means - self.mean) / (len(means) - 1) ** 0.5  # covariance = root' root
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What its pairs depend on, for `torchnle.training.identity`."""
+        weights = digest([self.weight.numpy().tobytes(), self.bias.numpy().tobytes(), repr(self.texts)])
+        return {
+            **supply_identity(self.pictures),
+            "classes": f"{weights} {self.layer} {self.count} {self.seed}",
+        }
 
     def __len__(self) -> int:
         return len(self.pictures) + self.count

@@ -141,7 +141,7 @@ def _part(name: str, value: Any) -> Any:
         return tuple(data_table(table, name) for table in listed)
     if name in tables:
         return build(tables[name], value, name)
-    return Path(value) if name == "output" else value
+    return Path(value) if name == "output" and isinstance(value, str) else value
 
 
 def _supply(run: Run, backbone: backbones.Backbone, name: str, mixture: Mixture) -> Supply:

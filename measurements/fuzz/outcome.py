@@ -1,0 +1,109 @@
+"""What a case may come to, and how an error is told from an accident."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+#: A case takes milliseconds; one that takes so many seconds hangs.
+_SECONDS = 20
+#: Errors by which torchnle refuses; the sentence must be its own.
+_REFUSALS = (TypeError, ValueError, OSError, RuntimeError, ImportError, FloatingPointError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case.
+
+    Args:
+        family: What was tried: "calls", "captions", ...
+        kind: How it was drawn: "valid", "odd" (unusual and allowed, or refused) or "bad" (must be refused).
+        result: "right", "refused", "accepted" (no oracle), or a fault: "wrong", "nan", "raw", "hang".
+        said: The case, and the error if there was one.
+    """
+
+    family: str
+    kind: str
+    result: str
+    said: str
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether something is to be mended."""
+        return self.result in ("wrong", "nan", "raw", "hang")
+
+
+class WrongError(Exception):
+    """An answer that differs from the oracle's, or a bad case that was answered."""
+
+
+def judge(family: str, kind: str, case: str, run: Callable[[], object]) -> Outcome:
+    """Run a case and say what came of it.
+
+    Args:
+        family: See `Outcome`.
+        kind: See `Outcome`.
+        case: Says what is tried.
+        run: Tries it; returns True where an oracle agreed, and raises `WrongError` where it did not.
+    """
+    try:
+        with _in_time(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            agreed = run()
+    except WrongError as error:
+        return Outcome(family, kind, "nan" if "not finite" in str(error) else "wrong", f"{case}: {error}")
+    except TimeoutError as error:
+        return Outcome(family, kind, "hang", f"{case}: {error}")
+    except Exception as error:  # noqa: BLE001 - every accident is counted
+        own = isinstance(error, _REFUSALS) and _is_ours(error)
+        if own and kind == "valid":
+            return Outcome(family, kind, "wrong", f"{case}: refused: {error}"[:300])
+        said = f"{case}: {type(error).__name__}: {error}"[:300]
+        return Outcome(family, kind, "refused" if own else "raw", said)
+    if kind == "bad":
+        return Outcome(family, kind, "wrong", f"{case}: answered")
+    return Outcome(family, kind, "right" if agreed is True else "accepted", case)
+
+
+def finite(values: torch.Tensor) -> torch.Tensor:
+    """Return numbers that are finite, or raise `WrongError`."""
+    if not bool(values.isfinite().all()):
+        raise WrongError("the answer is not finite")
+    return values
+
+
+def same(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-3) -> bool:
+    """Return True where two answers agree, or raise `WrongError`."""
+    if found.shape != expected.shape or not torch.allclose(found, expected, atol=tolerance, rtol=tolerance):
+        raise WrongError(f"differs from the oracle: shapes {tuple(found.shape)}, {tuple(expected.shape)}")
+    return True
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the sentence was written by torchnle (Python's own of a call's arguments counts too)."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = Path(frames[-1].filename)
+    signature = "argument" in str(error) and isinstance(error, TypeError)
+    return ("torchnle" in last.parts and last.suffix == ".py" and len(str(error)) > 15) or signature
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    def ring(_: int, __: types.FrameType | None) -> None:
+        raise TimeoutError(f"took more than {_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

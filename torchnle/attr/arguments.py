@@ -1,0 +1,192 @@
+"""Arguments of the public methods, checked by one table: what was given, what is allowed, what to do."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from torchnle.language.texts import shorten
+
+_Class = TypeVar("_Class", bound=type)
+
+_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
+_CHECKED = ("attribute", "saliency", "describe", "top_texts", "top_locations", "text_score", "__init__")
+
+
+def checks_arguments(cls: _Class) -> _Class:
+    """Let every public method of a class check its arguments before it does anything.
+
+    Example:
+        >>> @checks_arguments
+        ... class Ranks:
+        ...     def top_texts(self, k=5):
+        ...         return k
+        >>> Ranks().top_texts(k="5")
+        Traceback (most recent call last):
+        ...
+        TypeError: k='5' is a str; pass how many to find, 1 or more.
+    """
+    for name in _CHECKED:
+        method = getattr(cls, name, None)
+        if inspect.isfunction(method) and not hasattr(method, "checked_arguments"):
+            setattr(cls, name, _checked(method))
+    return cls
+
+
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(method)
+    tested = [name for name in signature.parameters if name in _TABLE]
+
+    @wraps(method)
+    def check(*args: Any, **options: Any) -> Any:
+        bound = signature.bind(*args, **options)  # a TypeError as Python's own
+        given = bound.arguments
+        for name in tested:
+            if name in given and not (name == "inputs" and _takes_pictures(args, given[name])):
+                _TABLE[name](name, given[name])
+                given[name] = _plain(given[name])
+        return method(*bound.args, **bound.kwargs)
+
+    check.checked_arguments = True  # type: ignore[attr-defined]
+    check.__wrapped__ = getattr(method, "__wrapped__", method)
+    return check
+
+
+def _refuse(name: str, value: object, allowed: str, error: type[Exception] = ValueError) -> Exception:
+    shown = shorten(
+        repr(value) if not isinstance(value, Tensor) else f"tensor of shape {tuple(value.shape)}", 60
+    )
+    kind = f" is a {type(value).__name__}" if error is TypeError else ""
+    return error(f"{name}={shown}{kind}; pass {allowed}.")
+
+
+def _takes_pictures(args: tuple[Any, ...], inputs: object) -> bool:
+    """Whether inputs are no tensors, and the object turns pictures into tensors, or says why not."""
+    parts = inputs if isinstance(inputs, tuple) else (inputs,)
+    tensors = all(isinstance(part, Tensor) for part in parts)
+    return not tensors and bool(args) and hasattr(args[0], "preprocess")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's whole numbers as Python's."""
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_count, value)):
+        return tuple(map(operator.index, value))
+    return operator.index(value) if is_count(value) else value
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number, of Python or NumPy, and no bool.
+
+    Example:
+        >>> is_count(3), is_count(True), is_count(3.0)
+        (True, False, False)
+    """
+    if isinstance(value, (bool, Tensor)) or type(value).__name__ in ("bool", "bool_"):
+        return False
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
+
+
+def _count(allowed: str, *, optional: bool) -> Callable[[str, object], None]:
+    def check(name: str, value: object) -> None:
+        if value is None and optional:
+            return
+        if not is_count(value):
+            raise _refuse(name, value, allowed, TypeError)
+        if operator.index(value) < 1:  # type: ignore[arg-type]
+            raise _refuse(name, value, allowed)
+
+    return check
+
+
+def _flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise _refuse(name, value, "True or False", TypeError)
+
+
+def _inputs(name: str, value: object) -> None:
+    parts = value if isinstance(value, tuple) else (value,)
+    if not parts:
+        raise _refuse(name, value, "a tensor (N, C, H, W), or a tuple of at least one")
+    for part in parts:
+        if not isinstance(part, Tensor):
+            allowed = (
+                "a torch.Tensor (N, 3, H, W) or a tuple of tensors, made with the model's own transforms"
+            )
+            raise _refuse(name, part, allowed, TypeError)
+        if part.is_complex():
+            raise _refuse(name, part, f"real numbers, not {part.dtype}", TypeError)
+
+
+def _where(name: str, value: object) -> None:
+    allowed = "None, 'all', (row, column) or a mask (H, W) or (N, H, W)"
+    if value is None or (isinstance(value, str) and value == "all"):
+        return
+    if isinstance(value, Tensor):
+        if value.is_complex() or value.ndim not in (2, 3) or not value.numel():
+            raise _refuse(name, value, f"{allowed}, of real numbers, not {value.dtype}")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise _refuse(name, value, f"{allowed}, without NaN or infinite numbers")
+    elif not isinstance(value, (tuple, list)):
+        raise _refuse(name, value, allowed, ValueError if isinstance(value, str) else TypeError)
+    elif len(value) != 2 or not all(map(is_count, value)):
+        raise _refuse(name, value, f"{allowed}: a location is two whole numbers")
+
+
+def _mode(name: str, value: object) -> None:
+    if value is not None and value not in _MODES:
+        raise _refuse(name, value, f"one of {', '.join(_MODES)}")
+
+
+def _text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise _refuse(name, value, "one text", TypeError)
+
+
+def _texts(name: str, value: object) -> None:
+    if isinstance(value, (bytes, dict, set, frozenset)) or not isinstance(value, Iterable):
+        raise _refuse(name, value, "a text, or a list of texts in an order", TypeError)
+
+
+def _contrast(name: str, value: object) -> None:
+    if value is not None and (isinstance(value, (bytes, str)) or not isinstance(value, Sequence)):
+        raise _refuse(name, value, "a list of other texts, or None", TypeError)
+
+
+def _normalize(name: str, value: object) -> None:
+    if value is not None and value != "length":
+        raise _refuse(name, value, "'length' or None")
+
+
+def _selector(name: str, value: object) -> None:
+    if not callable(value) and not is_count(value):
+        raise _refuse(name, value, "a channel's number, or a function from (N, L, D) to (N, L)", TypeError)
+
+
+_TABLE: dict[str, Callable[[str, Any], None]] = {
+    "inputs": _inputs,
+    "texts": _texts,
+    "text": _text,
+    "contrast": _contrast,
+    "normalize": _normalize,
+    "where": _where,
+    "k": _count("how many to find, 1 or more", optional=False),
+    "internal_batch_size": _count(
+        "a whole number of at least 1, or None for what suits the device", optional=True
+    ),
+    "joint": _flag,
+    "prior": _flag,
+    "attribute_to_layer_input": _flag,
+    "attribute_to_neuron_input": _flag,
+    "interpolate_mode": _mode,
+    "neuron_selector": _selector,
+}

@@ -1,0 +1,66 @@
+"""Locks on files and folders between processes, that end with the process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def locked(file: IO[Any] | int) -> Iterator[bool]:
+    """Wait until this process alone holds an open file, and let it go at the end.
+
+    Args:
+        file: An open file, or its descriptor.
+
+    Yields:
+        Whether it could be locked: not on Windows, nor on some network drives.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        if not isinstance(file, int):
+            file.flush()
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def alone_in_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and wait until this process alone works in it.
+
+    A folder that another process renames or removes meanwhile is made anew, so that what is locked in the end
+    is what lies there.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        except PermissionError:  # Windows opens no folders
+            yield
+            return
+        try:
+            with locked(descriptor):
+                if _is_there(folder, descriptor):
+                    yield
+                    return
+        finally:
+            os.close(descriptor)
+
+
+def _is_there(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

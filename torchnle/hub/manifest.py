@@ -1,0 +1,77 @@
+"""What a folder that is kept holds: sizes and hashes of its files, checked when it is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from torchnle.hub import digest
+
+#: The file in a folder that lists the others.
+NAME = "manifest.json"
+
+
+def write(folder: Path, files: Iterable[Path], file: Path | None = None) -> None:
+    """List files of a folder with their sizes, times of change and hashes.
+
+    Args:
+        folder: The folder.
+        files: The files in it.
+        file: Where the list is kept; None = in the folder.
+    """
+    place = file or folder / NAME
+    place.parent.mkdir(parents=True, exist_ok=True)
+    entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    listed = {"files": entries, "sha256": _digest(entries)}
+    beside = place.with_name(f"{place.name}.{os.getpid()}.new")
+    beside.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, place)
+
+
+def damaged(folder: Path, file: Path | None = None) -> list[str] | None:
+    """Compare the files of a folder with the list; a file is hashed again only if it was changed since.
+
+    Returns:
+        The names of files that are missing or other ones; None where the folder has no list.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.txt").write_text("whole")
+        >>> write(folder, [folder / "a.txt"])
+        >>> _ = (folder / "a.txt").write_text("torn!")
+        >>> damaged(folder)
+        ['a.txt']
+    """
+    try:
+        listed = json.loads((file or folder / NAME).read_text(encoding="utf-8"))
+        entries, stated = listed["files"], listed["sha256"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return [NAME]
+    if _digest(entries) != stated:
+        return [NAME]
+    return [name for name, entry in entries.items() if not _same(folder / name, entry)]
+
+
+def _digest(entries: object) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def _entry(path: Path) -> list[object]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, digest.sha256(path)]
+
+
+def _same(path: Path, entry: list[object]) -> bool:
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    if entry[:2] == [stat.st_size, stat.st_mtime_ns]:
+        return True
+    return entry[:1] == [stat.st_size] and entry[2:] == [digest.sha256(path)]

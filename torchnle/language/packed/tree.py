@@ -1,0 +1,110 @@
+"""A tree of tokens, read by a language model in one pass after a context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language.packed.trie import Trie
+
+if TYPE_CHECKING:
+    from transformers import Cache, DynamicCache
+
+    from torchnle.language.model import LanguageModel
+
+
+def read_at_once(
+    lm: LanguageModel, trie: Trie, rest: Float[Tensor, "R rest E"], length: int, cache: Cache | None
+) -> Float[Tensor, "R n W"]:
+    """Read what is left of the context and the tree's nodes in one pass, which keeps nothing of theirs.
+
+    Args:
+        lm: The language model.
+        trie: The tree.
+        rest: What is left to read of the context.
+        length: The length of the whole context.
+        cache: Holds the beginning of the context; see `LanguageModel.begin_once`.
+
+    Returns:
+        The hidden states after the context, and after each node.
+    """
+    if not trie.tokens:
+        return lm.hidden(rest, cache=cache)[:, -1:]
+    tokens, positions, seen = _suffix(trie, length, lm.device)
+    embeds = torch.cat([rest, lm.embed(tokens).expand(len(rest), -1, -1)], dim=1)
+    causal = F.pad(torch.ones(length, length, dtype=torch.bool, device=lm.device).tril(), (0, len(tokens)))
+    order, sees = torch.cat([torch.arange(length, device=lm.device), positions]), torch.cat([causal, seen])
+    left = rest.shape[1]
+    hidden = lm.hidden(embeds, cache=cache, positions=order[length - left :], mask=sees[length - left :])
+    return hidden[:, left - 1 :]
+
+
+def read_on(lm: LanguageModel, trie: Trie, rows: int, cache: DynamicCache) -> Float[Tensor, "R nodes W"]:
+    """Read the tree's nodes after the cached context, which is left as it was."""
+    tokens, positions, seen = _suffix(trie, cache.get_seq_length(), lm.device)
+    embeds = lm.embed(tokens).expand(rows, -1, -1)
+    hidden = lm.hidden(embeds, cache=cache, positions=positions, mask=seen)
+    cache.crop(-len(tokens))
+    return hidden
+
+
+def read_plainly(
+    lm: LanguageModel, trie: Trie, context: Float[Tensor, "R C E"], rows: int = 128
+) -> Float[Tensor, "R n W"]:
+    """Read every path of the tree as a sequence of its own: what `read_at_once` gives, and slower.
+
+    Args:
+        lm: The language model.
+        trie: The tree.
+        context: What stands before the tree.
+        rows: About how many sequences to read at a time.
+    """
+    if not trie.tokens:
+        return lm.hidden(context)[:, -1:]
+    parts: list[Tensor | None] = [None] * (len(trie.tokens) + 1)
+    paths = [path for node, path in enumerate(paths_of(trie)) if node not in trie.parents]
+    step = max(1, rows // max(1, len(context)))
+    for start in range(0, len(paths), step):
+        group = paths[start : start + step]
+        hidden = _read_group(lm, trie, context, group)
+        for path, states in zip(group, hidden.unbind(1), strict=True):
+            for place, node in enumerate([-1, *path]):
+                parts[node + 1] = states[:, place]
+    return torch.stack([part for part in parts if part is not None], dim=1)
+
+
+def _read_group(
+    lm: LanguageModel, trie: Trie, context: Float[Tensor, "R C E"], paths: list[list[int]]
+) -> Float[Tensor, "R G L W"]:
+    """Read some paths after every context, from the end of the context on; what follows a path is padding."""
+    longest, count = max(map(len, paths)), context.shape[1]
+    words = [[trie.tokens[node] for node in path] + [0] * (longest - len(path)) for path in paths]
+    embeds = lm.embed(torch.tensor(words, device=lm.device))
+    whole = torch.cat(
+        [
+            context.repeat_interleave(len(paths), dim=0),
+            embeds.repeat(len(context), 1, 1),
+        ],
+        dim=1,
+    )
+    hidden: Tensor = lm.hidden(whole)[:, count - 1 :]
+    return hidden.reshape(len(context), len(paths), *hidden.shape[1:])
+
+
+def paths_of(trie: Trie) -> list[list[int]]:
+    """The nodes from the root to each node."""
+    paths: list[list[int]] = []
+    for node, parent in enumerate(trie.parents):
+        paths.append([*(paths[parent] if parent >= 0 else []), node])
+    return paths
+
+
+def _suffix(trie: Trie, context: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens of the tree's nodes, their positions, and what each of them sees."""
+    tokens = torch.tensor(trie.tokens, device=device)
+    positions = context + torch.tensor(trie.depths(), device=device)
+    return tokens, positions, F.pad(trie.ancestors(), (context, 0), value=True).to(device)

@@ -1,0 +1,78 @@
+"""The tokens of a text as they are inside a longer text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torchnle.vision.locks import alone_in
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: What may stand before a text. The first after which a tokenizer's pieces of the text stand apart is taken.
+_ANCHORS = ("a", ".", "0", "x")
+_PROBES = (" a", " the cat", " A", " 3", " .", " xyzzy")
+
+
+class Spelling:
+    """Turns texts into the tokens that they have where they follow something.
+
+    Some tokenizers (of Llama 2, Mistral, TinyLlama, T5) put a marker of their own before whatever they are
+    given, so that the tokens of a part are not those of the whole. Whether a tokenizer does is tried out.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models, normalizers
+        >>> from transformers import PreTrainedTokenizerFast
+        >>> bpe = Tokenizer(models.BPE({"_": 0, "a": 1, "_a": 2}, [("_", "a")]))
+        >>> bpe.normalizer = normalizers.Sequence([normalizers.Prepend("_"), normalizers.Replace(" ", "_")])
+        >>> spelling = Spelling(PreTrainedTokenizerFast(tokenizer_object=bpe))
+        >>> spelling.rows(["a", " a"]), spelling.rows([" a a"], "a")
+        ([[2], [2]], [[2, 2]])
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._apart = all(self._stand_apart(anchor) for anchor in _ANCHORS[:2])
+
+    def prompt(self, text: str) -> list[int]:
+        """The tokens of a prompt, without blanks at its end: they belong to the word that follows."""
+        kept = text.rstrip(" ")
+        return self._ids([kept])[0] if kept else []
+
+    def rows(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
+        """The tokens of texts that follow a prompt; with none, of texts that follow nothing.
+
+        A text that begins with a blank follows something in any case.
+        """
+        kept = prompt.rstrip(" ")
+        parts = [prompt[len(kept) :] + text for text in texts]
+        return [
+            ids if self._is_whole(part, kept) else self._continued(kept, part) or ids
+            for part, ids in zip(parts, self._ids(parts), strict=True)
+        ]
+
+    def _is_whole(self, text: str, prompt: str) -> bool:
+        """Whether a text's own tokens are those that it has in the whole."""
+        spaced = text[:1] == " "
+        return (self._apart and spaced) or not (prompt or spaced)
+
+    def _continued(self, prompt: str, text: str) -> list[int] | None:
+        """The tokens of a text after the prompt, or else after any word; None where they run together."""
+        for anchor in (prompt, *_ANCHORS) if text[:1] == " " else (prompt,):
+            front, whole = self._ids([anchor, anchor + text]) if anchor else ([], [])
+            if front and whole[: len(front)] == front and len(whole) > len(front):
+                return whole[len(front) :]
+        return None
+
+    def _stand_apart(self, anchor: str) -> bool:
+        front, *wholes = self._ids([anchor, *(anchor + probe for probe in _PROBES)])
+        return wholes == [front + part for part in self._ids(_PROBES)]
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        with alone_in(self._tokenizer):
+            encoded = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [list(ids) for ids in encoded]

@@ -1,0 +1,101 @@
+"""What a training run is of: another run must not go on from its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchnle.language.model import LanguageModel
+from torchnle.training.feature_cache import CachedFeatures, cache_key
+from torchnle.training.order import Part
+from torchnle.training.supply import LiveFeatures, Supply
+from torchnle.translators.prefix import PrefixTranslator
+
+#: So many numbers of every weight of a language model are looked at.
+_NUMBERS = 64
+
+
+def run_identity(
+    translator: PrefixTranslator, supply: Supply, parts: Sequence[Part], validation: Supply | None = None
+) -> dict[str, str]:
+    """Digest each thing beside the recipe that decides a run: data, models, prompt, network.
+
+    Args:
+        translator: What is trained.
+        supply: Features and captions.
+        parts: Which pairs are read during which steps.
+        validation: What the best weights are chosen on.
+    """
+    language_model, network = translator.language_model, translator.network
+    return {
+        "prompt": repr(translator.prompt),
+        "stop": repr(translator.stop),
+        "language model": language_identity(language_model),
+        "network": f"{type(network).__name__} {network.config}",
+        "order of pairs": repr([(part.items, part.start, part.stop) for part in parts]),
+        **supply_identity(supply),
+        **{f"validation {name}": value for name, value in supply_identity(validation).items()},
+    }
+
+
+def language_identity(language_model: LanguageModel) -> str:
+    """Digest a language model: its class, dtype, words, and some numbers of every weight."""
+    total = sha256(f"{type(language_model.model).__name__} {language_model.dtype}".encode())
+    total.update(repr(sorted(language_model.tokenizer.get_vocab().items())).encode())
+    return _with_weights(total, language_model.model)
+
+
+def supply_identity(supply: Supply | None) -> dict[str, str]:
+    """Digest what features are made of; a supply of another kind says it by `identity` or `fingerprint`."""
+    if supply is None:
+        return {}
+    if isinstance(supply, CachedFeatures):
+        return _without_format(supply.meta["parts"])
+    if isinstance(supply, LiveFeatures):
+        return _without_format(cache_key(supply))
+    stated = getattr(supply, "identity", None)
+    if isinstance(stated, Mapping):
+        return dict(stated)
+    return {"data": str(getattr(supply, "fingerprint", len(supply)))}
+
+
+def check_identity(theirs: Mapping[str, str], ours: Mapping[str, str], where: str) -> None:
+    """Refuse to go on with a run of something else.
+
+    Raises:
+        ValueError: With what differs.
+
+    Example:
+        >>> check_identity({"prompt": "'a'"}, {"prompt": "'b'"}, "runs/last.pt")
+        Traceback (most recent call last):
+        ...
+        ValueError: 'runs/last.pt' is of a run with another prompt ('a'). To go on with it, give back what it
+        was trained on; for a new run give another folder.
+    """
+    other = [name for name in ours if name in theirs and theirs[name] != ours[name]]
+    other += [name for name in theirs if name not in ours]
+    if other:
+        told = ", ".join(f"{n} ({theirs[n]})" if len(theirs.get(n, "x" * 99)) < 60 else n for n in other)
+        raise ValueError(
+            f"'{where}' is of a run with another {told}. To go on with it, give back what it was trained on; "
+            "for a new run give another folder."
+        )
+
+
+def _without_format(parts: Mapping[str, Any]) -> dict[str, str]:
+    """Whether features are stored, and how, is not what they are of."""
+    return {name: str(value) for name, value in parts.items() if name not in ("format", "dtype")}
+
+
+def _with_weights(total: Any, model: nn.Module) -> str:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            total.update(f"{name} {tuple(weight.shape)}".encode())
+            total.update(
+                weight.flatten()[:: max(1, weight.numel() // _NUMBERS)].float().cpu().numpy().tobytes()
+            )
+    return str(total.hexdigest())
