@@ -29,8 +29,8 @@ from torchnle.data.scenes import Scenes
 from torchnle.evaluation import record
 from torchnle.evaluation.scenes.data import evaluation_backgrounds, images_of
 from torchnle.language import decoding
-from torchnle.language.distinct import sample_distinct
 from torchnle.language.model import LanguageModel
+from torchnle.language.sampling.distinct import sample_distinct
 from torchnle.methods.aligned.decoder.phrase_memory import recall
 from torchnle.methods.aligned.decoder.text_decoder import DECODER, PROMPT, STOP, TextDecoder
 from torchnle.methods.aligned.translator import MapTranslator

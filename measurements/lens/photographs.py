@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from measurements.lens.subject import Subject
-from torchnle.attr.input_maps import enlarge
+from torchnle.attr.inputs.input_maps import enlarge
 from torchnle.backbones import Backbone
 from torchnle.evaluation.photographs.answers import Answer, rates
 from torchnle.evaluation.photographs.judge import Judge, Verdict

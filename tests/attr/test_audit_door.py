@@ -6,7 +6,7 @@ from fakes import conv_net
 from letter_encoder import LetterEncoder
 
 from torchnle import LanguageAttribution
-from torchnle.attr.audit import audit, repair
+from torchnle.attr.doors.audit import audit, repair
 from torchnle.heads.classifier_head import find_head
 from torchnle.methods.texplain.repair.groups import cells
 from torchnle.methods.texplain.repair.refit import refit_last_layer

@@ -7,7 +7,7 @@ from PIL import Image
 from tiny import tiny_lm
 from zero_shot_world import NAMES, pictures
 
-import torchnle.attr.explain as door
+import torchnle.attr.doors.explain as door
 from torchnle import LanguageAttribution, backbones
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.cli import main

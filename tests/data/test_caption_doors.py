@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from torchnle.data.caption_files import read_captions
-from torchnle.data.caption_shards import CaptionShards
 from torchnle.data.captions import CaptionedImage, CaptionFile, CaptionList, digest
+from torchnle.data.readers.caption_files import read_captions
+from torchnle.data.readers.caption_shards import CaptionShards
 from torchnle.training.supply import LiveFeatures
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from torchnle.data import CaptionShards
-from torchnle.data.shard_names import expand
+from torchnle.data.readers.shard_names import expand
 from torchnle.methods.devil.training import run
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny import make_lm, make_prefixes, slow_logits
 
-from torchnle.language.distinct import sample_distinct
-from torchnle.language.nucleus import Nucleus
 from torchnle.language.packed.gumbel import below, gumbel
+from torchnle.language.sampling.distinct import sample_distinct
+from torchnle.language.sampling.nucleus import Nucleus
 
 TOKENS, TOP_P, TEMPERATURE = 3, 0.8, 1.3
 

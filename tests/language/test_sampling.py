@@ -2,8 +2,8 @@ import pytest
 import torch
 from tiny import make_lm, make_prefixes, slow_log_prob, slow_logits, tiny_lm
 
-from torchnle.language import nucleus
 from torchnle.language.decoding import greedy, sample
+from torchnle.language.sampling import nucleus
 
 
 def seeded(seed=0):

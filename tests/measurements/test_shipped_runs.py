@@ -64,7 +64,9 @@ def tiny(monkeypatch):
     loads = {"an-lm": lm, hub.SMOLLM2: lm, "an-encoder": encoder, hub.MINILM: encoder}
     monkeypatch.setattr(text_decoder_run.LanguageModel, "from_pretrained", lambda name: loads[name])
     monkeypatch.setattr(text_decoder_run, "TextEncoder", SimpleNamespace(from_pretrained=loads.get))
-    monkeypatch.setattr("torchnle.attr.frozen.TextEncoder.from_pretrained", lambda *_: LetterEncoder())
+    monkeypatch.setattr(
+        "torchnle.attr.construction.frozen.TextEncoder.from_pretrained", lambda *_: LetterEncoder()
+    )
     preprocess = Preprocess(size=32, mean=127.0, std=128.0, fit="crop")
     names = {"named": ("an ox", "an elk", "a yak", "a gnu", "an auk")}
     models = {name: Backbone(conv_net(), preprocess, names.get(name, ()), name) for name in ("tiny", "named")}

@@ -10,16 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.arguments import checks_arguments
-from torchnle.attr.constructors import Constructors
-from torchnle.attr.explain import Explains
-from torchnle.attr.input_maps import check_images, enlarge, lay_on
+from torchnle.attr.construction.constructors import Constructors
+from torchnle.attr.doors.explain import Explains
+from torchnle.attr.doors.words import DominantWords
+from torchnle.attr.inputs.input_maps import check_images, enlarge, lay_on
+from torchnle.attr.inputs.pictures import Pictures, as_inputs
+from torchnle.attr.inputs.texts import as_texts
 from torchnle.attr.no_future import WithoutFuture
-from torchnle.attr.pictures import Pictures, as_inputs
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.text_score import TextScore
-from torchnle.attr.texts import as_texts
 from torchnle.attr.usage import logged
-from torchnle.attr.words import DominantWords
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from torchnle.attr.inputs.pictures import Pictures, as_inputs
+from torchnle.attr.inputs.texts import as_targets, as_texts
 from torchnle.attr.located import assign_locations
-from torchnle.attr.pictures import Pictures, as_inputs
 from torchnle.attr.refinement import Refinement, score_variants
-from torchnle.attr.texts import as_targets, as_texts
 from torchnle.attr.top import Top, best_locations, best_texts
 from torchnle.description import Description, DescriptionGrid
 from torchnle.language.texts import check_texts

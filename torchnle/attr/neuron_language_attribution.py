@@ -11,7 +11,7 @@ from captum.attr import NeuronAttribution
 from torch import Tensor
 
 from torchnle.attr.arguments import checks_arguments
-from torchnle.attr.input_maps import check_images, lay_on
+from torchnle.attr.inputs.input_maps import check_images, lay_on
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.usage import logged
 from torchnle.description import Description

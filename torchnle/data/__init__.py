@@ -10,11 +10,11 @@ from torchnle.data.backgrounds import (
     plain_backgrounds,
     texture_backgrounds,
 )
-from torchnle.data.caption_datasets import CaptionDataset
-from torchnle.data.caption_shards import CaptionShards
 from torchnle.data.captions import CaptionedImage, CaptionFile, CaptionList, CaptionSource, Mixture
 from torchnle.data.cutouts import Cutout, Cutouts, load_cutouts
 from torchnle.data.photo_effects import PhotoEffects
+from torchnle.data.readers.caption_datasets import CaptionDataset
+from torchnle.data.readers.caption_shards import CaptionShards
 from torchnle.data.scenes import Scene, SceneObject, Scenes
 from torchnle.data.shapes import shapes
 from torchnle.language.english.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article

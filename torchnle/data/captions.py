@@ -18,7 +18,7 @@ from typing import Protocol
 from PIL import Image
 
 from torchnle import images
-from torchnle.data.caption_files import read_captions
+from torchnle.data.readers.caption_files import read_captions
 from torchnle.language.texts import shorten
 
 #: The endings of images in a folder.

@@ -14,13 +14,13 @@ from torch import Tensor
 from torchnle import ops
 from torchnle.language.head import body
 from torchnle.language.model import LanguageModel
-from torchnle.language.nucleus import Nucleus
 from torchnle.language.packed.attention import short_attention
 from torchnle.language.packed.batching import batches, row_limit
 from torchnle.language.packed.duplicates import Disagreement, draw_to_check, near_rows, unique_rows
 from torchnle.language.packed.growth import Ends, Row, grow
 from torchnle.language.packed.packing import packed
 from torchnle.language.packed.sample_tree import grow_samples
+from torchnle.language.sampling.nucleus import Nucleus
 from torchnle.vision.locks import alone_in
 
 #: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than

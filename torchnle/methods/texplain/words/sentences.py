@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.language import decoding
-from torchnle.language.distinct import sample_distinct
 from torchnle.language.model import LanguageModel
+from torchnle.language.sampling.distinct import sample_distinct
 from torchnle.methods.aligned.decoder.phrase_memory import recall
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import Rows
-from torchnle.vision.running import evaluating
+from torchnle.vision.locks import evaluating
 
 
 @dataclass(frozen=True)

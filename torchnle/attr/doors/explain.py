@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import LayerReader
-from torchnle.attr.pictures import Pictures
 from torchnle.language.model import LanguageModel
 from torchnle.types import Where
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from torchnle.attr.frozen import as_decoder, as_encoder
+from torchnle.attr.construction.frozen import as_decoder, as_encoder
 from torchnle.backbones import stated_names
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import example_for, find_head

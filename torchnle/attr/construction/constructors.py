@@ -11,10 +11,10 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from torchnle.attr.classifier import Attached, LensKind, attach_classifier
-from torchnle.attr.frozen import as_decoder, as_encoder
+from torchnle.attr.construction.classifier import Attached, LensKind, attach_classifier
+from torchnle.attr.construction.frozen import as_decoder, as_encoder
+from torchnle.attr.construction.saved_reading import attach, plain_reading
 from torchnle.attr.layer_reader import LayerReader
-from torchnle.attr.saved_reading import attach, plain_reading
 from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from torchnle.language.decoding import writing
 from torchnle.language.model import LanguageModel
-from torchnle.language.nucleus import Nucleus
 from torchnle.language.packed.batching import batches
 from torchnle.language.packed.growth import Ends
 from torchnle.language.packed.gumbel import below, log_inclusion
+from torchnle.language.sampling.nucleus import Nucleus
 
 #: Texts in the model at a time where nobody says how many.
 _AT_ONCE = 256

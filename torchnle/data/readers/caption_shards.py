@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from torchnle import images
-from torchnle.data import shard_names
 from torchnle.data.captions import CaptionedImage, digest
+from torchnle.data.readers import shard_names
 from torchnle.hub import web
 from torchnle.hub.report import hide_secrets
 from torchnle.language.texts import check_captions, decode, lines

@@ -1,0 +1,1 @@
+"""Methods of `LanguageAttribution` that are doors to a method of its own folder: explain, words, audit."""

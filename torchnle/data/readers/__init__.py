@@ -1,0 +1,1 @@
+"""Readers of captioned data: files, Hugging Face data sets, webdataset shards."""

@@ -1,0 +1,1 @@
+"""Sampling from a language model: nucleus sampling, and sampling without replacement."""
