@@ -13,7 +13,7 @@ from PIL import Image
 
 from torchnle import LanguageAttribution, LayerLanguageAttribution, NeuronLanguageAttribution, TextScore
 
-IMAGES = torch.rand(2, 3, 8, 8)
+IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 NO_COUNT = ["2", 2.0, float("nan"), True, False, 0, -1, [2], torch.tensor(2)]
 NO_FLAG = [None, 1, 0, "yes", 1.0, torch.tensor(True)]
 NO_INPUTS = [
