@@ -80,21 +80,25 @@ def check(call):
     assert len(str(caught.value)) > 20
 
 
-@pytest.mark.parametrize(("method", "name", "number", "value"), CASES, ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize(
+    ("method", "name", "number", "value"),
+    CASES,
+    ids=lambda x: str(x) if isinstance(x, (str, int)) else type(x).__name__,
+)
 def test_language_attribution(method, name, number, value):
     lang = LanguageAttribution(conv_net(), "layer", LetterTranslator())
     given = {"inputs": IMAGES, **{**LANG, **TOP}[method], name: value}
     check(lambda: getattr(lang, method)(**given))
 
 
-@pytest.mark.parametrize("value", NO_SELECTOR, ids=str)
+@pytest.mark.parametrize("value", NO_SELECTOR, ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize("method", ["attribute", "describe"])
 def test_units(method, value):
     unit = NeuronLanguageAttribution(conv_net(), "layer", LetterTranslator())
     check(lambda: getattr(unit, method)(IMAGES, value))
 
 
-@pytest.mark.parametrize("value", NO_TEXTS, ids=lambda x: str(x)[:9])
+@pytest.mark.parametrize("value", NO_TEXTS, ids=lambda x: type(x).__name__)
 def test_text_score(value):
     check(lambda: TextScore(conv_net(), "layer", LetterTranslator(), value))
 
