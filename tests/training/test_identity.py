@@ -15,7 +15,7 @@ from torchnle.data.captions import CaptionedImage, CaptionList
 from torchnle.evaluation.journal import Journal
 from torchnle.language.model import LanguageModel
 from torchnle.methods.devil import devil_translator
-from torchnle.training import loop
+from torchnle.training import prefix
 from torchnle.training.feature_cache import CachedFeatures, cached
 from torchnle.training.recipe import Recipe
 from torchnle.training.supply import LiveFeatures
@@ -45,7 +45,7 @@ def trained(folder, *, steps=4, supply=None, lm=None, prompt=""):
     sizes = {"prefix_length": 2, "width": 8, "depth": 1, "heads": 2, "feedforward": 8}
     translator = devil_translator({"0": 6}, lm, **sizes, prompt=prompt)
     recipe = Recipe(steps=steps, **RECIPE)
-    return loop.train(translator, supply or live(), recipe, folder)
+    return prefix.train(translator, supply or live(), recipe, folder)
 
 
 @pytest.fixture

@@ -39,9 +39,7 @@ def _describe(options: argparse.Namespace) -> None:
         _describe_many(options)
         return
 
-    def work(
-        lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, name: str, image: Image
-    ) -> Result:
+    def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         x = backbone.preprocess(image)[None]
         (whole,) = lang.describe(x)
         result: Result = {"photo": str(path), "whole": whole.to_dict(), "said": whole.marked_text}
@@ -51,7 +49,7 @@ def _describe(options: argparse.Namespace) -> None:
             result |= {"grid": list(grid.grid), "locations": locations, "table": str(grid)}
             if options.output:
                 figure = plots.plot_descriptions(backbone.view(image), grid, whole=whole)
-                picture = plots.save(figure, options.output / f"{name}_words.png")
+                picture = plots.save(figure, options.output / f"{options.names[path]}_words.png")
                 result["picture"] = str(picture)
         return result
 

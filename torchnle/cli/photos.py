@@ -90,8 +90,8 @@ def for_each(
     """Check every file first, so that a bad path is told at once; then do the work on each photograph.
 
     Args:
-        options: As they were given.
-        work: Makes the result of one photograph, given its path, a name for its outputs, and itself.
+        options: As they were given; `names` is set: for each file a name for its outputs.
+        work: Makes the result of one photograph.
         show: Prints it.
     """
     files = files_of(options.photos)
@@ -103,9 +103,10 @@ def for_each(
     backbone, lang = load(options)
     if not options.json and lang.summary:
         say(lang.summary)
-    results, names = [], dict(zip(files, output_names(files), strict=True))
+    results = []
+    options.names = dict(zip(files, output_names(files), strict=True))
     for file, image in _opened(files):
-        results.append(work(lang, backbone, file, names[file], image))
+        results.append(work(lang, backbone, file, image))
         if not options.json:
             show(results[-1])
     if options.json:

@@ -25,16 +25,14 @@ def add(commands: Any) -> None:
 
 
 def _saliency(options: argparse.Namespace) -> None:
-    def work(
-        lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, name: str, image: Image
-    ) -> Result:
+    def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         (maps,) = lang.saliency(backbone.preprocess(image)[None], options.text, interpolate_mode=None)
         texts = [_mapped(text, values) for text, values in zip(options.text, maps, strict=True)]
         result: Result = {"photo": str(path), "texts": texts}
         if options.output:
             kind = f"raw {lang.translator.score_kind}"
             figure = plots.plot_saliency(backbone.view(image), maps, options.text, score_name=kind)
-            picture = plots.save(figure, options.output / f"{name}_saliency.png")
+            picture = plots.save(figure, options.output / f"{options.names[path]}_saliency.png")
             result["picture"] = str(picture)
         return result
 

@@ -47,7 +47,9 @@ def _words(options: argparse.Namespace) -> None:
                 [(word.low, word.high) for word in top],
                 title=path.name,
             )
-            result["picture"] = str(plots.save(figure, options.output / f"{path.stem}_dominant_words.png"))
+            result["picture"] = str(
+                plots.save(figure, options.output / f"{options.names[path]}_dominant_words.png")
+            )
         return result
 
     for_each(options, work, _print_words)
