@@ -74,18 +74,20 @@ def _reading(options: argparse.Namespace) -> None:
 
 
 def _add_addressing(benchmarks: Any) -> None:
-    address = benchmarks.add_parser("addressing", help="how a language model understands a prefix, untrained")
-    address.add_argument(
+    addressing = benchmarks.add_parser(
+        "addressing", help="how a language model understands a prefix, untrained"
+    )
+    addressing.add_argument(
         "--texts", type=Path, dest="file", metavar="FILE", help="one a line (default: made of class names)"
     )
-    address.add_argument("--count", type=int, default=256, help="texts to say (default: %(default)s)")
-    address.add_argument(
+    addressing.add_argument("--count", type=int, default=256, help="texts to say (default: %(default)s)")
+    addressing.add_argument(
         "--steps", type=int, default=60, help="of training, from each start (default: %(default)s)"
     )
-    address.add_argument("--batch", type=int, default=32, help="texts a step (default: %(default)s)")
-    address.add_argument("--language-model", metavar="REF", help="a reference (default: the embedded one)")
-    _add_common(address)
-    address.set_defaults(run=_addressing)
+    addressing.add_argument("--batch", type=int, default=32, help="texts a step (default: %(default)s)")
+    addressing.add_argument("--language-model", metavar="REF", help="a reference (default: the embedded one)")
+    _add_common(addressing)
+    addressing.set_defaults(run=_addressing)
 
 
 def _add_costs(benchmarks: Any) -> None:
@@ -110,9 +112,9 @@ def _add_costs(benchmarks: Any) -> None:
 
 
 def _add_on_scenes(benchmarks: Any) -> None:
-    things = benchmarks.add_parser("class-objects", help="are scenes' objects that belong to a class named?")
-    add_subject(things, count=200)
-    things.add_argument(
+    objects = benchmarks.add_parser("class-objects", help="are scenes' objects that belong to a class named?")
+    add_subject(objects, count=200)
+    objects.add_argument(
         "--scale",
         type=float,
         nargs=2,
@@ -120,8 +122,8 @@ def _add_on_scenes(benchmarks: Any) -> None:
         metavar="PART",
         help="an object's longer side, least and most, of the scene's (default: 0.3 0.6)",
     )
-    add_batch(things)
-    things.set_defaults(run=_class_objects)
+    add_batch(objects)
+    objects.set_defaults(run=_class_objects)
     tables = benchmarks.add_parser(
         "devil-tables", help="DeViL's tables 2 and 4 and figure 7, on composed scenes"
     )

@@ -125,7 +125,7 @@ def short_decode_attention(
 
 
 def _check_lengths(lengths: Tensor, k: Tensor) -> None:
-    """Where it costs no waiting for a device; a row that sees nothing has no mean of what it sees."""
+    """Check lengths on the CPU, where it needs no device synchronisation; each row must see a key."""
     if torch.compiler.is_compiling() or lengths.device.type != "cpu" or not lengths.numel() or k.ndim != 4:
         return
     least, most = int(lengths.min()), int(lengths.max())

@@ -6,11 +6,11 @@ trains a new prefix for a few steps from two starts.
 
 from measurements.addressing.run import measure, page, split
 from measurements.addressing.starts import START_RECIPE, loss_from_start
-from measurements.addressing.words import Address, understood, without_bos, word_prefixes
+from measurements.addressing.words import Frame, understood, without_bos, word_prefixes
 
 __all__ = [
     "START_RECIPE",
-    "Address",
+    "Frame",
     "loss_from_start",
     "measure",
     "page",

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from measurements.addressing.starts import START_RECIPE, STARTS, loss_from_start
-from measurements.addressing.words import NOISES, Address, understood, without_bos
+from measurements.addressing.words import NOISES, Frame, understood, without_bos
 from torchnle.evaluation import record
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
@@ -20,14 +20,14 @@ from torchnle.methods.aligned.decoder.training import Recipe
 
 #: From an empty frame to the shipped one.
 FRAMES = (
-    Address("", ""),
-    Address("", "\nThis is"),
-    Address("This is", "\nThis is"),
-    Address("Repeat this:", "\nRepeat this:"),
-    Address(),
+    Frame("", ""),
+    Frame("", "\nThis is"),
+    Frame("This is", "\nThis is"),
+    Frame("Repeat this:", "\nRepeat this:"),
+    Frame(),
 )
 #: The shipped frame with other ends: a full stop, and the model's end-of-text token.
-ENDS = (Address(), Address(stop="."), Address(stop=None))
+ENDS = (Frame(), Frame(stop="."), Frame(stop=None))
 
 
 def measure(
@@ -36,8 +36,8 @@ def measure(
     texts: Sequence[str],
     training_texts: Sequence[str],
     *,
-    frames: Sequence[Address] = FRAMES,
-    ends: Sequence[Address] = ENDS,
+    frames: Sequence[Frame] = FRAMES,
+    ends: Sequence[Frame] = ENDS,
     noises: Sequence[float] = NOISES,
     recipe: Recipe = START_RECIPE,
     progress: bool = False,
@@ -64,7 +64,7 @@ def measure(
     begun = [(lm.bos_id is not None, end) for end in ends if end.stop is not None or lm.eos_id is not None]
     starts = list(product(models, STARTS)) if recipe.steps else []
 
-    def say(cases: Sequence[tuple[bool, Address]], what: str) -> list[dict[str, Any]]:
+    def say(cases: Sequence[tuple[bool, Frame]], what: str) -> list[dict[str, Any]]:
         watched = tqdm(cases, desc=what, disable=not progress)
         return [
             {"bos": bos, **asdict(case), "by_noise": understood(models[bos], encoder, texts, case, **options)}

@@ -24,7 +24,7 @@ _MAX_NEW_TOKENS, _EXAMPLES = 24, 4
 
 
 @dataclass(frozen=True)
-class Address:
+class Frame:
     """The text around the prefix.
 
     Args:
@@ -49,7 +49,7 @@ def without_bos(lm: LanguageModel) -> LanguageModel:
 def word_prefixes(
     lm: LanguageModel,
     texts: Sequence[str],
-    address: Address,
+    frame: Frame,
     *,
     length: int = 8,
     noise: float = 0.0,
@@ -60,7 +60,7 @@ def word_prefixes(
     Args:
         lm: The language model.
         texts: R texts.
-        address: Its opening and end are used.
+        frame: Its opening and end are used.
         length: The number of vectors of a text.
         noise: Gaussian noise on a text's vectors, in standard deviations of all embeddings.
         seed: Seeds the noise.
@@ -68,12 +68,12 @@ def word_prefixes(
     Raises:
         ValueError: If the texts are to end with an end-of-text token, and the model has none.
     """
-    words = lm.embed(first_tokens(_ended(lm, texts, address.stop), length).to(lm.device)).float()
+    words = lm.embed(first_tokens(_ended(lm, texts, frame.stop), length).to(lm.device)).float()
     if noise:
         scale = lm.embed(torch.arange(lm.vocab_size, device=lm.device)).float().std()
         drawn = torch.randn(words.shape, generator=torch.Generator().manual_seed(seed))
         words = words + noise * scale * drawn.to(words)
-    ids = lm.tokenize([address.opening])[0] if address.opening else []
+    ids = lm.tokenize([frame.opening])[0] if frame.opening else []
     opening = lm.embed(torch.tensor(ids, dtype=torch.long, device=lm.device)).float()
     return torch.cat([opening.expand(len(words), -1, -1), words], dim=1)
 
@@ -82,7 +82,7 @@ def understood(
     lm: LanguageModel,
     encoder: TextEncoder,
     texts: Sequence[str],
-    address: Address,
+    frame: Frame,
     *,
     noises: Sequence[float] = NOISES,
     length: int = 8,
@@ -94,7 +94,7 @@ def understood(
         lm: The language model.
         encoder: Compares decoded texts with their sources.
         texts: The texts.
-        address: The text around them.
+        frame: The text around them.
         noises: Sizes of noise on the token embeddings.
         length: The number of vectors of a text.
         seed: Seeds the noise.
@@ -105,10 +105,8 @@ def understood(
     """
     source, rows = encoder.encode(texts), []
     for noise in noises:
-        prefixes = word_prefixes(lm, texts, address, length=length, noise=noise, seed=seed)
-        decoded = greedy(
-            lm, prefixes, prompt=address.prompt, stop=address.stop, max_new_tokens=_MAX_NEW_TOKENS
-        )
+        prefixes = word_prefixes(lm, texts, frame, length=length, noise=noise, seed=seed)
+        decoded = greedy(lm, prefixes, prompt=frame.prompt, stop=frame.stop, max_new_tokens=_MAX_NEW_TOKENS)
         said = [text.strip() for text in decoded.texts]
         again = encoder.encode([text or "nothing" for text in said])
         rows.append(

@@ -1,4 +1,4 @@
-"""What a case may come to, and how an error is told from an accident."""
+"""The outcomes of a case, and the distinction of a clear error from a crash."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def is_fault(self) -> bool:
-        """Whether something is to be mended."""
+        """True if the outcome is a fault."""
         return self.result in ("wrong", "nan", "raw", "hang")
 
 
@@ -88,7 +88,7 @@ def same(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-3) -
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether the sentence was written by torchnle (Python's own of a call's arguments counts too)."""
+    """Return whether torchnle wrote the message (Python's own on a call's arguments counts too)."""
     frames = traceback.extract_tb(error.__traceback__)
     last = Path(frames[-1].filename)
     signature = "argument" in str(error) and isinstance(error, TypeError)

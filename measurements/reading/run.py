@@ -26,7 +26,7 @@ _LIMIT = 1e-3  # nats
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one architecture is read.
+    """The reading of one architecture.
 
     Args:
         kind: The model type.
@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def right(self) -> bool:
-        """Whether it is refused, or read as its own plain forward reads."""
+        """True if it is refused, or read as its own plain forward reads."""
         read = self.same_texts == self.rows and self.apart <= _LIMIT
         return self.state in ("refused", "not built") or read
 

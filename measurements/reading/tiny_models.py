@@ -104,6 +104,6 @@ def _config(kind: str) -> Any:
 
 
 def _is_set(config: Any, name: str) -> bool:
-    """Whether a configuration has a value of this name that can be given."""
+    """Return whether a configuration has a settable value of this name."""
     made = getattr(type(config), name, None)
     return hasattr(config, name) and not (isinstance(made, property) and made.fset is None)

@@ -13,7 +13,7 @@ from tiny import make_model, make_tokenizer, slow_greedy, slow_log_prob, tiny_lm
 from measurements import addressing
 from measurements.__main__ import main
 from measurements.addressing import (
-    Address,
+    Frame,
     loss_from_start,
     measure,
     page,
@@ -29,7 +29,7 @@ from torchnle.language.decoding import Decoded
 from torchnle.language.model import LanguageModel
 from torchnle.methods.aligned.decoder.training import Recipe, fresh_network, targets
 
-FRAME = Address("the", "the", " .")
+FRAME = Frame("the", "the", " .")
 TEXTS = ["a cat", "a red bird sits", "the dog", "grass"]
 LONG = "the dog runs under the sky"
 LEARNED = [f"{a} {c} {n}" for a in ("a", "the") for c in ("red", "big") for n in ("cat", "dog", "bird")]
@@ -75,7 +75,7 @@ def test_prefixes_by_hand():
     lm = tiny_lm("llama")
     found = word_prefixes(lm, ["a cat", LONG], FRAME, length=4)
     torch.testing.assert_close(found, embedded(lm, "the a cat . .", "the the dog runs under"))
-    bare = word_prefixes(lm, ["a cat"], Address("", "", None), length=4)
+    bare = word_prefixes(lm, ["a cat"], Frame("", "", None), length=4)
     torch.testing.assert_close(bare, embedded(lm, "a cat </s> </s>"))
 
 
@@ -94,8 +94,8 @@ def test_an_end_that_the_model_has_not():
     model.generation_config.eos_token_id = tokenizer.eos_token = None
     lm = LanguageModel(model, tokenizer)
     with pytest.raises(ValueError, match="no token that ends a text"):
-        word_prefixes(lm, TEXTS, Address(stop=None))
-    ends = [FRAME, Address(stop=None)]
+        word_prefixes(lm, TEXTS, Frame(stop=None))
+    ends = [FRAME, Frame(stop=None)]
     found = measure(lm, DenseEncoder(), TEXTS, [], frames=[], ends=ends, recipe=quick())
     assert [row["stop"] for row in found["ends"]] == [" ."]
 
@@ -130,7 +130,7 @@ def test_shares_of_a_model_that_repeats(monkeypatch):
     assert noisy["exact"] < clean["exact"]
     assert noisy["cosine"] < clean["cosine"]
     assert asked == [("the", " .")] * 2
-    (ended,) = understood(lm, DenseEncoder(), TEXTS, Address("the", "", None), noises=[0.0], length=4)
+    (ended,) = understood(lm, DenseEncoder(), TEXTS, Frame("the", "", None), noises=[0.0], length=4)
     assert ended["exact"] == 1
     assert asked[-1] == ("", None)
 
@@ -173,7 +173,7 @@ def quick(**changes):
 
 
 def test_the_measurement_and_its_page():
-    frames, ends = [Address("", "", " ."), FRAME], [FRAME, Address("the", "the", None)]
+    frames, ends = [Frame("", "", " ."), FRAME], [FRAME, Frame("the", "the", None)]
     options = {"frames": frames, "ends": ends, "noises": [0.0, 1.0], "recipe": quick(steps=2)}
     found = measure(tiny_lm("llama"), DenseEncoder(), [*TEXTS, LONG], LEARNED, **options)
     assert [(row["bos"], row["opening"]) for row in found["frames"]] == [

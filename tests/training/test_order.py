@@ -43,7 +43,7 @@ def test_parts_are_read_during_their_steps():
 
 
 def test_nothing_to_read():
-    with pytest.raises(ValueError, match="from step 5 on there is nothing to read"):
+    with pytest.raises(ValueError, match="from step 5 on there is no data"):
         order([Part(range(8), stop=5)])
     with pytest.raises(ValueError, match="from step 0 on"):
         order([Part(range(8), start=5)])

@@ -67,7 +67,7 @@ def _refuse(name: str, value: object, allowed: str, error: type[Exception] = Val
 
 
 def _takes_pictures(args: tuple[Any, ...], inputs: object) -> bool:
-    """Whether inputs are no tensors, and the object turns pictures into tensors, or says why not."""
+    """Return whether inputs are pictures and not tensors; raise if the object cannot convert them."""
     parts = inputs if isinstance(inputs, tuple) else (inputs,)
     tensors = all(isinstance(part, Tensor) for part in parts)
     return not tensors and bool(args) and hasattr(args[0], "preprocess")
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a whole number, of Python or NumPy, and no bool.
+    """Return whether a value is a whole number, of Python or NumPy, and no bool.
 
     Example:
         >>> is_count(3), is_count(True), is_count(3.0)

@@ -50,7 +50,7 @@ class ProcessorPreprocess(Preprocess):
         return image.crop((first, second, max(third, first + 1), max(fourth, second + 1)))
 
     def gives_pictures(self) -> bool:
-        """Whether the processor makes one tensor (3, H, W) of an image, and not tiles or patches."""
+        """Return whether the processor makes one tensor (3, H, W) of an image, and not tiles or patches."""
         try:
             found = self._run(Image.new("RGB", (self.size, self.size)))
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError):
@@ -66,7 +66,7 @@ class ProcessorPreprocess(Preprocess):
         return found
 
     def _seen(self, size: tuple[int, int], axis: int) -> tuple[float, float]:
-        """Where what is seen begins and ends along an axis, as shares of the image."""
+        """Return the start and end of the visible part along an axis, as shares of the image."""
         ramp = torch.linspace(0, 255, size[1 - axis]).round().to(torch.uint8)
         plane = ramp.expand(size[1], size[0]) if axis else ramp[:, None].expand(size[1], size[0])
         picture = Image.frombytes("L", size, plane.contiguous().numpy().tobytes()).convert("RGB")

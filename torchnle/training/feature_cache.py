@@ -268,7 +268,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _progress(file: Path) -> dict[str, Any]:
-    """What was done; nothing where a damaged disk or hand left something else."""
+    """Return the stored progress; nothing if the file is damaged."""
     try:
         done = json.loads(file.read_text())
     except ValueError:

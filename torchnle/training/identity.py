@@ -1,4 +1,4 @@
-"""What a training run is of: another run must not go on from its checkpoint."""
+"""The identity of a training run: another run must not resume from its checkpoint."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def check_identity(theirs: Mapping[str, str], ours: Mapping[str, str], where: st
 
 
 def _without_format(parts: Mapping[str, Any]) -> dict[str, str]:
-    """Whether features are stored, and how, is not what they are of."""
+    """Leave out the storage of features, which does not change them."""
     return {name: str(value) for name, value in parts.items() if name not in ("format", "dtype")}
 
 

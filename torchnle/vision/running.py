@@ -79,7 +79,7 @@ def _check_batch_axis(scope: nn.Module, image: Tensor) -> None:
 
 
 def _of_shapes(error: Exception, tensors: Sequence[Tensor]) -> str | None:
-    """What to say where a model fails on the shape of its inputs; None where it fails on something else."""
+    """Explain a model's failure on the shape of its inputs; None for other failures."""
     lines = str(error).strip().splitlines()
     if not lines or _SHAPES.search(str(error)) is None:
         return None

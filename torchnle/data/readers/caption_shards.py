@@ -172,7 +172,7 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def _belongs(key: str, parts: Mapping[str, _Member], found: Mapping[str, Mapping[str, _Member]]) -> bool:
-    """Whether a lone image is a part of a whole example, as "000.seg.png" beside 000.jpg and 000.txt."""
+    """Return whether a lone image belongs to a complete example, as "000.seg.png" to 000.jpg and 000.txt."""
     folder, _, file = key.rpartition("/")
     first = f"{folder}/{file.partition('.')[0]}" if folder else file.partition(".")[0]
     return "image" in parts and first != key and len(found.get(first, ())) == 2

@@ -12,7 +12,7 @@ from PIL import Image
 
 from torchnle.images import open_image
 
-#: The grid of `location` and of the keys of `elsewhere`.
+#: The grid of `place` and of the keys of `elsewhere`.
 _SIDE = 7
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -53,7 +53,7 @@ def read_photographs(folder: Path, truth: Path) -> list[Photograph]:
 
     Args:
         folder: Holds NAME.png, .jpg, .jpeg or .webp.
-        truth: JSON: by name `query`, `exact`, `general`, `box`, `pointing`, `elsewhere`, and `location` (row
+        truth: JSON: by name `query`, `exact`, `general`, `box`, `pointing`, `elsewhere`, and `place` (row
             and column on a 7x7 grid) or `point` (x and y, as parts of the picture). The keys of `elsewhere`
             are rows and columns, "0,6", or points, "0.9,0.1".
 
@@ -96,7 +96,7 @@ def location(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, in
 def _photograph(name: str, file: Path, fact: Mapping[str, Any]) -> Photograph:
     missing = [key for key in ("query", "exact", "box") if key not in fact]
     if not {"place", "point"} & fact.keys():
-        missing.append("location or point")
+        missing.append("place or point")
     if missing:
         raise ValueError(f"the truth of '{name}' lacks {', '.join(missing)}.")
     x0, y0, x1, y1 = map(float, fact["box"])
