@@ -40,10 +40,10 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--count", type=int, help="the first so many photographs (default: all)")
+    parser.add_argument("--count", type=int, help="so many, spread over the truth's order (default: all)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    known = read_photographs(options.folder, options.truth)[: options.count]
+    known = _spread(read_photographs(options.folder, options.truth), options.count)
     encoder = TextEncoder.from_pretrained()
     written, seconds = _write(known, encoder)
     ranks = _percentiles(known, [why.text for why in written], encoder)
@@ -66,6 +66,12 @@ def main() -> None:
     text = json.dumps(record.plain(found), indent=1)
     (options.output / "zero_shot_photographs.json").write_text(text + "\n", encoding="utf-8")
     print(json.dumps({key: value for key, value in found.items() if key != "said"}, default=str, indent=1))
+
+
+def _spread(known: Sequence[Photograph], count: int | None) -> list[Photograph]:
+    """Take so many photographs at equal steps; the truth lists them by kind, its first are animals."""
+    taken = len(known) if count is None else min(count, len(known))
+    return [known[i * len(known) // taken] for i in range(taken)]
 
 
 def _attach(name: str, encoder: TextEncoder) -> tuple[backbones.Backbone, LanguageAttribution]:

@@ -31,9 +31,10 @@ def test_trivial_rows_name_nothing_and_the_closed_form_does():
 
 def test_icis_learns_directions_that_it_was_shown():
     weight, texts = weights()
-    model = Icis.fit(texts, class_vectors(weight), epochs=60, learning_rate=1e-3)
-    cosines = torch.cosine_similarity(model(texts), class_vectors(weight), dim=1)
-    assert float(cosines.mean()) > 0.9
+    targets = class_vectors(weight)
+    before, after = (Icis.fit(texts, targets, epochs=n, learning_rate=1e-3) for n in (0, 60))
+    cosines = [torch.cosine_similarity(model(texts), targets, dim=1).mean() for model in (before, after)]
+    assert float(cosines[1]) > float(cosines[0]) + 0.3
 
 
 def test_the_shipped_references_are_what_the_command_composes():

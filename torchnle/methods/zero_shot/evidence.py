@@ -12,7 +12,7 @@ from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.classes import class_directions
 
 #: The share of the channels that is kept as evidence: 128 of 1,280. In two-object scenes the other object is
-#: then hardly ever among its words (`python -m measurements zero-shot-scenes`).
+#: then hardly ever among its words (`python -m measurements.zero_shot.scenes`).
 KEPT = 0.1
 
 
