@@ -24,6 +24,7 @@ from torchnle.evaluation.scenes.data import evaluation_backgrounds
 from torchnle.language.english.nouns import Nouns
 from torchnle.language.english.phrases import head_noun
 from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.dissect.candidates.attributes import with_colour
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.run import DissectSettings, dissect
@@ -31,7 +32,7 @@ from torchnle.methods.dissect.run import DissectSettings, dissect
 #: The colours that things come in.
 TINTS = ("red", "green", "blue", "yellow", "purple", "orange")
 #: Pairs of concepts, and things beside them.
-PAIRS, OTHERS = 10, 30
+PAIRS, OTHERS = 10, 10
 _GRID, _LARGEST = 14, 160
 
 
@@ -50,7 +51,7 @@ class Concept:
     @property
     def text(self) -> str:
         """The label that is right."""
-        return self.thing if self.colour is None else f"a {self.colour} {self.thing.split(' ', 1)[1]}"
+        return self.thing if self.colour is None else with_colour(self.thing, self.colour)
 
     def fits(self, phrase: str) -> bool:
         """Whether a thing of a scene is one."""
