@@ -87,7 +87,7 @@ def test_exemplars_open_with_maps_and_masks():
 
 def test_silent_images_are_no_exemplars():
     model, images = conv_net(), ProbingSet(pictures(), transform)
-    units = Latents(lambda tokens: (tokens[..., :1] - 0.4).clamp(min=0), key="rare")
+    units = Latents(lambda tokens: (tokens[..., :1] - 0.26).clamp(min=0), key="rare")
     settings = ProbeSettings(k=6, batch_size=4)
     found = probe(model, "layer", images, units=units, settings=settings).layers["layer"]
     active_ones = int((found.values[0] > 0).sum())
