@@ -15,6 +15,9 @@ from torchnle.methods.dissect.probing.sums import DyadicSums
 from torchnle.methods.dissect.probing.table import Table
 from torchnle.methods.dissect.probing.top import TopK
 
+#: Masked means that are formed at once.
+_ROWS = 256
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -149,11 +152,11 @@ def _details(
     masks = active(maps).float()
     weights = resized(masks, grid, evidence.grid)
     tokens = evidence.tokens.float().cpu()
-    means = tokens.new_empty(len(place), tokens.shape[2])
-    for image in sorted(set(place.tolist())):  # one product an image, and no copy of its features
-        own = place == image
-        means[own] = weights[own] @ tokens[image]
-    return {"maps": maps, "evidence": means}
+    found = [torch.empty(0, tokens.shape[2])]
+    for start in range(0, len(place), _ROWS):
+        part = slice(start, start + _ROWS)  # a product a row: the bits do not depend on what else enters
+        found.append(torch.einsum("nl,nld->nd", weights[part], tokens[place[part]]))
+    return {"maps": maps, "evidence": torch.cat(found)}
 
 
 def _sums(pooled: Float[Tensor, "B U"], evidence: Evidence | None) -> dict[str, Tensor]:
