@@ -88,7 +88,8 @@ def _describe_and_dissect(
     found: dict[str, list[str]] = {}
     for name, captioner in captioners.items():
         said = captioner.rows(chosen.flatten(0, 1))
-        captions = [said[i * k : (i + 1) * k] for i in range(len(rows))]
+        counts = record.excited.sum(dim=1)[rows].tolist()
+        captions = [said[i * k : i * k + counts[i]] for i in range(len(rows))]
         propose = CaptionAndSummarise(captioner, Extractive())
         candidates = [list(propose.summarise(given, 5, 0).labels) for given in captions]
         found[f"DnD{name}, without selection"] = [labels[0] for labels in candidates]

@@ -95,14 +95,10 @@ def measure(
 
 
 def shown_classes(backbone: Backbone, scenes: Sequence[Scene]) -> list[int]:
-    """Return the classes of which enough held-out scenes show a kind."""
-    nouns, synsets = Nouns.load(), Nouns.load().imagenet_1k()
-    counts = [0] * len(synsets)
-    for scene in scenes:
-        above = {a for item in scene.objects for a in _above(nouns, item.phrase)}
-        for number, synset in enumerate(synsets):
-            counts[number] += synset in above
-    return [number for number, shown in enumerate(counts) if shown >= LEAST]
+    """The classes of which enough held-out scenes show a kind."""
+    counts = presence(backbone.class_names, scenes).sum(dim=0)
+    found: list[int] = (counts >= LEAST).nonzero().flatten().tolist()
+    return found
 
 
 def presence(labels: Sequence[str], scenes: Sequence[Scene]) -> Tensor:
@@ -111,7 +107,7 @@ def presence(labels: Sequence[str], scenes: Sequence[Scene]) -> Tensor:
     meant = [_classes(nouns).get(label, nouns.of_phrase(label) if label else None) for label in labels]
     rows = []
     for scene in scenes:
-        phrases = {item.phrase for item in scene.objects}
+        phrases = {thing.phrase for thing in scene.objects} | {_bare(thing.phrase) for thing in scene.objects}
         above = {a for phrase in phrases for a in _above(nouns, phrase)}
         rows.append(
             [label in phrases or synset in above for label, synset in zip(labels, meant, strict=True)]
@@ -131,6 +127,11 @@ def _classes(nouns: Nouns) -> Mapping[str, int]:
         for name, synset in zip(imagenet_class_names(), nouns.imagenet_1k(), strict=True):
             _known[name] = _known[class_phrase(name)] = synset
     return _known
+
+
+def _bare(phrase: str) -> str:
+    """A thing's phrase without its article, as class names are, whose sense may not be WordNet's first."""
+    return phrase.removeprefix("a ").removeprefix("an ")
 
 
 def _above(nouns: Nouns, phrase: str) -> frozenset[int]:

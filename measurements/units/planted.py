@@ -24,14 +24,15 @@ from torchnle.evaluation.scenes.data import evaluation_backgrounds
 from torchnle.language.english.nouns import Nouns
 from torchnle.language.english.phrases import head_noun
 from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.dissect.candidates.attributes import with_colour
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.run import DissectSettings, dissect
 
 #: The colours of objects.
 TINTS = ("red", "green", "blue", "yellow", "purple", "orange")
-#: Pairs of concepts, and further objects.
-PAIRS, OTHERS = 10, 30
+#: Pairs of concepts, and things beside them.
+PAIRS, OTHERS = 10, 10
 _GRID, _LARGEST = 14, 160
 
 
@@ -49,8 +50,8 @@ class Concept:
 
     @property
     def text(self) -> str:
-        """The right label."""
-        return self.thing if self.colour is None else f"a {self.colour} {self.thing.split(' ', 1)[1]}"
+        """The label that is right."""
+        return self.thing if self.colour is None else with_colour(self.thing, self.colour)
 
     def fits(self, phrase: str) -> bool:
         """Return whether an object of a scene has the concept."""

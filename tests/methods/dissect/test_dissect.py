@@ -8,9 +8,9 @@ import pytest
 import torch
 from colour_world import NAMES, PHRASES, ColourTranslator, backbone, colours, scenes
 from fakes import LetterTranslator, conv_net
+from letter_encoder import LetterEncoder
 from PIL import Image
 
-from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.dissect.candidates.attributes import shared_colour, with_colour
 from torchnle.methods.dissect.candidates.captioners import TranslatorCaptioner
 from torchnle.methods.dissect.candidates.proposers import CaptionAndSummarise
@@ -179,11 +179,8 @@ def test_labels_are_found_counted_and_written_down():
     with pytest.raises(ValueError, match="no probing record"):
         found.exemplars(units[0])
 
-    class Words(TextEncoder):
-        def __init__(self):
-            pass
-
-        def encode(self, texts, **options):
+    class Words(LetterEncoder):
+        def encode(self, texts, batch_size=64):
             return torch.tensor([[float("red" in text), float("blue" in text)] for text in texts])
 
     assert concept_profile(found, ["red", "blue"], Words()) == {"red": (0,), "blue": (1,)}

@@ -15,6 +15,7 @@ from torchnle.methods.dissect.exemplars.pool import UnitRunner, with_crops
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.probe import probe
 from torchnle.methods.dissect.probing.settings import ProbeSettings
+from torchnle.methods.dissect.probing.units import Latents
 from torchnle.vision.taps import resolve
 
 
@@ -82,6 +83,17 @@ def test_exemplars_open_with_maps_and_masks():
         assert each.mask(threshold=1e9).sum() == 1
     with pytest.raises(ValueError, match="6 units; 6"):
         exemplars(found, 6, images)
+
+
+def test_silent_images_are_no_exemplars():
+    model, images = conv_net(), ProbingSet(pictures(), transform)
+    units = Latents(lambda tokens: (tokens[..., :1] - 0.26).clamp(min=0), key="rare")
+    settings = ProbeSettings(k=6, batch_size=4)
+    found = probe(model, "layer", images, units=units, settings=settings).layers["layer"]
+    active_ones = int((found.values[0] > 0).sum())
+    assert 0 < active_ones < 6
+    assert len(exemplars(found, 0, images)) == active_ones
+    assert found.excited.sum().item() == active_ones
 
 
 def test_crops_are_run_and_ranked_with_whole_images():

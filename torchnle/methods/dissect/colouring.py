@@ -57,7 +57,7 @@ class Colouring:
         """Images alike, in which the unit is inactive and which show what the label names."""
         numbers = self.record.read.tolist()
         row_of = {number: row for row, number in enumerate(numbers)}
-        excited = self.record.images[unit]
+        excited = self.record.images[unit][self.record.excited[unit]]
         rows = [row_of[number] for number in excited.tolist()]
         vectors, activations = self.record.vectors, self.record.activations[:, unit]
         weights = score_weights(self.translator, self.layer, [label])[0]

@@ -226,7 +226,8 @@ class _Steps:
         evidence = self.record.evidence[list(live)]
         said = rows(evidence.flatten(0, 1))
         k = evidence.shape[1]
-        self.captions = {unit: said[i * k : (i + 1) * k] for i, unit in enumerate(live)}
+        counts = self.record.excited.sum(dim=1).tolist()
+        self.captions = {unit: said[i * k : i * k + counts[unit]] for i, unit in enumerate(live)}
 
     def _propose(self, unit: int) -> Proposal:
         count, seed = self.settings.candidates, self.settings.seed
@@ -274,7 +275,7 @@ class _Steps:
         ranked: list[tuple[str, float]],
         selection: Selection | None,
     ) -> UnitLabel:
-        images = tuple(number for number in self.record.images[unit].tolist() if number >= 0)
+        images = tuple(self.record.images[unit][self.record.excited[unit]].tolist())
         common: dict[str, Any] = {"captions": proposal.captions, "images": images, "note": proposal.note}
         if not ranked:
             return UnitLabel(unit, "", float("nan"), reliable=False, **common)

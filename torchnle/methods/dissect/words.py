@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchnle.errors import TranslatorMismatchError
 from torchnle.language.texts import check_texts
+from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.probing.units import hash_tensors
 from torchnle.translators.base import Translator
@@ -49,8 +50,14 @@ def score_rows(
 def score_weights(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Float[Tensor, "T D"]:
     """Find the weights with which a map's scores are linear in the features."""
     name = map_name(translator, layer)
-    directions = translator.directions(name, texts)
-    matrix = translator.by_layer[name].matrix
+    fitted = translator.by_layer[name]
+    column = {phrase: i for i, phrase in enumerate(translator.vocabulary.phrases)}
+    new = [text for text in dict.fromkeys(check_texts(texts)) if text not in column]
+    parts = [translator.candidates[name].directions]  # of the vocabulary: no text is encoded again
+    if new:
+        column |= {text: len(column) + i for i, text in enumerate(new)}
+        parts.append(fitted.directions(embed_cached(translator.encoder, new)))
+    directions, matrix = torch.cat(parts)[[column[text] for text in texts]], fitted.matrix
     return (directions if matrix is None else directions @ matrix.T).cpu()
 
 

@@ -18,6 +18,8 @@ _OF_PIXELS = 0.5
 #: A colour is a unit's if it is that of this share of its exemplars, and of less than half as large a share
 #: of the contrast exemplars.
 _OF_EXEMPLARS = 0.7
+#: Fewer exemplars may share a colour by chance.
+_LEAST = 4
 
 
 def shared_colour(
@@ -35,13 +37,13 @@ def shared_colour(
     Example:
         >>> red = Exemplar(0, 1.0, Image.new("RGB", (4, 4), (214, 39, 40)))
         >>> blue = (Image.new("RGB", (4, 4), (35, 80, 200)), None)
-        >>> shared_colour([red], [blue]), shared_colour([red], [(red.picture, None)])
+        >>> shared_colour([red] * 4, [blue]), shared_colour([red] * 4, [(red.picture, None)])
         ('red', None)
     """
     own = Counter(_colour(each.picture, each.mask()) for each in exemplars)
     others = Counter(_colour(picture, mask) for picture, mask in contrast)
     colour, count = max(own.items(), key=lambda item: item[1], default=(None, 0))
-    if colour is None or count < _OF_EXEMPLARS * len(exemplars):
+    if colour is None or len(exemplars) < _LEAST or count < _OF_EXEMPLARS * len(exemplars):
         return None
     share = others[colour] / len(contrast) if contrast else 0.0
     return colour if share < count / len(exemplars) / 2 else None

@@ -54,7 +54,7 @@ class Exemplar:
 
 
 def exemplars(record: LayerRecord, unit: int, images: ProbingSet, count: int | None = None) -> list[Exemplar]:
-    """Open a unit's exemplars, the most active first.
+    """Open a unit's exemplars, the most active first, without those that do not excite it at all.
 
     Args:
         record: What probing found of the layer.
@@ -69,7 +69,7 @@ def exemplars(record: LayerRecord, unit: int, images: ProbingSet, count: int | N
         raise ValueError(f"layer '{record.layer}' has {record.units} units; {unit} is none of them.")
     found = []
     for place, number in enumerate(record.images[unit, :count].tolist()):
-        if number < 0:
+        if not record.excited[unit, place]:
             break
         shaped = None if record.grid is None else record.maps[unit, place].view(record.grid)
         evidence = None if record.evidence is None else record.evidence[unit, place]

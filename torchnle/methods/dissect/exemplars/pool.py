@@ -14,7 +14,7 @@ from torchnle.methods.dissect.exemplars.crops import attention_crops
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 from torchnle.methods.dissect.exemplars.masks import active, resized
 from torchnle.methods.dissect.probing.images import Transform
-from torchnle.methods.dissect.probing.probe import EvidenceLayer
+from torchnle.methods.dissect.probing.probe import EvidenceLayer, device_of
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.probing.units import Channels, Units
 from torchnle.vision.features import Features
@@ -63,13 +63,9 @@ class UnitRunner:
         self, pictures: Sequence[Image.Image]
     ) -> tuple[Float[Tensor, "P U"], Float[Tensor, "P E"] | None]:
         """Read every unit's summarised activation in every picture, and its pooled evidence feature."""
-        taps = list(dict.fromkeys([self.tap, *([] if self.evidence is None else [self.evidence.tap])]))
         activations, vectors = [], []
         for start in range(0, len(pictures), self.settings.batch_size):
-            batch = torch.stack(
-                [self.transform(p) for p in pictures[start : start + self.settings.batch_size]]
-            )
-            features = dict(zip(taps, read(self.model, taps, batch, reading=self.reading), strict=True))
+            features = self._features(pictures[start : start + self.settings.batch_size])
             activations.append(self._pooled(features[self.tap]).float().cpu())
             if self.evidence is not None:
                 vectors.append(
@@ -82,12 +78,10 @@ class UnitRunner:
         self, pictures: Sequence[Image.Image], unit: int, numbers: Sequence[int], boxes: Sequence[Any]
     ) -> list[Exemplar]:
         """Read pictures as exemplars of a unit: activation, map, and evidence where the map is high."""
-        taps = list(dict.fromkeys([self.tap, *([] if self.evidence is None else [self.evidence.tap])]))
         found: list[Exemplar] = []
         for start in range(0, len(pictures), self.settings.batch_size):
             part = pictures[start : start + self.settings.batch_size]
-            batch = torch.stack([self.transform(picture) for picture in part])
-            features = dict(zip(taps, read(self.model, taps, batch, reading=self.reading), strict=True))
+            features = self._features(part)
             own = features[self.tap]
             maps = self.units(own.tokens)[..., unit].float().cpu()
             evidence = self._evidence(maps, own.grid, features)
@@ -108,9 +102,20 @@ class UnitRunner:
         """
         if self.evidence is None:
             raise ValueError("there is no evidence layer; pass evidence=.")
-        (found,) = read(self.model, [self.evidence.tap], self.transform(picture)[None], reading=self.reading)
+        (found,) = read(
+            self.model,
+            [self.evidence.tap],
+            self.transform(picture)[None].to(device_of(self.model)),
+            reading=self.reading,
+        )
         everywhere = self.evidence.reading.pool(found, "all" if found.grid else None)
         return everywhere.tokens[0].float().cpu(), found.grid
+
+    def _features(self, pictures: Sequence[Image.Image]) -> dict[Tap, Features]:
+        """Read the units' layer and the evidence layer in one forward."""
+        taps = list(dict.fromkeys([self.tap, *([] if self.evidence is None else [self.evidence.tap])]))
+        batch = torch.stack([self.transform(picture) for picture in pictures]).to(device_of(self.model))
+        return dict(zip(taps, read(self.model, taps, batch, reading=self.reading), strict=True))
 
     def _pooled(self, features: Features) -> Float[Tensor, "B U"]:
         local = self.units(features.tokens)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from torchnle import images
 
 #: What a model's preprocessing is: an RGB image into (C, H, W).
 Transform: TypeAlias = Callable[[Image.Image], Tensor]
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class ProbingSet:
@@ -25,7 +27,8 @@ class ProbingSet:
     Args:
         source: A folder of image files (searched with its subfolders, in the order of their names); or a
             sequence of file paths, PIL images, tensors (C, H, W) as the model takes them, objects with an
-            `image` (as `torchnle.data.Scenes` gives), or tuples that begin with one of these.
+            `image` (as `torchnle.data.Scenes` gives), dictionaries with one, or tuples that begin with one of
+            these.
         transform: Turns an RGB image into the model's input; needed for everything but tensors.
         fingerprint: Names the content, for the hash under which results are kept; None = that of the
             source's `fingerprint`, or of names, sizes and times of files, or of all pixels.
@@ -98,7 +101,8 @@ class ProbingSet:
         """A hash of the images and of how they are transformed."""
         stated = self._fingerprint or getattr(self._items, "fingerprint", None)
         content = str(stated) if stated else self._content()
-        return hashlib.sha256(f"{content} {self.transform!r}".encode()).hexdigest()
+        transform = _ADDRESS.sub("", repr(self.transform))  # of a function: its name alone
+        return hashlib.sha256(f"{content} {transform}".encode()).hexdigest()
 
     def _content(self) -> str:
         found = hashlib.sha256()
@@ -137,8 +141,8 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _bare(item: Any) -> Any:
     """The image of an item of a data set: its first part, or its `image`."""
-    while isinstance(item, (tuple, list)) and item:
-        item = item[0]
+    while isinstance(item, (tuple, list, Mapping)) and item:
+        item = item["image"] if isinstance(item, Mapping) else item[0]
     return item if isinstance(item, (Tensor, Image.Image)) else getattr(item, "image", item)
 
 

@@ -241,10 +241,8 @@ class _Run:
     def read(self, numbers: Tensor, images: Tensor) -> tuple[dict[str, Activations], Evidence | None]:
         """Read the layers' units and the evidence layer in one forward."""
         asked = dict.fromkeys([*self.taps, *([] if self.evidence is None else [self.evidence.tap])])
-        device = next((p.device for p in getattr(unwrap(self.model), "parameters", list)()), images.device)
-        features = dict(
-            zip(asked, read(self.model, list(asked), images.to(device), reading=self.reading), strict=True)
-        )
+        given = images.to(device_of(self.model))
+        features = dict(zip(asked, read(self.model, list(asked), given, reading=self.reading), strict=True))
         found = {tap.name: self._units(numbers, features[tap]) for tap in self.taps}
         if self.evidence is None:
             return found, None
@@ -272,6 +270,18 @@ class _Run:
         )
         settings = replace(self.settings, save_every=0.0)
         return key_of([weights, units, words, settings, self.images.fingerprint, len(self.images)])
+
+
+def device_of(model: Callable[..., Any]) -> torch.device:
+    """Find where a model's weights are; the CPU where it has none.
+
+    Example:
+        >>> device_of(model)
+        device(type='cpu')
+    """
+    root = unwrap(model)
+    weights = iter(()) if root is None else root.parameters()
+    return next((weight.device for weight in weights), torch.device("cpu"))
 
 
 def _evidence(layer: EvidenceLayer, features: Features) -> Evidence:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from torchnle.methods.dissect.probing.streams import Streams
 
+#: An activation this near to a unit's least one, as a share of its range, is none.
+_SILENT = 1e-6
+
 
 @dataclass(frozen=True)
 class LayerRecord:
@@ -45,6 +48,12 @@ class LayerRecord:
     def more_images(self) -> Int[Tensor, "U w"]:
         """The numbers of more of each unit's most active images; -1 behind the last."""
         return self.streams.more.images
+
+    @property
+    def excited(self) -> Bool[Tensor, "U k"]:
+        """Which exemplars excite their unit at all: units that are rarely active have fewer than k."""
+        low, high = self.streams.low[:, None], self.streams.high[:, None]
+        return (self.values > low + _SILENT * (high - low)) & (self.images >= 0)
 
     @property
     def maps(self) -> Float[Tensor, "U k L"]:

@@ -154,7 +154,7 @@ def _details(
     tokens = evidence.tokens.float().cpu()
     found = [torch.empty(0, tokens.shape[2])]
     for start in range(0, len(place), _ROWS):
-        part = slice(start, start + _ROWS)
+        part = slice(start, start + _ROWS)  # a product a row: the bits do not depend on what else enters
         found.append(torch.einsum("nl,nld->nd", weights[part], tokens[place[part]]))
     return {"maps": maps, "evidence": torch.cat(found)}
 

@@ -1,0 +1,59 @@
+"""What the measurements of unit labels count as right, and where labels are present."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from measurements.units.outputs import presence
+from measurements.units.planted import Concept, Planted, is_right, maps_of
+from torchnle.data.scenes import Scene, SceneObject
+
+
+def scene(*phrases):
+    objects = []
+    for number, phrase in enumerate(phrases):
+        mask = np.zeros((28, 28), bool)
+        mask[:14, 14 * number : 14 * number + 14] = True
+        objects.append(SceneObject(phrase, (14 * number, 0, 14 * number + 14, 14), mask))
+    return Scene(Image.new("RGB", (28, 28)), "", tuple(objects))
+
+
+@pytest.mark.parametrize(
+    ("label", "thing", "colour", "right"),
+    [
+        ("a car", "a car", None, True),
+        ("a red car", "a car", None, False),
+        ("a red car", "a car", "red", True),
+        ("a car", "a car", "red", False),
+        ("a blue car", "a car", "red", False),
+        ("an automobile", "a car", None, True),
+        ("a vehicle", "a car", None, False),
+        ("", "a car", None, False),
+    ],
+)
+def test_a_label_is_right_with_the_thing_and_its_colour(label, thing, colour, right):
+    assert is_right(label, Concept(thing, colour)) is right
+
+
+def test_planted_maps_are_the_masks_of_what_fits():
+    concepts = [Concept("a car", None), Concept("a car", "red"), Concept("a cat", None)]
+    maps = maps_of(scene("a red car", "a blue car"), concepts)
+    assert maps.shape == (3, 14, 14)
+    assert maps[0, :7].eq(1).all()
+    assert maps[0, 7:].eq(0).all()
+    assert maps[1, :7, :7].eq(1).all()
+    assert maps[1, :, 7:].eq(0).all()
+    assert maps[2].eq(0).all()
+    model = Planted(torch.nn.Identity())
+    known, unknown = torch.rand(3, 8, 8), torch.rand(3, 8, 8)
+    model.planted.remember(known, maps)
+    found = model.planted(torch.stack([unknown, known]))
+    assert found[0].eq(0).all()
+    assert torch.equal(found[1], maps)
+
+
+def test_labels_are_present_where_a_kind_of_them_is():
+    scenes = [scene("a red car", "a hen"), scene("a hen"), scene("a goldfish")]
+    found = presence(["a car", "a vehicle", "a bird", "a fish", "a qwert", "", "hen"], scenes)
+    assert found.T.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0], [1, 1, 0]]
