@@ -11,6 +11,7 @@ import torch
 
 from torchnle import LanguageAttribution, backbones, images
 from torchnle.methods.zero_shot import concept_bottleneck, extend_classifier
+from torchnle.views import plots
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--photo", type=Path, default=Path(skimage.data.__file__).parent / "chelsea.png")
@@ -27,6 +28,10 @@ print(why)
 print(f"  fits better than {why.percentile:.0f} % of other sentences; most of it comes from {why.location}")
 options.output.mkdir(parents=True, exist_ok=True)
 (options.output / "why.json").write_text(json.dumps(why.to_dict(), indent=1) + "\n")
+figure = plots.plot_saliency(
+    backbone.view(images.open_image(photo)), lang.saliency(x, why.text)[0], [why.text]
+)
+plots.save(figure, options.output / "why.png")
 (against,) = lang.explain(x, rather_than="fox squirrel")
 print(against)
 print("concepts:", *lang.concepts(x, count=5)[0].texts, sep="\n  ")

@@ -98,7 +98,7 @@ def test_refuses_bad_questions(lang, x):
         lang.top_texts(x, TEXTS, k=0)
     with pytest.raises(ValueError, match="k=0"):
         lang.top_locations(x, "a cat", k=0)
-    with pytest.raises(TypeError, match="must be a string"):
+    with pytest.raises(TypeError, match="pass one text"):
         lang.top_locations(x, ["a cat"])
     with pytest.raises(ValueError, match="blank"):
         lang.top_texts(x, [" "])

@@ -76,10 +76,10 @@ def test_our_attention_reads_every_single_token(family, monkeypatch):
 
 
 def test_long_contexts_and_another_attention_stay_with_the_model(monkeypatch):
+    lm = make_lm("llama")  # wrapping a model tries every way of reading it
     monkeypatch.setattr(ops, "short_decode_attention", lambda *_: pytest.fail("was called"))
     monkeypatch.setattr("torchnle.language.packed.attention._KEYS", 3)
-    assert len(greedy(make_lm("llama"), make_prefixes(2), max_new_tokens=4).texts) == 2
-    lm = make_lm("llama")
+    assert len(greedy(lm, make_prefixes(2), max_new_tokens=4).texts) == 2
     lm.model.config._attn_implementation = "eager"
     with short_attention(lm.model):
         assert lm.model.config._attn_implementation == "eager"

@@ -138,7 +138,7 @@ def test_the_page_has_a_row_a_way():
     for name, way in found["ways"].items():
         fit = "-" if way["fit"] is None else f"{way['fit']['median']:.3f}"
         assert f"| {name} | `{way['layer']}` | {fit} | {way['whole']['median']:.3f} |" in shown
-    assert "its 16 places | maps of 2 texts" in shown
+    assert "its 16 locations | maps of 2 texts" in shown
     assert "60 rows of 3 channels" in shown
 
 

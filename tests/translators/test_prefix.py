@@ -266,4 +266,4 @@ def test_texts_follow_a_prompt_after_a_space():
     follow = {
         prompt: tiny_translator(prompt=prompt).follow(["a cat", " dog"]) for prompt in ("", "the", "the ")
     }
-    assert follow == {"": ["a cat", " dog"], "the": [" a cat", " dog"], "the ": ["a cat", " dog"]}
+    assert follow == {"": ["a cat", " dog"], "the": [" a cat", " dog"], "the ": [" a cat", " dog"]}

@@ -105,7 +105,7 @@ def test_a_device_mismatch_names_both_devices():
 
 
 def test_wrong_channels_keep_torchs_own_words():
-    with pytest.raises(RuntimeError, match="3 channels, but got 4 channels"):
+    with pytest.raises(ValueError, match="3 channels, but got 4 channels"):
         forward(small_net(), torch.zeros(1, 4, 8, 8))
 
 

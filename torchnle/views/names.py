@@ -21,8 +21,8 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     Example:
         >>> output_names([Path("a/photo.jpg"), Path("b/photo.jpg"), Path("b/photo.png"), Path("cat.jpg")])
         ['a_photo', 'b_photo_jpg', 'b_photo_png', 'cat']
-        >>> output_names([Path("cat.jpg"), Path("cat.jpg")])
-        ['cat_1', 'cat_2']
+        >>> output_names([Path("/a/cat.jpg"), Path("/a/cat.jpg")])
+        ['a_cat_jpg_1', 'a_cat_jpg_2']
     """
     names = [path.stem for path in paths]
     for make in (_in_folder, _with_ending, _whole):

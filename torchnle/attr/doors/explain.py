@@ -9,10 +9,10 @@ import torch
 
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import LayerReader
-from torchnle.language.model import LanguageModel
 from torchnle.types import Where
 
 if TYPE_CHECKING:
+    from torchnle.language.model import LanguageModel
     from torchnle.methods.zero_shot.banks import Bank
     from torchnle.methods.zero_shot.classes import Target
     from torchnle.methods.zero_shot.explain import Explainer

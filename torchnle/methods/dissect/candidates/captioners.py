@@ -108,9 +108,7 @@ class ImageToText:
         batch_size: Pictures at once.
 
     Example:
-        >>> from transformers import AutoModelForImageTextToText, AutoProcessor  # doctest: +SKIP
-        >>> model = AutoModelForImageTextToText.from_pretrained(name)  # doctest: +SKIP
-        >>> captioner = ImageToText(model, AutoProcessor.from_pretrained(name))  # doctest: +SKIP
+        >>> captioner = ImageToText(model, processor)  # doctest: +SKIP
     """
 
     def __init__(
