@@ -141,7 +141,7 @@ class MapStart(PrefixNetwork):
         map: Mapping[str, Reference],
         decoder: Mapping[str, Reference],
         change: Mapping[str, Any],
-        evidence_weight: float,
+        evidence_weight: float = EVIDENCE_WEIGHT,
     ) -> Self:
         for stated, what in ((map, "the map"), (decoder, "the text decoder")):
             frozen.check(stated, what)
