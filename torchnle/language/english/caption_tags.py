@@ -39,7 +39,7 @@ def mended(tagged: Sequence[tuple[str, str]], nouns: Nouns) -> list[Word]:
 def without_guesses(
     tagged: Sequence[tuple[str, str]], known: Container[str], nouns: Nouns
 ) -> list[tuple[str, str]]:
-    """Tag as nouns the things that the tagger takes for adjectives or adverbs by their endings alone.
+    """Tag as nouns the things that the tagger takes for adjectives or adverbs by their endings, or for foreign.
 
     Args:
         tagged: Words in lower case with their Penn tags.
@@ -51,9 +51,13 @@ def without_guesses(
         [('dragonfly', 'NN'), ('daily', 'RB')]
     """
     return [
-        (text, "NN" if tag in ("JJ", "RB") and text not in known and _is_thing(text, nouns) else tag)
+        (text, "NN" if _is_unsure(text, tag, known) and _is_thing(text, nouns) else tag)
         for text, tag in tagged
     ]
+
+
+def _is_unsure(text: str, tag: str, known: Container[str]) -> bool:
+    return tag == "FW" or (tag in ("JJ", "RB") and text not in known)
 
 
 def _kind(
@@ -127,7 +131,7 @@ def _of_verb(text: str, tag: str, before: Word, after: tuple[str, str], nouns: N
 
 def _of_adverb(text: str, after: tuple[str, str], nouns: Nouns) -> Kind:
     """Tell, after an article, "a well" and "a daily newspaper" from "a well lit room"."""
-    if after[1].startswith(("JJ", "VBN", "VBG")) or _can_follow(after):
+    if after[1] in ("VBN", "VBD", "VBG") or _can_follow(after):
         return "modifier"
     return "noun" if _is_thing(text, nouns) else "other"
 
