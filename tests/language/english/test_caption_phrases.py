@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
+from torchnle.backbones import imagenet_class_names
+from torchnle.data.cutouts import NOT_THINGS
 from torchnle.errors import MissingDependencyError
 from torchnle.language.english import captions
+from torchnle.language.english.caption_words import UNIQUE
 from torchnle.language.english.captions import phrases_of
+from torchnle.language.english.phrases import HEAD_ENDS, noun_phrase, with_article
+
+STAMPS = Path("/usr/share/tuxpaint/stamps")
 
 CAPTIONS = {
     "A red car and a dog in front of a beach": "a red car | a dog | a beach",
@@ -85,10 +94,52 @@ def test_the_phrases_of_a_caption(caption):
         ("A couple of dogs that are lying on the ground.", ("a couple of dogs", "the ground")),
         ("A UK post box", ("a uk post box",)),
         ("a jack-o\u2019-lantern", ("a jack-o'-lantern",)),
+        ("a damselfly on a xylophone", ("a damselfly", "a xylophone")),
+        ("An upright piano in a well lit room", ("an upright piano", "a well lit room")),
+        ("a dry erase board in a room", ("a dry erase board", "a room")),
+        ("a wishing well and a man waving", ("a wishing well", "a man")),
+        ("a toy from Germany and a turkey", ("a toy", "germany", "a turkey")),
+        ("a man playing frisbee in a frisbee park", ("a man", "a frisbee", "a frisbee park")),
     ],
 )
 def test_other_captions(caption, phrases):
     assert phrases_of(caption) == phrases
+
+
+def _shared(name):
+    """A name as captions share it: lower case, with the article that the noun takes."""
+    article, _, rest = name.lower().partition(" ")
+    if article == "some" or rest in UNIQUE:
+        return rest if article == "some" else f"the {rest}"
+    return with_article(f"a {rest}") if article in ("a", "an", "the") else name.lower()
+
+
+def _lost(names):
+    """The names that do not come back whole from "X and Y" or "Y and X"."""
+    others = [names[(7 * index + 3) % len(names)] for index in range(len(names))]
+    pairs = list(zip(names, others, strict=True))
+    return sorted(
+        {x for x, y in pairs for a, b in ((x, y), (y, x)) if _shared(x) not in phrases_of(f"{a} and {b}")}
+    )
+
+
+def test_the_names_of_single_classes_come_back_whole():
+    short = [name.partition(" (")[0] for name in imagenet_class_names()]
+    plain = [with_article(name) for name in short if re.fullmatch("[A-Za-z -]+", name)]
+    names = [name for name in plain if not {"of", "or", "and"} & set(name.split())]
+    assert len(names) > 950
+    assert len(_lost(names)) <= 0.015 * len(names)
+
+
+@pytest.mark.skipif(not STAMPS.is_dir(), reason="needs Tux Paint's stamps")
+def test_the_phrases_of_composed_scenes_come_back_whole():
+    files = [path for path in sorted(STAMPS.rglob("*.txt")) if path.with_suffix(".png").is_file()]
+    kept = [path for path in files if not any(fnmatch(path.with_suffix(".png"), each) for each in NOT_THINGS)]
+    notes = [path.read_text("utf-8", "replace") for path in kept]
+    phrases = {noun_phrase(note.splitlines()[0]) for note in notes if note.strip()} - {None}
+    names = sorted(phrase for phrase in phrases if not HEAD_ENDS & set(phrase.split()))
+    assert len(names) > 350
+    assert len(_lost(names)) <= 0.01 * len(names)
 
 
 def test_a_million_captions_stream(capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Literal, NamedTuple
 
 from torchnle.language.english.caption_words import HELPERS, NO_THINGS, NUMBERS, POINTERS
@@ -32,12 +32,38 @@ def mended(tagged: Sequence[tuple[str, str]], nouns: Nouns) -> list[Word]:
     words: list[Word] = []
     padded = [*tagged, ("", "."), ("", ".")]
     for index, (text, tag) in enumerate(tagged):
-        before = words[-1] if words else Word("", "list")
-        words.append(Word(text, _kind(text, tag, before, padded[index + 1 : index + 3], nouns)))
+        words.append(Word(text, _kind(text, tag, words, padded[index + 1 : index + 3], nouns)))
     return words
 
 
-def _kind(text: str, tag: str, before: Word, coming: Sequence[tuple[str, str]], nouns: Nouns) -> Kind:
+def without_guesses(
+    tagged: Sequence[tuple[str, str]], known: Container[str], nouns: Nouns
+) -> list[tuple[str, str]]:
+    """Tag as nouns the things that the tagger takes for adjectives or adverbs by their endings, or for foreign.
+
+    Args:
+        tagged: Words in lower case with their Penn tags.
+        known: The words whose tags the tagger has from its lexicon.
+        nouns: Knows what is a thing.
+
+    Example:
+        >>> without_guesses([("dragonfly", "RB"), ("daily", "RB")], known={"daily"}, nouns=Nouns.load())
+        [('dragonfly', 'NN'), ('daily', 'RB')]
+    """
+    return [
+        (text, "NN" if _is_unsure(text, tag, known) and _is_thing(text, nouns) else tag)
+        for text, tag in tagged
+    ]
+
+
+def _is_unsure(text: str, tag: str, known: Container[str]) -> bool:
+    return tag == "FW" or (tag in ("JJ", "RB") and text not in known)
+
+
+def _kind(
+    text: str, tag: str, words: Sequence[Word], coming: Sequence[tuple[str, str]], nouns: Nouns
+) -> Kind:
+    before = words[-1] if words else Word("", "list")
     after, then = coming
     opened = before.kind in ("article", "modifier")
     if text in (",", "and", "&", "or", ";"):
@@ -61,19 +87,29 @@ def _kind(text: str, tag: str, before: Word, coming: Sequence[tuple[str, str]], 
         return "verb" if acts else "noun"
     if tag.startswith("JJ"):
         blends = after[0] in ("and", "&") and then[1] == "JJ"
-        return "noun" if opened and not follows and not blends and _is_noun(text, nouns) else "modifier"
+        goes_on = follows or blends or (_is_one(words) and _is_verb_before_noun(after, then))
+        return "noun" if opened and not goes_on and _is_noun(text, nouns) else "modifier"
     if tag.startswith("VB") or tag == "MD":
         return _of_verb(text, tag, before, after, nouns)
     if tag.startswith("RB"):
-        return "modifier" if opened and after[1].startswith(("JJ", "VBN", "VBG")) else "other"
+        return _of_adverb(text, after, nouns) if opened else "other"
     return "other"
 
 
 def _of_ing(text: str, tag: str, before: Word, after: tuple[str, str], nouns: Nouns) -> Kind:
     """Tell "riding" from "building" and "swimming pool"."""
-    if _can_follow(after) and (before.kind in ("article", "modifier") or nouns.senses(f"{text} {after[0]}")):
+    opened = before.kind in ("article", "modifier")
+    if _can_follow(after) and (opened or nouns.senses(f"{text} {after[0]}")):
         return "modifier"
-    if tag.startswith("NN") or before.kind in ("article", "modifier"):
+    if (
+        opened
+        and tag == "VBG"
+        and after[1] == "RB"
+        and not _is_thing(text, nouns)
+        and _is_thing(after[0], nouns)
+    ):
+        return "modifier"  # a wishing well
+    if tag.startswith("NN") or opened:
         return "noun" if before.kind != "noun" or _is_thing(text, nouns) else "other"
     return "other"
 
@@ -91,6 +127,23 @@ def _of_verb(text: str, tag: str, before: Word, after: tuple[str, str], nouns: N
     listed = before.kind == "list" and after[0] in (",", "and", "or", "", ".")
     after_singular = before.kind == "noun" and tag in ("VB", "VBP") and not is_plural(before.text)
     return "noun" if listed or after_singular or (before.kind == "verb" and tag == "VBZ") else "verb"
+
+
+def _of_adverb(text: str, after: tuple[str, str], nouns: Nouns) -> Kind:
+    """Tell, after an article, "a well" and "a daily newspaper" from "a well lit room"."""
+    if after[1] in ("VBN", "VBD", "VBG") or _can_follow(after):
+        return "modifier"
+    return "noun" if _is_thing(text, nouns) else "other"
+
+
+def _is_one(words: Sequence[Word]) -> bool:
+    """Whether the noun phrase that is open has begun with "a" or "an", which no plain verb follows."""
+    begun = next((word for word in reversed(words) if word.kind != "modifier"), None)
+    return begun is not None and begun.text in ("a", "an")
+
+
+def _is_verb_before_noun(after: tuple[str, str], then: tuple[str, str]) -> bool:
+    return after[1] in ("VB", "VBP") and after[0] not in HELPERS and _can_follow(then)
 
 
 def _is_noun(text: str, nouns: Nouns) -> bool:

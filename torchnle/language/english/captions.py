@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
 from torchnle.errors import MissingDependencyError
-from torchnle.language.english.caption_tags import Word, mended
+from torchnle.language.english.caption_tags import Word, mended, without_guesses
 from torchnle.language.english.caption_words import (
     FRAMES,
     NO_THINGS,
@@ -69,7 +69,11 @@ def tagged_words(caption: str) -> list[Word]:
     tokens = [
         _DIGITS.get(token, token) for token in _TOKEN.findall(RELATIONS.sub(" ; ", FRAMES.sub(" ; ", text)))
     ]
-    return mended(_tagger()(" ".join(tokens), tokenize=False), Nouns.load()) if tokens else []
+    if not tokens:
+        return []
+    tag, known = _tagger()
+    tagged = without_guesses(tag(" ".join(tokens), tokenize=False), known, Nouns.load())
+    return mended(tagged, Nouns.load())
 
 
 @dataclass
@@ -127,18 +131,29 @@ def _phrase(words: list[str], *, counts: bool = False) -> str:
     rest = _bare(words)
     if rest in UNIQUE:
         return f"the {rest}"
-    if rest.split()[0] in NUMBERS:
+    if rest.split()[0] in NUMBERS or (len(rest.split()) == len(words) and _is_place_name(rest)):
         return rest
     single = words[0] in ("a", "an", "another", "one", "each") or (counts and not is_plural(rest))
     return with_article(f"a {rest}" if single else rest)
 
 
+def _is_place_name(words: str) -> bool:
+    """Whether words name one place ("germany"), which takes no article."""
+    nouns = Nouns.load()
+    senses = nouns.common_senses(words)
+    spelled = nouns.words(senses[0]) if senses else ()
+    return any(word.istitle() for word in spelled if word.lower() == words) and (
+        nouns.senses("location")[0] in nouns.ancestors(senses[0])
+    )
+
+
 @cache
-def _tagger() -> Callable[..., list[tuple[str, str]]]:
+def _tagger() -> tuple[Callable[..., list[tuple[str, str]]], Container[str]]:
+    """Return the tagger and its lexicon, the words whose tags it does not guess."""
     try:
-        from textblob.en import tag
+        from textblob.en import parser, tag
     except ImportError as error:
         raise MissingDependencyError(
             "textblob", extra="train", purpose="to find the noun phrases of captions"
         ) from error
-    return tag  # type: ignore[no-any-return]
+    return tag, parser.lexicon
