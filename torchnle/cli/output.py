@@ -1,4 +1,4 @@
-"""What the command line writes: texts of others are shown, and never steer the terminal."""
+"""Output of the command line: texts of others are shown, and never steer the terminal."""
 
 from __future__ import annotations
 

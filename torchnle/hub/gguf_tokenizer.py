@@ -58,7 +58,7 @@ def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
 
 
 def _pre_tokenizer(fields: dict[str, Any]) -> PreTokenizer:
-    """How text is cut before merging; "smollm" first sets every digit apart, or numbers merge wrongly."""
+    """Build the pre-merge text splitter; "smollm" first sets every digit apart, or numbers merge wrongly."""
     from tokenizers import pre_tokenizers
 
     kind = (fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre"))

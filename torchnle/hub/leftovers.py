@@ -1,4 +1,4 @@
-"""What a killed process left unfinished in a cache, removed at the next call."""
+"""Removal, at the next call, of what a killed process left unfinished in a cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a folder that is kept holds: sizes and hashes of its files, checked when it is opened."""
+"""Contents of a kept folder: sizes and hashes of its files, checked when it is opened."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def _values(value: object) -> Iterator[str]:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """What a file holds, where that is a JSON object; transformers says what is wrong with it otherwise."""
+    """Read a file's JSON object, or return {}; transformers says what is wrong with any other file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a reference may look like, and where each kind is looked for."""
+"""The allowed forms of a reference, and the places where each kind is looked for."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def hidden_secrets() -> Iterator[None]:
 
 
 def _ask(model: HubModel, tried: list[str]) -> ModelInfo | None:
-    """What the Hub says of the model; None where it could not be asked."""
+    """Ask the Hub about the model; return its answer, or None where it could not be asked."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 

@@ -88,7 +88,7 @@ def _download(address: str, file: IO[bytes]) -> None:
 
 
 def _opener() -> request.OpenerDirector:
-    """What speaks http and https, through the environment's proxy, and nothing else, redirected or not."""
+    """Build an opener for http and https, by the environment's proxy, and nothing else, redirected or not."""
     opener = request.OpenerDirector()
     handlers: list[type[Any]] = [
         request.ProxyHandler,

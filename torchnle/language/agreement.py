@@ -1,4 +1,4 @@
-"""How far a language model in a smaller type agrees with itself in float32."""
+"""The agreement of a language model in a smaller type with itself in float32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchnle.language.model import LanguageModel
 
 @dataclass(frozen=True)
 class Agreement:
-    """What changed between two models that read the same rows.
+    """The differences between two models that read the same rows.
 
     Args:
         rows: How many rows were read.

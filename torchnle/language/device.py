@@ -43,14 +43,14 @@ def resolve_dtype(dtype: object, device: torch.device) -> torch.dtype:
 
 
 def multiplies(weight: Tensor) -> bool:
-    """Whether a weight is on a CPU that has instructions for products in its dtype."""
+    """Return whether a weight is on a CPU that has instructions for products in its dtype."""
     if weight.device.type != "cpu":
         return False
     return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and _cpu_multiplies_bf16())
 
 
 def multiplies_int8() -> bool:
-    """Whether the CPU has instructions for products of 8-bit integers, and torch has the layers for them.
+    """Return whether the CPU has instructions for 8-bit integer products, and torch has the layers for them.
 
     Without these instructions sums of 8-bit products overflow on older processors.
     """

@@ -107,5 +107,5 @@ def check_device(model: nn.Module, device: torch.device) -> None:
 
 
 def _scale(rows: Float[Tensor, "R d"]) -> Float[Tensor, "R 1"]:
-    """What the largest of each row is divided by to become 127."""
+    """Compute each row's scale: the number by which its largest value is divided to become 127."""
     return rows.abs().amax(dim=1, keepdim=True).clamp_min_(_MOST * torch.finfo(rows.dtype).tiny).div_(_MOST)

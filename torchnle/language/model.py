@@ -137,7 +137,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self._embedding.device
 
     @property
@@ -181,7 +181,7 @@ class LanguageModel:
 
     @property
     def max_positions(self) -> int | None:
-        """How many positions every layer can look back on, or None where nothing limits them."""
+        """The number of positions that every layer can look back on, or None where nothing limits them."""
         return most_positions(self.model.config.get_text_config(), plain=self.plain)
 
     @property
@@ -346,7 +346,7 @@ class LanguageModel:
 
     @property
     def name(self) -> str:
-        """How messages call the model."""
+        """The model's name in messages."""
         return f"the language model '{self.reference or type(self.model).__name__}'"
 
     @property
@@ -372,7 +372,7 @@ class LanguageModel:
 
 
 def most_positions(config: Any, *, plain: bool) -> int | None:
-    """How many positions a configuration of transformers lets every layer look back on; None = no limit.
+    """Return how many positions back a transformers configuration lets every layer look; None = no limit.
 
     Beyond a window, layers forget; beyond the length that "longrope" was made from, other factors hold for
     all positions at once, those in a cache too.

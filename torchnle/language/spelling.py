@@ -56,7 +56,7 @@ class Spelling:
         ]
 
     def _is_whole(self, text: str, prompt: str) -> bool:
-        """Whether a text's own tokens are those that it has in the whole."""
+        """Return whether a text's own tokens are those that it has in the whole."""
         spaced = text[:1] == " "
         return (self._apart and spaced) or not (prompt or spaced)
 

@@ -111,7 +111,7 @@ class TextEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and the vectors are returned."""
+        """The device of the model, on which the vectors are returned."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
@@ -219,7 +219,7 @@ def _read_pooling(folder: Path) -> Literal["mean", "cls"]:
 
 
 def _read_prompt(folder: Path) -> str:
-    """What the folder says to put before every text, or ""."""
+    """Read the prompt that the folder says to put before every text, or return ""."""
     stated = _read_json(folder / "config_sentence_transformers.json")
     name = stated.get("default_prompt_name")
     if name is None:

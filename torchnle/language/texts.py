@@ -1,4 +1,4 @@
-"""What counts as a text, decided in one place."""
+"""The definition of a text, decided in one place."""
 
 from __future__ import annotations
 

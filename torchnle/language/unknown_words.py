@@ -1,4 +1,4 @@
-"""Which texts a tokenizer does not know the words of, as where they are in another script."""
+"""Texts whose words a tokenizer does not know, as where they are in another script."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def _is_spelt(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
 
 
 def _is_foreign(letter: str) -> bool:
-    """Whether a letter is of an alphabet other than the Latin one; of Chinese each sign is a word."""
+    """Return whether a letter is of an alphabet other than the Latin one; of Chinese each sign is a word."""
     return not unicodedata.name(letter, "").startswith(("LATIN", "CJK"))

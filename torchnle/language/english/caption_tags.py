@@ -1,4 +1,4 @@
-"""What each word of a caption is in its noun phrase: the tagger's answer, mended."""
+"""The part that each word of a caption has in its noun phrase: the tagger's answer, mended."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _of_adverb(text: str, after: tuple[str, str], nouns: Nouns) -> Kind:
 
 
 def _is_one(words: Sequence[Word]) -> bool:
-    """Whether the noun phrase that is open has begun with "a" or "an", which no plain verb follows."""
+    """Return whether the open noun phrase has begun with "a" or "an", which no plain verb follows."""
     begun = next((word for word in reversed(words) if word.kind != "modifier"), None)
     return begun is not None and begun.text in ("a", "an")
 
@@ -147,7 +147,7 @@ def _is_verb_before_noun(after: tuple[str, str], then: tuple[str, str]) -> bool:
 
 
 def _is_noun(text: str, nouns: Nouns) -> bool:
-    """Whether what looks like an adjective is rather a noun: it is a thing, or WordNet does not know it."""
+    """Return whether an apparent adjective is rather a noun: it is a thing, or WordNet does not know it."""
     return _is_thing(text, nouns) or not nouns.senses(text)
 
 
@@ -157,7 +157,7 @@ def _is_thing(text: str, nouns: Nouns) -> bool:
 
 
 def _can_follow(after: tuple[str, str]) -> bool:
-    """Whether a noun or its modifier follows."""
+    """Return whether a noun or its modifier follows."""
     text, tag = after
     return tag.startswith(("NN", "JJ")) and text not in NO_THINGS and text not in POINTERS
 

@@ -1,4 +1,4 @@
-"""Which things a caption names: its noun phrases, in a form that the captions of other pictures share."""
+"""The things that a caption names: its noun phrases, in a form that the captions of other pictures share."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _phrase(words: list[str], *, counts: bool = False) -> str:
 
 
 def _is_place_name(words: str) -> bool:
-    """Whether words name one place ("germany"), which takes no article."""
+    """Return whether words name one place ("germany"), which takes no article."""
     nouns = Nouns.load()
     senses = nouns.common_senses(words)
     spelled = nouns.words(senses[0]) if senses else ()

@@ -1,4 +1,4 @@
-"""Which sense of a class name is meant: the one that the other classes of the classifier lie near."""
+"""The intended sense of a class name: the one that the other classes of the classifier lie near."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _nearness(
     own: int,
     classes: int,
 ) -> Float[Tensor, " S"]:
-    """How near each sense of a class lies to the nearest other classes, less a little for rarer senses."""
+    """Compute each sense's nearness to the nearest other classes, less a little for rarer senses."""
     near = torch.zeros(len(senses))
     for row, sense in enumerate(senses if len(senses) > 1 else ()):
         shared = (all_senses[:, sense] * bits[sense]).amax(dim=1)

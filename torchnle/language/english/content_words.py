@@ -44,7 +44,7 @@ def content_words(text: str, kinds: tuple[str, ...] = ("noun",)) -> tuple[str, .
 
 
 def is_english(words: Sequence[str]) -> bool:
-    """Whether WordNet knows at least half of some nouns as English ones; True of none at all.
+    """Return whether WordNet knows at least half of some nouns as English ones; True of none at all.
 
     Example:
         >>> is_english(["hen", "water", "qwert"]), is_english(["huhn", "wiese", "kuh"])

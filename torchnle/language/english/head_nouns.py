@@ -1,4 +1,4 @@
-"""Which noun a phrase is about: its head, among words that a dictionary knows."""
+"""The noun that a phrase is about: its head, among words that a dictionary knows."""
 
 from __future__ import annotations
 

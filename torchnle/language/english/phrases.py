@@ -90,7 +90,7 @@ def noun_phrase(caption: str, *, most_words: int = 8) -> str | None:
 
 
 def _is_bare_name(first: str, *, whole: str) -> bool:
-    """Whether a caption without an article names a thing: short, common, nothing after ("Teddy bear.")."""
+    """Return whether an article-less caption names a thing: short, common, nothing after ("Teddy bear.")."""
     words = first.split()
     if not 0 < len(words) <= 3 or whole.strip(" .") != first.strip(" .") or "!" in whole or "?" in whole:
         return False
@@ -140,7 +140,7 @@ def _article(word: str) -> str:
 
 
 def is_plural(noun: str) -> bool:
-    """Whether a noun phrase stands for several things ("two flowers", "scissors").
+    """Return whether a noun phrase stands for several things ("two flowers", "scissors").
 
     Example:
         >>> is_plural("big fireworks"), is_plural("a bus"), is_plural("a glass")
@@ -188,7 +188,7 @@ def listing(phrases: Sequence[str]) -> str:
 
 
 def scene_caption(phrases: Sequence[str], place: str = "") -> str:
-    """What a scene shows: the list of its objects and, where it has a name, the place.
+    """Describe a scene: list its objects and, where it has a name, the place.
 
     Args:
         phrases: Noun phrases with their articles, at least one.

@@ -1,4 +1,4 @@
-"""What all rows begin with is read once."""
+"""The beginning that all rows share, read once."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ CHECKED = 60
 
 @dataclass(frozen=True)
 class Disagreement:
-    """How often a row's own text is not the one of the row that spoke for it.
+    """The count of rows whose own text is not the one of the row that spoke for it.
 
     Args:
         decoded: How many rows were decoded.

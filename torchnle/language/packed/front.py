@@ -44,7 +44,7 @@ class Tree:
 
 
 def _cheapest(some: Sequence[int], others: Sequence[int], k: int) -> list[int]:
-    """What 0, 1, ..., at most `k` texts cost at least, of two sets with such costs."""
+    """Compute the least costs of 0, 1, ..., at most `k` texts, of two sets with such costs."""
     count = min(k, len(some) + len(others) - 2)
     return [
         min(some[i] + others[n - i] for i in range(max(0, n - len(others) + 1), min(n, len(some) - 1) + 1))
@@ -53,7 +53,7 @@ def _cheapest(some: Sequence[int], others: Sequence[int], k: int) -> list[int]:
 
 
 class Front:
-    """What is known on one row: the best whole texts, and the beginnings that may yet beat them.
+    """The knowledge on one row: the best whole texts, and the beginnings that may yet beat them.
 
     Args:
         tree: The tree of the texts.

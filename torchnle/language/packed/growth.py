@@ -37,7 +37,7 @@ def compact_below(device: torch.device) -> float:
 
 
 class Ends:
-    """Where a text ends.
+    """The end of a text.
 
     Args:
         lm: The language model, whose end-of-text tokens end a text.
@@ -50,11 +50,11 @@ class Ends:
         self.spell = lm.detokenize
 
     def reached(self, ids: list[int]) -> bool:
-        """Whether the last token ended the text."""
+        """Return whether the last token ended the text."""
         return ids[-1] in self.eos or (self.stop is not None and self.stop in self.spell(ids))
 
     def cut(self, ids: list[int]) -> tuple[int, str]:
-        """How many of the tokens the text before its end needs, and that text without blanks at its end."""
+        """Return how many tokens the text before its end needs, and that text without blanks at its end."""
         kept = len(ids) - 1 if ids[-1] in self.eos else len(ids)
         text = self.spell(ids[:kept])
         if self.stop is None or self.stop not in text:

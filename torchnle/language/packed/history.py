@@ -1,4 +1,4 @@
-"""What was read so far, kept as embeddings: stands for a cache where a model must be read plainly."""
+"""The texts read so far, kept as embeddings: stand for a cache where a model must be read plainly."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _exhaustive(
 
 
 def _worth(tree: Tree, k: int) -> int:
-    """How many beginnings a row may ask for; none where even the luckiest row would need more."""
+    """Return how many beginnings a row may ask for; none where even the luckiest row would need more."""
     most = max(_TRIED, int(_IN_VAIN * len(tree.trie.tokens)))
     return most if tree.fewest(k) <= most else 0
 

@@ -1,4 +1,4 @@
-"""Whether a language model reads packed, cached and shared beginnings as it reads plain sequences.
+"""A check that a language model reads packed, cached and shared beginnings as it reads plain sequences.
 
 Attention implementations are chosen by name, positions are counted by index, and recurrent layers keep states
 in place of keys: no list of families can be complete. So a few tokens are read in every way that torchnle

@@ -57,14 +57,14 @@ class Trie:
         )
 
     def depths(self) -> list[int]:
-        """How many tokens stand between the root and each node."""
+        """Return how many tokens stand between the root and each node."""
         depths: list[int] = []
         for parent in self.parents:
             depths.append(0 if parent < 0 else depths[parent] + 1)
         return depths
 
     def ancestors(self) -> Tensor:
-        """Which nodes each node may look at: its ancestors and itself, (nodes, nodes) bool."""
+        """Return which nodes each node may look at: its ancestors and itself, (nodes, nodes) bool."""
         mask = torch.eye(len(self.parents), dtype=torch.bool)
         for node, parent in enumerate(self.parents):
             if parent >= 0:

@@ -1,4 +1,4 @@
-"""What captioned pictures give, in one pass: each layer's prototypes, statistics and calibration."""
+"""The results of captioned pictures, in one pass: each layer's prototypes, statistics and calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said: the most special words that the evidence carries."""
+"""The words that are said: the most special ones that the evidence carries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What dissection gives back: one label a unit, with all that it was chosen by."""
+"""The results of dissection: one label a unit, with all that it was chosen by."""
 
 from __future__ import annotations
 

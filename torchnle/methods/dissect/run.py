@@ -52,7 +52,7 @@ _SHOWN = 64
 
 @dataclass(frozen=True)
 class DissectSettings:
-    """How candidates are made and chosen.
+    """Settings of how candidates are made and chosen.
 
     Args:
         candidates: Summaries a unit (the paper's N).
@@ -314,7 +314,7 @@ class _Steps:
         return bool(score * count**0.5 >= RELIABLE)
 
     def _log(self, folder: Path | None) -> ProposalLog:
-        """What candidates are kept in, where the proposer says what they depend on."""
+        """Return the log that keeps candidates, where the proposer says what they depend on."""
         mark = getattr(self.proposer, "fingerprint", None)
         if folder is None or mark is None:
             return ProposalLog(None)

@@ -18,7 +18,7 @@ KEPT = 0.1
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a class in some features.
+    """The evidence for a class in some features.
 
     Args:
         vector: The whitened features, zero but for the channels that decide, (R, D).

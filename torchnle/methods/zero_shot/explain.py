@@ -33,7 +33,7 @@ _KNOWN = 0.5
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of some images.
+    """The question that is asked of some images.
 
     Args:
         pooled: What the head reads, one row an image.

@@ -1,4 +1,4 @@
-"""How faithful a sentence is: among others, along the class's gradient, and from one writing to the next."""
+"""A sentence's faithfulness: among others, along the class's gradient, and from one writing to the next."""
 
 from __future__ import annotations
 

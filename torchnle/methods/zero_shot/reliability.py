@@ -1,4 +1,4 @@
-"""How much a map knows of a text: the length of the regression's prediction before it is normalised."""
+"""A map's knowledge of a text: the length of the regression's prediction before it is normalised."""
 
 from __future__ import annotations
 

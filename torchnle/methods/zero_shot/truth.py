@@ -1,4 +1,4 @@
-"""How probable the nouns of a sentence are, by the probabilities with which descriptions are said."""
+"""The probability of a sentence's nouns, by the probabilities with which descriptions are said."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class NounTable:
         return senses
 
     def is_thing(self, synset: int) -> bool:
-        """Whether a synset is a physical entity: something that has a place in the world."""
+        """Return whether a synset is a physical entity: something that has a place in the world."""
         return self.senses("physical entity")[0] in self.ancestors(synset)
 
     def parents(self, synset: int) -> tuple[int, ...]:
@@ -214,7 +214,7 @@ class NounTable:
         return index
 
     def _is_latin(self, word: str) -> bool:
-        """Whether a word is a genus and a species ("Felis catus")."""
+        """Return whether a word is a genus and a species ("Felis catus")."""
         genus, _, species = word.partition(" ")
         if not species or not genus[0].isupper() or not species.islower():
             return False

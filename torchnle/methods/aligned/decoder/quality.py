@@ -1,4 +1,4 @@
-"""How well a text decoder says what it is given: its words, embedded again, beside their source."""
+"""The quality of what a text decoder says: its words, embedded again, beside their source."""
 
 from __future__ import annotations
 

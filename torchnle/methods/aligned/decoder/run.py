@@ -82,7 +82,7 @@ def train_text_decoder(
 
 
 def card(recipe: Recipe, found: dict[str, Any], *, texts: int, held: int, minutes: float) -> dict[str, Any]:
-    """What a decoder's card says of how it came about and what it reaches."""
+    """Build the part of a decoder's card on how it came about and what it reaches."""
     measured = {
         f"noise {row['noise']:g}": {name: value for name, value in row.items() if name != "examples"}
         for row in found["by_noise"]

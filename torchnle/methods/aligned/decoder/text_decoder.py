@@ -155,7 +155,7 @@ class TextDecoder(Pretrained):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is; `to` keeps the language model there too."""
+        """The device of the network; `to` keeps the language model there too."""
         return self.network.mean.device
 
     @property
@@ -247,7 +247,7 @@ class TextDecoder(Pretrained):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `from_config` takes."""
+        """The settings that `from_config` takes."""
         length, lm_width = self.network.start.shape
         opening_length = len(self.network.opening)
         return {
@@ -306,7 +306,7 @@ class TextDecoder(Pretrained):
 
     @property
     def summary(self) -> str:
-        """What it turns into what."""
+        """A summary of what the decoder turns into what."""
         encoder, spoken = code(self.encoder), code(self.language_model.reference)
         return (
             f"A `{type(self).__name__}` of torchnle: it turns sentence embeddings of {encoder} into prefixes "

@@ -1,4 +1,4 @@
-"""What stands behind things, said where a single location shows nothing that is likely."""
+"""The background behind things, said where a single location shows nothing that is likely."""
 
 from __future__ import annotations
 

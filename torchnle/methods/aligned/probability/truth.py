@@ -1,4 +1,4 @@
-"""How likely a text is true, by the probabilities of the phrases that it is about."""
+"""The probability that a text is true, by the probabilities of the phrases that it is about."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parts(text: str) -> list[str]:
 
 
 def repeats(text: str) -> bool:
-    """Whether a text lists the same twice.
+    """Return whether a text lists the same twice.
 
     Example:
         >>> repeats("a hen and a hen"), repeats("a hen on grass")

@@ -1,4 +1,4 @@
-"""What a description may say: phrases, what they mean, and the more general nouns above them."""
+"""The vocabulary of descriptions: phrases, what they mean, and the more general nouns above them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Vocabulary:
 
     @property
     def information(self) -> Float[Tensor, "nouns"]:
-        """How much each noun says, in bits: minus the log of the share of classes below it; on the CPU.
+        """Each noun's information, in bits: minus the log of the share of classes below it; on the CPU.
 
         Without classes, of phrases.
         """

@@ -17,7 +17,7 @@ RESERVOIR = 4096
 
 @dataclass(frozen=True)
 class Domain:
-    """What is known of the features of one kind of pictures.
+    """Statistics of the features of one kind of pictures.
 
     Args:
         center: The mean pooled feature, (D,).

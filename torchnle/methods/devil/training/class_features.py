@@ -75,7 +75,7 @@ class ClassFeatures:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What its pairs depend on, for `torchnle.training.identity`."""
+        """The identity of all that its pairs depend on, for `torchnle.training.identity`."""
         weights = digest([self.weight.numpy().tobytes(), self.bias.numpy().tobytes(), repr(self.texts)])
         return {
             **supply_identity(self.pictures),

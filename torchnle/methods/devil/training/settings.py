@@ -92,7 +92,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Check:
-    """How the translator is validated.
+    """Settings of the translator's validation.
 
     Args:
         metric: "loss", or "cider" on what is said.
@@ -118,7 +118,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Feeding:
-    """How features come to the network.
+    """Settings of how features come to the network.
 
     Args:
         cache: The folder for a cache of features; "" = the vision model runs at every step.

@@ -44,7 +44,7 @@ class TranslatorCaptioner:
 
     @property
     def fingerprint(self) -> str:
-        """What its captions depend on."""
+        """The identity of all that its captions depend on."""
         return f"{hash_module(self.translator)} {self.layer} {self.sure_above}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
@@ -79,7 +79,7 @@ class BankCaptioner:
 
     @property
     def fingerprint(self) -> str:
-        """What its captions depend on."""
+        """The identity of all that its captions depend on."""
         return f"{hash_module(self.translator)} {self.layer} {self.bank}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:

@@ -46,7 +46,7 @@ class LocalChat:
 
     @property
     def fingerprint(self) -> str | None:
-        """What its answers depend on; None for a model without a reference."""
+        """The identity of all that its answers depend on; None for a model without a reference."""
         settings = f"{self.temperature} {self.max_new_tokens} {self.seed} {self.lm.dtype}"
         return f"{self.lm.reference} {settings}" if self.lm.reference else None
 

@@ -61,7 +61,7 @@ class CaptionAndSummarise:
 
     @property
     def fingerprint(self) -> str | None:
-        """What its proposals depend on; None where a part does not say it."""
+        """The identity of all that its proposals depend on; None where a part does not say it."""
         parts = [self.captioner, self.fallback, *([] if self.summariser is None else [self.summariser])]
         marks = [getattr(part, "fingerprint", None) for part in parts]
         return None if None in marks else f"{marks}"

@@ -24,7 +24,7 @@ _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 @dataclass
 class Usage:
-    """What was asked of a server so far.
+    """The use made of a server so far.
 
     Args:
         calls: Answered requests.
@@ -76,7 +76,7 @@ class ServedChat:
 
     @property
     def fingerprint(self) -> str:
-        """What its answers depend on, as far as one can know."""
+        """The identity of all that its answers depend on, as far as one can know."""
         return f"{self.address} {self.model} {self.temperature} {self.max_tokens}"
 
     def __call__(self, messages: Sequence[Message], number: int) -> str:

@@ -47,7 +47,7 @@ class Extractive:
 
     @property
     def fingerprint(self) -> str:
-        """What its summaries depend on."""
+        """The identity of all that its summaries depend on."""
         return f"extractive {self.share}"
 
     def __call__(self, captions: Sequence[str], count: int, seed: int = 0) -> list[str]:
@@ -97,7 +97,7 @@ class ChatSummariser:
 
     @property
     def fingerprint(self) -> str | None:
-        """What its summaries depend on; None where the model does not say it."""
+        """The identity of all that its summaries depend on; None where the model does not say it."""
         mark = getattr(self.chat, "fingerprint", None)
         return None if mark is None else f"{mark} {self.simplify} {self.superclasses}"
 

@@ -47,7 +47,7 @@ class EvidenceLayer:
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """What probing found.
+    """The findings of probing.
 
     Args:
         layers: By the layer's name.

@@ -1,4 +1,4 @@
-"""What probing found of one layer."""
+"""The findings of probing on one layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SILENT = 1e-6
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What probing found of one layer's units.
+    """The findings of probing on one layer's units.
 
     Args:
         layer: The layer's name.
@@ -51,7 +51,7 @@ class LayerRecord:
 
     @property
     def excited(self) -> Bool[Tensor, "U k"]:
-        """Which exemplars excite their unit at all: units that are rarely active have fewer than k."""
+        """The mask of exemplars that excite their unit at all: rarely active units have fewer than k."""
         low, high = self.streams.low[:, None], self.streams.high[:, None]
         return (self.values > low + _SILENT * (high - low)) & (self.images >= 0)
 

@@ -14,7 +14,7 @@ Summary = Literal["mean", "max", "class token"]
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """What a probing run keeps.
+    """Settings of what a probing run keeps.
 
     Args:
         summary: Images are ranked by a unit's mean or largest activation over locations (the paper's g,

@@ -38,7 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Activations:
-    """What a layer's units give for a batch.
+    """The activations of a layer's units for a batch.
 
     Args:
         images: The images' numbers.

@@ -86,7 +86,7 @@ class TopK:
 
 
 def _best(values: Float[Tensor, "U n"], images: Int[Tensor, "U n"], k: int) -> Int[Tensor, "U k"]:
-    """Where each unit's k largest values stand, the earlier image first where they are equal."""
+    """Find the places of each unit's k largest values, the earlier image first where they are equal."""
     by_image = images.argsort(dim=1, stable=True)
     order = values.gather(1, by_image).argsort(dim=1, descending=True, stable=True)
     return by_image.gather(1, order[:, :k])

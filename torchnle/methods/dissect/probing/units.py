@@ -25,7 +25,7 @@ class Units(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """What distinguishes these units from others of the same layer."""
+        """The identity that distinguishes these units from others of the same layer."""
         ...
 
 

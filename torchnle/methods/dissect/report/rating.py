@@ -77,7 +77,7 @@ def write_rating_page(
 
 @dataclass(frozen=True)
 class Ratings:
-    """What people think of one method's labels.
+    """People's opinions of one method's labels.
 
     Args:
         rating: The mean, from 1 to 5.

@@ -1,4 +1,4 @@
-"""Which words are about a class, which about another one, and which about what stands behind things."""
+"""Words about a class, about another one, and about what stands behind things."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ClassWords:
         return self._known[word]
 
     def kind(self, word: str, label: int) -> Kind:
-        """What a word is to the images of a class."""
+        """Return what a word is to the images of a class."""
         about = self.about(word)
         if label in about:
             return "own"
@@ -74,7 +74,7 @@ class ClassWords:
         return "background" if self.is_background(word) else "unrelated"
 
     def is_background(self, word: str) -> bool:
-        """Whether a word names what stands behind things: by the lists, or by its meaning."""
+        """Return whether a word names what stands behind things: by the lists, or by its meaning."""
         senses = self._nouns.common_senses(word)[:1]
         above = self._nouns.ancestors(senses[0]) if senses else frozenset()
         return word in self._background or bool(above & self._background_senses)

@@ -21,7 +21,7 @@ from torchnle.translators.rows import Rows
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The findings of an audit.
 
     Args:
         class_words: The classes, and which words are about them.

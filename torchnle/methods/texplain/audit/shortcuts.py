@@ -71,7 +71,7 @@ class ClassShortcuts:
 
     @property
     def verdict(self) -> str:
-        """What is found, in a sentence."""
+        """The finding, in a sentence."""
         offered = ", ".join(each.word for each in self.words if each.offered)
         if not offered:
             return "no shortcut found"
@@ -101,7 +101,7 @@ class ShortcutReport:
         return tuple((each.class_name, word) for each in self.classes for word in each.alarms)
 
     def conflicting(self, labels: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
-        """Which images have a context that speaks for another class."""
+        """Return a mask of the images whose context speaks for another class."""
         return self.context_class != labels
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How accurate a classifier is in every group, in the worst one, and in both averages."""
+"""The accuracy of a classifier in every group, in the worst one, and in both averages."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _Z = 1.96
 
 @dataclass(frozen=True)
 class Shift:
-    """How much more frequent a word is in one group than in another.
+    """The excess of a word's frequency in one group over that in another.
 
     Args:
         text: The lemma.

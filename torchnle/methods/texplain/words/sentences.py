@@ -40,7 +40,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How sentences are drawn.
+    """Settings of how sentences are drawn.
 
     Args:
         n: How many a row; the paper draws 1,000 with replacement.

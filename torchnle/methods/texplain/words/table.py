@@ -47,13 +47,13 @@ class Word:
 
     @property
     def score(self) -> float:
-        """What words are ranked by: the frequency that is due to the image."""
+        """The score that words are ranked by: the frequency that is due to the image."""
         return self.frequency - self.without_image
 
 
 @dataclass(frozen=True)
 class WordTable:
-    """How often each word is said of each row.
+    """The frequency of each word in what is said of each row.
 
     Args:
         words: The W words.

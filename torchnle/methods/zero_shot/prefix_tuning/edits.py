@@ -1,4 +1,4 @@
-"""What is done to the logits of the next token while a sentence is generated (appendix I)."""
+"""Edits of the logits of the next token while a sentence is generated (appendix I)."""
 
 from __future__ import annotations
 

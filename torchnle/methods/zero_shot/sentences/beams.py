@@ -19,7 +19,7 @@ Fit = Callable[[Sequence[str]], Tensor]
 
 @dataclass(frozen=True)
 class Search:
-    """How sentences are searched for.
+    """Settings of the search for sentences.
 
     Args:
         beams: How many beginnings are kept.
@@ -72,13 +72,13 @@ class Beam:
         return self.log_prob / max(1, len(self.ids))
 
     def value(self, search: Search) -> float:
-        """What the search makes large."""
+        """Compute the value that the search makes large."""
         return self.fit + search.fluency * self.fluency
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What may be said of some evidence.
+    """The candidates for what may be said of some evidence.
 
     Args:
         words: The words of the language model.
@@ -154,7 +154,7 @@ def grow(
 
 
 def _repeats(text: str, word: str) -> bool:
-    """Whether a word was said before, in either number; small words may come again, but not at once."""
+    """Return whether a word was said before, in either number; small words may recur, but not at once."""
     said = text.split()
     if word in FUNCTION_WORDS:
         return said[-1:] == [word]

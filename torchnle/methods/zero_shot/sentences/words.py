@@ -102,13 +102,13 @@ def _is_word(word: str) -> bool:
 
 
 def _can_be_seen(word: str) -> bool:
-    """Whether one of a noun's two commonest senses has a place in the world."""
+    """Return whether one of a noun's two commonest senses has a place in the world."""
     nouns = Nouns.load()
     return any(nouns.is_thing(sense) for sense in nouns.common_senses(word)[:2])
 
 
 def _is_noun(word: str) -> bool:
-    """Whether a word is a noun, and no participle, colour or attribute of the concept bank."""
+    """Return whether a word is a noun, and no participle, colour or attribute of the concept bank."""
     if word in FUNCTION_WORDS or word in _qualities() or word.endswith("ed"):
         return False
     return bool(Nouns.load().senses(word))
