@@ -39,7 +39,7 @@ def mended(tagged: Sequence[tuple[str, str]], nouns: Nouns) -> list[Word]:
 def without_guesses(
     tagged: Sequence[tuple[str, str]], known: Container[str], nouns: Nouns
 ) -> list[tuple[str, str]]:
-    """Tag as nouns what the tagger takes for adjectives or adverbs by their endings, or for foreign.
+    """Tag as nouns the things that the tagger takes for foreign, or, by their endings, for no nouns.
 
     Args:
         tagged: Words in lower case with their Penn tags.
