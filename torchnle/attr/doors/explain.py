@@ -163,6 +163,8 @@ class Explains(LayerReader):
 
 def as_language_model(language_model: LanguageModel | str | None) -> LanguageModel:
     """Load a language model that is given by reference; None = the embedded default."""
+    from torchnle.language.model import LanguageModel
+
     if isinstance(language_model, LanguageModel):
         return language_model
     if language_model is None:
