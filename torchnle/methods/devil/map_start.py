@@ -26,8 +26,8 @@ from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows
 
-#: How much the map's score counts beside the log-probability: as much, since both are in nats. Of the weights
-#: 0.25 to 4 none points otherwise on 24 photographs and 12 scenes; without it (0) maps point at much else.
+#: How much the map's score counts beside the log-probability: as much, since both are in nats. The maps of 24
+#: photographs and 12 scenes have the same hits with 0.25 to 4, and fewer with 0.
 EVIDENCE_WEIGHT = 1.0
 
 
