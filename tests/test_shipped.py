@@ -34,7 +34,7 @@ NAMES = {
 
 
 def named(lang, preprocess):
-    """Which photographs' words are of their list, or a more general noun that is not too general."""
+    """Return whether each photograph's words are of their list, or a more general noun that is not too general."""
     found, judge = {}, Judge()
     for name, path in find_photographs().items():
         said = lang.describe(preprocess(images.open_image(path))[None])

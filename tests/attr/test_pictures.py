@@ -118,7 +118,7 @@ class TestFolders:
     def test_what_is_done_is_not_done_again(self, lang, folder, tmp_path):
         files, journal = sorted(folder.glob("*.png")), tmp_path / "a.jsonl"
         lines = list(describe_dataset(lang, files, batch_size=3, journal=journal))
-        lang.describe = lambda *_, **__: pytest.fail("described again")
+        lang.read = lambda *_, **__: pytest.fail("read again")
         assert list(describe_dataset(lang, files, batch_size=3, journal=journal)) == lines
 
     def test_a_run_killed_at_any_moment_goes_on(self, lang, folder, tmp_path):

@@ -1,4 +1,4 @@
-"""What is loaded answers as what was saved, in shape and value."""
+"""Loaded attributions answer as the saved ones, in shape and value."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ def photo(tmp_path, monkeypatch):
     lang = LanguageAttribution.from_classifier(
         backbone.model, NAMES, example=pictures(2), encoder=LetterEncoder()
     )
+    lang.preprocess = preprocess
     monkeypatch.setattr(backbones, "load", lambda *_, **__: backbone)
     monkeypatch.setattr(LanguageAttribution, "from_backbone", lambda *_, **__: lang)
     monkeypatch.setattr(door, "as_language_model", lambda _: tiny_lm())

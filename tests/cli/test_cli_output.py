@@ -45,6 +45,7 @@ def attached(monkeypatch):
         )
         monkeypatch.setattr(backbones, "load", lambda *_, **__: backbone)
         lang = LanguageAttribution(model, "0", Saying())
+        lang.preprocess = backbone.preprocess
         monkeypatch.setattr(photos, "attach", lambda *_: lang)
 
     return attach

@@ -1,4 +1,4 @@
-"""What is in a file of captions comes out of it, or is an error, or is counted and named."""
+"""Captions of a file are read, or refused, or counted and named."""
 
 from __future__ import annotations
 

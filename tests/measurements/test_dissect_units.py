@@ -1,4 +1,4 @@
-"""What the measurements of unit labels count as right, and where labels are present."""
+"""The rules by which unit labels are right, and present in pictures."""
 
 import numpy as np
 import pytest

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchnle import images
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.description import Description, DescriptionGrid
+from torchnle.vision.running import device_of
 
 #: One line of the answer: plain values by name.
 Line = dict[str, Any]
@@ -102,10 +103,9 @@ def _described(
     lang: LanguageAttribution, batch: Sequence[tuple[str, Tensor | str]], where: Literal["all"] | None
 ) -> list[Line]:
     read = [x for _, x in batch if isinstance(x, Tensor)]
-    device = next(iter(lang.taps[0].module.parameters()), torch.empty(0)).device
-    x = torch.stack(read).to(device) if read else None
-    wholes = iter(lang.describe(x) if x is not None else [])
-    grids = iter(lang.describe(x, where="all") if x is not None and where == "all" else [])
+    features = lang.read(torch.stack(read).to(device_of(lang.taps[0].module))) if read else None
+    wholes = iter(lang.describe_features(features) if features else [])
+    grids = iter(lang.describe_features(features, where="all") if features and where == "all" else [])
     return [_line(file, x, wholes, grids, where) for file, x in batch]
 
 

@@ -14,7 +14,7 @@ from torchnle.attr.construction.constructors import Constructors
 from torchnle.attr.doors.explain import Explains
 from torchnle.attr.doors.words import DominantWords
 from torchnle.attr.inputs.input_maps import check_images, enlarge, lay_on
-from torchnle.attr.inputs.pictures import Pictures, as_inputs
+from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.inputs.texts import as_texts
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.refinement import Normalize, Refinement
@@ -105,7 +105,7 @@ class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
             TypeError: If the target is a number; see `TextScore`.
             ValueError: If an input is not (N, C, H, W), or the layer has no grid.
         """
-        given = as_inputs(inputs, self.preprocess)
+        given = self._inputs(inputs)
         check_images(given)
         features = self.read(given, additional_forward_args, attribute_to_layer_input)
         maps = self._target_maps(features, target, prior, internal_batch_size)
@@ -145,7 +145,7 @@ class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
         Returns:
             (N, T, H, W) raw scores (`Translator.score`); a list of these for several layers.
         """
-        given = as_inputs(inputs, self.preprocess)
+        given = self._inputs(inputs)
         size = None if interpolate_mode is None else spatial_size(check_images(given))
         how, listed = Refinement(prior, normalize, contrast), as_texts(texts)
         features = self.read(given, additional_forward_args, attribute_to_layer_input)

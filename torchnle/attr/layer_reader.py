@@ -20,10 +20,11 @@ from torchnle.description import Description, DescriptionGrid
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
-from torchnle.types import Where
+from torchnle.types import Inputs, Where
 from torchnle.vision import taps
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read, select_together
+from torchnle.vision.running import device_of
 
 
 class LayerReader:
@@ -101,7 +102,37 @@ class LayerReader:
             layers a list of these, one a layer (unless `joint`).
         """
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
-        chosen, rows = self._select(features, where, joint)
+        return self.describe_features(
+            features, where=where, joint=joint, internal_batch_size=internal_batch_size
+        )
+
+    @torch.no_grad()
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: Where = None,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Any]:
+        """Describe features that `read` gave, so that one forward serves the whole image and its locations.
+
+        Args:
+            features: The features of every layer, from `read`.
+            where: As `describe`.
+            joint: As `describe`.
+            internal_batch_size: As `describe`.
+
+        Returns:
+            As `describe`.
+
+        Example:
+            >>> from torchnle import LanguageAttribution
+            >>> lang = LanguageAttribution(model, "layer", translator)
+            >>> lang.describe_features(lang.read(images), where=(0, 1)) == lang.describe(images, where=(0, 1))
+            True
+        """
+        chosen, rows = self._select(list(features), where, joint)
         words = self.translator.describe(rows, internal_batch_size=internal_batch_size)
         return self._answer(words, chosen, joint)
 
@@ -239,9 +270,13 @@ class LayerReader:
                 "attribute_to_layer_input=True reads another side of layers than the lens was built for. "
                 'Name the side with the layer: layers=["blocks.3:input"].'
             )
-        given = as_inputs(inputs, self.preprocess)
+        given = self._inputs(inputs)
         layers = [replace(tap, at="input") for tap in self.taps] if attribute_to_layer_input else self.taps
         return read(self.forward_func, layers, given, additional_forward_args, self.reading)
+
+    def _inputs(self, inputs: Pictures) -> Inputs:
+        """Turn pictures into a batch on the model's device; tensors are passed on as they are."""
+        return as_inputs(inputs, self.preprocess, device_of(self.taps[0].module))
 
     def _attach(self, layers: taps.LayerChoice, translator: Translator, reading: Reading | None) -> None:
         self.taps = taps.resolve(self.forward_func, layers)

@@ -40,11 +40,11 @@ def _describe(options: argparse.Namespace) -> None:
         return
 
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
-        x = backbone.preprocess(image)[None]
-        (whole,) = lang.describe(x)
+        features = lang.read(image)
+        (whole,) = lang.describe_features(features)
         result: Result = {"photo": str(path), "whole": whole.to_dict(), "said": whole.marked_text}
         if options.locations:
-            (grid,) = lang.describe(x, where="all")
+            (grid,) = lang.describe_features(features, where="all")
             locations = [cell.to_dict() for cell in grid]
             result |= {"grid": list(grid.grid), "locations": locations, "table": str(grid)}
             if options.output:

@@ -38,10 +38,9 @@ def _explain(options: argparse.Namespace) -> None:
     bank = None if options.bank is None else as_bank(options.bank)  # a bad file is told before any model runs
 
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
-        x = backbone.preprocess(image)[None]
         asked = {"target": options.target, "rather_than": options.rather_than}
-        (why,) = lang.explain(x, truth=options.truth, unwanted=options.unwanted, **asked)
-        (shown,) = lang.concepts(x, bank, count=options.concepts, **asked)
+        (why,) = lang.explain(image, truth=options.truth, unwanted=options.unwanted, **asked)
+        (shown,) = lang.concepts(image, bank, count=options.concepts, **asked)
         concepts = [[text, score] for text, score in shown.found]
         return {"photo": str(path), "said": str(why), **why.to_dict(), "concepts": concepts}
 

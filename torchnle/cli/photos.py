@@ -95,9 +95,8 @@ def for_each(
         show: Prints it.
     """
     files = files_of(options.photos)
-    if len(files) == len(options.photos):  # named one by one: all must be pictures
-        for file in files:
-            images.open_image(file)
+    named = len(files) == len(options.photos)  # one by one: all must be pictures
+    opened = [(file, images.open_image(file)) for file in files] if named else _opened(files)
     if options.output:
         plots.check_folder(options.output)
     backbone, lang = load(options)
@@ -105,7 +104,8 @@ def for_each(
         say(lang.summary)
     results = []
     options.names = dict(zip(files, output_names(files), strict=True))
-    for file, image in _opened(files):
+    quiet = len(files) == 1 or not sys.stderr.isatty()
+    for file, image in tqdm(opened, total=len(files), unit="photo", disable=quiet):
         results.append(work(lang, backbone, file, image))
         if not options.json:
             show(results[-1])
@@ -115,7 +115,7 @@ def for_each(
 
 def _opened(files: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
     """Open one file after the other; what is no picture is told and passed over."""
-    for file in tqdm(files, unit="photo", disable=len(files) == 1 or not sys.stderr.isatty()):
+    for file in files:
         try:
             image = images.open_image(file)
         except ValueError as error:

@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
 
 def _saliency(options: argparse.Namespace) -> None:
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
-        (maps,) = lang.saliency(backbone.preprocess(image)[None], options.text, interpolate_mode=None)
+        (maps,) = lang.saliency(image, options.text, interpolate_mode=None)
         texts = [_mapped(text, values) for text, values in zip(options.text, maps, strict=True)]
         result: Result = {"photo": str(path), "texts": texts}
         if options.output:

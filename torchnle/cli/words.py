@@ -35,9 +35,7 @@ def add(commands: Any) -> None:
 
 def _words(options: argparse.Namespace) -> None:
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
-        table = lang.words(
-            backbone.preprocess(image)[None], n=options.n, replacement=options.replacement, seed=options.seed
-        )
+        table = lang.words(image, n=options.n, replacement=options.replacement, seed=options.seed)
         top = (table[0] if isinstance(table, list) else table).top(options.top)
         result: Result = {"photo": str(path), "words": [asdict(word) for word in top]}
         if options.output:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -14,15 +12,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
+from torchnle.views import html
 from torchnle.views.plots import INK, PAPER, check_folder
 
 _STYLE = f"""
 body {{ font: 16px/1.5 system-ui, sans-serif; color: {INK}; background: {PAPER}; max-width: 60rem;
   margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
+table {{ margin: 1rem 0; }}
 th, td {{ text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #ccd; }}
 td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-img {{ max-width: 100%; }} .pictures img {{ height: 7rem; margin: .2rem; }}
+img {{ max-width: 100%; }} .pictures img {{ height: 7rem; width: auto; margin: .2rem; }}
 .verdict {{ font-weight: 600; }}
 """
 
@@ -55,6 +54,7 @@ def write_page(file: str | Path, title: str, introduction: str, sections: Sequen
         ValueError: If the folder cannot be made or written.
 
     Example:
+        >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "audit.html"
         >>> page = write_page(target, "Audit", "", [Section("hen", "no shortcut found")])
         >>> "no shortcut found" in page.read_text()
@@ -63,28 +63,15 @@ def write_page(file: str | Path, title: str, introduction: str, sections: Sequen
     target = Path(file)
     check_folder(target.parent)
     body = "\n".join(_section(each) for each in sections)
-    text = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{escape(title)}</h1>\n<p>{escape(introduction)}</p>\n{body}\n</body></html>\n"
-    )
-    handle, temporary = tempfile.mkstemp(suffix=".html", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return target
+    return html.write(target, html.page(title, f"<p>{escape(introduction)}</p>\n{body}", style=_STYLE))
 
 
 def _section(each: Section) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in each.header)
     rows = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in each.rows)
     table = f"<table><tr>{head}</tr>\n{rows}</table>" if each.rows else ""
-    figures = "".join(_image(_png(figure), text) for figure, text in each.figures)
-    pictures = "".join(_image(_jpeg(picture), text) for picture, text in each.pictures)
+    figures = "".join(f'<img src="{_png(figure)}" alt="{escape(text)}">' for figure, text in each.figures)
+    pictures = "".join(html.picture(picture, 224, text) for picture, text in each.pictures)
     shown = f'<div class="pictures">{pictures}</div>' if pictures else ""
     title, verdict = escape(each.title), escape(each.verdict)
     return f'<section><h2>{title}</h2>\n<p class="verdict">{verdict}</p>\n{table}\n{figures}{shown}</section>'
@@ -94,18 +81,7 @@ def _cell(value: str | float) -> str:
     return f"<td>{escape(value)}</td>" if isinstance(value, str) else f'<td class="number">{value:.2f}</td>'
 
 
-def _image(source: str, text: str) -> str:
-    return f'<img src="{source}" alt="{escape(text)}">'
-
-
 def _png(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, facecolor=PAPER)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _jpeg(picture: Image.Image) -> str:
-    small, buffer = picture.convert("RGB"), io.BytesIO()
-    small.thumbnail((224, 224))
-    small.save(buffer, format="JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

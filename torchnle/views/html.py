@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import tempfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -34,7 +35,8 @@ def page(title: str, body: str, *, script: str = "", style: str = "") -> str:
     """
     code = f"<script>{script}</script>" if script else ""
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
         f"<style>{_STYLE}{style}</style></head><body><h1>{escape(title)}</h1>{body}{code}</body></html>\n"
     )
 
@@ -91,14 +93,20 @@ r.hidden=!w.every(x=>r.textContent.toLowerCase().includes(x))};
 
 
 def write(file: str | os.PathLike[str], content: str) -> Path:
-    """Write a page, and create its parent folders.
+    """Write a page, whole or not at all, and create its parent folders.
 
     Example:
-        >>> import tempfile
         >>> write(Path(tempfile.mkdtemp(), "pages", "a.html"), page("a", "")).name
         'a.html'
     """
     target = Path(file)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(content, encoding="utf-8")
+    handle, temporary = tempfile.mkstemp(suffix=".html", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
     return target

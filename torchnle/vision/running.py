@@ -145,3 +145,15 @@ def _eager() -> AbstractContextManager[Any]:
         return nullcontext()
     eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return eager
+
+
+def device_of(model: Callable[..., Any]) -> torch.device:
+    """Find where a model's weights are; the CPU where it has none.
+
+    Example:
+        >>> device_of(model)
+        device(type='cpu')
+    """
+    root = unwrap(model)
+    weights = iter(()) if root is None else root.parameters()
+    return next((weight.device for weight in weights), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What a layer gives is exchanged wherever it stands, and nothing else is touched."""
+"""A layer's output is exchanged in any nesting, and nothing else is touched."""
 
 from collections import namedtuple
 from dataclasses import dataclass

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import LayerReader
-from torchnle.types import Inputs, Where
+from torchnle.types import Where
 
 if TYPE_CHECKING:
     from torchnle.methods.texplain.words.table import Split, WordTable
@@ -19,7 +20,7 @@ class DominantWords(LayerReader):
     @torch.no_grad()
     def words(
         self,
-        inputs: Inputs,
+        inputs: Pictures,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
@@ -37,7 +38,8 @@ class DominantWords(LayerReader):
         """Find the most frequent words in descriptions of each image (TExplain, section 2.3).
 
         Args:
-            inputs: (N, C, H, W), or a tuple of tensors.
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             n: The number of sentences to draw for an image; None = none: a map from text into features counts

@@ -19,12 +19,15 @@ Picture: TypeAlias = Image.Image | str | os.PathLike[str]
 Pictures: TypeAlias = Inputs | Picture | list[Picture]
 
 
-def as_inputs(given: Pictures, preprocess: Callable[[Image.Image], Tensor] | None) -> Inputs:
+def as_inputs(
+    given: Pictures, preprocess: Callable[[Image.Image], Tensor] | None, device: torch.device
+) -> Inputs:
     """Turn pictures into a batch (N, C, H, W); tensors are returned unchanged.
 
     Args:
         given: Tensors, or pictures if there is a preprocessing.
         preprocess: The backbone's; None = only tensors are taken.
+        device: The device that pictures are put on.
 
     Raises:
         TypeError: If it is anything else, or pictures were given without a preprocessing.
@@ -32,7 +35,7 @@ def as_inputs(given: Pictures, preprocess: Callable[[Image.Image], Tensor] | Non
 
     Example:
         >>> picture = Image.new("RGB", (4, 2))
-        >>> as_inputs([picture, picture], lambda image: torch.ones(3, 2, 2)).shape
+        >>> as_inputs([picture, picture], lambda image: torch.ones(3, 2, 2), torch.device("cpu")).shape
         torch.Size([2, 3, 2, 2])
     """
     if isinstance(given, Tensor):
@@ -50,7 +53,7 @@ def as_inputs(given: Pictures, preprocess: Callable[[Image.Image], Tensor] | Non
             f"{_neither(given)} This attribution was made for a bare model, whose preprocessing it does not "
             "know: use LanguageAttribution.from_backbone(backbone) for pictures, or preprocess them yourself."
         )
-    return torch.stack([preprocess(_opened(each)) for each in pictures])
+    return torch.stack([preprocess(_opened(each)) for each in pictures]).to(device)
 
 
 def _opened(picture: Picture) -> Image.Image:

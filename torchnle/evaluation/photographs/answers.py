@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from torchnle.description import Description
 from torchnle.evaluation.photographs.judge import Verdict
+from torchnle.metrics.ranking import auroc
 
 
 @dataclass(frozen=True)
@@ -78,5 +81,5 @@ def rates(answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, f
 def _auroc(good: Sequence[float], wrong: Sequence[float]) -> float:
     if not good or not wrong:
         return float("nan")
-    pairs = [(a > b) + 0.5 * (a == b) for a in good for b in wrong]
-    return sum(pairs) / len(pairs)
+    scores = torch.tensor([*good, *wrong], dtype=torch.float64)
+    return float(auroc(scores[:, None], torch.arange(len(scores)) < len(good)))

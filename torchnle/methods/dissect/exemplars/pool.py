@@ -14,11 +14,12 @@ from torchnle.methods.dissect.exemplars.crops import attention_crops
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 from torchnle.methods.dissect.exemplars.masks import active, resized
 from torchnle.methods.dissect.probing.images import Transform
-from torchnle.methods.dissect.probing.probe import EvidenceLayer, device_of
+from torchnle.methods.dissect.probing.probe import EvidenceLayer
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.probing.units import Channels, Units
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read
+from torchnle.vision.running import device_of
 from torchnle.vision.taps import Tap
 
 

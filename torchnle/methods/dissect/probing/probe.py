@@ -23,7 +23,7 @@ from torchnle.methods.dissect.words import TextScores
 from torchnle.vision import taps
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read
-from torchnle.vision.running import unwrap
+from torchnle.vision.running import device_of, unwrap
 from torchnle.vision.taps import LayerChoice, Tap
 
 #: Seconds between two looks for another process's part.
@@ -270,18 +270,6 @@ class _Run:
         )
         settings = replace(self.settings, save_every=0.0)
         return key_of([weights, units, words, settings, self.images.fingerprint, len(self.images)])
-
-
-def device_of(model: Callable[..., Any]) -> torch.device:
-    """Find where a model's weights are; the CPU where it has none.
-
-    Example:
-        >>> device_of(model)
-        device(type='cpu')
-    """
-    root = unwrap(model)
-    weights = iter(()) if root is None else root.parameters()
-    return next((weight.device for weight in weights), torch.device("cpu"))
 
 
 def _evidence(layer: EvidenceLayer, features: Features) -> Evidence:
