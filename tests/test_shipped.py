@@ -34,7 +34,7 @@ NAMES = {
 
 
 def named(lang, preprocess):
-    """Return whether each photograph's words are of their list, or a more general noun that is not too general."""
+    """Judge each photograph's words: of their list, or a more general noun that is not too general."""
     found, judge = {}, Judge()
     for name, path in find_photographs().items():
         said = lang.describe(preprocess(images.open_image(path))[None])
