@@ -29,8 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
-#: A noun that is said must be met in the texts that WordNet counted, or each of its words in this many glosses.
-COMMON = 5
+#: A noun that is said is met in the texts that WordNet counted, or each of its words in this many glosses.
+COMMON = 10
 
 
 def main(source: str = "/usr/share/wordnet", target: str = "torchnle/language/english/wordnet") -> None:
@@ -110,8 +110,8 @@ def _kinds(parents: list[list[int]]) -> np.ndarray:
 def _common(folder: Path, spellings: list[str]) -> list[bool]:
     """Mark the spellings that people use, by WordNet alone.
 
-    Such a noun has a sense that was met in the texts that WordNet's senses were counted in (its count of tagged
-    senses), or each of its words stands in at least `COMMON` glosses.
+    Such a noun was met in the texts in which WordNet's senses were counted, or each of its words stands in at
+    least `COMMON` glosses.
     """
     tagged = {
         fields[0].replace("_", " ")
@@ -124,7 +124,7 @@ def _common(folder: Path, spellings: list[str]) -> list[bool]:
 
     def is_common(spelling: str) -> bool:
         words = re.findall("[a-z]+", spelling.lower())
-        return spelling.lower() in tagged or bool(words) and min(met[word] for word in words) >= COMMON
+        return spelling.lower() in tagged or min((met[word] for word in words), default=0) >= COMMON
 
     return [is_common(spelling) for spelling in spellings]
 

@@ -164,8 +164,8 @@ def background_phrases() -> tuple[str, ...]:
 def taught(texts: Sequence[str], phrases: Sequence[str]) -> Bool[Tensor, "T"]:
     """Mark the texts that captions taught: one of their phrases, or made of nothing but these.
 
-    Captions are cut into noun phrases; "a castle in ruins" taught "a castle" and "ruins", and is known by them.
-    Without textblob, which cuts, only whole phrases are found. Articles, capitals and hyphens do not
+    Captions are cut into noun phrases; "a castle in ruins" taught "a castle" and "ruins", and is known by
+    them. Without textblob, which cuts, only whole phrases are found. Articles, capitals and hyphens do not
     count.
 
     Example:
