@@ -89,7 +89,8 @@ def fit_to_scenes(
         ),
         "statistics": "of the scenes" if adapt is None else f"of the pictures in {adapt.name}",
         "recipe": f"python -m measurements scenes-map --model {model} --scenes {count} --seed {seed}"
-        f"{' --classes' if classes else ''}{'' if part == 'all' else f' --part {part}'}",
+        f"{' --classes' if classes else ''}{'' if part == 'all' else f' --part {part}'}"
+        f"{'' if adapt is None else f' --adapt {adapt.name}'}",
         "training time": f"{minutes:.1f} minutes on {torch.get_num_threads()} CPU thread(s)",
         "cannot": (
             f"say what is not among its things{' or a class' * classes} or in its vocabulary; it knows no "

@@ -2,8 +2,8 @@
 
     python -m measurements.wordnet_nouns [/usr/share/wordnet] [torchnle/language/english/wordnet]
 
-Needs Debian's wordnet-base, timm for the list of ImageNet's classes (their WordNet offsets), and wordfreq. It
-writes `nouns.npz`:
+Needs Debian's wordnet-base, and timm for the list of ImageNet's classes (their WordNet offsets). It writes
+`nouns.npz`:
 
 =============  ==========================================================================================
 spellings      the different spellings in order of first use, one a line, UTF-8
@@ -15,27 +15,22 @@ ranks          (W) the rank of the synset among the senses of that word; 0 = the
 parent_counts  (S) hypernyms and instance hypernyms a synset
 parents        (P) rows of the parents, as differences from the row of the child
 kinds          (S) synsets below, itself included
-common         a bit a spelling: whether each of its words is met once in ten million words or oftener
+common         a bit a spelling: whether WordNet's own texts use it (`_common`)
 imagenet_1k    (1000) rows of ImageNet's classes, in the order of a classifier's head
 =============  ==========================================================================================
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from wordfreq import zipf_frequency
 
-_FREQUENCIES = """
-The array `common` of nouns.npz says of each spelling whether its words are common. It was derived from the
-word frequencies of wordfreq 3 by Robyn Speer, whose data are licensed under CC BY-SA 4.0
-(https://creativecommons.org/licenses/by-sa/4.0/); so is this array.
-"""
-#: The base-10 logarithm of how often in a billion words the rarest word of a noun that is said must be met.
-COMMON = 2.0
+#: A noun that is said is met in the texts that WordNet counted, or each of its words in this many glosses.
+COMMON = 10
 
 
 def main(source: str = "/usr/share/wordnet", target: str = "torchnle/language/english/wordnet") -> None:
@@ -65,12 +60,12 @@ def main(source: str = "/usr/share/wordnet", target: str = "torchnle/language/en
         parent_counts=np.array([len(above) for above in parents], np.uint8),
         parents=np.array([i - parent for i, above in enumerate(parents) for parent in above], np.int32),
         kinds=_kinds(parents),
-        common=np.packbits([_is_common(word) for word in new]),
+        common=np.packbits(_common(folder, list(new))),
         imagenet_1k=np.array([row[wnid[1:]] for wnid in _imagenet()], np.int32),
     )
     numbered = (folder / "data.noun").read_text().splitlines()[:29]
     licence = "\n".join(line.split(maxsplit=1)[1].rstrip() if line.split()[1:] else "" for line in numbered)
-    (Path(target) / "LICENSE").write_text(licence + "\n" + _FREQUENCIES)
+    (Path(target) / "LICENSE").write_text(licence + "\n")
 
 
 def _lines(path: Path) -> list[str]:
@@ -112,9 +107,26 @@ def _kinds(parents: list[list[int]]) -> np.ndarray:
     return np.array([below[index] for index in range(len(parents))], np.int32)
 
 
-def _is_common(spelling: str) -> bool:
-    words = spelling.replace("-", " ").split()
-    return bool(words) and min(zipf_frequency(word, "en") for word in words) >= COMMON
+def _common(folder: Path, spellings: list[str]) -> list[bool]:
+    """Mark the spellings that people use, by WordNet alone.
+
+    Such a noun was met in the texts in which WordNet's senses were counted, or each of its words stands in at
+    least `COMMON` glosses.
+    """
+    tagged = {
+        fields[0].replace("_", " ")
+        for fields in map(str.split, _lines(folder / "index.noun"))
+        if int(fields[-int(fields[2]) - 1]) > 0
+    }
+    parts = ("noun", "verb", "adj", "adv")
+    glosses = [line.partition("|")[2] for part in parts for line in _lines(folder / f"data.{part}")]
+    met = Counter(word for gloss in glosses for word in set(re.findall("[a-z]+", gloss.lower())))
+
+    def is_common(spelling: str) -> bool:
+        words = re.findall("[a-z]+", spelling.lower())
+        return spelling.lower() in tagged or min((met[word] for word in words), default=0) >= COMMON
+
+    return [is_common(spelling) for spelling in spellings]
 
 
 def _imagenet() -> list[str]:

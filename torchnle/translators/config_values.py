@@ -1,7 +1,7 @@
 """Checks of a configuration's values against the annotations of its builder's arguments.
 
 Annotations may narrow a type: `Size` and `Count` for lengths of tensors, `Number` for other whole numbers,
-`Positive`, and `Reference`.
+`Positive` and `NotNegative`, and `Reference`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ Count: TypeAlias = Annotated[int, Within(0)]
 Number: TypeAlias = Annotated[int, Within(1, 100_000)]
 #: A finite number above 0.
 Positive: TypeAlias = Annotated[float, Within(math.ulp(0.0), math.inf)]
+#: A finite number, 0 or more.
+NotNegative: TypeAlias = Annotated[float, Within(0.0, math.inf)]
 #: The reference of a frozen model to load; a path may not lead upwards.
 Reference: TypeAlias = Annotated[str, _REFERENCE]
 

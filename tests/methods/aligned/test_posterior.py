@@ -17,11 +17,11 @@ WORDS = (*PHRASES, "a boat", "a fern", "zebra")
 ROWS = drawn(6, WIDTH, seed=2) * 3
 
 
-def among(found, words=WORDS, classes=CLASSES):
+def among(found, words=WORDS, classes=CLASSES, *, level=True):
     return Candidates(
         found.directions(LetterEncoder().encode(words)),
-        torch.tensor([word != "zebra" for word in words]),
         torch.tensor([words.index(name) for name in classes], dtype=torch.long),
+        taught=torch.tensor([word != "zebra" for word in words]) if level else None,
     )
 
 
@@ -50,7 +50,7 @@ def test_is_the_definition(share, offset):
     found = fitted()
     found.head_share.fill_(share)
     found.offset.fill_(offset)
-    phrases, none = posterior(found, ROWS, among(found), local=False, level=True)
+    phrases, none = posterior(found, ROWS, among(found), local=False)
     for index, row in enumerate(ROWS):
         expected, expected_none = slow(found, row)
         torch.testing.assert_close(phrases[index].double(), expected.double(), atol=1e-5, rtol=1e-4)
@@ -111,9 +111,9 @@ def test_the_offset_moves_probability_to_what_was_not_fitted():
     found, shares, plain = fitted(), [], []
     for offset in (0.0, 0.1, 0.3):
         found.offset.fill_(offset)
-        level = posterior(found, ROWS, among(found), local=False, level=True)[0]
+        level = posterior(found, ROWS, among(found), local=False)[0]
         shares.append(level[:, WORDS.index("zebra")])
-        plain.append(posterior(found, ROWS, among(found), local=False)[0])
+        plain.append(posterior(found, ROWS, among(found, level=False), local=False)[0])
     assert (shares[0] < shares[1]).all()
     assert (shares[1] < shares[2]).all()
     assert torch.equal(plain[0], plain[2])  # a description has none: fitted phrases are what is likely

@@ -39,6 +39,39 @@ class TestWhitening:
         assert all(torch.equal(each, torch.eye(3)) for each in whitening(torch.zeros(3, 3)))
 
 
+class TestWhitenFor:
+    def adapted(self, likeliest, monkeypatch, **options):
+        found = fitted(shrinkage=0.5, **options)
+        found.own_shrinkage = 0.1
+        monkeypatch.setattr(text_map, "likeliest_shrinkage", lambda *_: likeliest)
+        found.whiten_for(ROWS)
+        return found
+
+    def test_is_the_fit_with_that_shrinkage(self, monkeypatch):
+        found, anew = self.adapted(0.8, monkeypatch), fitted(shrinkage=4.0)
+        assert found.config == anew.config | {"fitted_shrinkage": 0.5, "own_shrinkage": 0.1}
+        for name, tensor in anew.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+        found.whiten_for(ROWS)
+        torch.testing.assert_close(found.targets, anew.targets, atol=1e-5, rtol=1e-4)
+
+    def test_pictures_like_those_of_the_fit_change_nothing(self, monkeypatch):
+        found = self.adapted(0.05, monkeypatch)
+        torch.testing.assert_close(found.targets, fitted(shrinkage=0.5).targets, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize("options", [{"captions": False}, {"regression": "mlp"}])
+    def test_without_a_whitening_or_in_a_network_nothing_changes(self, monkeypatch, options):
+        found = self.adapted(100.0, monkeypatch, **options)
+        assert torch.equal(
+            found.directions(found.texts), fitted(shrinkage=0.5, **options).directions(found.texts)
+        )
+
+    def test_the_head_stays_the_models(self, monkeypatch):
+        found, classes = self.adapted(100.0, monkeypatch), head()
+        difference = found.head_logits(found.whiten(ROWS)) - (ROWS @ classes.weight.T + classes.bias)
+        torch.testing.assert_close(difference, difference[:, :1].expand_as(difference), atol=1e-4, rtol=0)
+
+
 @KINDS
 def test_head_logits_are_the_heads_but_for_a_constant_a_row(captions):
     found, classes = fitted(captions=captions), head()

@@ -94,6 +94,8 @@ class CaptionedSums:
         fitted.temperature.copy_(like.temperature)
         fitted.head_share.copy_(like.head_share)
         fitted.offset.fill_(choose_offset(like, sample, marked))
+        like.compare_spread(sample)
+        fitted.own_shrinkage = like.own_shrinkage
 
 
 def _check_captions(images: Tensor, captions: object) -> None:

@@ -192,6 +192,8 @@ def adapt(
     for layer, domain in domains.items():
         fitted = translator.map_for(layer, len(domain.center))
         fitted.read_in(domain)
+        if layer in sums:
+            fitted.whiten_for(torch.stack(sums[layer].sample))
         if fitted.classes:
             calibrate_by_head(fitted, _distance(fitted, domain, sums.get(layer)))
     _read_nothing(translator, reader, example)

@@ -242,7 +242,7 @@ class MapTranslator(Translator):
         local, maps, parts = not rows.pooled, self.by_layer, []
         for slot, tokens in rows.tokens.items():
             among = self.candidates[slot] if texts is None else asked(self, slot, texts)
-            found, _ = posterior(maps[slot], tokens.squeeze(1), among, local=local, level=texts is not None)
+            found, _ = posterior(maps[slot], tokens.squeeze(1), among, local=local)
             parts.append(found)
         return torch.stack(parts).mean(dim=0)
 

@@ -145,8 +145,8 @@ class NounTable:
     def said(self, synset: int) -> str | None:
         """Choose the word that people say for a synset: the first one whose commonest sense it is, or None.
 
-        Latin names of species are passed over, and words that are met less than once in ten million
-        (wordfreq): nobody calls a pig an even-toed ungulate.
+        Latin names of species are passed over, and words that WordNet's own texts hardly use: nobody calls a
+        pig an even-toed ungulate.
 
         Example:
             >>> nouns = NounTable()

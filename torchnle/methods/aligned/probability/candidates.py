@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchnle.methods.aligned.probability.vocabulary import held
+from torchnle.methods.aligned.probability.vocabulary import taught
 from torchnle.methods.aligned.text_features.text_map import TextMap
 
 if TYPE_CHECKING:
@@ -23,41 +23,30 @@ class Candidates:
 
     Args:
         directions: The direction of each phrase in the map, (P, D).
-        fitted: Which of them captions taught, (P,): these lie nearer to every feature than others.
         classes: Which phrase each class of the head is, (C,); empty without a head.
+        taught: Which of them captions taught, (P,): these lie nearer to every feature than others, and the
+            map's offset is taken off them. None = nothing is taken off.
     """
 
     directions: Float[Tensor, "P D"]
-    fitted: Bool[Tensor, "P"]
     classes: Int[Tensor, "C"]
+    taught: Bool[Tensor, "P"] | None = None
 
 
 def candidates(translator: MapTranslator, fitted: TextMap) -> Candidates:
     """Carry a translator's vocabulary into one of its maps."""
     phrases = translator.vocabulary.phrases
     column = {phrase: index for index, phrase in enumerate(phrases)}
-    names = translator.class_texts if fitted.classes else ()
-    classes = [column[name] for name in names]
-    return _among(translator, fitted, phrases, fitted.directions(translator.vectors), classes)
+    classes = [column[name] for name in translator.class_texts] if fitted.classes else []
+    directions = fitted.directions(translator.vectors)
+    return Candidates(directions, torch.tensor(classes, dtype=torch.long, device=directions.device))
 
 
 def asked(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Candidates:
-    """Carry any texts into a layer's map; the head says nothing of them."""
-    return _among(translator, translator.by_layer[layer], texts, translator.directions(layer, texts), [])
-
-
-def _among(
-    translator: MapTranslator,
-    fitted: TextMap,
-    texts: Sequence[str],
-    directions: Float[Tensor, "P D"],
-    classes: Sequence[int],
-) -> Candidates:
-    return Candidates(
-        directions,
-        held(texts, translator.phrases[: fitted.phrases]).to(directions.device),
-        torch.tensor(classes, dtype=torch.long, device=directions.device),
-    )
+    """Carry any texts into a layer's map, as likely as those that captions taught; the head says nothing."""
+    fitted, directions = translator.by_layer[layer], translator.directions(layer, texts)
+    known = taught(texts, translator.phrases[: fitted.phrases]).to(directions.device)
+    return Candidates(directions, torch.empty(0, dtype=torch.long, device=directions.device), known)
 
 
 def check_texts_fit(

@@ -17,7 +17,6 @@ def posterior(
     candidates: Candidates,
     *,
     local: bool,
-    level: bool = False,
 ) -> tuple[Float[Tensor, "R P"], Float[Tensor, "R"]]:
     """Estimate how likely each phrase is, and that it is none of them.
 
@@ -27,10 +26,8 @@ def posterior(
     Args:
         fitted: The map.
         rows: Features.
-        candidates: The phrases.
+        candidates: The phrases; where they say which of them captions taught, others are as likely as these.
         local: Whether rows are single locations, which are brought to the norm of pooled features.
-        level: Whether other phrases are as likely as those that captions taught, which lie nearer to every
-            feature: then the map's offset is taken off these.
 
     Returns:
         The probabilities of the phrases (R, P) and of none of them (R,); together they add up to one.
@@ -39,8 +36,8 @@ def posterior(
     white = fitted.whiten(scaled)
     unit, nulls = (F.normalize(white, dim=1) for white in (white, fitted.whiten(fitted.nulls)))
     cosines = unit @ candidates.directions.T
-    if level:
-        cosines = cosines - fitted.offset * candidates.fitted
+    if candidates.taught is not None:
+        cosines = cosines - fitted.offset * candidates.taught
     shares = (fitted.temperature * torch.cat([cosines, unit @ nulls.T], dim=1)).softmax(dim=1)
     count = len(candidates.directions)
     phrases, none = shares[:, :count], shares[:, count:].sum(dim=1)

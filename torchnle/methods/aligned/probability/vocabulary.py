@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cached_property
 from importlib import resources
 
@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchnle.errors import MissingDependencyError
+from torchnle.language.english.captions import phrases_of
 from torchnle.language.english.head_nouns import phrase_words
 from torchnle.language.english.nouns import Nouns
 from torchnle.language.english.phrases import with_article
@@ -122,7 +124,6 @@ def _plain(text: str) -> str:
 def meanings(class_names: Sequence[str]) -> tuple[int | None, ...]:
     """Find the synset of every class name; of ImageNet's by its published identifiers."""
     from torchnle.backbones import imagenet_class_names
-    from torchnle.errors import MissingDependencyError
 
     nouns = Nouns.load()
     try:
@@ -160,12 +161,26 @@ def background_phrases() -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def held(phrases: Sequence[str], among: Sequence[str]) -> Bool[Tensor, "P"]:
-    """Mark the phrases that are among others, whatever their capitals.
+def taught(texts: Sequence[str], phrases: Sequence[str]) -> Bool[Tensor, "T"]:
+    """Mark the texts that captions taught: one of their phrases, or made of nothing but these.
+
+    Captions are cut into noun phrases; "a castle in ruins" taught "a castle" and "ruins", and is known by
+    them. Without textblob, which cuts, only whole phrases are found. Articles, capitals and hyphens do not
+    count.
 
     Example:
-        >>> held(["a UK post box", "a hen"], ["a uk post box"]).tolist()
-        [True, False]
+        >>> taught(["the UK post box", "a castle in ruins", "a hen"], ["a uk post box", "a castle", "ruins"])
+        tensor([ True,  True, False])
     """
-    known = {phrase.lower() for phrase in among}
-    return torch.tensor([phrase.lower() in known for phrase in phrases], dtype=torch.bool)
+    known = {_plain(phrase) for phrase in phrases}
+    return torch.tensor([_is_taught(text, known) for text in texts], dtype=torch.bool)
+
+
+def _is_taught(text: str, known: Container[str]) -> bool:
+    if not known or _plain(text) in known:
+        return bool(known)
+    try:
+        cut = phrases_of(text)
+    except MissingDependencyError:
+        return False
+    return bool(cut) and all(_plain(phrase) in known for phrase in cut)

@@ -15,8 +15,13 @@ from torchnle.methods.aligned.regression.class_embedding_mlp import ClassEmbeddi
 from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
 from torchnle.methods.aligned.text_features.phrase_sums import Prototypes
 from torchnle.methods.aligned.text_features.statistics import Domain
-from torchnle.methods.aligned.text_features.whitening import SHRINKAGE, whitening
-from torchnle.translators.config_values import Count, Size
+from torchnle.methods.aligned.text_features.whitening import (
+    SHRINKAGE,
+    likeliest_shrinkage,
+    whitening,
+    within_spectrum,
+)
+from torchnle.translators.config_values import Count, NotNegative, Size
 
 Encode: TypeAlias = Callable[[Sequence[str]], Tensor]
 _REGRESSIONS: dict[str, type[KernelRidge] | type[ClassEmbeddingMLP]] = {
@@ -64,6 +69,9 @@ class TextMap(nn.Module):
         nulls: The number M of features of pictures that show nothing.
         whitened: Whether features are whitened.
         regression: "ridge", in closed form, or "mlp", the network of Zero-shot NLE (section 3.1).
+        shrinkage: Of the whitening (`whitening`).
+        fitted_shrinkage: The same at the fit, before the map was adapted to other pictures (`whiten_for`).
+        own_shrinkage: The likeliest for the pictures of the fit; 0 = unknown.
 
     Example:
         >>> empty = TextMap(8, 4, phrases=3, classes=2)
@@ -94,11 +102,16 @@ class TextMap(nn.Module):
         nulls: Count = 0,
         whitened: bool = False,
         regression: str = "ridge",
+        shrinkage: NotNegative = 0.0,
+        fitted_shrinkage: NotNegative = 0.0,
+        own_shrinkage: NotNegative = 0.0,
     ) -> None:
         super().__init__()
         if regression not in _REGRESSIONS:
             raise ValueError(f"regression={regression!r}; pass one of {sorted(_REGRESSIONS)}.")
         self.phrases, self.classes, self.kind = phrases, classes, regression
+        self.shrinkage, self.fitted_shrinkage = shrinkage, fitted_shrinkage
+        self.own_shrinkage = own_shrinkage
         examples = phrases + classes
         self.regression: KernelRidge | ClassEmbeddingMLP = (
             KernelRidge(examples, text_width, width)
@@ -162,12 +175,14 @@ class TextMap(nn.Module):
             classes=0 if classes is None else len(classes.weight),
             whitened=matrix is not None,
             regression=regression,
+            shrinkage=shrinkage,
+            fitted_shrinkage=shrinkage,
         )
         fitted.matrix = matrix
         fitted.texts.copy_(known)
         fitted.targets.copy_(wanted)
-        if regression == "ridge" and prototypes is not None:
-            fitted.regression = KernelRidge.fit(known, wanted, scale=_SCALE, penalties=[_PENALTY])
+        if regression == "ridge":
+            fitted.regression = _regression(known, wanted, phrases=prototypes is not None)
         else:
             fitted.regression = _REGRESSIONS[regression].fit(known, wanted)
         if classes is not None:
@@ -205,6 +220,9 @@ class TextMap(nn.Module):
             "nulls": len(self.nulls),
             "whitened": self.matrix is not None,
             "regression": self.kind,
+            "shrinkage": self.shrinkage,
+            "fitted_shrinkage": self.fitted_shrinkage,
+            "own_shrinkage": self.own_shrinkage,
         }
 
     def read_in(self, domain: Domain, nulls: Float[Tensor, "M D"] | None = None) -> None:
@@ -214,6 +232,40 @@ class TextMap(nn.Module):
         self.location_norm.fill_(domain.location_norm)
         if nulls is not None:
             self.nulls = nulls.detach().float().to(self.center)
+
+    @torch.no_grad()
+    def compare_spread(self, rows: Float[Tensor, "R D"]) -> None:
+        """Note how the pictures spread that the map was fitted to, such as its whitening did not see."""
+        if self.matrix is not None and len(rows) > 1:
+            spectrum = within_spectrum(self.matrix, self.shrinkage)
+            self.own_shrinkage = likeliest_shrinkage(rows.to(self.center), *spectrum)
+
+    @torch.no_grad()
+    def whiten_for(self, rows: Float[Tensor, "R D"]) -> None:
+        """Shrink the whitening for other pictures, as far as they spread otherwise than those of the fit.
+
+        The fit's shrinkage grows by the ratio of the likeliest one of these pictures to that of its own.
+        Prototypes follow, and the regression on them. Nothing changes without a whitening, or for an MLP.
+
+        Args:
+            rows: Pooled features of the pictures to be read, at least two.
+        """
+        if self.matrix is None or not self.own_shrinkage or not isinstance(self.regression, KernelRidge):
+            return
+        values, vectors = within_spectrum(self.matrix, self.shrinkage)
+        likeliest = likeliest_shrinkage(rows.to(self.center), values, vectors)
+        shrinkage = self.fitted_shrinkage * max(1.0, likeliest / self.own_shrinkage)
+        matrix, inverse = (
+            ((vectors * (values + shrinkage) ** power) @ vectors.T).to(self.matrix) for power in (-0.5, 0.5)
+        )
+        phrases, classes = self.targets[: self.phrases], self.targets[self.phrases :]
+        classes = classes * self.class_norms[:, None] @ self.matrix @ inverse
+        phrases = torch.linalg.solve(self.matrix, phrases, left=False) @ matrix
+        self.class_norms.copy_(classes.norm(dim=1))
+        self.targets.copy_(F.normalize(torch.cat([phrases, classes]), dim=1))
+        self.regression = _regression(self.texts, self.targets, phrases=self.phrases > 0)
+        self.matrix = matrix
+        self.shrinkage = shrinkage
 
     @torch.no_grad()
     def directions(self, vectors: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
@@ -251,6 +303,12 @@ class TextMap(nn.Module):
         directions = self.targets[self.phrases :] * self.class_norms[:, None]
         center = self.center if self.matrix is None else self.center @ self.matrix
         return (white + center) @ directions.T + self.class_bias
+
+
+def _regression(texts: Float[Tensor, "C k"], targets: Float[Tensor, "C D"], *, phrases: bool) -> KernelRidge:
+    if phrases:
+        return KernelRidge.fit(texts, targets, scale=_SCALE, penalties=[_PENALTY])
+    return KernelRidge.fit(texts, targets)
 
 
 def _in_float32(tensor: Tensor) -> Tensor:
