@@ -15,17 +15,18 @@ from torchnle.attr.doors.explain import Explains
 from torchnle.attr.doors.words import DominantWords
 from torchnle.attr.inputs.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.inputs.pictures import Pictures
-from torchnle.attr.inputs.texts import as_texts
 from torchnle.attr.no_future import WithoutFuture
-from torchnle.attr.refinement import Normalize, Refinement
+from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
 from torchnle.attr.text_score import TextScore
+from torchnle.attr.top import Rankings
 from torchnle.attr.usage import logged
+from torchnle.language.texts import as_texts
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
 
 @checks_arguments
-class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
+class LanguageAttribution(WithoutFuture, Constructors, Rankings, ScoreMaps, DominantWords, Explains):
     """Describe what layers of a vision model see, and attribute a text to the input.
 
     The main class of the library. It attaches to any `nn.Module` through hooks that exist only during a call,

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr.arguments import checks_arguments
-from torchnle.attr.inputs.texts import as_texts
-from torchnle.attr.layer_reader import LayerReader
 from torchnle.attr.no_future import WithoutFuture
-from torchnle.attr.refinement import Normalize, Refinement
+from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
+from torchnle.attr.top import Rankings
 from torchnle.attr.usage import logged
+from torchnle.language.texts import as_texts
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
 from torchnle.vision import taps
@@ -24,7 +24,7 @@ from torchnle.vision.taps import LayerChoice
 
 
 @checks_arguments
-class LayerLanguageAttribution(WithoutFuture, LayerReader, LayerAttribution):  # type: ignore[misc]
+class LayerLanguageAttribution(WithoutFuture, Rankings, ScoreMaps, LayerAttribution):  # type: ignore[misc]
     """Describe layers in words, and map where a text fits what a layer sees.
 
     Attributions have the layer's own grid; `LanguageAttribution` enlarges them to the input.
