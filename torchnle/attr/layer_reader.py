@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Generic, Literal, TypeAlias, overload
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from torchnle.attr.inputs.pictures import Pictures, as_batch
 from torchnle.description import Description, DescriptionGrid
@@ -24,7 +25,13 @@ from torchnle.vision.running import device_of
 LayerDescriptions: TypeAlias = list[Description] | list[DescriptionGrid]
 
 
-class LayerReader:
+#: One layer, and in a type: what is read, one layer or several. A list of one layer and a glob that matches
+#: several are known only at run time.
+OneLayer: TypeAlias = nn.Module | str | taps.Tap
+Chosen = TypeVar("Chosen", bound=OneLayer | Sequence[Any], covariant=True, default=str)
+
+
+class LayerReader(Generic[Chosen]):
     """Reads layers of a model and passes their rows to a translator.
 
     Several layers give a list of answers, one a layer; one layer, however it is spelled, gives its answer
@@ -50,6 +57,28 @@ class LayerReader:
         return len(self.taps) > 1
 
     @overload
+    def describe(  # type: ignore[overload-overlap]
+        self: LayerReader[OneLayer],
+        inputs: Pictures,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"],
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[DescriptionGrid]: ...
+    @overload
+    def describe(  # type: ignore[overload-overlap]
+        self: LayerReader[OneLayer],
+        inputs: Pictures,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Description]: ...
+    @overload
     def describe(
         self,
         inputs: Pictures,
@@ -57,7 +86,7 @@ class LayerReader:
         attribute_to_layer_input: bool = False,
         *,
         where: Literal["all"],
-        joint: bool = False,
+        joint: Literal[True],
         internal_batch_size: int | None = None,
     ) -> list[DescriptionGrid]: ...
     @overload
@@ -68,9 +97,31 @@ class LayerReader:
         attribute_to_layer_input: bool = False,
         *,
         where: tuple[int, int] | Tensor | None = None,
-        joint: bool = False,
+        joint: Literal[True],
         internal_batch_size: int | None = None,
     ) -> list[Description]: ...
+    @overload
+    def describe(
+        self,
+        inputs: Pictures,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"],
+        joint: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> list[list[DescriptionGrid]]: ...
+    @overload
+    def describe(
+        self,
+        inputs: Pictures,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> list[list[Description]]: ...
     @torch.no_grad()
     def describe(
         self,
@@ -99,10 +150,62 @@ class LayerReader:
             layers a list of these, one a layer (unless `joint`).
         """
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
-        return self.describe_features(
-            features, where=where, joint=joint, internal_batch_size=internal_batch_size
-        )
+        return self._describe(features, where, joint, internal_batch_size)
 
+    @overload
+    def describe_features(  # type: ignore[overload-overlap]
+        self: LayerReader[OneLayer],
+        features: Sequence[Features],
+        *,
+        where: Literal["all"],
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[DescriptionGrid]: ...
+    @overload
+    def describe_features(  # type: ignore[overload-overlap]
+        self: LayerReader[OneLayer],
+        features: Sequence[Features],
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Description]: ...
+    @overload
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: Literal["all"],
+        joint: Literal[True],
+        internal_batch_size: int | None = None,
+    ) -> list[DescriptionGrid]: ...
+    @overload
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: Literal[True],
+        internal_batch_size: int | None = None,
+    ) -> list[Description]: ...
+    @overload
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: Literal["all"],
+        joint: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> list[list[DescriptionGrid]]: ...
+    @overload
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> list[list[Description]]: ...
     @torch.no_grad()
     def describe_features(
         self,
@@ -111,7 +214,7 @@ class LayerReader:
         where: Where = None,
         joint: bool = False,
         internal_batch_size: int | None = None,
-    ) -> list[Any]:
+    ) -> Any:
         """Describe features that `read` gave, so that one forward serves the whole image and its locations.
 
         Args:
@@ -129,7 +232,12 @@ class LayerReader:
             >>> lang.describe_features(lang.read(images), where=(0, 1)) == lang.describe(images, where=(0, 1))
             True
         """
-        chosen, rows = self._select(list(features), where, joint)
+        return self._describe(list(features), where, joint, internal_batch_size)
+
+    def _describe(
+        self, features: list[Features], where: Where, joint: bool, internal_batch_size: int | None
+    ) -> list[Any]:
+        chosen, rows = self._select(features, where, joint)
         words = self.translator.describe(rows, internal_batch_size=internal_batch_size)
         return self._answer(words, chosen, joint)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.inputs.texts import as_targets
-from torchnle.attr.layer_reader import LayerReader
+from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
@@ -102,7 +102,7 @@ def against(
     return own - torch.where(counted, total, torch.logaddexp(total, own))
 
 
-class ScoreMaps(LayerReader):
+class ScoreMaps(LayerReader[Chosen]):
     """Scores texts at every location of each layer, on the layer's own grid."""
 
     def _target_maps(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchnle.attr.inputs.pictures import Pictures
-from torchnle.attr.layer_reader import LayerReader, locations
+from torchnle.attr.layer_reader import Chosen, LayerReader, OneLayer, locations
 from torchnle.description import Description, DescriptionGrid
 from torchnle.language.ranking import Ranking
 from torchnle.language.texts import as_texts, check_texts
@@ -40,9 +40,37 @@ class Top(Generic[_Found]):
     exhaustive: int
 
 
-class Rankings(LayerReader):
+class Rankings(LayerReader[Chosen]):
     """Ranks texts at locations, and locations by a text."""
 
+    @overload
+    def top_texts(  # type: ignore[overload-overlap]
+        self: Rankings[OneLayer],
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"] = "all",
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[DescriptionGrid]: ...
+    @overload
+    def top_texts(  # type: ignore[overload-overlap]
+        self: Rankings[OneLayer],
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[Description]: ...
     @overload
     def top_texts(
         self,
@@ -53,7 +81,7 @@ class Rankings(LayerReader):
         attribute_to_layer_input: bool = False,
         *,
         where: Literal["all"] = "all",
-        joint: bool = False,
+        joint: Literal[True],
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Top[DescriptionGrid]: ...
@@ -67,10 +95,38 @@ class Rankings(LayerReader):
         attribute_to_layer_input: bool = False,
         *,
         where: tuple[int, int] | Tensor | None,
-        joint: bool = False,
+        joint: Literal[True],
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Top[Description]: ...
+    @overload
+    def top_texts(
+        self,
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"] = "all",
+        joint: Literal[False] = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[list[DescriptionGrid]]: ...
+    @overload
+    def top_texts(
+        self,
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None,
+        joint: Literal[False] = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[list[Description]]: ...
     @torch.no_grad()
     def top_texts(
         self,

@@ -13,8 +13,8 @@ from typing_extensions import Self
 
 from torchnle.attr.construction.classifier import Attached, LensKind, attach_classifier
 from torchnle.attr.construction.frozen import as_decoder, as_encoder
-from torchnle.attr.construction.saved_reading import attach, plain_reading
-from torchnle.attr.layer_reader import LayerReader
+from torchnle.attr.construction.saved_reading import attach, lens_tensors, plain_reading
+from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
@@ -24,19 +24,18 @@ from torchnle.methods.clip.read import read_clip
 from torchnle.translators.base import Translator
 from torchnle.vision import taps
 from torchnle.vision.reading import Reading
-from torchnle.vision.taps import LayerChoice
 
 if TYPE_CHECKING:
     from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
 
-class Constructors(LayerReader, Attribution):  # type: ignore[misc]
+class Constructors(LayerReader[Chosen], Attribution):  # type: ignore[misc]
     """Fits, loads and adapts translators; only `LanguageAttribution` inherits it."""
 
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layers: LayerChoice,
+        layers: Chosen,
         translator: Translator | None = None,
         *,
         class_names: Iterable[object] | None = None,
@@ -61,7 +60,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         cls,
         model: nn.Module,
         class_names: Iterable[object] | None = None,
-        layers: LayerChoice | None = None,
+        layers: Chosen | None = None,
         *,
         example: Tensor | None = None,
         images: Iterable[Tensor] | None = None,
@@ -133,7 +132,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
     def from_captions(
         cls,
         model: nn.Module,
-        layers: LayerChoice,
+        layers: Chosen,
         captions: Iterable[tuple[Tensor, Sequence[str]]],
         *,
         class_names: Iterable[object] | None = None,
@@ -225,7 +224,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
     def from_backbone(
         cls,
         backbone: Backbone,
-        layers: LayerChoice | None = None,
+        layers: Chosen | None = None,
         translator: Translator | None = None,
     ) -> Self:
         """Explain a model with its preprocessing: a CLIP by its text tower, a classifier by its class names.
@@ -293,7 +292,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         cls,
         model: nn.Module,
         reference: str,
-        layers: LayerChoice | None = None,
+        layers: Chosen | None = None,
         *,
         reading: Reading | None = None,
         example: Tensor | None = None,
@@ -346,7 +345,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             OSError: As `Translator.save_pretrained`.
             ValueError: As `Translator.save_pretrained`, or if a function of the caller reads the layers.
         """
-        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
+        self._keep_reading()
         return self.translator.save_pretrained(folder, dtype=dtype)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -359,8 +358,13 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         Returns:
             The address of the commit.
         """
-        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
+        self._keep_reading()
         return self.translator.push_to_hub(repo_id, **options)
+
+    def _keep_reading(self) -> None:
+        """Give the translator the layers' reading, to be saved with it."""
+        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
+        self.translator.reading_tensors = lens_tensors(self.taps, self.reading)
 
 
 def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:
