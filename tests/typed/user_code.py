@@ -29,6 +29,7 @@ lang.adapt([images]).save_pretrained(Path("x"), dtype=torch.float16)
 lang.adapt(image=[images])  # type: ignore[call-arg]
 lang.save_pretrained("x", dtpye=torch.float16)  # type: ignore[call-arg]
 
+lang.descrbe(images)  # type: ignore[attr-defined]
 for word in lang.describe(images, where=(0, 1)):
     print(word.text, word.probability, word.unsure, word.location, word.phrases[0][1])
     word.probabilty  # type: ignore[attr-defined]
@@ -45,9 +46,9 @@ lang.top_locations(images, "a cat").found[0].socre  # type: ignore[attr-defined]
 lang.top_locations(images, txet="a cat")  # type: ignore[call-arg]
 
 heat = lang.attribute(images, target="a cat", interpolate_mode="bilinear")
-lang.attribute(images, tagret="a cat")  # type: ignore[call-arg]
+lang.attribute(images, tagret="a cat")  # type: ignore[call-overload]
 maps = lang.saliency(images, ["a cat"], contrast=["a dog"], interpolate_mode=None)
-lang.saliency(images, ["a cat"], constrast=["a dog"])  # type: ignore[call-arg]
+lang.saliency(images, ["a cat"], constrast=["a dog"])  # type: ignore[call-overload]
 
 both = LanguageAttribution(model, ["layer", "head"], lang.translator)
 for answers in both.describe(images):
@@ -76,7 +77,7 @@ print(layer.attribute(images, "a cat").shape, layers.attribute(images, "a cat")[
 print(layers.describe(images)[0][0].text, layers.saliency(images, "a cat")[0].shape)
 layers.describe(images)[0].text  # type: ignore[attr-defined]
 print(layer.describe(images)[0].text)
-layer.attribute(images, tagret="a cat")  # type: ignore[call-arg]
+layer.attribute(images, tagret="a cat")  # type: ignore[call-overload]
 unit = NeuronLanguageAttribution(model, "layer", lang.translator)
 print(unit.describe(images, 3).text)
 unit.describe(images, neuron=3)  # type: ignore[call-arg]

@@ -10,17 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.arguments import checks_arguments
+from torchnle.attr.captum_base import WithoutFuture, logged
 from torchnle.attr.construction.constructors import Constructors
 from torchnle.attr.doors.explain import Explains
 from torchnle.attr.doors.words import DominantWords
 from torchnle.attr.inputs.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, OneLayer
-from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Rankings
-from torchnle.attr.usage import logged
 from torchnle.language.texts import as_texts
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size

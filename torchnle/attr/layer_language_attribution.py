@@ -6,16 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import torch
-from captum.attr import LayerAttribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr.arguments import checks_arguments
+from torchnle.attr.captum_base import LayerAttribution, WithoutFuture, logged
 from torchnle.attr.layer_reader import Chosen, OneLayer
-from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
 from torchnle.attr.top import Rankings
-from torchnle.attr.usage import logged
 from torchnle.language.texts import as_texts
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
@@ -25,7 +23,7 @@ from torchnle.vision.taps import LayerChoice
 
 
 @checks_arguments
-class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen], LayerAttribution):  # type: ignore[misc]
+class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen], LayerAttribution):
     """Describe layers in words, and map where a text fits what a layer sees.
 
     Attributions have the layer's own grid; `LanguageAttribution` enlarges them to the input.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from captum.attr import Attribution
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from torchnle.attr.captum_base import Attribution
 from torchnle.attr.construction.classifier import Attached, LensKind, attach_classifier
 from torchnle.attr.construction.frozen import as_decoder, as_encoder
 from torchnle.attr.construction.saved_reading import attach, lens_tensors, plain_reading
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
 
-class Constructors(LayerReader[Chosen], Attribution):  # type: ignore[misc]
+class Constructors(LayerReader[Chosen], Attribution):
     """Fits, loads and adapts translators; only `LanguageAttribution` inherits it."""
 
     def __init__(
@@ -49,9 +49,10 @@ class Constructors(LayerReader[Chosen], Attribution):  # type: ignore[misc]
             found = attach_classifier(
                 forward_func, class_names, layers, example=example, encoder=encoder, reading=reading
             )
-            layers, translator, reading = found.taps, found.translator, found.reading
-            self.summary = found.summary
-        elif class_names is not None:
+            translator, reading, self.summary = found.translator, found.reading, found.summary
+            self._attach(found.taps, translator, reading)
+            return
+        if class_names is not None:
             raise ValueError("translator and class_names were both given; pass one of the two.")
         self._attach(layers, translator, reading)
 
@@ -124,7 +125,8 @@ class Constructors(LayerReader[Chosen], Attribution):  # type: ignore[misc]
 
     @classmethod
     def _attached(cls, model: nn.Module, found: Attached) -> Self:
-        attribution = cls(model, found.taps, found.translator, reading=found.reading)
+        read: Any = found.taps
+        attribution = cls(model, read, found.translator, reading=found.reading)
         attribution.summary = found.summary
         return attribution
 
@@ -132,7 +134,7 @@ class Constructors(LayerReader[Chosen], Attribution):  # type: ignore[misc]
     def from_captions(
         cls,
         model: nn.Module,
-        layers: Chosen,
+        layers: Chosen,  # type: ignore[misc]  # covariant: allowed in a constructor, such as this is
         captions: Iterable[tuple[Tensor, Sequence[str]]],
         *,
         class_names: Iterable[object] | None = None,
@@ -240,7 +242,7 @@ class Constructors(LayerReader[Chosen], Attribution):  # type: ignore[misc]
             ValueError: If it is neither: no linear head is found, or the classes have no known names.
         """
         if translator is not None:
-            chosen = list(translator.layers)[-1:] if layers is None else layers
+            chosen: Any = list(translator.layers)[-1:] if layers is None else layers
             attribution = cls(backbone.model, chosen, translator)
         elif backbone.clip is not None and backbone.tokenizer is not None:
             attribution = cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
@@ -283,7 +285,8 @@ class Constructors(LayerReader[Chosen], Attribution):  # type: ignore[misc]
 
     @classmethod
     def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
-        attribution = cls(forward_func, readout.tap, translator, reading=readout.reading)
+        read: Any = readout.tap
+        attribution = cls(forward_func, read, translator, reading=readout.reading)
         attribution.summary = readout.summary
         return attribution
 
@@ -323,10 +326,11 @@ class Constructors(LayerReader[Chosen], Attribution):  # type: ignore[misc]
         translator: Translator = Translator.from_pretrained(reference)
         if layers is None and reading is None and translator.reading:
             found = attach(model, translator, translator.reading, example)
-            attribution = cls(found.forward_func, list(found.layers), translator, reading=found.reading)
+            read: Any = list(found.layers)
+            attribution = cls(found.forward_func, read, translator, reading=found.reading)
             attribution.summary = str(translator.reading.get("summary", ""))
             return attribution
-        chosen = layers if layers is not None else list(translator.layers)
+        chosen: Any = layers if layers is not None else list(translator.layers)
         if not chosen:
             raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
         return cls(model, chosen, translator, reading=reading)

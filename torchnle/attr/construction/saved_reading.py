@@ -117,7 +117,7 @@ def attach(
         raise ValueError(f"the saved reading {dict(saved)} is not known; save the translator again.")
     if given.get("grid") is not None:
         given["grid"] = tuple(given["grid"])
-    own = Reading(**given)
+    own, names = Reading(**given), list(layers)
     if readout is None:
         return InModel(model, layers, own)
     if readout == "clip" and isinstance(translator, ClipTranslator):
@@ -134,9 +134,7 @@ def attach(
             model, list(layers), head.tap, fitted, reading=own, end_reading=head.reading
         )
     else:
-        through = read_through(
-            model, list(layers), head.tap, example=shown, reading=own, end_reading=head.reading
-        )
+        through = read_through(model, names, head.tap, example=shown, reading=own, end_reading=head.reading)
     return InModel(model, through.taps, through.reading)
 
 
