@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
     _add_lens(commands)
     _add_reading(commands)
     _add_fuzz(commands)
+    _add_call_path(commands)
     dissect_units.add(commands)
 
 
@@ -52,6 +53,19 @@ def _fuzz(options: argparse.Namespace) -> None:
     say(page)
     if options.output:
         record.write(options.output, "fuzz", data, page)
+
+
+def _add_call_path(benchmarks: Any) -> None:
+    path = benchmarks.add_parser("call-path", help="the files that describe and saliency pass")
+    path.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
+    path.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    path.set_defaults(run=_call_path)
+
+
+def _call_path(options: argparse.Namespace) -> None:
+    from measurements import call_path
+
+    leave(options, "call_path", call_path.measure(), call_path.page)
 
 
 def _add_reading(benchmarks: Any) -> None:

@@ -179,7 +179,7 @@ def _last_layer(backbone: Backbone, translator: Translator) -> LanguageAttributi
     return LanguageAttribution(backbone.model, translator.layers[-1], translator)
 
 
-def _devil(like: LanguageAttribution, layer: str, width: int, lm: LanguageModel) -> LanguageAttribution:
+def _devil(like: LanguageAttribution, layer: str, width: int, lm: LanguageModel) -> LanguageAttribution[Any]:
     """Build a network of the shipped recipe's size with random weights, on another method's layer."""
     torch.manual_seed(0)
     translator = devil_translator({layer: width}, lm, **DEVIL, **_SENTENCE).eval()

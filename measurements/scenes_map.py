@@ -69,7 +69,7 @@ def fit_to_scenes(
     cutouts = load_cutouts(stamps)
     scenes = compose(cutouts if part == "all" else cutouts.split(part), count, seed)
     started = time.monotonic()
-    lang: LanguageAttribution = LanguageAttribution.from_captions(
+    lang: LanguageAttribution[Any] = LanguageAttribution.from_captions(
         backbone.model,
         layers,
         _batches(backbone, scenes, batch_size),

@@ -11,7 +11,7 @@ from torch import nn
 
 from torchnle import LanguageAttribution
 from torchnle.methods.devil import devil_translator
-from torchnle.vision.locks import alone_in, evaluating
+from torchnle.vision.running import alone_in, evaluating
 from torchnle.vision.suggest import suggest_layers
 
 THREADS, CALLS = 8, 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from torchnle.vision.locks import evaluating
+from torchnle.vision.running import evaluating
 
 #: The errors that models raise.
 FAILURES = (

@@ -248,7 +248,7 @@ def _best_texts(lang: LanguageAttribution, given: dict[str, Any], found: Any) ->
 
 def _best_locations(lang: LanguageAttribution, given: dict[str, Any], found: Any) -> bool:
     maps = lang.saliency(given["inputs"], given["text"], prior=given["prior"], interpolate_mode=None)
-    best = maps.flatten().topk(min(given["k"], maps.numel())).values  # type: ignore[union-attr]
+    best = maps.flatten().topk(min(given["k"], maps.numel())).values
     return same(torch.tensor([each.score for each in found.found]), best)
 
 

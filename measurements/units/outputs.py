@@ -144,8 +144,8 @@ class _Neutral:
 
     def __init__(self, other: Backbone, scenes: Sequence[Scene], cache: Path | None, progress: bool) -> None:
         self.lang: LanguageAttribution = LanguageAttribution.from_backbone(other)
-        tap = self.lang.by_layer.taps[0]
-        layer = EvidenceLayer(tap, self.lang.by_layer.reading)
+        tap = self.lang.taps[0]
+        layer = EvidenceLayer(tap, self.lang.reading)
         names = " ".join(scene.caption for scene in scenes)
         images = ProbingSet(list(scenes), other.preprocess, fingerprint=names)
         options: dict[str, Any] = {"evidence": layer, "cache": cache, "progress": progress}

@@ -4,7 +4,7 @@ from fakes import conv_net
 from tiny_translators import WIDTH, features, tiny_language_model
 
 from torchnle import LanguageAttribution
-from torchnle.attr.located import assign_locations
+from torchnle.attr.layer_reader import assign_locations
 from torchnle.description import Description, DescriptionGrid
 from torchnle.methods.texplain.network import TExplainNetwork
 from torchnle.translators.prefix import PrefixTranslator

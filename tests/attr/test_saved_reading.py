@@ -6,13 +6,15 @@ import pytest
 import torch
 from fakes import LetterTranslator, conv_net
 from letter_encoder import LetterEncoder
+from safetensors.torch import load_file, save_file
+from tiny_clip import VIT, hugging_face, open_clip_model
 from torch import nn
 
 from torchnle import Description, LanguageAttribution, Reading
 from torchnle.language.text_encoder import TextEncoder
 
 NAMES = ["cat", "mug", "boat", "fern", "cliff"]
-TEXTS = ["a cat", "sky"]
+TEXTS = ["a cat", "grass"]
 X = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -31,15 +33,15 @@ def flat(found) -> list[Description]:
     return [found] if isinstance(found, Description) else [word for part in found for word in flat(part)]
 
 
-def same(loaded: LanguageAttribution, saved: LanguageAttribution) -> None:
+def same(loaded: LanguageAttribution, saved: LanguageAttribution, images=X) -> None:
     assert loaded.summary == saved.summary
     for where in (None, "all"):
-        after, before = flat(loaded.describe(X, where=where)), flat(saved.describe(X, where=where))
+        after, before = flat(loaded.describe(images, where=where)), flat(saved.describe(images, where=where))
         assert [(d.text, d.layer, d.image, d.location, d.unsure) for d in after] == [
             (d.text, d.layer, d.image, d.location, d.unsure) for d in before
         ]
         assert [d.score for d in after] == pytest.approx([d.score for d in before], abs=1e-5)
-    maps, before = loaded.saliency(X, TEXTS), saved.saliency(X, TEXTS)
+    maps, before = loaded.saliency(images, TEXTS), saved.saliency(images, TEXTS)
     torch.testing.assert_close(maps, before)
 
 
@@ -57,6 +59,48 @@ def test_layers_below_the_heads(tmp_path, encoder):
     saved = LanguageAttribution.from_classifier(model, NAMES, ["act", "norm"], example=X, encoder=encoder)
     saved.save_pretrained(tmp_path / "t")
     same(LanguageAttribution.from_pretrained(model, str(tmp_path / "t"), example=X), saved)
+
+
+@pytest.mark.parametrize("layers", ["act", ["act", "norm"], ["layer", "act"], "act:input"])
+def test_layers_through_a_fitted_lens(tmp_path, encoder, layers):
+    model, fitted_on = conv_net(), torch.rand(4, 3, 8, 8)
+    saved = LanguageAttribution.from_classifier(
+        model, NAMES, layers, example=X, images=[fitted_on], encoder=encoder, lens="fitted"
+    )
+    saved.save_pretrained(tmp_path / "t")
+    loaded = LanguageAttribution.from_pretrained(model, str(tmp_path / "t"), example=X)
+    assert loaded.several == saved.several
+    same(loaded, saved)
+    again = loaded.save_pretrained(tmp_path / "again")  # what was loaded is saved as it was
+    same(LanguageAttribution.from_pretrained(model, str(again), example=X), saved)
+
+
+def test_a_fitted_lens_needs_its_tensors(tmp_path, encoder):
+    model = conv_net()
+    saved = LanguageAttribution.from_classifier(
+        model, NAMES, "act", example=X, images=[X], encoder=encoder, lens="fitted"
+    )
+    folder = saved.save_pretrained(tmp_path / "t")
+    tensors = load_file(folder / "model.safetensors")
+    assert {"reading/act/weight", "reading/act/bias"} < set(tensors)
+    del tensors["reading/act/bias"]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"lenses of \['act'\], and tensors \['act/weight'\]"):
+        LanguageAttribution.from_pretrained(model, str(folder), example=X)
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "transformers"])
+def test_a_clip(tmp_path, monkeypatch, kind):
+    model, tokenizer = open_clip_model(VIT) if kind == "open_clip" else hugging_face("CLIP")
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    saved = LanguageAttribution.from_clip(model, tokenizer, bank=[*TEXTS, "a red door"], reference="a clip")
+    text_encoder = saved.translator.text_encoder
+    monkeypatch.setattr(type(text_encoder), "from_pretrained", lambda reference, **_: text_encoder)
+    folder = saved.save_pretrained(tmp_path / "t")
+    loaded = LanguageAttribution.from_pretrained(model, str(folder))
+    same(loaded, saved, images)
+    with pytest.raises(TypeError, match="CLIP"):
+        LanguageAttribution.from_pretrained(conv_net(), str(folder))
 
 
 @pytest.mark.parametrize("layers", ["layer", ["layer"], ["layer", "norm"], "layer:input"])

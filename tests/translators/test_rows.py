@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_translators import LAYERS, features
 
-from torchnle.attr.located import locations
+from torchnle.attr.layer_reader import locations
 from torchnle.errors import TranslatorMismatchError
 from torchnle.translators.rows import Rows, batches, find_slot, rows_of
 from torchnle.vision.features import Features

@@ -29,6 +29,7 @@ lang.adapt([images]).save_pretrained(Path("x"), dtype=torch.float16)
 lang.adapt(image=[images])  # type: ignore[call-arg]
 lang.save_pretrained("x", dtpye=torch.float16)  # type: ignore[call-arg]
 
+lang.descrbe(images)  # type: ignore[attr-defined]
 for word in lang.describe(images, where=(0, 1)):
     print(word.text, word.probability, word.unsure, word.location, word.phrases[0][1])
     word.probabilty  # type: ignore[attr-defined]
@@ -45,13 +46,38 @@ lang.top_locations(images, "a cat").found[0].socre  # type: ignore[attr-defined]
 lang.top_locations(images, txet="a cat")  # type: ignore[call-arg]
 
 heat = lang.attribute(images, target="a cat", interpolate_mode="bilinear")
-lang.attribute(images, tagret="a cat")  # type: ignore[call-arg]
+lang.attribute(images, tagret="a cat")  # type: ignore[call-overload]
 maps = lang.saliency(images, ["a cat"], contrast=["a dog"], interpolate_mode=None)
-lang.saliency(images, ["a cat"], constrast=["a dog"])  # type: ignore[call-arg]
+lang.saliency(images, ["a cat"], constrast=["a dog"])  # type: ignore[call-overload]
+
+both = LanguageAttribution(model, ["layer", "head"], lang.translator)
+for answers in both.describe(images):
+    print([word.text for word in answers])
+    answers.text  # type: ignore[attr-defined]
+both.describe(images)[0].text  # type: ignore[attr-defined]
+print(both.describe(images, where="all")[1][0].grid, both.describe(images, where=(0, 1))[1][0].location)
+both.describe(images, where="all")[0].grid  # type: ignore[attr-defined]
+print(both.describe(images, joint=True)[0].text, both.describe(images, joint=True, where="all")[0].grid)
+both.describe(images, joint=True)[0][0]  # type: ignore[index]
+print(both.describe_features(both.read(images))[0][0].text, lang.describe_features(lang.read(images))[0].text)
+print(both.top_texts(images, ["a cat"]).found[1][0].grid)
+both.top_texts(images, ["a cat"]).found[0].grid  # type: ignore[attr-defined]
+print([heat.shape for heat in both.saliency(images, ["a cat"])])
+print(both.saliency(images, ["a cat"], joint=True).shape, lang.saliency(images, ["a cat"]).shape)
+both.saliency(images, ["a cat"]).shape  # type: ignore[attr-defined]
+both.attribute(images, target="a cat").append(images)
+read = LanguageAttribution.from_classifier(model, ["cat", "dog"], ["layer", model])
+print(read.describe(images)[0][0].text)
+LanguageAttribution.from_captions(model, "layer", []).describe(images)[0].text
+LanguageAttribution.from_captions(model, ("layer", "head"), []).describe(images)[0].text  # type: ignore[attr-defined]
 
 layer = LayerLanguageAttribution(model, "layer", lang.translator)
+layers = LayerLanguageAttribution(model, ["layer", "head"], lang.translator)
+print(layer.attribute(images, "a cat").shape, layers.attribute(images, "a cat")[0].shape)
+print(layers.describe(images)[0][0].text, layers.saliency(images, "a cat")[0].shape)
+layers.describe(images)[0].text  # type: ignore[attr-defined]
 print(layer.describe(images)[0].text)
-layer.attribute(images, tagret="a cat")  # type: ignore[call-arg]
+layer.attribute(images, tagret="a cat")  # type: ignore[call-overload]
 unit = NeuronLanguageAttribution(model, "layer", lang.translator)
 print(unit.describe(images, 3).text)
 unit.describe(images, neuron=3)  # type: ignore[call-arg]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from torchnle.vision.inputs import as_tuple, check_inputs, explain_failure
+from torchnle.vision.inputs import explain_failure
+from torchnle.vision.running import as_tuple, check_inputs
 
 
 def test_additional_arguments_are_wrapped_like_captum():

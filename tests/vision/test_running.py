@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from torchnle.vision.locks import evaluating
-from torchnle.vision.running import check_hookable, forward, unwrap
+from torchnle.vision.running import check_hookable, evaluating, forward, unwrap
 
 
 def small_net() -> nn.Sequential:

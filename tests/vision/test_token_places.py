@@ -97,6 +97,22 @@ def test_tokens_that_are_no_places_are_asked_about():
     assert features.grid == GRID
 
 
+def test_the_same_layer_in_another_model_is_examined_again():
+    """What was found for a layer in one model says nothing of a model around it that turns its images."""
+
+    class Turned(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.norm = inner, inner.norm
+
+        def forward(self, x):
+            return self.inner(x.flip(-1))
+
+    model = Tokens(LAID["in front"], depth=2)
+    assert places_that_change(model, (2, 1)) == (2, 1)
+    assert places_that_change(Turned(model), (2, 1)) == (2, 1)
+
+
 class TestStated:
     def test_a_wrong_number_in_front_is_contradicted(self):
         model = Tokens(LAID["behind"])

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.arguments import checks_arguments
+from torchnle.attr.captum_base import WithoutFuture, logged
 from torchnle.attr.construction.constructors import Constructors
 from torchnle.attr.doors.explain import Explains
 from torchnle.attr.doors.words import DominantWords
 from torchnle.attr.inputs.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.inputs.pictures import Pictures
-from torchnle.attr.inputs.texts import as_texts
-from torchnle.attr.no_future import WithoutFuture
-from torchnle.attr.refinement import Normalize, Refinement
+from torchnle.attr.layer_reader import Chosen, OneLayer
+from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
 from torchnle.attr.text_score import TextScore
-from torchnle.attr.usage import logged
+from torchnle.attr.top import Rankings
+from torchnle.language.texts import as_texts
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 
 
 @checks_arguments
-class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
+class LanguageAttribution(
+    WithoutFuture,
+    Constructors[Chosen],
+    Rankings[Chosen],
+    ScoreMaps[Chosen],
+    DominantWords[Chosen],
+    Explains[Chosen],
+):
     """Describe what layers of a vision model see, and attribute a text to the input.
 
     The main class of the library. It attaches to any `nn.Module` through hooks that exist only during a call,
@@ -71,6 +79,30 @@ class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
             reading=self.reading,
         )
 
+    @overload
+    def attribute(  # type: ignore[overload-overlap]
+        self: LanguageAttribution[OneLayer],
+        inputs: Pictures,
+        target: str | Sequence[str] | None = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        prior: bool = False,
+        interpolate_mode: str = "bicubic",
+        internal_batch_size: int | None = None,
+    ) -> Inputs: ...
+    @overload
+    def attribute(
+        self,
+        inputs: Pictures,
+        target: str | Sequence[str] | None = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        prior: bool = False,
+        interpolate_mode: str = "bicubic",
+        internal_batch_size: int | None = None,
+    ) -> list[Inputs]: ...
     @logged
     @torch.no_grad()
     def attribute(
@@ -112,6 +144,51 @@ class LanguageAttribution(WithoutFuture, Constructors, DominantWords, Explains):
         laid = [lay_on(given, each, interpolate_mode) for each in maps]
         return laid if self.several else laid[0]
 
+    @overload
+    def saliency(  # type: ignore[overload-overlap]
+        self: LanguageAttribution[OneLayer],
+        inputs: Pictures,
+        texts: str | Sequence[str],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
+        interpolate_mode: str | None = "bicubic",
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "N T H W"]: ...
+    @overload
+    def saliency(
+        self,
+        inputs: Pictures,
+        texts: str | Sequence[str],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: Literal[True],
+        prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
+        interpolate_mode: str | None = "bicubic",
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "N T H W"]: ...
+    @overload
+    def saliency(
+        self,
+        inputs: Pictures,
+        texts: str | Sequence[str],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: Literal[False] = False,
+        prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
+        interpolate_mode: str | None = "bicubic",
+        internal_batch_size: int | None = None,
+    ) -> list[Float[Tensor, "N T H W"]]: ...
     @torch.no_grad()
     def saliency(
         self,

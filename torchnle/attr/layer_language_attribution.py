@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
-from captum.attr import LayerAttribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr.arguments import checks_arguments
-from torchnle.attr.inputs.texts import as_texts
-from torchnle.attr.layer_reader import LayerReader
-from torchnle.attr.no_future import WithoutFuture
-from torchnle.attr.refinement import Normalize, Refinement
-from torchnle.attr.usage import logged
+from torchnle.attr.captum_base import LayerAttribution, WithoutFuture, logged
+from torchnle.attr.layer_reader import Chosen, OneLayer
+from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
+from torchnle.attr.top import Rankings
+from torchnle.language.texts import as_texts
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
 from torchnle.vision import taps
@@ -24,7 +23,7 @@ from torchnle.vision.taps import LayerChoice
 
 
 @checks_arguments
-class LayerLanguageAttribution(WithoutFuture, LayerReader, LayerAttribution):  # type: ignore[misc]
+class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen], LayerAttribution):
     """Describe layers in words, and map where a text fits what a layer sees.
 
     Attributions have the layer's own grid; `LanguageAttribution` enlarges them to the input.
@@ -49,7 +48,7 @@ class LayerLanguageAttribution(WithoutFuture, LayerReader, LayerAttribution):  #
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: LayerChoice,
+        layer: Chosen,
         translator: Translator,
         device_ids: list[int] | None = None,
         *,
@@ -69,6 +68,28 @@ class LayerLanguageAttribution(WithoutFuture, LayerReader, LayerAttribution):  #
     def layer(self, layer: LayerChoice) -> None:
         self.taps = taps.resolve(self.forward_func, layer)
 
+    @overload
+    def attribute(  # type: ignore[overload-overlap]
+        self: LayerLanguageAttribution[OneLayer],
+        inputs: Inputs,
+        target: str | Sequence[str] | None = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Tensor: ...
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: str | Sequence[str] | None = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Tensor]: ...
     @logged
     @torch.no_grad()
     def attribute(
@@ -103,6 +124,48 @@ class LayerLanguageAttribution(WithoutFuture, LayerReader, LayerAttribution):  #
         maps = self._target_maps(features, target, prior, internal_batch_size)
         return maps if self.several else maps[0]
 
+    @overload
+    def saliency(  # type: ignore[overload-overlap]
+        self: LayerLanguageAttribution[OneLayer],
+        inputs: Inputs,
+        texts: str | Sequence[str],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "N T h w"]: ...
+    @overload
+    def saliency(
+        self,
+        inputs: Inputs,
+        texts: str | Sequence[str],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: Literal[True],
+        prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
+        internal_batch_size: int | None = None,
+    ) -> Float[Tensor, "N T h w"]: ...
+    @overload
+    def saliency(
+        self,
+        inputs: Inputs,
+        texts: str | Sequence[str],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: Literal[False] = False,
+        prior: bool = False,
+        normalize: Normalize = None,
+        contrast: Sequence[str] | None = None,
+        internal_batch_size: int | None = None,
+    ) -> list[Float[Tensor, "N T h w"]]: ...
     @torch.no_grad()
     def saliency(
         self,

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, Generic, Literal, TypeAlias, overload
 
 import torch
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import TypeVar
 
-from torchnle.attr.inputs.pictures import Pictures, as_inputs
-from torchnle.attr.inputs.texts import as_targets, as_texts
-from torchnle.attr.located import assign_locations
-from torchnle.attr.refinement import Refinement, score_variants
-from torchnle.attr.top import Top, best_locations, best_texts
+from torchnle.attr.inputs.pictures import Pictures, as_batch
 from torchnle.description import Description, DescriptionGrid
-from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
-from torchnle.types import Inputs, Where
+from torchnle.types import Inputs, ScoreKind, Where
 from torchnle.vision import taps
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read, select_together
 from torchnle.vision.running import device_of
 
+#: The descriptions of one layer: one `Description` an image, or one `DescriptionGrid` an image.
+LayerDescriptions: TypeAlias = list[Description] | list[DescriptionGrid]
 
-class LayerReader:
+
+#: One layer, and in a type: what is read, one layer or several. A list of one layer and a glob that matches
+#: several are known only at run time.
+OneLayer: TypeAlias = nn.Module | str | taps.Tap
+Chosen = TypeVar("Chosen", bound=OneLayer | Sequence[Any], covariant=True, default=str)
+
+
+class LayerReader(Generic[Chosen]):
     """Reads layers of a model and passes their rows to a translator.
 
     Several layers give a list of answers, one a layer; one layer, however it is spelled, gives its answer
@@ -53,6 +57,28 @@ class LayerReader:
         return len(self.taps) > 1
 
     @overload
+    def describe(  # type: ignore[overload-overlap]
+        self: LayerReader[OneLayer],
+        inputs: Pictures,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"],
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[DescriptionGrid]: ...
+    @overload
+    def describe(  # type: ignore[overload-overlap]
+        self: LayerReader[OneLayer],
+        inputs: Pictures,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Description]: ...
+    @overload
     def describe(
         self,
         inputs: Pictures,
@@ -60,7 +86,7 @@ class LayerReader:
         attribute_to_layer_input: bool = False,
         *,
         where: Literal["all"],
-        joint: bool = False,
+        joint: Literal[True],
         internal_batch_size: int | None = None,
     ) -> list[DescriptionGrid]: ...
     @overload
@@ -71,9 +97,31 @@ class LayerReader:
         attribute_to_layer_input: bool = False,
         *,
         where: tuple[int, int] | Tensor | None = None,
-        joint: bool = False,
+        joint: Literal[True],
         internal_batch_size: int | None = None,
     ) -> list[Description]: ...
+    @overload
+    def describe(
+        self,
+        inputs: Pictures,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"],
+        joint: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> list[list[DescriptionGrid]]: ...
+    @overload
+    def describe(
+        self,
+        inputs: Pictures,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> list[list[Description]]: ...
     @torch.no_grad()
     def describe(
         self,
@@ -102,10 +150,62 @@ class LayerReader:
             layers a list of these, one a layer (unless `joint`).
         """
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
-        return self.describe_features(
-            features, where=where, joint=joint, internal_batch_size=internal_batch_size
-        )
+        return self._describe(features, where, joint, internal_batch_size)
 
+    @overload
+    def describe_features(  # type: ignore[overload-overlap]
+        self: LayerReader[OneLayer],
+        features: Sequence[Features],
+        *,
+        where: Literal["all"],
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[DescriptionGrid]: ...
+    @overload
+    def describe_features(  # type: ignore[overload-overlap]
+        self: LayerReader[OneLayer],
+        features: Sequence[Features],
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> list[Description]: ...
+    @overload
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: Literal["all"],
+        joint: Literal[True],
+        internal_batch_size: int | None = None,
+    ) -> list[DescriptionGrid]: ...
+    @overload
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: Literal[True],
+        internal_batch_size: int | None = None,
+    ) -> list[Description]: ...
+    @overload
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: Literal["all"],
+        joint: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> list[list[DescriptionGrid]]: ...
+    @overload
+    def describe_features(
+        self,
+        features: Sequence[Features],
+        *,
+        where: tuple[int, int] | Tensor | None = None,
+        joint: Literal[False] = False,
+        internal_batch_size: int | None = None,
+    ) -> list[list[Description]]: ...
     @torch.no_grad()
     def describe_features(
         self,
@@ -114,7 +214,7 @@ class LayerReader:
         where: Where = None,
         joint: bool = False,
         internal_batch_size: int | None = None,
-    ) -> list[Any]:
+    ) -> Any:
         """Describe features that `read` gave, so that one forward serves the whole image and its locations.
 
         Args:
@@ -132,134 +232,14 @@ class LayerReader:
             >>> lang.describe_features(lang.read(images), where=(0, 1)) == lang.describe(images, where=(0, 1))
             True
         """
-        chosen, rows = self._select(list(features), where, joint)
+        return self._describe(list(features), where, joint, internal_batch_size)
+
+    def _describe(
+        self, features: list[Features], where: Where, joint: bool, internal_batch_size: int | None
+    ) -> list[Any]:
+        chosen, rows = self._select(features, where, joint)
         words = self.translator.describe(rows, internal_batch_size=internal_batch_size)
         return self._answer(words, chosen, joint)
-
-    @overload
-    def top_texts(
-        self,
-        inputs: Pictures,
-        texts: Sequence[str],
-        k: int = 5,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        where: Literal["all"] = "all",
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Top[DescriptionGrid]: ...
-    @overload
-    def top_texts(
-        self,
-        inputs: Pictures,
-        texts: Sequence[str],
-        k: int = 5,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        where: tuple[int, int] | Tensor | None,
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Top[Description]: ...
-    @torch.no_grad()
-    def top_texts(
-        self,
-        inputs: Pictures,
-        texts: Sequence[str],
-        k: int = 5,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        where: Where = "all",
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Top[Any]:
-        """Find the texts of highest score at every location: the answer of `saliency`, without scoring all.
-
-        Args:
-            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
-                files.
-            texts: The texts to choose from.
-            k: How many to find.
-            additional_forward_args: Passed to the model after the inputs.
-            attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            where: As `describe`.
-            joint: As `describe`.
-            prior: Subtract each text's log-probability under the language model alone.
-            internal_batch_size: The most rows (locations) the language model sees at once.
-
-        Returns:
-            `Top`, with descriptions as `describe` returns them: the best text, and k - 1 phrases.
-
-        Raises:
-            ValueError: If `k` is not positive, or on bad inputs or texts.
-
-        Example:
-            >>> from torchnle import LanguageAttribution
-            >>> top = LanguageAttribution(model, "layer", translator).top_texts(images, ["a cat", "sky"])
-            >>> len(top.found), top.found[0].grid, len(top.found[0][0, 0].phrases)
-            (2, (4, 4), 1)
-        """
-        listed = as_texts(texts)
-        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
-        chosen, rows = self._select(features, where, joint)
-        ranking = self.translator.top_texts(
-            rows, listed, k, prior=prior, internal_batch_size=internal_batch_size
-        )
-        found = self._answer(best_texts(ranking, listed), chosen, joint)
-        return Top(found, ranking.extensions, ranking.exhaustive)
-
-    @torch.no_grad()
-    def top_locations(
-        self,
-        inputs: Pictures,
-        text: str,
-        k: int = 5,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        joint: bool = False,
-        prior: bool = False,
-        internal_batch_size: int | None = None,
-    ) -> Top[Description]:
-        """Find the locations of highest score for a text, over all images and layers together.
-
-        Args:
-            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
-                files.
-            text: The text.
-            k: How many locations to find.
-            additional_forward_args: Passed to the model after the inputs.
-            attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            joint: As `describe`.
-            prior: Subtract the text's log-probability under the language model alone.
-            internal_batch_size: The most rows (locations) the language model sees at once.
-
-        Returns:
-            `Top`, with one `Description` a location, best first.
-
-        Raises:
-            TypeError: If `text` is not one string.
-            ValueError: If `k` is not positive, or on bad inputs or a blank text.
-
-        Example:
-            >>> from torchnle import LanguageAttribution
-            >>> top = LanguageAttribution(model, "layer", translator).top_locations(images, "sky", k=3)
-            >>> [each.location for each in top.found] == [None] * 3
-            False
-        """
-        (checked,) = check_texts([text])
-        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
-        chosen, rows = self._select(features, "all", joint)
-        ranking = self.translator.top_rows(
-            rows, checked, k, prior=prior, internal_batch_size=internal_batch_size
-        )
-        found = best_locations(ranking, checked, chosen, self.translator.score_kind, joint=joint)
-        return Top(found, ranking.extensions, ranking.exhaustive)
 
     def read(
         self, inputs: Pictures, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
@@ -276,70 +256,16 @@ class LayerReader:
 
     def _inputs(self, inputs: Pictures) -> Inputs:
         """Turn pictures into a batch on the model's device; tensors are passed on as they are."""
-        return as_inputs(inputs, self.preprocess, device_of(self.taps[0].module))
+        if isinstance(inputs, Tensor):
+            return inputs
+        if isinstance(inputs, tuple) and all(isinstance(part, Tensor) for part in inputs):
+            return inputs
+        return as_batch(inputs, self.preprocess, device_of(self.taps[0].module))
 
     def _attach(self, layers: taps.LayerChoice, translator: Translator, reading: Reading | None) -> None:
         self.taps = taps.resolve(self.forward_func, layers)
         self.translator = translator
         self.reading = reading or Reading()
-
-    def _target_maps(
-        self,
-        features: Sequence[Features],
-        target: str | Sequence[str] | None,
-        prior: bool,
-        internal_batch_size: int | None,
-    ) -> list[Float[Tensor, "N 1 h w"]]:
-        """Score each image's own target at every location of each layer."""
-        how = Refinement(prior=prior)
-        return [self._target_map(each, target, how, internal_batch_size) for each in features]
-
-    def _target_map(
-        self,
-        features: Features,
-        target: str | Sequence[str] | None,
-        how: Refinement,
-        internal_batch_size: int | None,
-    ) -> Float[Tensor, "N 1 h w"]:
-        if target is None:
-            _, whole = self._select([features], None, False)
-            words = self.translator.describe(whole, internal_batch_size=internal_batch_size)
-            target = [word.text for word in words]
-        targets = as_targets(target, features.batch_size)
-        local = self.reading.pool(features, "all")
-        maps: dict[int, Tensor] = {}
-        for text in dict.fromkeys(targets):
-            images = [i for i, other in enumerate(targets) if other == text]
-            some = local.images(images)
-            scores = self._score_map(some, rows_of(some), [text], how, internal_batch_size)
-            maps.update(zip(images, scores, strict=True))
-        return torch.stack([maps[i] for i in range(len(targets))])
-
-    def _score_maps(
-        self,
-        features: list[Features],
-        texts: list[str],
-        joint: bool,
-        how: Refinement,
-        internal_batch_size: int | None,
-    ) -> list[Float[Tensor, "N T h w"]]:
-        """Score texts at every location of each layer, or of all together."""
-        chosen, rows = self._select(features, "all", joint)
-        return [
-            self._score_map(each, [group], texts, how, internal_batch_size)
-            for each, group in zip(chosen, rows, strict=False)
-        ]
-
-    def _score_map(
-        self,
-        features: Features,
-        rows: list[Rows],
-        texts: list[str],
-        how: Refinement,
-        internal_batch_size: int | None,
-    ) -> Float[Tensor, "N T h w"]:
-        scores = score_variants(self.translator, rows, texts, how, internal_batch_size=internal_batch_size)
-        return features.fold(scores).permute(0, 3, 1, 2)
 
     def _select(
         self, features: list[Features], where: Where, joint: bool
@@ -368,3 +294,49 @@ def check_whole(where: Where, tokens_per_row: int) -> None:
             f"where={where!r}: this translator reads all {tokens_per_row} tokens of an image at once, so it "
             "can describe and score whole images only. Pass where=None."
         )
+
+
+def locations(
+    features: Sequence[Features], *, joint: bool
+) -> Iterator[tuple[str, int, tuple[int, int] | None]]:
+    """List the layer, image and location of every row, in the order of `rows_of`."""
+    names = "+".join(each.layer for each in features)
+    for each in features[:1] if joint else features:
+        for image in range(each.batch_size):
+            for location in each.locations:
+                yield (names if joint else each.layer), image, location
+
+
+def assign_locations(
+    words: Sequence[Description], features: Sequence[Features], kind: ScoreKind, *, joint: bool
+) -> list[LayerDescriptions]:
+    """Fill in each row's layer, image and location, and group the descriptions by layer and image.
+
+    Args:
+        words: One description a row, in row order.
+        features: The features that the rows were made from.
+        kind: The kind of the descriptions' scores.
+        joint: Whether the layers were read together.
+
+    Returns:
+        One list a layer; one in all with `joint`. For a layer with a grid, a `DescriptionGrid` an image.
+
+    Raises:
+        ValueError: If there is not one description a row.
+    """
+    spots = list(locations(features, joint=joint))
+    if len(words) != len(spots):
+        raise ValueError(f"the translator gave {len(words)} descriptions for {len(spots)} rows.")
+    placed = iter(
+        replace(word, score_kind=kind, layer=layer, image=image, location=location)
+        for word, (layer, image, location) in zip(words, spots, strict=True)
+    )
+    return [_by_image(placed, each) for each in (features[:1] if joint else features)]
+
+
+def _by_image(words: Iterator[Description], features: Features) -> LayerDescriptions:
+    rows = [[next(words) for _ in features.locations] for _ in range(features.batch_size)]
+    if features.grid is None:
+        return [word for row in rows for word in row]
+    grid = features.grid
+    return [DescriptionGrid(row, grid) for row in rows]

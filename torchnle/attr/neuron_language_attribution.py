@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from captum.attr import NeuronAttribution
 from torch import Tensor
 
 from torchnle.attr.arguments import checks_arguments
+from torchnle.attr.captum_base import NeuronAttribution, WithoutFuture, logged
 from torchnle.attr.inputs.input_maps import check_images, lay_on
-from torchnle.attr.no_future import WithoutFuture
-from torchnle.attr.usage import logged
 from torchnle.description import Description
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
@@ -27,7 +25,7 @@ NeuronSelector = int | Callable[[Tensor], Tensor]
 
 
 @checks_arguments
-class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):  # type: ignore[misc]
+class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):
     """Describe a unit by the features found where it responds, over a set of images.
 
     The unit's positive activations, as fractions of their sum, weight the layer's local features in each

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr.arguments import checks_arguments
-from torchnle.attr.inputs.texts import as_texts
+from torchnle.language.texts import as_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.types import Where

@@ -1,15 +1,20 @@
-"""The best texts of every location, and the best locations of a text."""
+"""Rankings: the best texts of every location, and the best locations of a text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
-from torchnle.attr.located import locations
-from torchnle.description import Description
+import torch
+from torch import Tensor
+
+from torchnle.attr.inputs.pictures import Pictures
+from torchnle.attr.layer_reader import Chosen, LayerReader, OneLayer, locations
+from torchnle.description import Description, DescriptionGrid
 from torchnle.language.ranking import Ranking
-from torchnle.types import ScoreKind
+from torchnle.language.texts import as_texts, check_texts
+from torchnle.types import ScoreKind, Where
 from torchnle.vision.features import Features
 
 _Found = TypeVar("_Found", covariant=True)
@@ -33,6 +38,191 @@ class Top(Generic[_Found]):
     found: list[_Found]
     extensions: int
     exhaustive: int
+
+
+class Rankings(LayerReader[Chosen]):
+    """Ranks texts at locations, and locations by a text."""
+
+    @overload
+    def top_texts(  # type: ignore[overload-overlap]
+        self: Rankings[OneLayer],
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"] = "all",
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[DescriptionGrid]: ...
+    @overload
+    def top_texts(  # type: ignore[overload-overlap]
+        self: Rankings[OneLayer],
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[Description]: ...
+    @overload
+    def top_texts(
+        self,
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"] = "all",
+        joint: Literal[True],
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[DescriptionGrid]: ...
+    @overload
+    def top_texts(
+        self,
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None,
+        joint: Literal[True],
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[Description]: ...
+    @overload
+    def top_texts(
+        self,
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Literal["all"] = "all",
+        joint: Literal[False] = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[list[DescriptionGrid]]: ...
+    @overload
+    def top_texts(
+        self,
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: tuple[int, int] | Tensor | None,
+        joint: Literal[False] = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[list[Description]]: ...
+    @torch.no_grad()
+    def top_texts(
+        self,
+        inputs: Pictures,
+        texts: Sequence[str],
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        where: Where = "all",
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[Any]:
+        """Find the texts of highest score at every location: the answer of `saliency`, without scoring all.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
+            texts: The texts to choose from.
+            k: How many to find.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
+            where: As `describe`.
+            joint: As `describe`.
+            prior: Subtract each text's log-probability under the language model alone.
+            internal_batch_size: The most rows (locations) the language model sees at once.
+
+        Returns:
+            `Top`, with descriptions as `describe` returns them: the best text, and k - 1 phrases.
+
+        Raises:
+            ValueError: If `k` is not positive, or on bad inputs or texts.
+
+        Example:
+            >>> from torchnle import LanguageAttribution
+            >>> top = LanguageAttribution(model, "layer", translator).top_texts(images, ["a cat", "sky"])
+            >>> len(top.found), top.found[0].grid, len(top.found[0][0, 0].phrases)
+            (2, (4, 4), 1)
+        """
+        listed = as_texts(texts)
+        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        chosen, rows = self._select(features, where, joint)
+        ranking = self.translator.top_texts(
+            rows, listed, k, prior=prior, internal_batch_size=internal_batch_size
+        )
+        found = self._answer(best_texts(ranking, listed), chosen, joint)
+        return Top(found, ranking.extensions, ranking.exhaustive)
+
+    @torch.no_grad()
+    def top_locations(
+        self,
+        inputs: Pictures,
+        text: str,
+        k: int = 5,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        joint: bool = False,
+        prior: bool = False,
+        internal_batch_size: int | None = None,
+    ) -> Top[Description]:
+        """Find the locations of highest score for a text, over all images and layers together.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
+                files.
+            text: The text.
+            k: How many locations to find.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
+            joint: As `describe`.
+            prior: Subtract the text's log-probability under the language model alone.
+            internal_batch_size: The most rows (locations) the language model sees at once.
+
+        Returns:
+            `Top`, with one `Description` a location, best first.
+
+        Raises:
+            TypeError: If `text` is not one string.
+            ValueError: If `k` is not positive, or on bad inputs or a blank text.
+
+        Example:
+            >>> from torchnle import LanguageAttribution
+            >>> top = LanguageAttribution(model, "layer", translator).top_locations(images, "sky", k=3)
+            >>> [each.location for each in top.found] == [None] * 3
+            False
+        """
+        (checked,) = check_texts([text])
+        features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
+        chosen, rows = self._select(features, "all", joint)
+        ranking = self.translator.top_rows(
+            rows, checked, k, prior=prior, internal_batch_size=internal_batch_size
+        )
+        found = best_locations(ranking, checked, chosen, self.translator.score_kind, joint=joint)
+        return Top(found, ranking.extensions, ranking.exhaustive)
 
 
 def best_texts(ranking: Ranking, texts: Sequence[str]) -> list[Description]:

@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr import LanguageAttribution
-from torchnle.attr.refinement import Refinement, score_variants
+from torchnle.attr.score_maps import Refinement, score_variants
 from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.subject import all_locations
 from torchnle.metrics import Curves, deletion, insertion
 from torchnle.translators.rows import rows_of
-from torchnle.vision.locks import evaluating
+from torchnle.vision.running import evaluating
 from torchnle.vision.taps import Tap
 
 #: Images (N, C, H, W) and their classes (N,) -> maps (N, H, W).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ CLASS_NAMES = "class-names"
 
 def attach(
     backbone: Backbone, translator: str | Translator = CLASS_NAMES, layers: Sequence[str] = ()
-) -> LanguageAttribution:
+) -> LanguageAttribution[Any]:
     """Attach a translator to a model, always to a list of layers.
 
     Args:
@@ -32,10 +33,10 @@ def attach(
         ValueError: If neither names the layers.
     """
     if translator == CLASS_NAMES:
-        chosen = list(layers) or None
+        chosen: Any = list(layers) or None
         return LanguageAttribution.from_classifier(backbone.model, backbone.class_names, chosen)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator
-    read = list(layers or loaded.layers)
+    read: Any = list(layers or loaded.layers)
     if not read:
         raise ValueError(f"translator '{loaded.name}' does not name its layers; pass layers=[...].")
     return LanguageAttribution(backbone.model, read, loaded)

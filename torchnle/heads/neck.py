@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.types import Layout
-from torchnle.vision.locks import evaluating
+from torchnle.vision.running import evaluating
 
 #: The errors of modules that want another size, or more than one argument.
 _REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)

@@ -16,9 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.heads.poolings import Reading, is_batch, readings_of
-from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.random_draws import warn_of_draws, watching
-from torchnle.vision.running import check_hookable, forward, unwrap
+from torchnle.vision.running import alone_in, check_hookable, forward, of_this_thread, unwrap
 from torchnle.vision.taps import Tap, first_tensor
 
 #: Modules that change nothing in evaluation, and are not traced.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchnle import hub
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
-from torchnle.vision.locks import alone_in, evaluating
+from torchnle.vision.running import alone_in, evaluating
 
 
 class ClipText(TextEncoder):

@@ -21,7 +21,7 @@ from torchnle.language.packed.growth import Ends, Row, grow
 from torchnle.language.packed.packing import packed
 from torchnle.language.packed.sample_tree import grow_samples
 from torchnle.language.sampling.nucleus import Nucleus
-from torchnle.vision.locks import alone_in
+from torchnle.vision.running import alone_in
 
 #: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
 #: elsewhere are needed for the products to run at full speed; 256 rows of SmolLM2 keep 10 MB a token.

@@ -20,7 +20,7 @@ from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.packed.history import History
 from torchnle.language.spelling import Spelling
 from torchnle.language.texts import check_texts, shorten
-from torchnle.vision.locks import alone_in
+from torchnle.vision.running import alone_in
 
 if TYPE_CHECKING:
     from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase

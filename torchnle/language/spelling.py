@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torchnle.vision.locks import alone_in
+from torchnle.vision.running import alone_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchnle import hub
 from torchnle.language.texts import check_texts, shorten
 from torchnle.language.unknown_words import unknown_texts
-from torchnle.vision.locks import alone_in
+from torchnle.vision.running import alone_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 #: Control characters but line breaks and tabs; what turns the direction of writing; halves of characters.
@@ -44,6 +44,20 @@ def check_texts(texts: Iterable[object]) -> list[str]:
     if not checked:
         raise ValueError("texts is empty; pass at least one text.")
     return checked
+
+
+def as_texts(texts: str | Sequence[str]) -> list[str]:
+    """Return one text or several as a checked list; duplicates are kept.
+
+    Raises:
+        TypeError: If a text is not a string.
+        ValueError: If there is no text, or one is blank or too long.
+
+    Example:
+        >>> as_texts("a cat")
+        ['a cat']
+    """
+    return check_texts([texts] if isinstance(texts, str) else texts)
 
 
 def shorten(text: str, length: int = 40) -> str:

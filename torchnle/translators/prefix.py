@@ -26,7 +26,7 @@ from torchnle.translators.config_values import Number, Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, batches
 from torchnle.types import ScoreKind
-from torchnle.vision.locks import evaluating
+from torchnle.vision.running import evaluating
 
 AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 

@@ -20,6 +20,9 @@ from torchnle.translators.tensors import load_tensors
 # A type variable, since beartype cannot check Self in a method.
 AnyPretrained = TypeVar("AnyPretrained", bound="Pretrained")
 
+#: Before the names of tensors that belong to the reading of layers, in the weights' file.
+_OF_READING = "reading/"
+
 
 class Frozen(Protocol):
     """A model that is used and never trained or saved: a language model, an encoder, a text decoder."""
@@ -48,6 +51,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         card: Facts for the model card, plain values by name: training data, results, "license" (an
             identifier of the Hub), "tags", "datasets", "language". Saved with it.
         reading: The reading of the vision model's layers, set by `LanguageAttribution` and saved.
+        reading_tensors: The tensors of that reading, such as fitted lenses, saved beside its own.
 
     Example:
         >>> class Scale(Pretrained, kind="scale"):
@@ -71,6 +75,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         self.reference = ""
         self.card: dict[str, Any] = {}
         self.reading: dict[str, Any] = {}
+        self.reading_tensors: dict[str, Tensor] = {}
 
     @property
     @abstractmethod
@@ -134,9 +139,12 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         found = kinds.find(saved.kind, cls)
         with loading(folder / serialization.CONFIG, saved.longest_side), hub.kept_random_state():
             loaded = found.from_config(saved.config)
-        load_tensors(loaded, saved.tensors, folder / serialization.WEIGHTS)
+        of_reading = {n: t for n, t in saved.tensors.items() if n.startswith(_OF_READING)}
+        own = {name: tensor for name, tensor in saved.tensors.items() if name not in of_reading}
+        load_tensors(loaded, own, folder / serialization.WEIGHTS)
         loaded.name = loaded.reference = str(reference)
         loaded.card, loaded.reading = saved.card, saved.reading
+        loaded.reading_tensors = {name.removeprefix(_OF_READING): t for name, t in of_reading.items()}
         loaded.eval()
         return loaded if device is None else loaded.to(device)
 
@@ -158,10 +166,13 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         """
         tensors = {
             name: tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
-            for name, tensor in self.state_dict().items()
+            for name, tensor in self._every_tensor().items()
         }
         saved = serialization.Saved(kinds.kind_of(type(self)), self.config, tensors, self.card, self.reading)
         return serialization.write(Path(folder), saved, model_card(self))
+
+    def _every_tensor(self) -> dict[str, Tensor]:
+        return self.state_dict() | {_OF_READING + n: tensor for n, tensor in self.reading_tensors.items()}
 
     def push_to_hub(
         self,

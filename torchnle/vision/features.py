@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.types import Layout, Where
-from torchnle.vision.layouts import Hints, arrange
+from torchnle.vision.layouts import Arrangement, Hints, arrange
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ class Features:
         grid: tuple[int, int] | None = None,
         num_prefix_tokens: int | None = None,
         hints: Hints | None = None,
-        order: Sequence[int] | None = None,
     ) -> Features:
         """Convert the output of any layer into (N, L, D) tokens.
 
@@ -82,8 +81,6 @@ class Features:
             grid: (rows, columns) of the locations; None = find it.
             num_prefix_tokens: How many class, distillation and register tokens come first; None = find it.
             hints: Widths and layouts that the model states (`torchnle.vision.layouts.hints_for`).
-            order: The token of each location, row by row (`find_token_orders`); None = all in order, behind
-                the prefix tokens; empty = no token has a location.
 
         Raises:
             TypeError: If the activation is not floating.
@@ -96,10 +93,8 @@ class Features:
             >>> features.grid, features.tokens.shape, features.extra.shape
             ((12, 16), torch.Size([2, 192, 8]), torch.Size([2, 1, 8]))
         """
-        _check_activation(activation, layer, batch_size)
-        if order is not None and not order:
-            return cls(activation, layer)
-        found = arrange(
+        check_activation(activation, layer, batch_size)
+        arrangement = arrange(
             activation.shape,
             layer,
             input_size=input_size,
@@ -108,11 +103,29 @@ class Features:
             num_prefix_tokens=num_prefix_tokens,
             hints=hints,
         )
-        tokens = as_tokens(activation, found.layout)
-        if order is not None:
-            return cls(*_reordered(tokens, order, layer, found.grid))
-        split = found.num_prefix_tokens
-        return cls(tokens[:, split:], layer, found.grid, tokens[:, :split] if split else None)
+        return cls.arranged(activation, layer, arrangement)
+
+    @classmethod
+    def arranged(
+        cls, activation: Tensor, layer: str, arrangement: Arrangement, *, batch_size: int | None = None
+    ) -> Features:
+        """Convert the output of a layer whose axes are known into (N, L, D) tokens.
+
+        Raises:
+            TypeError: If the activation is not floating.
+            ValueError: If the batch differs from `batch_size`.
+
+        Example:
+            >>> Features.arranged(torch.zeros(2, 8, 3, 4), "layer4", Arrangement("NCHW", (3, 4))).tokens.shape
+            torch.Size([2, 12, 8])
+        """
+        check_activation(activation, layer, batch_size)
+        if arrangement.order == ():
+            return cls(activation, layer)
+        tokens, split = as_tokens(activation, arrangement.layout), arrangement.num_prefix_tokens
+        if arrangement.order is not None:
+            return cls(*_reordered(tokens, arrangement.order, layer, arrangement.grid))
+        return cls(tokens[:, split:], layer, arrangement.grid, tokens[:, :split] if split else None)
 
     @property
     def batch_size(self) -> int:
@@ -255,7 +268,16 @@ def _grid_locations(rows: int, columns: int) -> tuple[tuple[int, int], ...]:
     return tuple((row, column) for row in range(rows) for column in range(columns))
 
 
-def _check_activation(activation: Tensor, layer: str, batch_size: int | None) -> None:
+def check_activation(activation: Tensor, layer: str, batch_size: int | None) -> None:
+    """Refuse the output of a layer that is not floating, or of another batch than the model was given.
+
+    Raises:
+        TypeError: If it is not floating.
+        ValueError: If its batch differs from `batch_size`; None = any.
+
+    Example:
+        >>> check_activation(torch.zeros(2, 5), "fc", 2)
+    """
     shape = tuple(activation.shape)
     if not activation.is_floating_point():
         raise TypeError(

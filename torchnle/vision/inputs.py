@@ -1,61 +1,26 @@
-"""Checks of a model's inputs."""
+"""The axes of images, and explanations of a forward that failed on its inputs."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-
-from torchnle.types import Inputs
 
 #: Numbers of channels of an image, and the fewest rows and columns of one with channels last.
 _CHANNELS = (1, 3, 4)
 _FEWEST = 8
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Wrap any value but a tuple in a tuple, as Captum does; None is no argument.
-
-    Example:
-        >>> as_tuple(3), as_tuple((1, 2)), as_tuple(None)
-        ((3,), (1, 2), ())
-    """
-    if value is None:
-        return ()
-    return value if isinstance(value, tuple) else (value,)
-
-
-def check_inputs(inputs: Inputs) -> tuple[Tensor, ...]:
-    """Return the inputs as a tuple of tensors that a vision model can read.
-
-    Args:
-        inputs: One tensor or a tuple of tensors, the batch first in each.
-
-    Raises:
-        TypeError: If an input is no tensor, or an image holds whole numbers (uint8, int64, bool).
-        ValueError: If there is no input, the batch is empty or not the same in all inputs, or an input holds
-            NaN or infinite values.
-
-    Example:
-        >>> [tensor.shape for tensor in check_inputs(torch.zeros(2, 3, 8, 8))]
-        [torch.Size([2, 3, 8, 8])]
-    """
-    tensors = as_tuple(inputs)
-    if not tensors:
-        raise ValueError("no input was given; pass a tensor (N, 3, H, W) or a tuple of tensors.")
-    for index, tensor in enumerate(tensors):
-        _check_tensor(tensor, f"input {index}" if len(tensors) > 1 else "the input")
-    sizes = [tensor.shape[0] for tensor in tensors]
-    if len(set(sizes)) > 1:
-        raise ValueError(f"the inputs have batches of {sizes} examples; the first axis must agree in all.")
-    return tensors
+#: How PyTorch and timm speak of shapes.
+_SHAPES = re.compile(
+    r"shape|\bsizes?\b|channel|dimension|[Ee]xpected \d|mat1|out of range|[Ii]nput", re.ASCII
+)
 
 
 def channels_last(image: Tensor) -> bool:
     """Return whether a batch of images is (N, H, W, C): a last axis of 1, 3 or 4, and many rows and columns.
 
     Example:
+        >>> import torch
         >>> channels_last(torch.zeros(1, 48, 64, 3)), channels_last(torch.zeros(1, 3, 48, 64))
         (True, False)
     """
@@ -69,6 +34,7 @@ def spatial_size(image: Tensor) -> tuple[int, int] | None:
     """Return (height, width) of a batch of images (N, C, H, W) or (N, H, W, C); None for other shapes.
 
     Example:
+        >>> import torch
         >>> spatial_size(torch.zeros(1, 3, 48, 64)), spatial_size(torch.zeros(1, 48, 64, 3))
         ((48, 64), (48, 64))
     """
@@ -83,6 +49,7 @@ def explain_failure(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
     Called only after a failure, since models may be split over devices or cast their input.
 
     Example:
+        >>> import torch
         >>> explain_failure(nn.Linear(2, 2).half(), (torch.zeros(1, 2),))
         'the input is torch.float32 but the model is torch.float16. Pass inputs.to(torch.float16), or ...'
     """
@@ -104,32 +71,19 @@ def explain_failure(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
     return None
 
 
-def _check_tensor(tensor: object, name: str) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(
-            f"{name} is a {type(tensor).__name__}; pass a torch.Tensor (N, 3, H, W) or a tuple of tensors, "
-            "made with the model's own transforms."
-        )
-    if tensor.ndim == 0 or tensor.shape[0] == 0:
-        raise ValueError(
-            f"{name} has shape {tuple(tensor.shape)}: an empty batch. Pass at least one example."
-        )
-    if tensor.is_floating_point():
-        _check_finite(tensor, name)
-    elif tensor.ndim >= 3:
-        raise TypeError(
-            f"{name} is {tensor.dtype} with shape {tuple(tensor.shape)}; images must be floating. "
-            "Convert: x.float() / 255, then the model's own normalisation."
-        )
+def explain_shapes(error: Exception, tensors: Sequence[Tensor]) -> str | None:
+    """Explain a failed forward by the shape of its inputs; None if the error does not speak of shapes.
 
-
-def _check_finite(tensor: Tensor, name: str) -> None:
-    if tensor.is_meta or torch.isfinite(tensor.detach().sum(dtype=torch.float64)):
-        return  # one pass over the input; the checks below take several
-    finite = torch.isfinite(tensor).reshape(tensor.shape[0], -1).all(dim=1)
-    if not finite.all():
-        bad = (~finite).nonzero().flatten().tolist()
-        raise ValueError(
-            f"{name} holds NaN or infinite values in example(s) {bad[:8]} of {tensor.shape[0]}. "
-            "Check how the images were read and normalised."
-        )
+    Example:
+        >>> import torch
+        >>> explain_shapes(IndexError("too many indices"), [torch.zeros(2)]) is None
+        True
+    """
+    lines = str(error).strip().splitlines()
+    if not lines or _SHAPES.search(str(error)) is None:
+        return None
+    given = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+    return (
+        f"the model cannot read inputs of shape {given}: {lines[0][:200]}. Pass a batch as the model was "
+        "made for, (N, channels, height, width) of an image classifier; add a batch axis by x[None]."
+    )

@@ -39,11 +39,14 @@ class Arrangement:
         layout: The order of the axes.
         grid: (rows, columns) of the locations; None if there are none.
         num_prefix_tokens: How many tokens without location come first.
+        order: The token of each location, row by row (`find_token_orders`); None = all in order, behind the
+            prefix tokens; empty = no token has a location.
     """
 
     layout: Literal["NCHW", "NHWC", "NLD", "ND"]
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int = 0
+    order: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         prefix = f" after {self.num_prefix_tokens} prefix token(s)" if self.num_prefix_tokens else ""

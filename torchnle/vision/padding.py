@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchnle.vision.locks import alone_in, evaluating
-from torchnle.vision.running import unwrap
+from torchnle.vision.running import alone_in, evaluating, unwrap
 
 #: Places may be shifted by so much of the image.
 _SHARE = 0.01

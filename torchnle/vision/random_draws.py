@@ -13,8 +13,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from torchnle.vision.locks import of_this_thread
-from torchnle.vision.running import unwrap
+from torchnle.vision.running import of_this_thread, unwrap
 
 #: Models that were checked.
 _seen: WeakSet[nn.Module] = WeakSet()

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchnle.types import Inputs, Layout, Select, Where
 from torchnle.vision import taps
+from torchnle.vision.arrangements import Stated, find_arrangements
 from torchnle.vision.features import Features
-from torchnle.vision.inputs import spatial_size
-from torchnle.vision.layouts import arrange, hints_for, prefix_hint, whole_patches
-from torchnle.vision.order.map_locations import MapQuestion, check_map
-from torchnle.vision.order.token_locations import Question, TokenOrder, find_token_orders
+from torchnle.vision.layouts import Arrangement
 from torchnle.vision.padding import check_padding
+from torchnle.vision.running import unwrap
 
-#: So many grids of whole patches are tried if the number of tokens suggests no single one.
-_CANDIDATES = 4
+#: The arrangements found, by module: a layer is examined once a model and size of the input.
+_known: WeakKeyDictionary[nn.Module, dict[Any, Arrangement]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,11 @@ class Reading:
     def of(self, layer: str) -> Reading:
         """Return the reading of one layer: its own, or this one."""
         return self.layers.get(layer) or replace(self, layers={})
+
+    @property
+    def stated(self) -> Stated:
+        """The overrides of a layer's arrangement."""
+        return Stated(self.select, self.layout, self.grid, self.num_prefix_tokens)
 
 
 def join_readings(layers: Mapping[str, Reading], others: Reading | None = None) -> Reading:
@@ -109,9 +113,6 @@ def read_with_output(
         ValueError: As `read`.
     """
     reading = reading or Reading()
-    image = inputs[0] if isinstance(inputs, tuple) else inputs
-    if isinstance(image, torch.Tensor):
-        check_padding(forward_func, image)
     activations, output = taps.record_with_output(
         forward_func,
         layers,
@@ -119,23 +120,25 @@ def read_with_output(
         additional_forward_args,
         select=[reading.of(tap.name).select for tap in layers],
     )
-    given = find_layouts(forward_func, layers, activations, inputs, additional_forward_args, reading)
+    run = (inputs, additional_forward_args)
+    found = arrangements_of(forward_func, layers, activations, *run, reading)
+    count = (inputs[0] if isinstance(inputs, tuple) else inputs).shape[0]
     features = [
-        Features.from_activation(activation, tap.name, batch_size=image.shape[0], **options).check_finite()
-        for tap, activation, options in zip(layers, activations, given, strict=True)
+        Features.arranged(activation, tap.name, arrangement, batch_size=count).check_finite()
+        for tap, activation, arrangement in zip(layers, activations, found, strict=True)
     ]
     return features, output
 
 
-def find_layouts(
+def arrangements_of(
     forward_func: Callable[..., Any],
     layers: Sequence[taps.Tap],
     activations: Sequence[Tensor],
     inputs: Inputs,
-    additional_forward_args: Any = None,
-    reading: Reading | None = None,
-) -> list[dict[str, Any]]:
-    """Find each layer's layout, as options of `Features.from_activation`.
+    additional_forward_args: Any,
+    reading: Reading,
+) -> list[Arrangement]:
+    """Look up the meaning of the axes of each layer's output; it is found once a layer and size of the input.
 
     Args:
         forward_func: The model.
@@ -146,113 +149,27 @@ def find_layouts(
         reading: The caller's overrides.
 
     Raises:
-        ValueError: If a layout stays ambiguous; the message names the argument that decides.
+        TypeError: As `find_arrangements`.
+        ValueError: As `find_arrangements`, and if a detector pads the images (`check_padding`).
     """
-    reading = reading or Reading()
-    image = inputs[0] if isinstance(inputs, tuple) else inputs
-    if reading.layers:
-        pairs = zip(layers, activations, strict=True)
-        run = (inputs, additional_forward_args)
-        return [
-            options
-            for tap, activation in pairs
-            for options in find_layouts(forward_func, [tap], [activation], *run, reading.of(tap.name))
-        ]
-    given = _given(forward_func, layers, activations, image, reading)
-    orders = _token_orders(forward_func, layers, activations, given, inputs, additional_forward_args, reading)
-    for options, found in zip(given, orders, strict=True):
-        if found is not None:
-            options |= {"order": found.order, "grid": found.grid, "num_prefix_tokens": None}
-    return given
-
-
-def _given(
-    forward_func: Callable[..., Any],
-    layers: Sequence[taps.Tap],
-    activations: Sequence[Tensor],
-    image: Tensor,
-    reading: Reading,
-) -> list[dict[str, Any]]:
-    """Return what is known of every layer's layout before its shape, as `arrange` takes it."""
-    tokens = any(activation.ndim == 3 for activation in activations)  # modules without prefix tokens
-    stated = prefix_hint(forward_func) if tokens else None
-    common = {
-        "input_size": spatial_size(image),
-        "layout": reading.layout,
-        "grid": reading.grid,
-        "num_prefix_tokens": reading.num_prefix_tokens,
-    }
-    hints = [replace(hints_for(None, tap.module, tap.at), num_prefix_tokens=stated) for tap in layers]
-    return [{**common, "hints": hint} for hint in hints]
-
-
-def _token_orders(
-    forward_func: Callable[..., Any],
-    layers: Sequence[taps.Tap],
-    activations: Sequence[Tensor],
-    given: Sequence[dict[str, Any]],
-    inputs: Inputs,
-    additional_forward_args: Any,
-    reading: Reading,
-) -> list[TokenOrder | None]:
-    """Find the order of each layer's tokens, unless the caller states it."""
-    image = inputs[0] if isinstance(inputs, tuple) else inputs
-    size, run = spatial_size(image), (inputs, additional_forward_args, reading.select)
-    orders: list[TokenOrder | None] = [None] * len(layers)
-    asked: dict[int, Question] = {}
-    for i, (tap, activation, options) in enumerate(zip(layers, activations, given, strict=True)):
-        shape, stated = tuple(activation.shape), None not in (reading.grid, reading.num_prefix_tokens)
-        if shape[0] != image.shape[0] or len(shape) not in (3, 4) or stated:
-            continue
-        if size is None:
-            _check_images(tap, shape, image, reading)
-            orders[i] = TokenOrder(()) if reading.layout == "NLD" and reading.grid is None else None
-        elif len(shape) == 3 and image.is_floating_point():
-            question = _question(tap, shape, size, options, reading)
-            asked |= {} if question is None else {i: question}
-        elif reading.layout == "auto" and reading.grid is None and image.is_floating_point():
-            found = arrange(shape, tap.name, **options)
-            if max(found.grid or (1, 1)) > 1:
-                check_map(forward_func, MapQuestion(tap, shape, found, options["hints"], size), *run)
-    for i, order in zip(asked, find_token_orders(forward_func, list(asked.values()), *run), strict=True):
-        orders[i] = order
-    return orders
-
-
-def _question(
-    tap: taps.Tap, shape: tuple[int, ...], size: tuple[int, int], options: dict[str, Any], reading: Reading
-) -> Question | None:
-    """Build the question about a layer's tokens; None if they have no locations.
-
-    If nothing is stated, grids of whole patches are candidates besides the one that their number suggests.
-    """
-    open_ = reading.grid is None and reading.num_prefix_tokens is None
-    candidates = whole_patches(shape, size)[:_CANDIDATES] if open_ else []
-    complaint = ""
-    try:
-        found = arrange(shape, tap.name, **options)
-    except ValueError as error:
-        if not candidates:
-            raise
-        found, complaint = candidates[0], str(error)
-    if max(found.grid or (1, 1)) == 1:
-        return None
-    others = tuple(candidate for candidate in candidates if candidate != found)
-    stated = (reading.grid is not None, reading.num_prefix_tokens is not None)
-    return Question(tap, shape, found, options["hints"], *stated, reading.layout == "NLD", complaint, others)
-
-
-def _check_images(tap: taps.Tap, shape: tuple[int, ...], image: Tensor, reading: Reading) -> None:
-    """Refuse to fold tokens into a square grid unless the input is a batch of images."""
-    unfolded = reading.layout == "auto" and (len(shape) == 3 or image.ndim > 4) and max(shape[1:-1]) > 1
-    if reading.grid is None and unfolded:
-        video = " (frames of a video have no common grid)" if image.ndim == 5 else ""
-        raise ValueError(
-            f"layer '{tap.name}' gave shape {shape} for an input of shape {tuple(image.shape)}, which is no "
-            f"batch of images (N, C, H, W){video}, so its locations are not known. Pass Reading(grid=(rows, "
-            "columns)), with select= for the tokens of one frame, or Reading(layout='NLD') to read them "
-            "without locations."
-        )
+    image, root = inputs[0] if isinstance(inputs, tuple) else inputs, unwrap(forward_func)
+    model, size = None if root is None else ref(root), (image.shape[1:], image.is_floating_point())
+    stated = [reading.of(tap.name).stated for tap in layers]
+    known = [_known.setdefault(tap.module, {}) for tap in layers]
+    keys = [
+        (model, size, tap.at, activation.shape[1:], each)
+        for tap, activation, each in zip(layers, activations, stated, strict=True)
+    ]
+    unknown = [i for i, key in enumerate(keys) if key not in known[i]]
+    if unknown:
+        check_padding(forward_func, image)
+    for each in {stated[i]: None for i in unknown}:
+        chosen = [i for i in unknown if stated[i] == each]
+        asked = ([layers[i] for i in chosen], [activations[i] for i in chosen])
+        found = find_arrangements(forward_func, *asked, inputs, additional_forward_args, each)
+        for i, arrangement in zip(chosen, found, strict=True):
+            known[i][keys[i]] = arrangement
+    return [answers[key] for answers, key in zip(known, keys, strict=True)]
 
 
 def resize(features: Features, grid: tuple[int, int]) -> Features:

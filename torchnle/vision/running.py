@@ -1,24 +1,24 @@
-"""Run one forward of a model in evaluation mode and restore its state."""
+"""Run one forward of a model: on checked inputs, alone, in evaluation mode; its state is restored."""
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock, RLock, get_ident
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from torchnle.types import Inputs
-from torchnle.vision.inputs import as_tuple, check_inputs, explain_failure
-from torchnle.vision.locks import alone_in, evaluating
+from torchnle.vision.inputs import explain_failure, explain_shapes
 
-#: How PyTorch and timm speak of shapes.
-_SHAPES = re.compile(
-    r"shape|\bsizes?\b|channel|dimension|[Ee]xpected \d|mat1|out of range|[Ii]nput", re.ASCII
-)
+_locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+#: How many blocks keep a module in evaluation mode that was training before, by the module's id.
+_kept: dict[int, int] = {}
+_guard = Lock()
 
 
 def forward(
@@ -59,7 +59,7 @@ def forward(
         try:
             return call(*map(_copied, (*tensors, *as_tuple(additional_forward_args))))
         except (RuntimeError, AssertionError, IndexError) as error:
-            reason = explain_failure(scope, tensors) or _of_shapes(error, tensors)
+            reason = explain_failure(scope, tensors) or explain_shapes(error, tensors)
             if reason is None:
                 raise
             raise ValueError(reason) from error
@@ -78,21 +78,158 @@ def _check_batch_axis(scope: nn.Module, image: Tensor) -> None:
         )
 
 
-def _of_shapes(error: Exception, tensors: Sequence[Tensor]) -> str | None:
-    """Explain a model's failure on the shape of its inputs; None for other failures."""
-    lines = str(error).strip().splitlines()
-    if not lines or _SHAPES.search(str(error)) is None:
-        return None
-    given = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-    return (
-        f"the model cannot read inputs of shape {given}: {lines[0][:200]}. Pass a batch as the model was "
-        "made for, (N, channels, height, width) of an image classifier; add a batch axis by x[None]."
-    )
-
-
 def _copied(value: Any) -> Any:
     """Return a copy of a tensor that stays in the autograd graph; any other value itself."""
     return value.clone() if isinstance(value, Tensor) else value
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Wrap any value but a tuple in a tuple, as Captum does; None is no argument.
+
+    Example:
+        >>> as_tuple(3), as_tuple((1, 2)), as_tuple(None)
+        ((3,), (1, 2), ())
+    """
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (value,)
+
+
+def check_inputs(inputs: Inputs) -> tuple[Tensor, ...]:
+    """Return the inputs as a tuple of tensors that a vision model can read.
+
+    Args:
+        inputs: One tensor or a tuple of tensors, the batch first in each.
+
+    Raises:
+        TypeError: If an input is no tensor, or an image holds whole numbers (uint8, int64, bool).
+        ValueError: If there is no input, the batch is empty or not the same in all inputs, or an input holds
+            NaN or infinite values.
+
+    Example:
+        >>> [tensor.shape for tensor in check_inputs(torch.zeros(2, 3, 8, 8))]
+        [torch.Size([2, 3, 8, 8])]
+    """
+    tensors = as_tuple(inputs)
+    if not tensors:
+        raise ValueError("no input was given; pass a tensor (N, 3, H, W) or a tuple of tensors.")
+    for index, tensor in enumerate(tensors):
+        _check_tensor(tensor, f"input {index}" if len(tensors) > 1 else "the input")
+    sizes = [tensor.shape[0] for tensor in tensors]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"the inputs have batches of {sizes} examples; the first axis must agree in all.")
+    return tensors
+
+
+def _check_tensor(tensor: object, name: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"{name} is a {type(tensor).__name__}; pass a torch.Tensor (N, 3, H, W) or a tuple of tensors, "
+            "made with the model's own transforms."
+        )
+    if tensor.ndim == 0 or tensor.shape[0] == 0:
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)}: an empty batch. Pass at least one example."
+        )
+    if tensor.is_floating_point():
+        _check_finite(tensor, name)
+    elif tensor.ndim >= 3:
+        raise TypeError(
+            f"{name} is {tensor.dtype} with shape {tuple(tensor.shape)}; images must be floating. "
+            "Convert: x.float() / 255, then the model's own normalisation."
+        )
+
+
+def _check_finite(tensor: Tensor, name: str) -> None:
+    if tensor.is_meta or torch.isfinite(tensor.detach().sum(dtype=torch.float64)):
+        return  # one pass over the input; the checks below take several
+    finite = torch.isfinite(tensor).reshape(tensor.shape[0], -1).all(dim=1)
+    if not finite.all():
+        bad = (~finite).nonzero().flatten().tolist()
+        raise ValueError(
+            f"{name} holds NaN or infinite values in example(s) {bad[:8]} of {tensor.shape[0]}. "
+            "Check how the images were read and normalised."
+        )
+
+
+@contextmanager
+def alone_in(*things: Any) -> Iterator[None]:
+    """Keep other threads of this process out of a model or tokenizer; the thread itself may enter again.
+
+    Args:
+        things: Models, tokenizers, functions. What cannot be referred to weakly is not locked. Several are
+            locked in one order, so that two threads never wait for each other.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> with alone_in(model), alone_in(model):
+        ...     pass
+    """
+    taken: list[Any] = []
+    try:
+        for lock in sorted(filter(None, map(_lock_of, things)), key=id):
+            lock.acquire()
+            taken.append(lock)
+        yield
+    finally:
+        for lock in reversed(taken):
+            lock.release()
+
+
+def _lock_of(thing: Any) -> Any:
+    thing = getattr(thing, "__self__", thing)  # of a bound method
+    with _guard:
+        try:
+            return _locks.setdefault(thing, RLock())
+        except TypeError:
+            return None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a module and all within it in evaluation mode, and restore every flag when the last block ends.
+
+    The flags are set directly: `train()` and `eval()` are overridden in the wild (to merge adapters, to keep
+    normalisation frozen) and would not restore what was there. Blocks of several threads may overlap.
+
+    Example:
+        >>> model = nn.BatchNorm1d(2)
+        >>> with evaluating(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
+    with _guard:
+        held = [module for module in model.modules() if module.training or id(module) in _kept]
+        for module in held:
+            _kept[id(module)] = _kept.get(id(module), 0) + 1
+            module.training = False
+    try:
+        yield
+    finally:
+        with _guard:
+            for module in held:
+                _kept[id(module)] -= 1
+                if not _kept[id(module)]:
+                    del _kept[id(module)]
+                    module.training = True
+
+
+def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a hook look at what this thread runs, and not at what others run in the same module meanwhile.
+
+    Example:
+        >>> seen = []
+        >>> handle = nn.Identity().register_forward_hook(of_this_thread(lambda *given: seen.append(given)))
+        >>> handle.remove()
+    """
+    thread = get_ident()
+
+    def heed(*args: Any, **options: Any) -> Any:
+        return hook(*args, **options) if get_ident() == thread else None
+
+    return heed
 
 
 def unwrap(model: Callable[..., Any]) -> nn.Module | None:

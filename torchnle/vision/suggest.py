@@ -15,10 +15,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from torchnle.types import Inputs
 from torchnle.vision.graph import Node, bottlenecks
-from torchnle.vision.inputs import check_inputs, spatial_size
+from torchnle.vision.inputs import spatial_size
 from torchnle.vision.layouts import Arrangement, arrange, hints_for
-from torchnle.vision.locks import alone_in, of_this_thread
-from torchnle.vision.running import forward, unwrap
+from torchnle.vision.running import alone_in, check_inputs, forward, of_this_thread, unwrap
 from torchnle.vision.taps import tensors_in
 
 #: Modules whose grids are no resolution of the model's, since they prepare a convolution's input.

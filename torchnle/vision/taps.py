@@ -8,14 +8,14 @@ from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
+from weakref import WeakSet
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from torchnle.types import Inputs, Layer, Layers, Select
-from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.random_draws import warn_of_draws, watching
-from torchnle.vision.running import check_hookable, forward, unwrap
+from torchnle.vision.running import alone_in, check_hookable, forward, of_this_thread, unwrap
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Tap:
         return self.name + _INPUT if self.at == "input" and not self.name.endswith(_INPUT) else self.name
 
 
+#: Models whose first forward was watched for random draws.
+_watched: WeakSet[nn.Module] = WeakSet()
 #: The suffix of a layer's name that reads its input.
 _INPUT = ":input"
 #: All forms in which layers are named: one of them, or a list.
@@ -147,13 +149,22 @@ def record_with_output(
     selects = list(select) if isinstance(select, Sequence) else [select] * len(taps)
     check_hookable(model, modules)
     root = unwrap(model)
-    with alone_in(model if root is None else root):
-        with watching() as draws, ExitStack() as hooks:
+
+    def run() -> Any:
+        with ExitStack() as hooks:
             for tap, kept, chosen in zip(taps, runs, selects, strict=True):
                 hooks.callback(_hook(tap, kept, chosen).remove)
-            output = forward(model, inputs, additional_forward_args, modules=modules)
-        if draws.found:
-            warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
+            return forward(model, inputs, additional_forward_args, modules=modules)
+
+    with alone_in(model if root is None else root):
+        if root is None or root in _watched:
+            output = run()
+        else:
+            with watching() as draws:
+                output = run()
+            _watched.add(root)
+            if draws.found:
+                warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
     return [_only_run(tap, kept) for tap, kept in zip(taps, runs, strict=True)], output
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from torchnle import LanguageAttribution
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
+from torchnle.methods.aligned.saying import noun_mass
 from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 
@@ -212,8 +213,8 @@ class TestVocabularies:
         words = Vocabulary([f"a {kind} dog" for kind in range(3000)])
         posterior = torch.full((400, 3000), 1 / 3000)
         with torch.profiler.profile(profile_memory=True) as profile:
-            mass = words.noun_mass(posterior)
-        links = words._tree[1].numel()
+            mass = noun_mass(posterior, words)
+        links = words.tree.phrase.numel()
         most = max((event.cpu_memory_usage for event in profile.events()), default=0)
         assert most < 0.5 * 400 * links * 4
         torch.testing.assert_close(mass.amax(), torch.ones(()), atol=1e-4, rtol=0)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from captum.attr import Attribution
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from torchnle.attr.captum_base import Attribution
 from torchnle.attr.construction.classifier import Attached, LensKind, attach_classifier
 from torchnle.attr.construction.frozen import as_decoder, as_encoder
-from torchnle.attr.construction.saved_reading import attach, plain_reading
-from torchnle.attr.layer_reader import LayerReader
+from torchnle.attr.construction.saved_reading import attach, lens_tensors, plain_reading
+from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
@@ -24,19 +24,18 @@ from torchnle.methods.clip.read import read_clip
 from torchnle.translators.base import Translator
 from torchnle.vision import taps
 from torchnle.vision.reading import Reading
-from torchnle.vision.taps import LayerChoice
 
 if TYPE_CHECKING:
     from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
 
-class Constructors(LayerReader, Attribution):  # type: ignore[misc]
+class Constructors(LayerReader[Chosen], Attribution):
     """Fits, loads and adapts translators; only `LanguageAttribution` inherits it."""
 
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layers: LayerChoice,
+        layers: Chosen,
         translator: Translator | None = None,
         *,
         class_names: Iterable[object] | None = None,
@@ -50,9 +49,10 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             found = attach_classifier(
                 forward_func, class_names, layers, example=example, encoder=encoder, reading=reading
             )
-            layers, translator, reading = found.taps, found.translator, found.reading
-            self.summary = found.summary
-        elif class_names is not None:
+            translator, reading, self.summary = found.translator, found.reading, found.summary
+            self._attach(found.taps, translator, reading)
+            return
+        if class_names is not None:
             raise ValueError("translator and class_names were both given; pass one of the two.")
         self._attach(layers, translator, reading)
 
@@ -61,7 +61,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         cls,
         model: nn.Module,
         class_names: Iterable[object] | None = None,
-        layers: LayerChoice | None = None,
+        layers: Chosen | None = None,
         *,
         example: Tensor | None = None,
         images: Iterable[Tensor] | None = None,
@@ -125,7 +125,8 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
 
     @classmethod
     def _attached(cls, model: nn.Module, found: Attached) -> Self:
-        attribution = cls(model, found.taps, found.translator, reading=found.reading)
+        read: Any = found.taps
+        attribution = cls(model, read, found.translator, reading=found.reading)
         attribution.summary = found.summary
         return attribution
 
@@ -133,7 +134,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
     def from_captions(
         cls,
         model: nn.Module,
-        layers: LayerChoice,
+        layers: Chosen,  # type: ignore[misc]  # covariant: allowed in a constructor, such as this is
         captions: Iterable[tuple[Tensor, Sequence[str]]],
         *,
         class_names: Iterable[object] | None = None,
@@ -225,7 +226,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
     def from_backbone(
         cls,
         backbone: Backbone,
-        layers: LayerChoice | None = None,
+        layers: Chosen | None = None,
         translator: Translator | None = None,
     ) -> Self:
         """Explain a model with its preprocessing: a CLIP by its text tower, a classifier by its class names.
@@ -241,7 +242,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             ValueError: If it is neither: no linear head is found, or the classes have no known names.
         """
         if translator is not None:
-            chosen = list(translator.layers)[-1:] if layers is None else layers
+            chosen: Any = list(translator.layers)[-1:] if layers is None else layers
             attribution = cls(backbone.model, chosen, translator)
         elif backbone.clip is not None and backbone.tokenizer is not None:
             attribution = cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
@@ -284,7 +285,8 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
 
     @classmethod
     def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
-        attribution = cls(forward_func, readout.tap, translator, reading=readout.reading)
+        read: Any = readout.tap
+        attribution = cls(forward_func, read, translator, reading=readout.reading)
         attribution.summary = readout.summary
         return attribution
 
@@ -293,7 +295,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         cls,
         model: nn.Module,
         reference: str,
-        layers: LayerChoice | None = None,
+        layers: Chosen | None = None,
         *,
         reading: Reading | None = None,
         example: Tensor | None = None,
@@ -324,10 +326,11 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         translator: Translator = Translator.from_pretrained(reference)
         if layers is None and reading is None and translator.reading:
             found = attach(model, translator, translator.reading, example)
-            attribution = cls(found.forward_func, list(found.layers), translator, reading=found.reading)
+            read: Any = list(found.layers)
+            attribution = cls(found.forward_func, read, translator, reading=found.reading)
             attribution.summary = str(translator.reading.get("summary", ""))
             return attribution
-        chosen = layers if layers is not None else list(translator.layers)
+        chosen: Any = layers if layers is not None else list(translator.layers)
         if not chosen:
             raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
         return cls(model, chosen, translator, reading=reading)
@@ -346,7 +349,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             OSError: As `Translator.save_pretrained`.
             ValueError: As `Translator.save_pretrained`, or if a function of the caller reads the layers.
         """
-        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
+        self._keep_reading()
         return self.translator.save_pretrained(folder, dtype=dtype)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -359,8 +362,13 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         Returns:
             The address of the commit.
         """
-        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
+        self._keep_reading()
         return self.translator.push_to_hub(repo_id, **options)
+
+    def _keep_reading(self) -> None:
+        """Give the translator the layers' reading, to be saved with it."""
+        self.translator.reading = plain_reading(self.taps, self.reading, self.summary)
+        self.translator.reading_tensors = lens_tensors(self.taps, self.reading)
 
 
 def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:

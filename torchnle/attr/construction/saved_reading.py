@@ -15,6 +15,8 @@ from torchnle.methods.clip.translator import ClipTranslator
 from torchnle.translators.base import Translator
 from torchnle.vision.features import Features
 from torchnle.vision.lens import Lens, read_through
+from torchnle.vision.lens.fitted import FittedLens
+from torchnle.vision.lens.through import read_through_fitted
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import Tap
 
@@ -37,7 +39,7 @@ class InModel:
 
 
 def plain_reading(taps: Sequence[Tap], reading: Reading, summary: str = "") -> dict[str, Any]:
-    """Convert the reading of layers to plain values.
+    """Convert the reading of layers to plain values; the tensors of fitted lenses are `lens_tensors`.
 
     Raises:
         ValueError: If a function of the caller's own reads them, which cannot be saved.
@@ -48,18 +50,47 @@ def plain_reading(taps: Sequence[Tap], reading: Reading, summary: str = "") -> d
     """
     kept: dict[str, Any] = {"layers": [tap.reference for tap in taps], "readout": _readout(reading)}
     kept |= {"summary": summary} if summary else {}
+    fitted = _fitted_lenses(taps, reading)
+    if fitted:
+        facts = {name: {"smooth": lens.smooth, "summary": lens.summary} for name, lens in fitted.items()}
+        kept["lenses"] = facts
     given = {name: getattr(reading, name) for name in _PLAIN}
     return kept | {name: value for name, value in given.items() if value not in (None, "auto")}
 
 
+def lens_tensors(taps: Sequence[Tap], reading: Reading) -> dict[str, Tensor]:
+    """Collect the tensors of fitted lenses, to be saved beside `plain_reading`.
+
+    Example:
+        >>> lens_tensors([Tap("pool", nn.Identity())], Reading())
+        {}
+    """
+    return {
+        f"{layer}/{name}": tensor
+        for layer, lens in _fitted_lenses(taps, reading).items()
+        for name, tensor in (("weight", lens.weight), ("bias", lens.bias))
+    }
+
+
+def _fitted_lenses(taps: Sequence[Tap], reading: Reading) -> dict[str, FittedLens]:
+    lenses = {tap.reference: _reader(reading.layers.get(tap.name)) for tap in taps}
+    return {name: lens for name, lens in lenses.items() if isinstance(lens, FittedLens)}
+
+
+def _reader(reading: Reading | None) -> object:
+    """Return the object whose method pools the locations of a layer; None if a function does."""
+    return None if reading is None else getattr(reading.pool, "__self__", None)
+
+
 def _readout(reading: Reading) -> str | None:
-    readers = [getattr(each.pool, "__self__", None) for each in reading.layers.values()]
-    if readers and all(isinstance(reader, Lens) for reader in readers):
-        return "lens"
-    reader = getattr(reading.pool, "__self__", None)
+    readers = [_reader(each) for each in reading.layers.values()]
+    for kind, name in ((Lens, "lens"), (FittedLens, "fitted lens")):
+        if readers and all(isinstance(reader, kind) for reader in readers):
+            return name
+    reader = _reader(reading)
     if reading.select is not None or not (reading.pool is Features.select or isinstance(reader, Readout)):
         raise ValueError(
-            "this reading holds a function (select=, pool= or a fitted lens) and cannot be saved. Save the "
+            "this reading holds a function (select= or pool=) and cannot be saved. Save the "
             "translator alone (lang.translator.save_pretrained) and give from_pretrained the same reading=."
         )
     return None if reader is None else "head" if isinstance(reader, ClassifierHead) else "clip"
@@ -81,30 +112,49 @@ def attach(
     """
     given = dict(saved)
     layers, readout, _ = given.pop("layers", []), given.pop("readout", None), given.pop("summary", "")
-    if readout not in (None, "head", "clip", "lens") or not set(given) <= set(_PLAIN):
+    lenses = given.pop("lenses", {})
+    if readout not in (None, "head", "clip", "lens", "fitted lens") or not set(given) <= set(_PLAIN):
         raise ValueError(f"the saved reading {dict(saved)} is not known; save the translator again.")
     if given.get("grid") is not None:
         given["grid"] = tuple(given["grid"])
+    own, names = Reading(**given), list(layers)
+    if readout is None:
+        return InModel(model, layers, own)
     if readout == "clip" and isinstance(translator, ClipTranslator):
         clip = read_clip(model, translator.text_encoder.tokenizer, example)
-        return _checked(
-            InModel(clip.encode_image, [clip.readout.tap], clip.readout.reading), layers, clip.readout
-        )
-    if readout in ("head", "lens"):
-        shown = example_for(model) if example is None else example
-        head = find_head(model, shown)
-        if readout == "lens":
-            through = read_through(
-                model,
-                list(layers),
-                head.tap,
-                example=shown,
-                reading=Reading(**given),
-                end_reading=head.reading,
-            )
-            return InModel(model, through.taps, through.reading)
+        found = InModel(clip.encode_image, [clip.readout.tap], clip.readout.reading)
+        return _checked(found, layers, clip.readout)
+    shown = example_for(model) if example is None else example
+    head = find_head(model, shown)
+    if readout == "head":
         return _checked(InModel(model, [head.tap], head.reading), layers, head)
-    return InModel(model, layers, Reading(**given))
+    if readout == "fitted lens":
+        fitted = _restored(lenses, translator.reading_tensors)
+        through = read_through_fitted(
+            model, list(layers), head.tap, fitted, reading=own, end_reading=head.reading
+        )
+    else:
+        through = read_through(model, names, head.tap, example=shown, reading=own, end_reading=head.reading)
+    return InModel(model, through.taps, through.reading)
+
+
+def _restored(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, FittedLens]:
+    """Build the fitted lenses of layers from their saved values and tensors."""
+    wanted = {f"{layer}/{name}" for layer in facts for name in ("weight", "bias")}
+    if wanted != set(tensors):
+        raise ValueError(
+            f"the saved reading has lenses of {list(facts)}, and tensors {sorted(tensors)}; these belong to "
+            "another save. Save the translator again."
+        )
+    return {
+        layer: FittedLens(
+            tensors[f"{layer}/weight"].float(),
+            tensors[f"{layer}/bias"].float(),
+            smooth=bool(fact["smooth"]),
+            summary=str(fact["summary"]),
+        )
+        for layer, fact in facts.items()
+    }
 
 
 def _checked(found: InModel, layers: Sequence[str], readout: Readout) -> InModel:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchnle.attr.inputs.pictures import Pictures
-from torchnle.attr.layer_reader import LayerReader
+from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.types import Where
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torchnle.methods.zero_shot.sentences.beams import Search
 
 
-class Explains(LayerReader):
+class Explains(LayerReader[Chosen]):
     """Explains predictions; only `LanguageAttribution` inherits it."""
 
     _explainer: tuple[Any, Explainer] | None = None

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchnle.attr.inputs.pictures import Pictures
-from torchnle.attr.layer_reader import LayerReader
+from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.types import Where
 
 if TYPE_CHECKING:
     from torchnle.methods.texplain.words.table import Split, WordTable
 
 
-class DominantWords(LayerReader):
+class DominantWords(LayerReader[Chosen]):
     """Counts words; only `LanguageAttribution` inherits it."""
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -19,14 +20,14 @@ Picture: TypeAlias = Image.Image | str | os.PathLike[str]
 Pictures: TypeAlias = Inputs | Picture | list[Picture]
 
 
-def as_inputs(
-    given: Pictures, preprocess: Callable[[Image.Image], Tensor] | None, device: torch.device
-) -> Inputs:
-    """Turn pictures into a batch (N, C, H, W); tensors are returned unchanged.
+def as_batch(
+    given: Any, preprocess: Callable[[Image.Image], Tensor] | None, device: torch.device
+) -> Float[Tensor, "N C H W"]:
+    """Turn pictures into a batch (N, C, H, W).
 
     Args:
-        given: Tensors, or pictures if there is a preprocessing.
-        preprocess: The backbone's; None = only tensors are taken.
+        given: One picture, or several.
+        preprocess: The backbone's; None = pictures are not taken.
         device: The device that pictures are put on.
 
     Raises:
@@ -35,14 +36,10 @@ def as_inputs(
 
     Example:
         >>> picture = Image.new("RGB", (4, 2))
-        >>> as_inputs([picture, picture], lambda image: torch.ones(3, 2, 2), torch.device("cpu")).shape
+        >>> as_batch([picture, picture], lambda image: torch.ones(3, 2, 2), torch.device("cpu")).shape
         torch.Size([2, 3, 2, 2])
     """
-    if isinstance(given, Tensor):
-        return given
     several = list(given) if isinstance(given, (list, tuple)) else [given]
-    if isinstance(given, tuple) and all(isinstance(each, Tensor) for each in several):
-        return given
     if not several:
         raise ValueError("there are no pictures; pass at least one.")
     pictures = [each for each in several if isinstance(each, (Image.Image, str, os.PathLike))]

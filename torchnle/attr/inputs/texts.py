@@ -1,25 +1,10 @@
-"""Checks of texts and of Captum's targets."""
+"""Captum's targets as texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from torchnle.language.texts import check_texts
-
-
-def as_texts(texts: str | Sequence[str]) -> list[str]:
-    """Return one text or several as a checked list; duplicates are kept.
-
-    Raises:
-        TypeError: If a text is not a string.
-        ValueError: If there is no text, or one is blank or too long.
-
-    Example:
-        >>> as_texts("a cat")
-        ['a cat']
-    """
-    return check_texts([texts] if isinstance(texts, str) else texts)
+from torchnle.language.texts import as_texts
 
 
 def as_targets(target: Any, batch_size: int) -> list[str]:

@@ -25,9 +25,7 @@ class Subject:
     ) -> None:
         self.backbone = backbone
         self.preprocess = replace(backbone.preprocess, fit="squeeze")
-        self.lang = LanguageAttribution(
-            backbone.model, [lang.taps[-1]], lang.translator, reading=lang.reading
-        )
+        self.lang = LanguageAttribution(backbone.model, lang.taps[-1], lang.translator, reading=lang.reading)
         self.layer = lang.taps[-1].name
         self._rows = internal_batch_size
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr import LanguageAttribution
-from torchnle.attr.refinement import TEMPERATURES, against
+from torchnle.attr.score_maps import TEMPERATURES, against
 from torchnle.data import Scene
 from torchnle.evaluation.subject import all_locations
 from torchnle.metrics import best_iou, box_masks, chance_level, energy_inside, pointing_hits

@@ -1,14 +1,16 @@
-"""The words that are said: the most special ones that the evidence carries."""
+"""The words that are said, the most special ones that the evidence carries, and descriptions out of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.description import Description
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
 
 #: A phrase is said that is likelier than not, and a noun in its stead that is likelier still; 0.5 to 0.7 name
@@ -21,6 +23,8 @@ _EITHER = 0.3
 #: Below these probabilities a description is unsure: of pooled features, and of single locations, whose
 #: probabilities spread over more phrases. Chosen on 53 photographs (docs/measurements.md).
 SURE_ABOVE, SURE_ABOVE_AT_LOCATION = 0.34, 0.22
+#: How many phrases a description lists.
+_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,37 @@ def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
         ['a tabby cat', 'a dog']
     """
     shares = posterior.clamp(0, 1)
-    mass = vocabulary.noun_mass(shares)
+    mass = noun_mass(shares, vocabulary)
     return [_choose(p, m, vocabulary) for p, m in zip(shares.cpu(), mass.cpu(), strict=True)]
+
+
+def noun_mass(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> Float[Tensor, "R nouns"]:
+    """Add the phrases' probabilities up into the nouns above them, on the device of `posterior`.
+
+    Example:
+        >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
+        >>> mass = noun_mass(torch.tensor([[0.1, 0.5, 0.4]]), words)
+        >>> found = dict(zip(words.nouns, mass[0].tolist(), strict=True))
+        >>> round(found["a dog"], 2), round(found["a domestic animal"], 2)
+        (0.9, 1.0)
+    """
+    tree = vocabulary.tree
+    ones, indices = posterior.new_ones(len(tree.phrase)), torch.stack([tree.noun, tree.phrase])
+    size = (len(tree.words), posterior.shape[1])
+    above = torch.sparse_coo_tensor(indices.to(posterior.device), ones, size, check_invariants=False)
+    mass: Tensor = torch.sparse.mm(above, posterior.T).T
+    return mass.clamp(max=1)
 
 
 def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Vocabulary) -> Said:
     best, index = p.max(dim=0)
+    nouns, information = vocabulary.tree.words, vocabulary.tree.information
     if best >= _PHRASE:
         return Said(vocabulary.phrases[index], float(best))
-    information = vocabulary.information
     likely = (mass >= _NOUN) & (information > 0)  # a noun above all phrases says nothing
     if likely.any():
         noun = _first_best((information + 1e-3 * mass).masked_fill(~likely, -torch.inf))
-        return Said(vocabulary.nouns[noun], float(mass[noun]))
+        return Said(nouns[noun], float(mass[noun]))
     if len(p) > 1:
         two = p.topk(2)
         if two.values[1] >= _EITHER and two.values.sum() >= _NOUN:
@@ -66,10 +88,41 @@ def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Voc
         worth = (mass * (information + _WORTH)).masked_fill(information <= 0, 0.0)
         noun = _first_best(worth)
         if worth[noun] > best * (math.log2(len(p)) + _WORTH):
-            return Said(vocabulary.nouns[noun], float(mass[noun]))
+            return Said(nouns[noun], float(mass[noun]))
     return Said(vocabulary.phrases[index], float(best))
 
 
 def _first_best(values: Float[Tensor, "nouns"]) -> int:
     """The first of the largest, up to rounding: of nouns that say as much the one with fewer kinds."""
     return int((values >= values.max() - 1e-5).nonzero()[0])
+
+
+def described(
+    said: Sequence[Said],
+    scores: Float[Tensor, "R"],
+    shares: Float[Tensor, "R P"],
+    phrases: Sequence[str],
+    *,
+    sure_above: float,
+) -> list[Description]:
+    """Make one description a row, with its likeliest phrases and their probabilities.
+
+    Args:
+        said: The words of each row, and their probability.
+        scores: The raw score of each row's words.
+        shares: The probability of each phrase on each row.
+        phrases: The phrases.
+        sure_above: Less probable words are unsure.
+    """
+    best = shares.topk(min(_LISTED, shares.shape[1]), dim=1)
+    listed = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [
+        Description(
+            each.text,
+            score,
+            phrases=tuple((phrases[i], p) for i, p in zip(indices, values, strict=True)),
+            probability=each.probability,
+            unsure=each.probability < sure_above,
+        )
+        for each, score, (indices, values) in zip(said, scores.tolist(), listed, strict=True)
+    ]

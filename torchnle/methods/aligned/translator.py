@@ -15,7 +15,6 @@ from torchnle.description import Description
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
-from torchnle.methods.aligned.described import described
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.probability.background import with_background
 from torchnle.methods.aligned.probability.candidates import (
@@ -26,13 +25,16 @@ from torchnle.methods.aligned.probability.candidates import (
 )
 from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary, background_phrases
-from torchnle.methods.aligned.saying import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, say
+from torchnle.methods.aligned.saying import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, described, say
 from torchnle.methods.aligned.sentences import Sentences
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.rows import Rows, batches, find_slot
 from torchnle.types import ScoreKind
+
+#: Of so many texts that were said the directions are kept.
+_MOST_SAID = 4096
 
 
 class MapTranslator(Translator):
@@ -247,14 +249,21 @@ class MapTranslator(Translator):
         return torch.stack(parts).mean(dim=0)
 
     def _scores(self, rows: Rows, texts: list[str]) -> Float[Tensor, "R"]:
-        column = {text: index for index, text in enumerate(dict.fromkeys(texts))}
-        vectors = self.encoder.encode(list(column))
         parts = []
         for slot, tokens in rows.tokens.items():
-            fitted = self.by_layer[slot]
-            scores = fitted.score(tokens.squeeze(1), fitted.directions(vectors))
-            parts.append(scores[torch.arange(len(texts)), [column[text] for text in texts]])
+            own = self._own_directions(slot, texts)
+            parts.append((self.by_layer[slot].whiten(tokens.squeeze(1)) * own).sum(dim=1))
         return torch.stack(parts).mean(dim=0)
+
+    def _own_directions(self, layer: str, texts: Sequence[str]) -> Float[Tensor, "R D"]:
+        """Map each row's own text into a layer; what was said before is kept."""
+        known = self._said.setdefault(layer, {})
+        if len(known) > _MOST_SAID:
+            known.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, self.by_layer[layer].directions(self.encoder.encode(new)), strict=True))
+        return torch.stack([known[text] for text in texts])
 
     @cached_property
     def _sentences(self) -> Sentences:
@@ -285,9 +294,15 @@ class MapTranslator(Translator):
     _candidates: dict[str, Candidates] | None = None
     _backgrounds: dict[str, Tensor] | None = None
 
+    @cached_property
+    def _said(self) -> dict[str, dict[str, Tensor]]:
+        """The direction of each text that was said, by layer."""
+        return {}
+
     def forget(self) -> None:
         """Drop what was computed from the maps, after they have changed."""
         self._latest = self._candidates = self._backgrounds = None
+        self._said.clear()
 
     def _apply(self, *given: Any, **options: Any) -> Self:
         self.forget()

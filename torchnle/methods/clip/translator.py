@@ -14,9 +14,8 @@ from typing_extensions import Self
 from torchnle.description import Description
 from torchnle.language.clip_text import ClipText
 from torchnle.language.texts import check_texts
-from torchnle.methods.aligned.described import described
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary, shipped_phrases
-from torchnle.methods.aligned.saying import SURE_ABOVE, say
+from torchnle.methods.aligned.saying import SURE_ABOVE, described, say
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference
 from torchnle.translators.rows import Rows, batches

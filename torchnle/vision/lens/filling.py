@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.vision.features import Features
+from torchnle.vision.layouts import Arrangement
 
 
 class Filling:
@@ -21,18 +19,18 @@ class Filling:
     Args:
         template: The layer's output for one image, (1, ...).
         layer: The layer's name.
-        options: How it is read, as `Features.from_activation` takes it.
+        arrangement: The meaning of its axes.
 
     Example:
-        >>> filling = Filling(torch.zeros(1, 2, 2, 2), "layer", {"layout": "NCHW"})
+        >>> filling = Filling(torch.zeros(1, 2, 2, 2), "layer", Arrangement("NCHW", (2, 2)))
         >>> filling(torch.tensor([[1.0, 2.0]])).tolist()
         [[[[1.0, 1.0], [1.0, 1.0]], [[2.0, 2.0], [2.0, 2.0]]]]
     """
 
-    def __init__(self, template: Tensor, layer: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, template: Tensor, layer: str, arrangement: Arrangement) -> None:
         self.template = template.detach()
         numbers = torch.arange(template.numel(), dtype=torch.float64, device=template.device)
-        index = Features.from_activation(numbers.view(template.shape), layer, **options)
+        index = Features.arranged(numbers.view(template.shape), layer, arrangement)
         self._index = index.tokens[0].long()
         self.grid = index.grid
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from torchnle.types import Select
 from torchnle.vision import taps
-from torchnle.vision.locks import of_this_thread
-from torchnle.vision.running import check_hookable, forward
+from torchnle.vision.running import check_hookable, forward, of_this_thread
 
 
 class _Reached(Exception):  # noqa: N818 - no error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from torchnle.types import Select
 from torchnle.vision import taps
-from torchnle.vision.locks import of_this_thread
+from torchnle.vision.running import of_this_thread
 from torchnle.vision.taps import Tap
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchnle.vision import taps
 from torchnle.vision.lens.base import LayerLens
-from torchnle.vision.lens.fitted import fit_lens
+from torchnle.vision.lens.fitted import FittedLens, fit_lens
 from torchnle.vision.lens.lens import Lens
 from torchnle.vision.reading import Reading, join_readings
 from torchnle.vision.taps import LayerChoice
@@ -74,7 +74,7 @@ def read_through(
     own, shown = reading or Reading(), None if images is None else list(images)
     lenses: dict[str, LayerLens] = {}
     for tap in found:
-        if (tap.module, tap.at) == (end.module, end.at):
+        if _is(tap, end):
             continue
         exact = Lens(
             forward_func,
@@ -86,7 +86,57 @@ def read_through(
             smooth=smooth,
         )
         lenses[tap.name] = exact if shown is None else fit_lens(exact, shown)
+    return _joined(found, end, lenses, own, end_reading)
+
+
+def read_through_fitted(
+    forward_func: Callable[..., Any],
+    layers: LayerChoice,
+    end: taps.Tap,
+    lenses: Mapping[str, FittedLens],
+    *,
+    reading: Reading | None = None,
+    end_reading: Reading | None = None,
+) -> ThroughLenses:
+    """Read layers as a deeper one through lenses that were fitted before.
+
+    Args:
+        forward_func: The model.
+        layers: The layers, the deeper one among them or not.
+        end: The deeper layer.
+        lenses: The lens of each layer but the deeper one, by the layer's reference (`Tap.reference`).
+        reading: Overrides for a layer, if its layout cannot be inferred.
+        end_reading: How the deeper layer is read.
+
+    Raises:
+        ValueError: If a layer has no lens.
+
+    Example:
+        >>> import torch
+        >>> end, lens = taps.resolve(model, "norm")[0], FittedLens(torch.eye(6), torch.zeros(6))
+        >>> list(read_through_fitted(model, ["act", "norm"], end, {"act": lens}).lenses)
+        ['act']
+    """
+    found = taps.resolve(forward_func, layers)
+    below = [tap for tap in found if not _is(tap, end)]
+    missing = [tap.reference for tap in below if tap.reference not in lenses]
+    if missing:
+        raise ValueError(f"there is no lens of {missing}; there are lenses of {list(lenses)}.")
+    named = {tap.name: lenses[tap.reference] for tap in below}
+    return _joined(found, end, named, reading or Reading(), end_reading)
+
+
+def _joined(
+    found: Sequence[taps.Tap],
+    end: taps.Tap,
+    lenses: Mapping[str, LayerLens],
+    own: Reading,
+    end_reading: Reading | None,
+) -> ThroughLenses:
     readings = {name: replace(own, pool=lens.read) for name, lens in lenses.items()}
-    joined = join_readings(readings, end_reading)
-    named = [end if (tap.module, tap.at) == (end.module, end.at) else tap for tap in found]
-    return ThroughLenses(named, joined, lenses)
+    named = [end if _is(tap, end) else tap for tap in found]
+    return ThroughLenses(named, join_readings(readings, end_reading), lenses)
+
+
+def _is(tap: taps.Tap, other: taps.Tap) -> bool:
+    return (tap.module, tap.at) == (other.module, other.at)

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from torchnle.vision import taps
 from torchnle.vision.features import Features
+from torchnle.vision.layouts import Arrangement
 from torchnle.vision.lens.checks import Evidence, check_alone, check_locations, same_on_one
 from torchnle.vision.lens.filling import Filling
 from torchnle.vision.lens.run_until import run_until
 from torchnle.vision.lens.substitution import substituted
-from torchnle.vision.reading import Reading, find_layouts
+from torchnle.vision.reading import Reading, arrangements_of
 from torchnle.vision.running import forward
 
 
@@ -59,9 +60,9 @@ class UpperPart:
         self.reading, self.end_reading = reading or Reading(), end_reading or Reading()
         images = blank_and_noise(example)
         self._blank, self.on_one = images[:1], False
-        given, options = self._recorded(images, tap, self.reading)
-        last, self._end_options = self._recorded(images, end, self.end_reading)
-        self.filling = _filling(given, tap, options)
+        given, arrangement = self._recorded(images, tap, self.reading)
+        last, self._end_arrangement = self._recorded(images, end, self.end_reading)
+        self.filling = _filling(given, tap, arrangement)
         evidence = Evidence(given, self._vectors(last), tap.name, end.name)
         self.leak = check_alone(self.run_on, images, evidence)
         check_locations(self.run_on, self._blank, self.filling, evidence)
@@ -93,15 +94,14 @@ class UpperPart:
         two_more = _operations(lambda: self(filled)) - _operations(lambda: self(filled[:1]))
         return two_more / 2 / max(whole, 1)
 
-    def _recorded(self, images: Tensor, tap: taps.Tap, reading: Reading) -> tuple[Tensor, dict[str, Any]]:
+    def _recorded(self, images: Tensor, tap: taps.Tap, reading: Reading) -> tuple[Tensor, Arrangement]:
         """Return the output of a layer for images, and its reading."""
         (activation,) = taps.record(self.forward_func, [tap], images, select=reading.select)
-        (options,) = find_layouts(self.forward_func, [tap], [activation], images, None, reading)
-        Features.from_activation(activation, tap.name, batch_size=len(images), **options)
-        return activation, options
+        (found,) = arrangements_of(self.forward_func, [tap], [activation], images, None, reading)
+        return activation, found
 
     def _vectors(self, activation: Tensor) -> Float[Tensor, "M W"]:
-        features = Features.from_activation(activation, self.end.name, **self._end_options)
+        features = Features.arranged(activation, self.end.name, self._end_arrangement)
         return self.end_reading.pool(features, None).rows.float()
 
 
@@ -116,8 +116,8 @@ def blank_and_noise(example: Float[Tensor, "N C H W"]) -> Float[Tensor, "2 C H W
     return torch.cat([torch.zeros_like(noise), noise]).to(example)
 
 
-def _filling(given: Tensor, tap: taps.Tap, options: dict[str, Any]) -> Filling:
-    filling = Filling(given[:1], tap.name, options)
+def _filling(given: Tensor, tap: taps.Tap, arrangement: Arrangement) -> Filling:
+    filling = Filling(given[:1], tap.name, arrangement)
     if filling.grid is None and filling.locations > 1:
         raise ValueError(
             f"layer '{tap.name}' gives {filling.locations} tokens without a grid, so a location of it cannot "

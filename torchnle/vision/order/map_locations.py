@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,10 @@ from torch import Tensor, nn
 from torchnle.types import Inputs, Select
 from torchnle.vision import taps
 from torchnle.vision.features import as_tokens
-from torchnle.vision.inputs import as_tuple
 from torchnle.vision.layouts import Arrangement, Hints, arrange, is_strided
 from torchnle.vision.order.probe_runs import FEW, MANY, ProbeRuns
 from torchnle.vision.order.token_order import seen_order, stands_out
-from torchnle.vision.running import unwrap
+from torchnle.vision.running import as_tuple, unwrap
 
 #: A model with more linear layers, or one of these modules, may hold tensors of attention heads.
 _FEW_LINEAR = 3
@@ -29,9 +27,6 @@ _MOST_HEADS = 32
 _BESIDE = 2.0
 #: A grid without padding has about the shape of the input, up to so many locations.
 _OFF = 2
-
-#: Layers whose maps were checked, by the size of the input.
-_known: WeakKeyDictionary[nn.Module, set[Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -81,21 +76,18 @@ def check_map(
     """Refuse four axes that are attention heads, or whose locations do not follow the patches of the input.
 
     Maps of convolutional models and of layers that fix their channel axis are accepted. Any other layer is
-    probed once: the model runs on a few images in which each patch of the grid has a code of its own.
+    probed: the model runs on a few images in which each patch of the grid has a code of its own.
 
     Raises:
         ValueError: With the layer's kind of output, and what to pass.
     """
-    known = _known.setdefault(question.tap.module, set())
-    key = (question.tap.at, question.shape[1:], question.found, question.input_size, select)
-    if key in known or question.is_plain(forward_func):
+    if question.is_plain(forward_func):
         return
     runs = ProbeRuns(forward_func, as_tuple(inputs), as_tuple(additional_forward_args), select)
     if not _follows(runs, question):
         tokens = _heads(runs, question)
         if tokens is not None or not is_strided(question.grid, question.input_size):
             raise ValueError(_complaint(question, tokens))
-    known.add(key)
 
 
 def _follows(runs: ProbeRuns, question: MapQuestion) -> bool:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from torchnle.types import Select
 from torchnle.vision import taps
-from torchnle.vision.locks import alone_in, of_this_thread
 from torchnle.vision.order.token_probe import Answers, Probe, code_images
-from torchnle.vision.running import forward, unwrap
+from torchnle.vision.running import alone_in, forward, of_this_thread, unwrap
 
 #: Images of the first probe, which tests the usual order, and of the second, which finds any.
 FEW, MANY = 8, 32

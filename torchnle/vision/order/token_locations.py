@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchnle.types import Inputs, Select
 from torchnle.vision import taps
-from torchnle.vision.inputs import as_tuple
 from torchnle.vision.layouts import Arrangement, Hints
 from torchnle.vision.order.probe_runs import FEW, MANY, ProbeRuns
 from torchnle.vision.order.token_order import seen_order, stands_out
 from torchnle.vision.order.token_probe import Answers, Probe
-from torchnle.vision.running import unwrap
+from torchnle.vision.running import as_tuple, unwrap
 
 #: Libraries whose own classes state their tokens correctly.
 _TRUSTED = ("timm", "transformers")
@@ -75,18 +73,9 @@ class Question:
     others: tuple[Arrangement, ...] = ()
 
     @property
-    def doubts(self) -> tuple[bool, ...]:
-        """For the grid, the prefix tokens and the locations: whether the caller left it open."""
-        return (not self.grid_stated, not self.prefix_stated, not self.unlocated)
-
-    @property
     def usual(self) -> Tensor:
         """The order of tokens row by row, behind the prefix tokens."""
         return torch.arange(self.found.num_prefix_tokens, self.shape[1])
-
-
-#: Orders by module: a layer of a model is probed once a size of the input.
-_known: WeakKeyDictionary[nn.Module, dict[Any, TokenOrder | None]] = WeakKeyDictionary()
 
 
 def find_token_orders(
@@ -114,30 +103,24 @@ def find_token_orders(
         ValueError: If no order is found: the message says what to pass; or if the caller's number of prefix
             tokens is wrong.
     """
-    size = tuple(as_tuple(inputs)[0].shape[1:])
-    known = [_known.setdefault(question.tap.module, {}) for question in questions]
-    keys = [(q.tap.at, q.shape[1:], q.found, q.doubts, size, select) for q in questions]
     trusted = is_trusted(forward_func)
-    asked = [i for i in range(len(questions)) if keys[i] not in known[i]]
-    for i in asked:
-        if trusted and _states(questions[i]):
-            known[i][keys[i]] = None
+    orders: list[TokenOrder | None] = [None] * len(questions)
+    asked = [i for i, question in enumerate(questions) if not (trusted and _states(question))]
     runs = ProbeRuns(forward_func, as_tuple(inputs), as_tuple(additional_forward_args), select)
-    asked = [i for i in asked if keys[i] not in known[i]]
     for grid in {questions[i].found.grid for i in asked}:
         same = [i for i in asked if questions[i].found.grid == grid]
         for i, order in zip(same, _orders(runs, [questions[i] for i in same]), strict=True):
             if isinstance(order, str):
                 raise ValueError(order)
-            known[i][keys[i]] = order
-    return [answers[key] for answers, key in zip(known, keys, strict=True)]
+            orders[i] = order
+    return orders
 
 
 def is_trusted(forward_func: Callable[..., Any]) -> bool:
     """Return whether a model is of a library whose classes state their tokens correctly.
 
     Example:
-        >>> is_trusted(nn.Linear(2, 2))
+        >>> is_trusted(torch.nn.Linear(2, 2))
         False
     """
     root = unwrap(forward_func)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib import resources
 
 import torch
@@ -23,6 +24,23 @@ MOST_KINDS = 1000
 _NO_THINGS = frozenset({"attributes", "colours"})
 
 
+@dataclass(frozen=True)
+class NounTree:
+    """The nouns above phrases: an edge for each phrase and each noun above it.
+
+    Args:
+        words: The nouns, with their articles; fewest kinds first.
+        phrase: The phrase at the lower end of each edge.
+        noun: The noun at its upper end.
+        information: Each noun's information, in bits (`Vocabulary.information`).
+    """
+
+    words: tuple[str, ...]
+    phrase: Int[Tensor, "E"]
+    noun: Int[Tensor, "E"]
+    information: Float[Tensor, "nouns"]
+
+
 class Vocabulary:
     """Phrases, and WordNet's nouns above them, over which probabilities add up.
 
@@ -34,10 +52,8 @@ class Vocabulary:
 
     Example:
         >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
-        >>> mass = words.noun_mass(torch.tensor([[0.1, 0.5, 0.4]]))
-        >>> found = dict(zip(words.nouns, mass[0].tolist(), strict=True))
-        >>> round(found["a dog"], 2), round(found["a domestic animal"], 2)
-        (0.9, 1.0)
+        >>> "a dog" in words.nouns
+        True
     """
 
     def __init__(
@@ -81,16 +97,7 @@ class Vocabulary:
     @property
     def nouns(self) -> tuple[str, ...]:
         """The nouns that may be said in a phrase's stead, with their articles; fewest kinds first."""
-        return self._tree[0]
-
-    def noun_mass(self, posterior: Float[Tensor, "R P"]) -> Float[Tensor, "R nouns"]:
-        """Add the phrases' probabilities up into the nouns above them, on the device of `posterior`."""
-        nouns, phrase, noun, _ = self._tree
-        ones = posterior.new_ones(len(phrase))
-        places = torch.stack([noun, phrase]).to(posterior.device)
-        above = torch.sparse_coo_tensor(places, ones, (len(nouns), len(self)), check_invariants=False)
-        mass: Tensor = torch.sparse.mm(above, posterior.T).T
-        return mass.clamp(max=1)
+        return self.tree.words
 
     @property
     def information(self) -> Float[Tensor, "nouns"]:
@@ -98,10 +105,11 @@ class Vocabulary:
 
         Without classes, of phrases.
         """
-        return self._tree[3]
+        return self.tree.information
 
     @cached_property
-    def _tree(self) -> tuple[tuple[str, ...], Int[Tensor, "E"], Int[Tensor, "E"], Float[Tensor, "nouns"]]:
+    def tree(self) -> NounTree:
+        """The nouns above the phrases."""
         nouns = Nouns.load()
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
@@ -114,7 +122,7 @@ class Vocabulary:
         below = torch.bincount(noun[phrase < counted], minlength=len(columns)).float().clamp(min=1)
         words = tuple(with_article(str(said[node])) for node in columns)
         total = sum(index < counted for index, _ in linked)
-        return words, phrase, noun, torch.log2(max(1, total) / below)
+        return NounTree(words, phrase, noun, torch.log2(max(1, total) / below))
 
 
 def _plain(text: str) -> str:
@@ -150,6 +158,7 @@ def shipped_phrases() -> tuple[str, ...]:
     return tuple(dict.fromkeys(with_article(phrase) for phrase in named))
 
 
+@lru_cache(maxsize=1)
 def background_phrases() -> tuple[str, ...]:
     """List what stands behind things: sky, grass, water, walls.
 

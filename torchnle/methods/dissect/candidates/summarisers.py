@@ -13,6 +13,7 @@ import torch
 from torchnle.errors import MissingDependencyError
 from torchnle.language.english.captions import phrases_of
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
+from torchnle.methods.aligned.saying import noun_mass
 from torchnle.methods.dissect.candidates import prompts
 from torchnle.methods.dissect.candidates.cleaning import clean_labels
 from torchnle.methods.dissect.candidates.prompts import Message
@@ -69,7 +70,7 @@ class Extractive:
         marks = torch.zeros(len(named), len(vocabulary))
         for row, listed in enumerate(named):
             marks[row, [column[phrase] for phrase in listed]] = 1.0
-        covered = (vocabulary.noun_mass(marks) > 0).float().mean(dim=0)
+        covered = (noun_mass(marks, vocabulary) > 0).float().mean(dim=0)
         information = vocabulary.information
         order = (information + 1e-3 * covered).argsort(descending=True).tolist()
         return [

@@ -19,7 +19,7 @@ from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import Rows
-from torchnle.vision.locks import evaluating
+from torchnle.vision.running import evaluating
 
 
 @dataclass(frozen=True)

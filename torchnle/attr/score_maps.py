@@ -1,4 +1,4 @@
-"""Variants of a text's score at a location: normalised by length, or against other texts."""
+"""Scores of texts at every location, and their variants: normalised by length, or against other texts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.attr.inputs.texts import as_targets
+from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
-from torchnle.translators.rows import Rows
+from torchnle.translators.rows import Rows, rows_of
+from torchnle.vision.features import Features
 
 Normalize: TypeAlias = Literal["length"] | None
 
@@ -97,3 +100,65 @@ def against(
     total = scores[:, list(dict.fromkeys(rivals))].logsumexp(dim=1, keepdim=True)
     counted = torch.tensor([column in set(rivals) for column in chosen], device=scores.device)
     return own - torch.where(counted, total, torch.logaddexp(total, own))
+
+
+class ScoreMaps(LayerReader[Chosen]):
+    """Scores texts at every location of each layer, on the layer's own grid."""
+
+    def _target_maps(
+        self,
+        features: Sequence[Features],
+        target: str | Sequence[str] | None,
+        prior: bool,
+        internal_batch_size: int | None,
+    ) -> list[Float[Tensor, "N 1 h w"]]:
+        """Score each image's own target at every location of each layer."""
+        how = Refinement(prior=prior)
+        return [self._target_map(each, target, how, internal_batch_size) for each in features]
+
+    def _target_map(
+        self,
+        features: Features,
+        target: str | Sequence[str] | None,
+        how: Refinement,
+        internal_batch_size: int | None,
+    ) -> Float[Tensor, "N 1 h w"]:
+        if target is None:
+            _, whole = self._select([features], None, False)
+            words = self.translator.describe(whole, internal_batch_size=internal_batch_size)
+            target = [word.text for word in words]
+        targets = as_targets(target, features.batch_size)
+        local = self.reading.pool(features, "all")
+        maps: dict[int, Tensor] = {}
+        for text in dict.fromkeys(targets):
+            images = [i for i, other in enumerate(targets) if other == text]
+            some = local.images(images)
+            scores = self._score_map(some, rows_of(some), [text], how, internal_batch_size)
+            maps.update(zip(images, scores, strict=True))
+        return torch.stack([maps[i] for i in range(len(targets))])
+
+    def _score_maps(
+        self,
+        features: list[Features],
+        texts: list[str],
+        joint: bool,
+        how: Refinement,
+        internal_batch_size: int | None,
+    ) -> list[Float[Tensor, "N T h w"]]:
+        """Score texts at every location of each layer, or of all together."""
+        chosen, rows = self._select(features, "all", joint)
+        return [
+            self._score_map(each, [group], texts, how, internal_batch_size)
+            for each, group in zip(chosen, rows, strict=False)
+        ]
+
+    def _score_map(
+        self,
+        features: Features,
+        rows: list[Rows],
+        texts: list[str],
+        how: Refinement,
+        internal_batch_size: int | None,
+    ) -> Float[Tensor, "N T h w"]:
+        scores = score_variants(self.translator, rows, texts, how, internal_batch_size=internal_batch_size)
+        return features.fold(scores).permute(0, 3, 1, 2)

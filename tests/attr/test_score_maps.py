@@ -10,7 +10,7 @@ from fakes import LetterTranslator, conv_net
 from tiny_translators import LAYERS, features, tiny_translator
 
 from torchnle import LanguageAttribution
-from torchnle.attr.refinement import TEMPERATURES, Refinement, score_variants
+from torchnle.attr.score_maps import TEMPERATURES, Refinement, score_variants
 from torchnle.translators.rows import rows_of
 
 TEXTS, OTHERS = ["a cat", "the red door"], ["a dog", "grass", "a cat"]
