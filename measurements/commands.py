@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from measurements import text_decoder
+from measurements.devil import evidence
 from measurements.units import run as dissect_units
 from torchnle import backbones
 from torchnle.cli.evaluate import add_batch, add_scenes, add_subject, leave, scenes_of, subject
@@ -31,6 +33,8 @@ def add(commands: Any) -> None:
     _add_class_space(commands)
     _add_scenes_map(commands)
     _add_lens(commands)
+    text_decoder.add(commands)
+    evidence.add(commands)
     _add_reading(commands)
     _add_fuzz(commands)
     dissect_units.add(commands)

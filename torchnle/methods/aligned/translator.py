@@ -256,6 +256,11 @@ class MapTranslator(Translator):
             parts.append(scores[torch.arange(len(texts)), [column[text] for text in texts]])
         return torch.stack(parts).mean(dim=0)
 
+    @property
+    def adaptable(self) -> MapTranslator:
+        """Itself: its statistics of pictures can be replaced."""
+        return self
+
     @cached_property
     def _sentences(self) -> Sentences:
         return Sentences(self)
