@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from measurements import text_decoder
-from measurements.devil import evidence
+from measurements.devil import evidence, repetition
 from measurements.units import run as dissect_units
 from torchnle import backbones
 from torchnle.cli.evaluate import add_batch, add_scenes, add_subject, leave, scenes_of, subject
@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
     _add_lens(commands)
     text_decoder.add(commands)
     evidence.add(commands)
+    repetition.add(commands)
     _add_reading(commands)
     _add_fuzz(commands)
     dissect_units.add(commands)
