@@ -194,6 +194,9 @@ def _add_lens(benchmarks: Any) -> None:
     lens.add_argument("--photographs", type=Path, metavar="FOLDER", help="naming and pointing on these")
     lens.add_argument("--truth", type=Path, metavar="FILE", help="JSON: what is in the photographs")
     lens.add_argument("--kind", action="append", dest="kinds", help="of reading them (default: lens)")
+    lens.add_argument(
+        "--fitted-to", type=int, default=256, help="scenes to fit lenses to (default: %(default)s)"
+    )
     lens.add_argument("--costs", action="store_true", help="time one location and all")
     _add_common(lens)
     lens.set_defaults(run=_lens)
@@ -351,7 +354,7 @@ def _lens(options: argparse.Namespace) -> None:
 
     _prepare(options)
     backbone = backbones.load(options.model)
-    fitted_to = composed(options.stamps, objects=(1, 3), seed=options.seed + 2, length=16)[:]
+    fitted_to = composed(options.stamps, objects=(1, 3), seed=options.seed + 2, length=options.fitted_to)[:]
     subject = lens.Subject(backbone, options.layers or lens.LAYERS, images_of(backbone, fitted_to))
     found: dict[str, Any] = {}
     if options.stamps:
@@ -362,7 +365,6 @@ def _lens(options: argparse.Namespace) -> None:
         )
     if options.photographs:
         known = read_photographs(options.photographs, options.truth)
-        subject = lens.Subject(backbone, subject.layers, lens.squeezed(backbone, known[::4]))
         found["photographs"] = lens.measure_photographs(subject, known, options.kinds or ["lens"])
     if options.costs:
         clock = Clock(rounds=3, limit=60)
