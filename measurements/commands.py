@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from measurements import text_decoder
+from measurements.devil import evidence, repetition
 from measurements.units import run as dissect_units
 from torchnle import backbones
 from torchnle.cli.evaluate import add_batch, add_scenes, add_subject, leave, scenes_of, subject
@@ -31,6 +33,9 @@ def add(commands: Any) -> None:
     _add_class_space(commands)
     _add_scenes_map(commands)
     _add_lens(commands)
+    text_decoder.add(commands)
+    evidence.add(commands)
+    repetition.add(commands)
     _add_reading(commands)
     _add_fuzz(commands)
     _add_call_path(commands)
@@ -203,6 +208,9 @@ def _add_lens(benchmarks: Any) -> None:
     lens.add_argument("--photographs", type=Path, metavar="FOLDER", help="naming and pointing on these")
     lens.add_argument("--truth", type=Path, metavar="FILE", help="JSON: what is in the photographs")
     lens.add_argument("--kind", action="append", dest="kinds", help="of reading them (default: lens)")
+    lens.add_argument(
+        "--fitted-to", type=int, default=256, help="scenes to fit lenses to (default: %(default)s)"
+    )
     lens.add_argument("--costs", action="store_true", help="time one location and all")
     _add_common(lens)
     lens.set_defaults(run=_lens)
@@ -360,7 +368,7 @@ def _lens(options: argparse.Namespace) -> None:
 
     _prepare(options)
     backbone = backbones.load(options.model)
-    fitted_to = composed(options.stamps, objects=(1, 3), seed=options.seed + 2, length=16)[:]
+    fitted_to = composed(options.stamps, objects=(1, 3), seed=options.seed + 2, length=options.fitted_to)[:]
     subject = lens.Subject(backbone, options.layers or lens.LAYERS, images_of(backbone, fitted_to))
     found: dict[str, Any] = {}
     if options.stamps:
@@ -371,7 +379,6 @@ def _lens(options: argparse.Namespace) -> None:
         )
     if options.photographs:
         known = read_photographs(options.photographs, options.truth)
-        subject = lens.Subject(backbone, subject.layers, lens.squeezed(backbone, known[::4]))
         found["photographs"] = lens.measure_photographs(subject, known, options.kinds or ["lens"])
     if options.costs:
         clock = Clock(rounds=3, limit=60)

@@ -20,7 +20,7 @@ from torchnle.data import (
     plain_backgrounds,
     texture_backgrounds,
 )
-from torchnle.methods.aligned.decoder.run import STAMPS
+from torchnle.methods.aligned.decoder.corpus import STAMPS
 from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 from torchnle.translators.base import Translator
 from torchnle.vision.taps import LayerChoice

@@ -33,7 +33,7 @@ class Subject:
     Args:
         backbone: The classifier, with class names.
         layers: The lower layers.
-        images: A few unlabelled images that lenses are fitted to.
+        images: Unlabelled images that lenses are fitted to.
         example: As `find_head`; None = of the size that the model states.
     """
 

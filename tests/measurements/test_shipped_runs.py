@@ -16,7 +16,7 @@ from measurements.__main__ import main as measure
 from torchnle import backbones, hub
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.cli import main
-from torchnle.data import shapes
+from torchnle.data import load_cutouts, shapes
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder import run as text_decoder_run
 from torchnle.methods.aligned.decoder.training import Recipe
@@ -136,6 +136,26 @@ def test_the_command_passes_on_only_what_was_given(tmp_path, monkeypatch):
     assert main(["train", "text-decoder", "--output", str(tmp_path), "--steps", "7", *pair, "--quiet"]) == 0
     assert given.pop("recipe") == Recipe(steps=7)
     assert given == {"encoder": "an-encoder", "language_model": "an-lm", "progress": False}
+    given.clear()
+    changed = ["--learning-rate", "1e-4", "--warmup", "3", "--noise", "0.5", "--known", "0.5"]
+    more = ["--start", "a-decoder", "--most", "9", "--word-steps", "0"]
+    assert main(["train", "text-decoder", "--output", str(tmp_path), *changed, *more]) == 0
+    expected = Recipe(word_steps=0, learning_rate=1e-4, warmup=3, noise=0.5, known=0.5)
+    assert given.pop("recipe") == expected
+    assert given == {"start": "a-decoder", "most": 9, "progress": True}
+
+
+@pytest.mark.filterwarnings("ignore:.*longer|.*tokens")
+def test_a_decoder_is_trained_further_on_few_texts(tmp_path, wordnet, stamps):
+    sources = {"wordnet": wordnet, "stamps": stamps, "encoder": "an-encoder", "language_model": "an-lm"}
+    given = {**sources, "count": 300, "progress": False}
+    text_decoder_run.train_text_decoder(tmp_path / "run", RECIPE, **given)
+    start = str(tmp_path / "run" / "decoder")
+    found = text_decoder_run.train_text_decoder(tmp_path / "more", RECIPE, start=start, most=3, **given)
+    assert found["known"]["phrases"] == 1000
+    card = json.loads((tmp_path / "more" / "decoder" / "config.json").read_text())["card"]
+    texts = int(card["data"].split()[0])
+    assert 1000 < texts <= 3 + 1000 + len(load_cutouts(stamps).phrases)
 
 
 def test_without_wordnet_the_message_names_the_files(tmp_path, stamps, monkeypatch, capsys):

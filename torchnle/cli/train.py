@@ -44,6 +44,16 @@ def _add_text_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wordnet", type=Path, metavar="FOLDER", help="holds index.noun and data.noun")
     parser.add_argument("--steps", type=int, help="through the language model (default: the recipe's)")
     parser.add_argument("--word-steps", type=int, help="before, without it (default: the recipe's)")
+    parser.add_argument(
+        "--most", type=int, metavar="TEXTS", help="to train on, beside known phrases (default: all)"
+    )
+    parser.add_argument("--start", metavar="REFERENCE", help="a trained decoder, which training continues")
+    parser.add_argument("--learning-rate", type=float, help="AdamW's (default: the recipe's)")
+    parser.add_argument("--warmup", type=int, help="its steps to the full rate (default: the recipe's)")
+    parser.add_argument("--noise", type=float, help="the most noise on embeddings (default: the recipe's)")
+    parser.add_argument(
+        "--known", type=float, metavar="SHARE", help="of known phrases (default: the recipe's)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_text_decoder)
 
@@ -63,8 +73,9 @@ def _text_decoder(options: argparse.Namespace) -> None:
     from torchnle.methods.aligned.decoder.run import train_text_decoder
     from torchnle.methods.aligned.decoder.training import Recipe
 
-    recipe = Recipe(**_given(options, "steps", "word_steps", "seed"))
-    sources = _given(options, "encoder", "language_model", "wordnet", "stamps")
+    changed = _given(options, "steps", "word_steps", "seed", "learning_rate", "warmup", "noise", "known")
+    sources = _given(options, "encoder", "language_model", "wordnet", "stamps", "most", "start")
+    recipe = Recipe(**changed)
     found = train_text_decoder(options.output, recipe, **sources, progress=not options.quiet)
     say(json.dumps(found, indent=1))
     say(f"decoder: {options.output / 'decoder'}")

@@ -145,6 +145,11 @@ class Translator(Pretrained):
         return Ranking.of(scores[:, 0], k)
 
     @property
+    def adaptable(self) -> Translator | None:
+        """The translator whose statistics of pictures can be replaced: itself, one that it uses, or none."""
+        return None
+
+    @property
     def base_models(self) -> tuple[str, ...]:
         """The references of its frozen models, of those that these use, and of the vision model."""
         return tuple(dict.fromkeys([*super().base_models, *filter(None, [self.backbone])]))

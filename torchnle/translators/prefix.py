@@ -108,6 +108,11 @@ class PrefixTranslator(Translator):
         }
 
     @property
+    def adaptable(self) -> Translator | None:
+        """The translator that the network uses and whose statistics of pictures can be replaced, if any."""
+        return self.network.adaptable
+
+    @property
     def base_models(self) -> tuple[str, ...]:
         """The references of the language model, of the network's models, and of the vision model."""
         return tuple(dict.fromkeys([*super().base_models, *filter(None, self.network.base_models)]))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.translators.kinds import HasKind
 from torchnle.translators.rows import Rows
+
+if TYPE_CHECKING:
+    from torchnle.translators.base import Translator
 
 
 class PrefixNetwork(HasKind, nn.Module, ABC):
@@ -63,6 +66,11 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
     @abstractmethod
     def forward(self, tokens: Mapping[str, Float[Tensor, "R _ _"]]) -> Float[Tensor, "R P E"]:
         """Map each layer's tokens, (R, S, D) by layer name, to prefixes (R, P, E)."""
+
+    @property
+    def adaptable(self) -> Translator | None:
+        """The translator that it uses and whose statistics of pictures can be replaced; none for most."""
+        return None
 
     def set_moments(self, layer: str, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
         """Set a layer's moments, by which its features are standardised; for networks that do that."""

@@ -4,8 +4,9 @@ import pytest
 import torch
 from tiny import WIDTH, make_encoder_parts, slow_log_prob, tiny_lm
 
+from torchnle.language.decoding import Decoded
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.decoder.quality import decoding_quality, nats_per_token
+from torchnle.methods.aligned.decoder.quality import decoding_quality, nats_per_token, said_back
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence, TextDecoder
 
 TEXTS = ["a red cat", "the dog runs", "a cat and a bird"]
@@ -54,3 +55,21 @@ def test_half_a_sentence_names_its_head_noun_and_is_not_exact(encoder):
     assert row["exact"] == 0
     assert row["head_noun"] == pytest.approx(1 / 3)
     assert row["examples"]["a cat and a bird"] == "nothing"
+
+
+def test_candidates_are_judged_by_the_encoder(encoder):
+    class Draws(Parrot):
+        """Says nothing greedily, and draws every text once."""
+
+        def decode(self, embeddings, internal_batch_size=None):
+            return Decoded(["" for _ in embeddings], [[] for _ in embeddings], torch.zeros(len(embeddings)))
+
+        def sample(self, embeddings, n, *, temperature, seed):
+            rows = len(embeddings)
+            return Decoded(TEXTS * rows, [[0]] * (3 * rows), torch.zeros(3 * rows))
+
+    drawn = Draws(encoder)
+    assert said_back(drawn, encoder, TEXTS)["exact"] == 0
+    assert said_back(drawn, encoder, TEXTS, candidates=3)["exact"] == 1
+    (row,) = decoding_quality(drawn, encoder, TEXTS, noises=(0.0,), candidates=3)["by_noise"]
+    assert row["exact"] == 1

@@ -100,6 +100,38 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
         run(tmp_path, Recipe(**{**RECIPE.__dict__, "noise": 0.2}))
 
 
+def test_training_continues_from_given_weights(tmp_path):
+    start = run(tmp_path / "first").network
+    before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
+    facts = []
+    recipe = Recipe(**{**RECIPE.__dict__, "word_steps": 0, "steps": 3, "learning_rate": 1e-6, "warmup": 0})
+    begun = train(
+        TEXTS, encoder(), tiny_lm("llama"), recipe, tmp_path / "more", start=start, report=facts.append
+    )
+    fresh = []
+    train(TEXTS, encoder(), tiny_lm("llama"), recipe, tmp_path / "fresh", report=fresh.append)
+    for name, tensor in begun.network.state_dict().items():
+        assert torch.allclose(tensor, before[name], atol=1e-5), name
+    assert all(torch.equal(tensor, before[name]) for name, tensor in start.state_dict().items())
+    assert facts[0]["loss"] < 0.9 * fresh[0]["loss"]
+
+
+def test_a_checkpoint_of_another_start_is_refused(tmp_path):
+    first = run(tmp_path / "first").network
+    recipe = Recipe(**{**RECIPE.__dict__, "word_steps": 0, "steps": 1, "checkpoint_every": 1})
+    train(TEXTS, encoder(), tiny_lm("llama"), recipe, tmp_path / "more", start=first)
+    with torch.no_grad():
+        first.start += 1
+    with pytest.raises(ValueError, match="start"):
+        train(TEXTS, encoder(), tiny_lm("llama"), recipe, tmp_path / "more", start=first)
+
+
+def test_a_start_of_other_sizes_is_refused(tmp_path):
+    small = PrefixFromSentence(WIDTH, WIDTH, opening_length=1, prefix_length=2, hidden=32)
+    with pytest.raises(ValueError, match=r"other sizes .*leave\.weight \(32, 32\), not \(48, 32\)"):
+        train(TEXTS, encoder(), tiny_lm("llama"), RECIPE, tmp_path, start=small)
+
+
 def test_too_few_texts(tmp_path):
     with pytest.raises(ValueError, match="2 texts are too few"):
         train(["a cat", "a dog"], encoder(), tiny_lm("llama"), RECIPE, tmp_path)

@@ -7,7 +7,7 @@ from torch import nn
 from torchnle.vision.lens import Lens
 from torchnle.vision.lens.base import smoothed
 from torchnle.vision.lens.fitted import RidgeSums, fit_lens
-from torchnle.vision.reading import read
+from torchnle.vision.reading import Reading, read
 from torchnle.vision.taps import resolve
 
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(3))
@@ -64,7 +64,7 @@ def test_the_penalty_is_that_of_least_generalised_cross_validation_error(noise, 
 def test_a_linear_upper_part_is_found_from_two_images():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 5, 4, 4), nn.Conv2d(5, 7, 1), nn.Conv2d(7, 6, 1)).eval()
-    exact = Lens(model, "0", "2", example=IMAGES)
+    exact = Lens(model, "0", "2", example=IMAGES, smooth=False)
     fitted = fit_lens(exact, [IMAGES[:1], IMAGES[1:2]])
     (features,) = read(model, resolve(model, "0"), IMAGES)
     for where in (None, "all", (1, 2)):
@@ -76,10 +76,33 @@ def test_a_linear_upper_part_is_found_from_two_images():
 
 
 @torch.no_grad()
-def test_it_is_fitted_to_what_the_lens_gives_at_the_locations_that_it_smooths():
+def test_it_is_fitted_to_the_deeper_layer_at_the_place_of_each_location():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 5, 4, 4), nn.ReLU(), nn.Conv2d(5, 7, 2, 2), nn.ReLU()).eval()
+    exact = Lens(model, "1", "3", example=IMAGES)
+    (features,) = read(model, resolve(model, "1"), IMAGES)
+    rows = smoothed(features).rows
+    deeper = model(IMAGES)
+    wanted = [
+        deeper[image, :, row // 2, column // 2]
+        for image in range(4) for row in range(4) for column in range(4)
+    ]  # fmt: skip
+    sums = RidgeSums(5, 7)
+    sums.add(rows, torch.stack(wanted))
+    weight, bias = sums.solve()
+    found = fit_lens(exact, IMAGES.split(3))
+    torch.testing.assert_close(found.rows(rows), rows @ weight + bias, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_layer_that_is_not_read_as_a_mean_is_fitted_to_what_the_lens_gives():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 5, 4, 4), nn.ReLU(), nn.Conv2d(5, 7, 1), nn.ReLU()).eval()
-    exact = Lens(model, "1", "3", example=IMAGES)
+
+    def first(features, where):
+        return features.select((0, 0) if where is None else where)
+
+    exact = Lens(model, "1", "3", example=IMAGES, end_reading=Reading(pool=first))
     (features,) = read(model, resolve(model, "1"), IMAGES)
     rows = smoothed(features).rows
     sums = RidgeSums(5, 7)

@@ -211,15 +211,16 @@ class Constructors(LayerReader[Chosen], Attribution):
         from torchnle.methods.aligned.reader import Reader
         from torchnle.methods.aligned.translator import MapTranslator
 
-        if not isinstance(self.translator, MapTranslator):
+        adapted = self.translator.adaptable
+        if not isinstance(adapted, MapTranslator):
             raise TypeError(
                 f"a {type(self.translator).__name__} has no statistics of pictures; adapt what "
-                "from_classifier or from_captions gave."
+                "from_classifier or from_captions gave, or a DeViL translator that starts from a map."
             )
         batches = [images] if isinstance(images, Tensor) else images
-        lensed, names = bool(self.reading.layers), list(self.translator.layers)
+        lensed, names = bool(self.reading.layers), list(adapted.layers)
         fitted = taps.resolve(self.forward_func, names) if lensed else self.taps
-        adapt(self.translator, Reader(self.forward_func, fitted, self.reading), batches)
+        adapt(adapted, Reader(self.forward_func, fitted, self.reading), batches)
         return self
 
     @classmethod

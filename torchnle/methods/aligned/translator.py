@@ -265,6 +265,11 @@ class MapTranslator(Translator):
             known.update(zip(new, self.by_layer[layer].directions(self.encoder.encode(new)), strict=True))
         return torch.stack([known[text] for text in texts])
 
+    @property
+    def adaptable(self) -> MapTranslator:
+        """Itself: its statistics of pictures can be replaced."""
+        return self
+
     @cached_property
     def _sentences(self) -> Sentences:
         return Sentences(self)

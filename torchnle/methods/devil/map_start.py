@@ -26,9 +26,10 @@ from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows
 
-#: How much the map's score counts beside the log-probability: as much, since both are in nats. The maps of 24
-#: photographs and 12 scenes have the same hits with 0.25 to 4, and fewer with 0.
-EVIDENCE_WEIGHT = 1.0
+#: How much the map's score counts beside the log-probability, both in nats. Log-probabilities of a language
+#: model differ by several nats between texts that are equally true, so that with 1 the ranking is worse than
+#: the map's own; ``python -m measurements devil-evidence`` measures it.
+EVIDENCE_WEIGHT = 4.0
 
 
 class MapStart(PrefixNetwork):
@@ -165,6 +166,11 @@ class MapStart(PrefixNetwork):
     def vocabulary(self) -> Vocabulary:
         """The map's phrases."""
         return self.map.vocabulary
+
+    @property
+    def adaptable(self) -> MapTranslator:
+        """The map: `adapt` replaces its statistics, and with them what is said and scored."""
+        return self.map
 
     @property
     def base_models(self) -> tuple[str, ...]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.vision.features import Features
 from torchnle.vision.lens.base import LayerLens, smoothed
 from torchnle.vision.lens.lens import Lens
-from torchnle.vision.reading import read
+from torchnle.vision.reading import Reading, join_readings, read
 
 #: Penalties to choose from, relative to the mean variance of the features.
 _PENALTIES = tuple(10.0**power for power in range(-6, 2))
+#: How far a mean over locations may be from a layer's vector, relative to the vector's mean absolute entry.
+_MEAN = 1e-2
 
 
 class RidgeSums:
@@ -126,7 +130,14 @@ class FittedLens(LayerLens):
 
 @torch.no_grad()
 def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
-    """Fit a linear map to the outputs of a lens at all locations of a few images.
+    """Fit a linear map from a layer's locations to the deeper layer's features at the same places of images.
+
+    The targets are those that the model computes for the images themselves, at the place that a location
+    lies in. Where the deeper layer is read otherwise than as a mean over locations (by a class token), they
+    are the outputs of the lens. An image costs one forward; hundreds are needed. Of EfficientNet-Lite0 at
+    14x14, 16, 64 and 256 scenes give 0.05, 0.14 and 0.29 of objects right among 436 phrases, the lens itself
+    0.27; two blocks below the last map 0.08, 0.39 and 0.71, the lens 0.87 (`python -m measurements lens`).
+    A linear map of 96 scenes to the outputs of the lens gives 0.07 at 14x14.
 
     Args:
         exact: The lens.
@@ -137,10 +148,12 @@ def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
     """
     upper, count = exact.upper, 0
     sums: RidgeSums | None = None
+    reading = join_readings({upper.tap.name: upper.reading, upper.end.name: upper.end_reading})
     for batch in images:
-        (features,) = read(upper.forward_func, [upper.tap], batch, reading=upper.reading)
+        features, last = read(upper.forward_func, [upper.tap, upper.end], batch, reading=reading)
         rows = (smoothed(features) if exact.smooth else features).rows
-        wanted = exact.rows(rows)
+        found = at_places(upper.end_reading, last, features.grid or (1, 1))
+        wanted = exact.rows(rows) if found is None else found
         sums = sums or RidgeSums(rows.shape[1], wanted.shape[1])
         sums.add(rows, wanted)
         count += len(batch)
@@ -148,8 +161,30 @@ def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
         raise ValueError("there were no images to fit a lens to; pass at least one batch (N, C, H, W).")
     weight, bias = sums.solve()
     summary = (
-        f"'{upper.tap.name}' is read by a linear map, fitted to the outputs of the model's own upper part at "
-        f"the locations of {count} images."
+        f"'{upper.tap.name}' is read by a linear map, fitted to '{upper.end.name}' at the locations of "
+        f"{count} images."
     )
     device = upper.filling.template.device
     return FittedLens(weight.to(device), bias.to(device), smooth=exact.smooth, summary=summary)
+
+
+def at_places(reading: Reading, features: Features, grid: tuple[int, int]) -> Float[Tensor, "R W"] | None:
+    """Return a layer's features at the places of another grid's locations.
+
+    Args:
+        reading: How the layer is read as one vector an image.
+        features: The layer's features.
+        grid: The rows and columns of the other grid, over the same images.
+
+    Returns:
+        One row an image and location, image by image; None where the layer's vector is not the mean of its
+        locations'.
+    """
+    if features.grid is None:
+        return None
+    every, whole = reading.pool(features, "all"), reading.pool(features, None).tokens[:, 0]
+    scale = float(whole.abs().mean())
+    if every.grid is None or not torch.allclose(every.tokens.mean(dim=1), whole, rtol=0, atol=_MEAN * scale):
+        return None
+    maps = every.fold(every.tokens).permute(0, 3, 1, 2).float()
+    return F.interpolate(maps, size=grid, mode="nearest-exact").flatten(2).transpose(1, 2).flatten(0, 1)

@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from torchnle.language import scoring
 from torchnle.language.english.phrases import head_noun
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.decoder.nearest import decode_nearest
 from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
 #: Noise on standardised embeddings, in standard deviations; a map that explains half of its targets' variance
@@ -25,6 +28,7 @@ def decoding_quality(
     texts: Sequence[str],
     *,
     noises: Sequence[float] = NOISES,
+    candidates: int = 0,
     seed: int = 0,
     examples: int = 12,
 ) -> dict[str, Any]:
@@ -35,7 +39,8 @@ def decoding_quality(
         encoder: The encoder that it reads.
         texts: Texts that it was not trained on.
         noises: Sizes of Gaussian noise on the standardised embeddings.
-        seed: Seeds the noise.
+        candidates: How many texts are drawn beside the greedy one (`decode_nearest`); 0 = greedy alone.
+        seed: Seeds the noise, and the draws.
         examples: How many texts are shown with what was said of them.
 
     Returns:
@@ -50,7 +55,7 @@ def decoding_quality(
     for noise in noises:
         shift = torch.randn(source.shape, generator=generator).to(source) * decoder.network.std
         given = F.normalize(source + noise * shift, dim=1)
-        said = [text or "nothing" for text in decoder.decode(given).texts]
+        said = _said(decoder, encoder, given, candidates, seed)
         rows.append(
             {
                 "noise": noise,
@@ -69,15 +74,17 @@ def decoding_quality(
     }
 
 
-def said_back(decoder: TextDecoder, encoder: TextEncoder, phrases: Sequence[str]) -> dict[str, Any]:
-    """Decode the embeddings of phrases that a decoder was trained on.
+def said_back(
+    decoder: TextDecoder, encoder: TextEncoder, phrases: Sequence[str], *, candidates: int = 0, seed: int = 0
+) -> dict[str, Any]:
+    """Decode the embeddings of phrases that a decoder was trained on; `candidates` as `decoding_quality`.
 
     Returns:
         "phrases", their number; "exact", the share said word for word; "cosine" of what was said, embedded
         again, to the source; "others", what was said of those that were not, by phrase.
     """
     source = encoder.encode(phrases).to(decoder.network.mean)
-    said = [text or "nothing" for text in decoder.decode(source).texts]
+    said = _said(decoder, encoder, source, candidates, seed)
     others = {wanted: text for wanted, text in zip(phrases, said, strict=True) if text != wanted}
     cosines = (encoder.encode(said).to(source) * source).sum(dim=1)
     exact = 1 - sum(phrase in others for phrase in phrases) / len(phrases)
@@ -90,6 +97,18 @@ def nats_per_token(language_model: LanguageModel, texts: Sequence[str]) -> float
     parts = [scoring.prior(language_model, spaced[i : i + 256]) for i in range(0, len(spaced), 256)]
     total = torch.cat(parts).sum()
     return -float(total) / sum(map(len, language_model.tokenize(spaced)))
+
+
+def _said(
+    decoder: TextDecoder, encoder: TextEncoder, given: Float[Tensor, "T k"], candidates: int, seed: int
+) -> list[str]:
+    """Decode embeddings; a text of no words is shown as "nothing"."""
+    said = (
+        decode_nearest(decoder, encoder, given, candidates=candidates, seed=seed)
+        if candidates
+        else decoder.decode(given)
+    )
+    return [text or "nothing" for text in said.texts]
 
 
 def _names(said: str, wanted: str) -> bool:

@@ -12,19 +12,15 @@ from typing import Any
 import torch
 
 from torchnle import hub
-from torchnle.backbones import imagenet_class_names
-from torchnle.data.cutouts import load_cutouts
-from torchnle.data.vocabulary import decoder_texts, vocabulary
-from torchnle.language.english.phrases import with_article
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.decoder.corpus import STAMPS, WORDNET, Corpus
 from torchnle.methods.aligned.decoder.quality import decoding_quality, said_back
+from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence
 from torchnle.methods.aligned.decoder.training import Recipe, train
 from torchnle.training.log import RunLog
 from torchnle.training.loop import steps_done
 
-#: Where Debian's packages put WordNet's database and Tux Paint's stamps.
-WORDNET, STAMPS = Path("/usr/share/wordnet"), Path("/usr/share/tuxpaint/stamps")
 _HELD_OUT = 1000
 
 
@@ -37,6 +33,8 @@ def train_text_decoder(
     wordnet: Path = WORDNET,
     stamps: Path = STAMPS,
     count: int = 180_000,
+    most: int | None = None,
+    start: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train a decoder for an encoder and a language model, measure it, and save it with its card.
@@ -52,6 +50,9 @@ def train_text_decoder(
         wordnet: Holds WordNet's index.noun and data.noun (Debian's package wordnet-base).
         stamps: Captioned cut-outs, whose phrases are learned too (Debian's tuxpaint-stamps-default).
         count: How many texts the templates make, duplicates included.
+        most: The most texts to train on beside the known phrases; None = all that the templates made. A run
+            of few steps reads few texts, and every text costs its encoding. What is held out stays the same.
+        start: The reference of a trained decoder for this pair, which training continues.
         progress: Show a progress bar.
 
     Returns:
@@ -61,22 +62,18 @@ def train_text_decoder(
     Raises:
         ValueError: If WordNet or the cut-outs are not where they should be.
     """
-    names = imagenet_class_names()
-    phrases, classes = load_cutouts(stamps).phrases, [with_article(name) for name in names]
-    nouns = vocabulary(wordnet, class_names=names, phrases=phrases)
-    texts, held = decoder_texts(nouns, count, seed=recipe.seed)
-    known = list(dict.fromkeys([*classes, *phrases]))
-    texts += sorted(set(known) - set(texts))  # also those that their hash would hold out
-    held = [text for text in held if text not in set(known)]
+    corpus = Corpus.make(wordnet, stamps, count=count, seed=recipe.seed)
+    texts = corpus.texts(most)
     reader, spoken = TextEncoder.from_pretrained(encoder), LanguageModel.from_pretrained(language_model)
+    begun = None if start is None else PrefixFromSentence.from_pretrained(start)
     started = time.monotonic()
     with RunLog(output, recipe.total, done=steps_done(output), progress=progress) as log:
-        decoder = train(texts, reader, spoken, recipe, output, known=known, report=log)
+        decoder = train(texts, reader, spoken, recipe, output, known=corpus.known, start=begun, report=log)
     minutes = (time.monotonic() - started) / 60
-    chosen = random.Random(recipe.seed).sample(held, min(_HELD_OUT, len(held)))
+    chosen = random.Random(recipe.seed).sample(corpus.held, min(_HELD_OUT, len(corpus.held)))
     found = decoding_quality(decoder, reader, chosen)
-    found["known"] = said_back(decoder, reader, classes)
-    decoder.card = card(recipe, found, texts=len(texts), held=len(held), minutes=minutes)
+    found["known"] = said_back(decoder, reader, corpus.classes)
+    decoder.card = card(recipe, found, texts=len(texts), held=len(corpus.held), minutes=minutes)
     decoder.save_pretrained(output / "decoder")
     return found
 

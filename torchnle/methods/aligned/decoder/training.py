@@ -80,6 +80,7 @@ class Texts(SayTexts):
         embeddings: Of the texts.
         tokens: Of the texts, each with what ends it.
         known: The numbers of the known phrases among the texts.
+        begun: A digest of the weights that training continues from; empty where it starts at words.
     """
 
     network: PrefixFromSentence
@@ -92,15 +93,18 @@ class Texts(SayTexts):
         embeddings: Float[Tensor, "T k"],
         tokens: Sequence[list[int]],
         known: Sequence[int] = (),
+        begun: str = "",
     ) -> None:
         opening_length = len(network.opening)
         super().__init__(network, language_model, recipe, prompt=recipe.prompt, opening_length=opening_length)
         self.recipe, self.embeddings, self.tokens, self.known = recipe, embeddings, tokens, known
+        self.begun = begun
 
     def identity(self) -> dict[str, str]:
-        """Digest the corpus, its embeddings and the language model."""
+        """Digest the corpus, its embeddings, the language model and the weights at the start."""
         corpus = sha256(self.embeddings.numpy().tobytes() + repr(self.tokens).encode()).hexdigest()
-        return {"corpus": corpus, "language model": language_identity(self.language_model)}
+        found = {"corpus": corpus, "language model": language_identity(self.language_model)}
+        return {**found, "start": self.begun} if self.begun else found
 
     def batches(self, steps: range, share: Share) -> Iterator[list[Examples]]:
         """Yield each step's texts, with noise on their embeddings."""
@@ -143,6 +147,7 @@ def train(
     folder: Path,
     *,
     known: Sequence[str] = (),
+    start: PrefixFromSentence | None = None,
     report: Report = lambda _: None,
 ) -> TextDecoder:
     """Train a decoder; a run that was killed goes on from its last checkpoint to the same weights.
@@ -154,11 +159,14 @@ def train(
         recipe: All settings.
         folder: For the checkpoint and the embeddings.
         known: Those of the texts that are to be said word for word.
+        start: The network of a trained decoder for the same encoder and language model, which training
+            continues; None = one that starts at the embeddings of words.
         report: Called with the facts of a step; its loss is in nats a token.
 
     Raises:
         FloatingPointError: If the loss is not finite; the last checkpoint is kept.
-        ValueError: If there are fewer texts than a batch, or the checkpoint is of another recipe.
+        ValueError: If there are fewer texts than a batch, `start` has other sizes than the recipe's, or the
+            checkpoint is of another recipe.
     """
     if len(texts) < recipe.batch_size * _BUCKET:
         raise ValueError(
@@ -168,9 +176,10 @@ def train(
     tokens = targets(language_model, texts, recipe.stop)
     torch.manual_seed(recipe.seed)
     network = fresh_network(language_model, recipe, embeddings, tokens)
+    begun = continue_from(network, start) if start is not None else ""
     wanted = set(known)
     numbers = [number for number, text in enumerate(texts) if text in wanted]
-    objective = Texts(network, language_model, recipe, embeddings, tokens, numbers)
+    objective = Texts(network, language_model, recipe, embeddings, tokens, numbers, begun)
     loop.train(objective, recipe, folder, report=report)
     return TextDecoder(
         network, language_model, encoder=encoder.reference, prompt=recipe.prompt, stop=recipe.stop
@@ -220,3 +229,26 @@ def fresh_network(
     words = torch.stack([language_model.embed(ids).float().mean(dim=0) for ids in positions])
     network.begin_at(language_model.embed(torch.tensor(opening, dtype=torch.long)).float(), words, embeddings)
     return network
+
+
+def continue_from(network: PrefixFromSentence, start: PrefixFromSentence) -> str:
+    """Copy the weights that training continues from, and compute their digest.
+
+    The moments that standardise embeddings are copied too, as the weights were trained behind them.
+
+    Raises:
+        ValueError: If the two networks differ in a size.
+    """
+    ours, given = network.state_dict(), start.state_dict()
+    other = [name for name in ours if ours[name].shape != given[name].shape]
+    if other:
+        told = ", ".join(
+            f"{name} {tuple(given[name].shape)}, not {tuple(ours[name].shape)}" for name in other
+        )
+        raise ValueError(
+            f"the decoder to continue from has other sizes than the recipe and its models: {told}. Pass one "
+            "for the same encoder and language model, with the recipe's prefix_length and hidden width."
+        )
+    network.load_state_dict(given)
+    digest = sha256(b"".join(given[name].float().cpu().numpy().tobytes() for name in sorted(given)))
+    return digest.hexdigest()

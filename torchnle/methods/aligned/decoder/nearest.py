@@ -1,0 +1,90 @@
+"""Text decoding judged by the sentence encoder: of several texts the nearest in embedding is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from torchnle.language.decoding import Decoded
+from torchnle.language.text_encoder import TextEncoder
+from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
+
+#: A text whose embedding has this cosine with what was to be said is taken as it is. Two different texts of
+#: the training domain are hardly ever so near each other, and rounding is far smaller.
+SAID = 0.999
+
+
+@torch.no_grad()
+def decode_nearest(
+    decoder: TextDecoder,
+    encoder: TextEncoder,
+    embeddings: Float[Tensor, "R k"],
+    *,
+    candidates: int = 16,
+    temperature: float = 0.7,
+    seed: int = 0,
+) -> Decoded:
+    """Say every embedding by the text, of several, whose own embedding is nearest to it by cosine.
+
+    The candidates are the greedily decoded text and, where its embedding is not the given one again (a cosine
+    of at least `SAID`), `candidates` texts drawn by nucleus sampling. Only the given embedding is used, so
+    this is as honest as greedy decoding. It costs the draws of those rows, and encoding all candidates.
+
+    Args:
+        decoder: Writes the candidates.
+        encoder: The encoder whose embeddings the decoder reads.
+        embeddings: Sentence embeddings, or vectors mapped among them.
+        candidates: How many texts are drawn for a row beside the greedy one; 0 = none.
+        temperature: What they are drawn with.
+        seed: Seeds the draws.
+
+    Raises:
+        ValueError: If the embeddings have another width than the encoder's, or `temperature` is not positive.
+
+    Example:
+        >>> wanted = encoder.encode(["a cicada and a tractor"])  # doctest: +SKIP
+        >>> decode_nearest(decoder, encoder, wanted).texts  # doctest: +SKIP
+        ['a cicada and a tractor']
+    """
+    wanted = F.normalize(embeddings, dim=-1)
+    greedy = decoder.decode(embeddings)
+    near = _cosines(encoder, greedy.texts, wanted)
+    unsaid = (near < SAID).nonzero()[:, 0]
+    if candidates < 1 or not len(unsaid):
+        return greedy
+    drawn = decoder.sample(embeddings[unsaid], candidates, temperature=temperature, seed=seed)
+    cosines = _cosines(encoder, drawn.texts, wanted[unsaid].repeat_interleave(candidates, dim=0))
+    best, chosen = cosines.view(len(unsaid), candidates).max(dim=1)
+    return _replaced(greedy, drawn, unsaid, chosen, best > near[unsaid])
+
+
+def _cosines(encoder: TextEncoder, texts: Sequence[str], wanted: Float[Tensor, "T k"]) -> Float[Tensor, "T"]:
+    """Compute each text's cosine with what was to be said; a text of no words is as far as can be."""
+    distinct = list(dict.fromkeys(text for text in texts if text))
+    found = wanted.new_full((len(texts),), -1.0)
+    if not distinct:
+        return found
+    vectors = encoder.encode(distinct).to(wanted)
+    places = {text: place for place, text in enumerate(distinct)}
+    rows = [row for row, text in enumerate(texts) if text]
+    found[rows] = (vectors[[places[texts[row]] for row in rows]] * wanted[rows]).sum(dim=-1)
+    return found
+
+
+def _replaced(greedy: Decoded, drawn: Decoded, unsaid: Tensor, chosen: Tensor, better: Tensor) -> Decoded:
+    """Put the chosen draws in the stead of greedy texts, where they are better."""
+    texts, ids, log_probs = list(greedy.texts), list(greedy.ids), greedy.log_probs.clone()
+    candidates = len(drawn.texts) // len(unsaid)
+    for place, row in enumerate(unsaid.tolist()):
+        if better[place]:
+            number = place * candidates + int(chosen[place])
+            texts[row], ids[row], log_probs[row] = (
+                drawn.texts[number],
+                drawn.ids[number],
+                drawn.log_probs[number],
+            )
+    return Decoded(texts, ids, log_probs)
