@@ -11,7 +11,7 @@ import torch
 from torchnle import backbones, images
 from torchnle.cli.output import say
 from torchnle.evaluation import record
-from torchnle.methods.aligned.decoder.run import STAMPS
+from torchnle.methods.aligned.decoder.corpus import STAMPS
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.base import Translator
 
