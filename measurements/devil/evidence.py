@@ -140,7 +140,7 @@ def _regression(asked: Sequence[Asked]) -> dict[str, float]:
         found.backward()  # type: ignore[no-untyped-call]
         return found
 
-    optimiser.step(loss)  # type: ignore[arg-type, no-untyped-call]
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     log_prob, evidence = weights.tolist()
     return {"log_prob": log_prob, "evidence": evidence}
 
