@@ -2,6 +2,8 @@
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
+# What pip left uncompiled is compiled when it is first imported, and kept: each of many processes imports torch.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check bench clean
 

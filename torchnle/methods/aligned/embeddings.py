@@ -15,7 +15,7 @@ from huggingface_hub.constants import HF_HOME
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from torchnle.hub import leftovers
@@ -49,9 +49,10 @@ def embed_cached(encoder: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, 
 
 
 def _block(encoder: TextEncoder, phrases: list[str]) -> Float[Tensor, "P k"]:
-    if not encoder.reference or not hasattr(encoder, "model") or len(phrases) < _WORTH_KEEPING:
+    fingerprint = getattr(encoder, "fingerprint", None)
+    if not encoder.reference or fingerprint is None or len(phrases) < _WORTH_KEEPING:
         return encoder.encode(phrases).float()
-    file = cache_folder() / f"{_key(encoder, phrases)}.safetensors"
+    file = cache_folder() / f"{_key(encoder, fingerprint, phrases)}.safetensors"
     kept = _read(file, (len(phrases), encoder.width))
     if kept is None:
         kept = encoder.encode(phrases).float()
@@ -64,19 +65,13 @@ def cache_folder() -> Path:
     return Path(HF_HOME) / "torchnle" / "embeddings"
 
 
-def _key(encoder: TextEncoder, phrases: list[str]) -> str:
+def _key(encoder: TextEncoder, fingerprint: bytes, phrases: list[str]) -> str:
     settings = [
         str(getattr(encoder, name, ""))
         for name in ("reference", "pooling", "max_length", "prompt", "lower_case")
     ]
     content = json.dumps([type(encoder).__name__, *settings, *phrases]).encode()
-    return hashlib.sha256(content + _weights(encoder.model)).hexdigest()
-
-
-def _weights(model: nn.Module) -> bytes:
-    """A few numbers of every parameter: one reference, such as a folder, may hold other weights tomorrow."""
-    parts = [parameter.detach().flatten()[:16].float().cpu() for parameter in model.parameters()]
-    return torch.cat(parts).numpy().tobytes()
+    return hashlib.sha256(content + fingerprint).hexdigest()
 
 
 def _read(file: Path, shape: tuple[int, int]) -> Tensor | None:

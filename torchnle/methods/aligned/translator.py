@@ -262,8 +262,22 @@ class MapTranslator(Translator):
             known.clear()
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
-            known.update(zip(new, self.by_layer[layer].directions(self.encoder.encode(new)), strict=True))
+            known.update(zip(new, self.by_layer[layer].directions(self._embed(new)), strict=True))
         return torch.stack([known[text] for text in texts])
+
+    def _embed(self, texts: Sequence[str]) -> Float[Tensor, "T k"]:
+        """Look up the embeddings of texts that are often said, which are kept on disk; encode others."""
+        known = self._often_said
+        new = [text for text in texts if text not in known]
+        found = dict(zip(new, self.encoder.encode(new), strict=True)) if new else {}
+        return torch.stack([found[text] if text in found else known[text] for text in texts])
+
+    @cached_property
+    def _often_said(self) -> dict[str, Tensor]:
+        """The sentence embedding of every phrase, of the nouns above them and of what is behind things."""
+        texts = (*self.vocabulary.nouns, *background_phrases())
+        known = dict(zip(texts, embed_cached(self.encoder, texts), strict=True))
+        return known | dict(zip(self.vocabulary.phrases, self.vectors, strict=True))
 
     @property
     def adaptable(self) -> MapTranslator:
@@ -290,7 +304,7 @@ class MapTranslator(Translator):
     def backgrounds(self) -> dict[str, Tensor]:
         """The directions of `background_phrases` in each layer."""
         if self._backgrounds is None:
-            vectors = embed_cached(self.encoder, background_phrases())
+            vectors = self._embed(background_phrases())
             self._backgrounds = {layer: each.directions(vectors) for layer, each in self.by_layer.items()}
         return self._backgrounds
 

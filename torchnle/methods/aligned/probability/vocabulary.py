@@ -114,7 +114,7 @@ class Vocabulary:
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
         nodes = sorted({node for _, node in above}, key=lambda node: (nouns.kinds(node), node))
-        said = {node: nouns.said(node) for node in nodes if nouns.kinds(node) <= MOST_KINDS}
+        said = {n: nouns.said(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_thing(n)}
         columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
         edges = [(i, columns[node]) for i, node in above if node in columns]
         phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
