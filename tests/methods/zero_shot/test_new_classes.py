@@ -8,7 +8,7 @@ from zero_shot_world import NAMES, pictures
 from torchnle.methods.aligned.fit import class_phrase
 from torchnle.methods.zero_shot.bottleneck import concept_bottleneck
 from torchnle.methods.zero_shot.classifier import fit_classifier
-from torchnle.methods.zero_shot.new_classes import calibrate, extend_classifier, new_directions
+from torchnle.methods.zero_shot.new_classes import calibrate, extend_classifier, new_directions, stand_ins
 
 BASIS = ["bee", "dog", "jam", "kiwi", "plum", "quartz", "vex", "whale", "oxbow", "fjord", "gyp", "hunt"]
 
@@ -57,10 +57,42 @@ def test_prompts_are_averaged():
     assert torch.allclose(both, nn.functional.normalize(one + two, dim=1), atol=1e-6)
 
 
-def test_the_offset_is_the_best_of_those_around_it():
+@pytest.mark.parametrize("images", [None, [pictures(24, seed=4), pictures(8, seed=5)]])
+def test_the_offset_is_the_best_of_those_around_it(images):
+    """By a slow count of what would be told, over the same draws of classes that are treated as new."""
+    source = fit_classifier(conv_net(), NAMES, example=pictures(2), images=images, encoder=LetterEncoder())
+    generator = torch.Generator().manual_seed(0)
+    rows = source.sample if images else stand_ins(source, generator)
+    weight, bias = conv_net().head.weight.detach(), conv_net().head.bias.detach()
+    old = rows @ (weight - weight.mean(0)).T + bias
+    truth, fitted = old.argmax(dim=1), source.fitted
+    new = (
+        rows @ (nn.functional.normalize(fitted.regression.left_out()) * fitted.class_norms.mean()).T
+        + bias.mean()
+    )
+    classes = truth.unique()
+    draws = [int(classes[torch.randperm(len(classes), generator=generator)[0]]) for _ in range(10)]
+
+    def told(offset):
+        total = 0.0
+        for unseen in draws:
+            logits = old.clone()
+            logits[:, unseen] = new[:, unseen] + offset
+            right = (logits.argmax(dim=1) == truth).double()
+            seen, other = right[truth != unseen].mean(), right[truth == unseen].mean()
+            total += float(2 * seen * other / (seen + other)) if seen + other > 0 else 0.0
+        return total
+
+    found = calibrate(source, 1)
+    assert told(found) == pytest.approx(max(told(step / 4) for step in range(-20, 61)), abs=1e-4)
+
+
+def test_the_head_is_as_sure_of_a_stand_in_as_of_pictures():
     source = fit_classifier(conv_net(), NAMES, example=pictures(2), encoder=LetterEncoder())
-    assert calibrate(source, 1) == calibrate(source, 1)
-    assert -50 < calibrate(source, 1) < 50
+    rows = stand_ins(source, torch.Generator().manual_seed(0))
+    assert rows.shape == source.fitted.targets.shape
+    distances = (rows - source.fitted.center).norm(dim=1)
+    assert bool((distances <= 2 * source.distance).all())
 
 
 def test_gradients_and_parameters_reach_the_model():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ class FittedClassifier:
         names: Its class names.
         fitted: The map of the layer that the head reads.
         encoder: The sentence encoder of the map.
+        sample: Pooled features of the unlabelled pictures that were given, (N, D); None without.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class FittedClassifier:
     names: tuple[str, ...]
     fitted: TextMap
     encoder: TextEncoder
+    sample: Float[Tensor, "N D"] | None = None
 
     @property
     def distance(self) -> float:
@@ -69,8 +71,21 @@ def fit_classifier(
     head = find_head(model, shown, len(names))
     chosen = encoder if isinstance(encoder, TextEncoder) else _loaded(encoder)
     reader = Reader(model, [head.tap], head.reading)
-    translator = fit_class_names(reader, head, names, chosen, example=shown, images=images, vocabulary=())
-    return FittedClassifier(model, head, names, translator.by_layer[head.tap.name], chosen)
+    rows: list[Tensor] = []
+    shown_images = None if images is None else _noting(images, reader, rows)
+    translator = fit_class_names(
+        reader, head, names, chosen, example=shown, images=shown_images, vocabulary=()
+    )
+    sample = torch.cat(rows) if rows else None
+    return FittedClassifier(model, head, names, translator.by_layer[head.tap.name], chosen, sample)
+
+
+def _noting(images: Iterable[Tensor], reader: Reader, rows: list[Tensor]) -> Iterator[Tensor]:
+    """Pass batches of images on, and append their pooled features to `rows`."""
+    for batch in images:
+        ((pooled, _),) = reader.rows(batch).values()
+        rows.append(pooled.detach().float())
+        yield batch
 
 
 def _loaded(reference: str | None) -> TextEncoder:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from torchnle.language.text_encoder import TextEncoder
@@ -19,8 +19,10 @@ from torchnle.methods.zero_shot.classifier import FittedClassifier, HeadReader, 
 
 #: Draws of classes that are treated as new ones to find how far new rows stand back.
 _DRAWS = 10
-#: How many offsets are tried between the least and the largest margin.
-_STEPS = 101
+#: The offsets that are tried, in logits.
+_OFFSETS = tuple(step / 4 for step in range(-20, 61))
+#: The head's mean confidence on features that stand for pictures; 0.5 to 0.9 give the same offset to 1.
+_CONFIDENCE = 0.7
 
 
 class ExtendedClassifier(HeadReader):
@@ -72,15 +74,15 @@ def extend_classifier(
     """Add classes to a trained classifier by their names, without an image of them.
 
     The row of a new class is what the map from text gives for its name, as long as the mean row. Seen classes
-    lie nearer to every picture than new ones; how far the new biases are raised is found without images, by
-    treating classes that the model knows as new ones.
+    lie nearer to every picture than new ones; how far the new biases are raised is found without labels, by
+    treating classes that the model knows as new ones: on `images`, or on features drawn from the weights.
 
     Args:
         model: The classifier, unmodified; the result runs it and shares its parameters.
         names: The names of the new classes.
         class_names: Those of the model's own, one a row of its head; None = as its configuration states.
         example: A few inputs for the dry run that finds the head.
-        images: Unlabelled pictures, batch by batch, for their statistics; None = without.
+        images: Unlabelled pictures of the kind to be read, batch by batch; some dozens find more new ones.
         encoder: The sentence encoder, or its reference.
         prompts: Templates around a new name with its article, "a photo of {}"; their directions are averaged.
 
@@ -116,11 +118,11 @@ def new_directions(
 
 @torch.no_grad()
 def calibrate(source: FittedClassifier, count: int, *, seed: int = 0) -> float:
-    """Find the bias of new classes among the old, from the weights alone.
+    """Find the bias of new classes among the old, without labels.
 
-    Some classes at a time are treated as new: their rows are what the regression predicts without them. A
-    picture of a class is stood for by a feature that points along the class's own row. The offset makes the
-    harmonic mean of the rates, at which old and new classes are then told, the largest.
+    Some classes at a time are treated as new: their rows are what the regression predicts without them. The
+    offset makes the harmonic mean of the rates, at which the model's own decisions for old and new classes
+    are then repeated, the largest.
 
     Args:
         source: The classifier, fitted.
@@ -129,29 +131,66 @@ def calibrate(source: FittedClassifier, count: int, *, seed: int = 0) -> float:
     """
     regression = source.fitted.regression
     if not isinstance(regression, KernelRidge):
-        raise ValueError("only a map by kernel ridge regression can be calibrated without images.")
-    own = source.fitted.targets
-    norms, bias = source.fitted.class_norms, own_bias(source.head)
-    old = source.distance * own @ (own * norms[:, None]).T + bias
-    new = source.distance * own @ F.normalize(regression.left_out(), dim=1).T * norms.mean() + bias.mean()
+        raise ValueError("only a map by kernel ridge regression can be calibrated without labels.")
     generator = torch.Generator().manual_seed(seed)
-    drawn = min(max(count, 1), max(1, len(own) // 3))
-    draws = [torch.randperm(len(own), generator=generator)[:drawn].to(own.device) for _ in range(_DRAWS)]
-    margins = (old.amax(dim=1) - new.amax(dim=1)).sort().values
-    tried = torch.linspace(min(0.0, float(margins[0])), float(margins[-1]), _STEPS).tolist()
-    best: float = max(tried, key=lambda offset: sum(_harmonic(old, new, unseen, offset) for unseen in draws))
-    return best
+    rows = source.sample
+    if rows is None or len(_decided(source, rows).unique()) < 2:
+        rows = stand_ins(source, generator)
+    truth = _decided(source, rows)
+    old, classes = _old_logits(source, rows), truth.unique()
+    norm, bias = source.fitted.class_norms.mean(), own_bias(source.head).mean()
+    left_out = F.normalize(regression.left_out(), dim=1)
+    new = rows @ left_out.T * norm + bias
+    drawn = min(max(count, 1), max(1, len(classes) // 3))
+    score = torch.zeros(len(_OFFSETS))
+    for _ in range(_DRAWS):
+        unseen = classes[torch.randperm(len(classes), generator=generator)[:drawn].to(classes.device)]
+        score += _harmonic(old, new[:, unseen], truth, unseen)
+    return _OFFSETS[int(score.argmax())]
 
 
-def _harmonic(old: Float[Tensor, "C C"], new: Float[Tensor, "C C"], unseen: Tensor, offset: float) -> float:
-    """The harmonic mean of the rates at which old classes and those treated as new are told."""
-    logits = old.clone()
-    logits[:, unseen] = new[:, unseen] + offset
-    right = logits.argmax(dim=1) == torch.arange(len(old), device=old.device)
-    mark = torch.zeros(len(old), dtype=torch.bool, device=old.device)
-    mark[unseen] = True
-    seen_rate, unseen_rate = (float(right[m].float().mean()) for m in (~mark, mark))
-    return 2 * seen_rate * unseen_rate / max(seen_rate + unseen_rate, 1e-9)
+def stand_ins(source: FittedClassifier, generator: torch.Generator) -> Float[Tensor, "C D"]:
+    """Draw a feature for every class that stands for its pictures, from the weights alone.
+
+    It points along the class's own row, and along a random mixture of all rows so far that the head is as
+    sure of it in the mean as classifiers are of pictures.
+    """
+    own = source.fitted.targets
+    mixed = F.normalize(torch.randn(len(own), len(own), generator=generator).to(own) @ own, dim=1)
+
+    def drawn(share: float) -> Tensor:
+        return source.fitted.center + source.distance * (share * own + (1 - share**2) ** 0.5 * mixed)
+
+    def surprise(share: float) -> float:
+        confidence = _old_logits(source, drawn(share)).softmax(dim=1).amax(dim=1).mean()
+        return abs(float(confidence) - _CONFIDENCE)
+
+    return drawn(min((step / 50 for step in range(1, 51)), key=surprise))
+
+
+def _old_logits(source: FittedClassifier, rows: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    """The head's logits but for a constant a row, which new rows have not either."""
+    return rows @ (source.fitted.targets * source.fitted.class_norms[:, None]).T + own_bias(source.head)
+
+
+def _decided(source: FittedClassifier, rows: Float[Tensor, "N D"]) -> Int[Tensor, "N"]:
+    return _old_logits(source, rows).argmax(dim=1)
+
+
+def _harmonic(
+    old: Float[Tensor, "N C"], new: Float[Tensor, "N n"], truth: Int[Tensor, "N"], unseen: Int[Tensor, "n"]
+) -> Float[Tensor, "offsets"]:
+    """The harmonic mean, by offset, of the rates at which old classes and those treated as new are told."""
+    best, kept = old.index_fill(1, unseen, -torch.inf).max(dim=1)
+    top, told = new.max(dim=1)
+    is_new, right_new = torch.isin(truth, unseen), unseen[told] == truth
+    rates = []
+    for offset in _OFFSETS:
+        wins = top + offset > best
+        seen = (~wins & (kept == truth))[~is_new].float().mean()
+        unseen_rate = (wins & right_new)[is_new].float().mean()
+        rates.append(2 * seen * unseen_rate / (seen + unseen_rate).clamp(min=1e-9))
+    return torch.stack(rates).cpu().nan_to_num()
 
 
 def _check_new(new: Sequence[str], old: Sequence[str], prompts: Sequence[str]) -> None:
