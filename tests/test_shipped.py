@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
 import torchnle
+from measurements import commands
 from torchnle import LanguageAttribution, backbones, images
 from torchnle.evaluation.photographs import Judge
 from torchnle.evaluation.pictures import find_photographs
@@ -52,6 +55,19 @@ def test_it_is_small_and_says_where_it_comes_from(name, most):
     assert {"license", "data", "recipe", "training time", "cannot"} <= set(card)
     assert "seed" in card["recipe"]
     assert card["data"][:60] in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", [DECODER, ALIGNED])
+def test_a_command_that_a_card_names_exists(name):
+    folder = SHIPPED / name
+    recipe = json.loads((folder / "config.json").read_text())["card"]["recipe"]
+    assert not recipe.startswith("torchnle train")
+    if recipe.startswith("python -m measurements "):
+        parser = argparse.ArgumentParser()
+        commands.add(parser.add_subparsers())
+        given = parser.parse_args([*shlex.split(recipe)[3:], "--output", "FOLDER"])
+        assert (given.model, given.count, given.seed, given.classes) == ("efficientnet-lite0", 4000, 0, True)
+        assert recipe in (folder / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(name: str, *, rounds: int, allow_busy: bool) -> None:
     """Run one benchmark, and save what it measured."""
     torch.manual_seed(common.SEED)
-    module = importlib.import_module(f"benchmarks.bench_{name}")
+    module = importlib.import_module(f"benchmarks.suites.{name}")
     if name == "memory":
         records = module.records()
     elif name == "end_to_end":

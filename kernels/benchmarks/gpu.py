@@ -152,13 +152,13 @@ def _error(what: str, dtype: torch.dtype, error: Tensor, bound: float) -> dict[s
 
 def heads(run: Run) -> Iterator[dict[str, Any]]:
     """The head against logits, and against other people's heads where they are installed."""
-    from benchmarks import bench_head
+    from benchmarks.suites import head
 
     for dtype in (torch.bfloat16, torch.float32):
         for rows in run.sizes.rows:
             inputs = run.head(rows, dtype)
-            yield run.measure(bench_head.forward(*inputs))
-            yield run.measure(bench_head.backward(*inputs))
+            yield run.measure(head.forward(*inputs))
+            yield run.measure(head.backward(*inputs))
 
 
 def attention(run: Run) -> Iterator[dict[str, Any]]:
@@ -190,25 +190,25 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def captions(run: Run) -> Iterator[dict[str, Any]]:
     """Greedy captions against transformers' `generate`."""
-    from benchmarks import bench_captions
+    from benchmarks.suites import captions
 
     for rows in run.sizes.places:
-        yield run.measure(bench_captions.captions(language_model(run), rows, agree=0.0))
+        yield run.measure(captions.captions(language_model(run), rows, agree=0.0))
 
 
 def scores(run: Run) -> Iterator[dict[str, Any]]:
     """The names of 100 classes against one pass a name."""
-    from benchmarks import bench_scoring
+    from benchmarks.suites import scoring
 
     for rows in run.sizes.places:
-        yield run.measure(bench_scoring.names(language_model(run), rows=rows, agree=1.0, targets={}))
+        yield run.measure(scoring.names(language_model(run), rows=rows, agree=1.0, targets={}))
 
 
 def training(run: Run) -> Iterator[dict[str, Any]]:
     """One step of a translator against transformers' loss."""
-    from benchmarks import bench_training
+    from benchmarks.suites import training
 
-    yield run.measure(bench_training.step(language_model(run), agree=0.05, targets={}))
+    yield run.measure(training.step(language_model(run), agree=0.05, targets={}))
 
 
 #: In the order they run; how many seconds each may take, at most, as it was guessed before the first run.
@@ -255,9 +255,9 @@ def language_model(run: Run) -> LanguageModel:
 
 
 def _training_words() -> list[str]:
-    from benchmarks import bench_training
+    from benchmarks.suites import training
 
-    return bench_training.CAPTIONS
+    return training.CAPTIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

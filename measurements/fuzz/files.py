@@ -16,7 +16,7 @@ from measurements.fuzz.outcome import Outcome, WrongError, judge
 from torchnle import images
 from torchnle.data.readers.caption_files import read_captions
 from torchnle.data.readers.caption_shards import CaptionShards
-from torchnle.evaluation.journal import Journal
+from torchnle.journal import Journal
 from torchnle.methods.devil.training.run import Run
 from torchnle.translators.base import Translator
 

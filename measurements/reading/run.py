@@ -13,7 +13,7 @@ from torch import Tensor
 
 from measurements.reading.tiny_models import build, tokenizer
 from torchnle.evaluation import record
-from torchnle.evaluation.journal import Journal
+from torchnle.journal import Journal
 from torchnle.language.decoding import greedy
 from torchnle.language.loss import caption_log_probs
 from torchnle.language.model import LanguageModel

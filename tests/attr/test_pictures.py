@@ -109,9 +109,6 @@ class TestFolders:
         lines = list(describe_dataset(lang, files, batch_size=3, journal=whole))
         part = tmp_path / "part.jsonl"
         part.write_bytes(whole.read_bytes()[:cut])
-        head = whole.read_bytes().index(b"\n") + 1
-        if 0 < cut < head:
-            part.write_bytes(b"")
         assert list(describe_dataset(lang, files, batch_size=3, journal=part)) == lines
         assert part.read_bytes() == whole.read_bytes()
 
@@ -138,9 +135,9 @@ class TestFolders:
         list(describe_dataset(lang, files, batch_size=3, journal=journal))
         before = journal.read_bytes()
         for other in ({"batch_size": 2}, {"where": "all"}):
-            with pytest.raises(ValueError, match="other files or settings"):
+            with pytest.raises(ValueError, match=r"a\.jsonl holds descriptions of another setting"):
                 list(describe_dataset(lang, files, journal=journal, **{"batch_size": 3, **other}))
-        with pytest.raises(ValueError, match="other files or settings"):
+        with pytest.raises(ValueError, match=r"a\.jsonl holds descriptions of other files"):
             list(describe_dataset(lang, files[1:] + files[:1], batch_size=3, journal=journal))
         assert journal.read_bytes() == before
 

@@ -182,7 +182,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(asked) == calls  # everything was there
     fewer = class_maps.measure(backbone, lang, found[:1], steps=3, journal=file)
     assert fewer == class_maps.measure(backbone, lang, found[:1], steps=3)
-    with pytest.raises(ValueError, match="parts of another measurement"):
+    with pytest.raises(ValueError, match="parts of another setting"):
         class_maps.measure(backbone, lang, found, steps=4, journal=file)
 
 

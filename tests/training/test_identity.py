@@ -12,7 +12,7 @@ from tiny import make_lm, make_model, make_tokenizer
 from torch import nn
 
 from torchnle.data.captions import CaptionedImage, CaptionList
-from torchnle.evaluation.journal import Journal
+from torchnle.journal import Journal
 from torchnle.language.model import LanguageModel
 from torchnle.methods.devil import devil_translator
 from torchnle.training import prefix

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchnle import images
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.description import Description, DescriptionGrid
+from torchnle.journal import LineJournal
 from torchnle.vision.running import device_of
 
 #: One line of the answer: plain values by name.
@@ -68,11 +68,11 @@ def describe_dataset(
         "where": where,
         "batch_size": batch_size,
     }
-    kept = _Journal(None if journal is None else Path(journal), setting, batch_size)
-    done = kept.whole_batches(listed)
-    yield from kept.lines(done)
+    kept = LineJournal(None if journal is None else Path(journal), setting, "descriptions")
+    done = _finished(kept, listed, batch_size)
+    yield from done
     loader = DataLoader(
-        _Decoded(listed[done:], lang), batch_size=batch_size, num_workers=workers, collate_fn=list
+        _Decoded(listed[len(done) :], lang), batch_size=batch_size, num_workers=workers, collate_fn=list
     )
     for batch in loader:
         lines = _described(lang, batch, where)
@@ -135,45 +135,13 @@ def _values(word: Description) -> Line:
     }
 
 
-class _Journal:
-    """Lines of JSON, the first of which holds the setting; batches are appended whole."""
-
-    def __init__(self, file: Path | None, setting: Line, batch_size: int) -> None:
-        self.file, self.setting, self.batch_size = file, setting, batch_size
-        self.kept: list[Line] = []
-
-    def whole_batches(self, files: Sequence[str]) -> int:
-        """Read the journal up to its last whole batch, cut off the rest, and count the finished files."""
-        if self.file is None:
-            return 0
-        if not self.file.is_file() or not self.file.read_bytes().strip():
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_text(json.dumps(self.setting) + "\n", encoding="utf-8")
-            return 0
-        text = self.file.read_text(encoding="utf-8")
-        head, *lines = text[: text.rfind("\n") + 1].splitlines()
-        kept = [json.loads(line) for line in lines]
-        if json.loads(head) != self.setting or [line["file"] for line in kept] != list(files[: len(kept)]):
-            raise ValueError(
-                f"{self.file} holds descriptions of other files or settings: {head}. Give another file, or "
-                "remove it."
-            )
-        done = len(kept) if len(kept) == len(files) else len(kept) // self.batch_size * self.batch_size
-        self.kept = kept[:done]
-        whole = "".join(f"{line}\n" for line in [head, *lines[:done]])
-        if whole != text:
-            self.file.write_text(whole, encoding="utf-8")
-        return done
-
-    def lines(self, count: int) -> list[Line]:
-        """Return the first lines, as they were read."""
-        return self.kept[:count]
-
-    def append(self, lines: Sequence[Line]) -> None:
-        """Append one batch in one write."""
-        if self.file is not None:
-            with self.file.open("a", encoding="utf-8") as out:
-                out.write("".join(json.dumps(line) + "\n" for line in lines))
+def _finished(journal: LineJournal, files: Sequence[str], batch_size: int) -> list[Line]:
+    """Return the lines of the whole batches that the journal holds, and cut off the rest."""
+    if [line.get("file") for line in journal.lines] != list(files[: len(journal.lines)]):
+        journal.refuse("other files")
+    count = len(journal.lines)
+    journal.keep(count if count == len(files) else count // batch_size * batch_size)
+    return journal.lines
 
 
 def _check(lang: LanguageAttribution, batch_size: int) -> None:

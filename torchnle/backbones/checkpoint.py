@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from torchnle.backbones import timm, torchvision
 from torchnle.backbones.backbone import Backbone
-from torchnle.hub.state_dict import load_state_dict
+from torchnle.hub.state_dict import load_state_dict, unwrapped
 
 _LIBRARIES: dict[str, Any] = {"timm": timm.load, "torchvision": torchvision.load}
-#: Prefixes that training frameworks put before every name.
-_PREFIXES = ("module.", "_orig_mod.", "model.")
 _SHOWN = 5
 
 
@@ -82,9 +80,7 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
 
 def _fill(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
     own = model.state_dict()
-    for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) for name in state) and not own.keys() & state.keys():
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    state = unwrapped(state, own.keys())
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     problems = {
         "missing": [name for name in own if name not in state],

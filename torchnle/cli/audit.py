@@ -69,7 +69,7 @@ def _audit(options: argparse.Namespace) -> None:
             f"{len(names)} class names for {len(listed.class_names)} folders; pass one a folder."
         )
     backbone = backbones.load(options.model)
-    lang = attach(backbone, options.translator)
+    lang = attach(backbone, options.translator, None)
     rows = torch.cat(list(_rows(lang, backbone, listed)))
     labels = torch.tensor([each.label for each in listed.images])
     layer = refit_last_layer(rows, labels, len(names)).layer

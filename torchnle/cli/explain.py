@@ -39,8 +39,9 @@ def _explain(options: argparse.Namespace) -> None:
 
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         asked = {"target": options.target, "rather_than": options.rather_than}
-        (why,) = lang.explain(image, truth=options.truth, unwanted=options.unwanted, **asked)
-        (shown,) = lang.concepts(image, bank, count=options.concepts, **asked)
+        read = lang.read(image)  # once for both
+        (why,) = lang.explain(read, truth=options.truth, unwanted=options.unwanted, **asked)
+        (shown,) = lang.concepts(read, bank, count=options.concepts, **asked)
         concepts = [[text, score] for text, score in shown.found]
         return {"photo": str(path), "said": str(why), **why.to_dict(), "concepts": concepts}
 

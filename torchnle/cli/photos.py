@@ -17,7 +17,7 @@ from torchnle import backbones, images
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones.checkpoint import load_checkpoint, read_class_names
 from torchnle.cli.output import say
-from torchnle.translators.base import Translator
+from torchnle.evaluation.subject import CLASS_NAMES, attach
 from torchnle.views import plots
 from torchnle.views.names import output_names
 
@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size, or folders of them"
     )
     parser.add_argument("--model", default="efficientnet-lite0", help=f"{MODEL_HELP} (default: %(default)s)")
-    parser.add_argument("--translator", default="class-names", metavar="NAME", help=_TRANSLATOR_HELP)
+    parser.add_argument("--translator", default=CLASS_NAMES, metavar="NAME", help=_TRANSLATOR_HELP)
     parser.add_argument("--layer", metavar="NAME", help="the layer to read (default: the last)")
     parser.add_argument("--device", default="cpu", help="where the model runs (default: %(default)s)")
     own = parser.add_argument_group("a model of one's own")
@@ -55,7 +55,7 @@ def load(options: argparse.Namespace) -> tuple[backbones.Backbone, LanguageAttri
         backbone.model.to(options.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
-    return backbone, attach(backbone, options.translator, options.layer)
+    return backbone, attach(backbone, options.translator, options.layer or None)
 
 
 def _own(options: argparse.Namespace) -> backbones.Backbone:
@@ -69,14 +69,6 @@ def _own(options: argparse.Namespace) -> backbones.Backbone:
         mean=options.mean,
         std=options.std,
     )
-
-
-def attach(backbone: backbones.Backbone, translator: str, layer: str | None = None) -> LanguageAttribution:
-    """Attach a translator to a model; of several layers, the last one is read."""
-    loaded = None if translator == "class-names" else Translator.from_pretrained(translator)
-    if loaded is not None:
-        loaded.to(next(backbone.model.parameters()).device)
-    return LanguageAttribution.from_backbone(backbone, layer, loaded)
 
 
 def files_of(given: Sequence[Path]) -> list[Path]:

@@ -28,7 +28,6 @@ _TEXTURES = (
     ("in front of a gray brick wall", "brick", (45, 45, 48), (225, 225, 228)),
 )
 #: The files that `load_photo_backgrounds` opens.
-_PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 _PAIRS = ("blue white", "yellow orange", "green yellow", "pink purple", "black gray", "brown orange")
 
 
@@ -180,7 +179,7 @@ def load_photo_backgrounds(folder: str | Path, place: str = "", *, largest: int 
     """
     pictures = []
     for path in sorted(Path(folder).rglob("*")):
-        if path.suffix.lower() in _PHOTOS:
+        if path.suffix.lower() in image_files.SUFFIXES:
             try:
                 photo = image_files.open_image(path)
             except ValueError as error:
@@ -189,5 +188,7 @@ def load_photo_backgrounds(folder: str | Path, place: str = "", *, largest: int 
             share = min(1.0, largest / min(photo.size))
             pictures.append(photo.resize((round(photo.width * share), round(photo.height * share))))
     if not pictures:
-        raise ValueError(f"{folder} holds no readable photograph ({', '.join(_PHOTOS)}).")
+        raise ValueError(
+            f"{folder} holds no readable photograph ({', '.join(sorted(image_files.SUFFIXES))})."
+        )
     return photo_backgrounds(pictures, place)

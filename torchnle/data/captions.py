@@ -22,7 +22,6 @@ from torchnle.data.readers.caption_files import read_captions
 from torchnle.language.texts import shorten
 
 #: The endings of images in a folder.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _SHOWN = 5
 _logger = logging.getLogger("torchnle")
 
@@ -156,7 +155,7 @@ class CaptionFile:
         mute = [
             path.relative_to(self.folder).as_posix()
             for path in sorted(self.folder.rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.resolve() not in named
+            if path.suffix.lower() in images.SUFFIXES and path.resolve() not in named
         ]
         if mute:
             raise ValueError(

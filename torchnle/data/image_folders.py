@@ -12,7 +12,6 @@ from PIL import Image
 
 from torchnle import images
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 #: The splits of Waterbirds' metadata.csv.
 _SPLITS = {"train": "0", "val": "1", "test": "2"}
 
@@ -97,7 +96,7 @@ def load_class_folders(folder: str | Path) -> LabelledImages:
         raise ValueError(
             f"'{root}' holds {len(classes)} class folders, without images: {empty}. Pass two classes or "
             f"more, each with "
-            f"images ({', '.join(_IMAGES)})."
+            f"images ({', '.join(sorted(images.SUFFIXES))})."
         )
     return LabelledImages(tuple(found), tuple(_name(path.name) for path in classes))
 
@@ -162,7 +161,7 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
 
 
 def _name(folder: str) -> str:

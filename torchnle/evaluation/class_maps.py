@@ -21,8 +21,8 @@ from torchnle.data import load_cutouts, plain_backgrounds, texture_backgrounds
 from torchnle.data.captions import digest
 from torchnle.evaluation import record
 from torchnle.evaluation.faithfulness import QUERY, MapMaker, compare, grad_cam, query_maps, random_maps
-from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.pictures import photographs, rightly_classified, single_scenes
+from torchnle.journal import Journal
 from torchnle.training.feature_cache import model_digest
 
 

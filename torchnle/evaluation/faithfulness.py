@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 from zlib import crc32
 
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import LayerGradCam
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr import LanguageAttribution
+from torchnle.attr.inputs.input_maps import enlarge
 from torchnle.attr.score_maps import Refinement, score_variants
-from torchnle.evaluation.journal import Journal
 from torchnle.evaluation.subject import all_locations
+from torchnle.journal import Journal
 from torchnle.metrics import Curves, deletion, insertion
 from torchnle.translators.rows import rows_of
 from torchnle.vision.running import evaluating
@@ -172,7 +173,7 @@ def random_maps(grid: tuple[int, int], *, seed: int = 0) -> MapMaker:
 
 
 def _enlarged(maps: Float[Tensor, "N 1 h w"], images: Tensor) -> Float[Tensor, "N H W"]:
-    enlarged: Tensor = LayerAttribution.interpolate(maps, tuple(images.shape[2:]), "bilinear")
+    enlarged = enlarge(maps, (images.shape[2], images.shape[3]), "bilinear")
     return enlarged[:, 0]
 
 

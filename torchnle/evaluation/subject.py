@@ -18,28 +18,31 @@ CLASS_NAMES = "class-names"
 
 
 def attach(
-    backbone: Backbone, translator: str | Translator = CLASS_NAMES, layers: Sequence[str] = ()
+    backbone: Backbone,
+    translator: str | Translator = CLASS_NAMES,
+    layers: Sequence[str] | str | None = (),
 ) -> LanguageAttribution[Any]:
-    """Attach a translator to a model, always to a list of layers.
+    """Attach a translator to a model; it is moved to the model's device.
 
     Args:
         backbone: The model.
         translator: A translator or its reference; "class-names" = one fitted to the classifier's own
-            head.
-        layers: The layers; () = those that the translator names. Class names read those that the head does
-            not read through the model's own upper part.
+            head, or a CLIP's own text tower.
+        layers: The layers; () = all that the translator names, None = the last of these. Class names read
+            those that the head does not read through the model's own upper part.
 
     Raises:
         ValueError: If neither names the layers.
     """
     if translator == CLASS_NAMES:
-        chosen: Any = list(layers) or None
-        return LanguageAttribution.from_classifier(backbone.model, backbone.class_names, chosen)
+        read: Any = layers or None
+        return LanguageAttribution.from_backbone(backbone, read)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator
-    read: Any = list(layers or loaded.layers)
-    if not read:
+    chosen: Any = list(loaded.layers) if layers == () else layers
+    if not (chosen or loaded.layers):
         raise ValueError(f"translator '{loaded.name}' does not name its layers; pass layers=[...].")
-    return LanguageAttribution(backbone.model, read, loaded)
+    loaded.to(next((p.device for p in backbone.model.parameters()), torch.device("cpu")))
+    return LanguageAttribution.from_backbone(backbone, chosen, loaded)
 
 
 def whole(lang: LanguageAttribution, features: Sequence[Features]) -> list[Features]:

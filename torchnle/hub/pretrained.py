@@ -12,11 +12,13 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from torchnle.hub.state_dict import WRAPPERS
+
 _KERNELS = ("attn_implementation", "_attn_implementation")
 _TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "merges.txt", "tekken.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth")
 #: What DataParallel and torch.compile put before the names of weights.
-_WRAPPED = r"^(module\.|_orig_mod\.)+"
+_WRAPPED = f"^({'|'.join(map(re.escape, WRAPPERS))})+"
 #: Constants that older versions saved beside weights.
 _BUFFERS = ("inv_freq", "position_ids", "masked_bias", ".attn.bias", "num_batches_tracked", "attention.bias")
 

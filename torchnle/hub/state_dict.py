@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 _PICKLED = frozenset({".pth", ".pt", ".bin"})
+#: Prefixes that DataParallel and `torch.compile` put before every name.
+WRAPPERS = ("module.", "_orig_mod.")
+#: And that training frameworks put there, if the model has no part of this name.
+_FRAMEWORKS = ("model.",)
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
@@ -41,6 +46,24 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
             "state_dict() alone and pass that file."
         )
     return state
+
+
+def unwrapped(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """Take a wrapper's prefix off the names of a state dict, if every name has it and the model knows none.
+
+    Args:
+        state: The state dict.
+        names: The names in the model's own.
+
+    Example:
+        >>> list(unwrapped({"module.weight": torch.ones(2)}, ["weight"]))
+        ['weight']
+    """
+    found = dict(state)
+    for prefix in (*WRAPPERS, *_FRAMEWORKS):
+        if found and all(name.startswith(prefix) for name in found) and not found.keys() & set(names):
+            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return found
 
 
 def _single_file(path: Path) -> Path:

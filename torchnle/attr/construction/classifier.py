@@ -35,19 +35,21 @@ _NO_NAMES = (
 
 @dataclass(frozen=True)
 class Attached:
-    """Layers of a classifier and the translator that reads them all.
+    """A model, the layers that are read and their reading, and the translator.
 
     Args:
-        taps: The layers.
-        translator: Fitted to the layer that the head reads.
-        reading: Reads that layer as the head does, and the others through lenses.
-        summary: Sentences on the head that was found and its check.
+        forward_func: The model.
+        layers: The layers.
+        reading: Their reading: the head's own, and of other layers through lenses.
+        translator: Reads them all.
+        summary: Sentences on the choices and their checks.
     """
 
-    taps: Sequence[taps.Tap]
+    forward_func: Callable[..., Any]
+    layers: Sequence[taps.Tap] | Sequence[str]
+    reading: Reading | None
     translator: Translator
-    reading: Reading
-    summary: str
+    summary: str = ""
 
 
 def attach_classifier(
@@ -99,7 +101,7 @@ def attach_classifier(
         regression=regression,
     )
     summary = " ".join(filter(None, [head.summary, source, through.summary]))
-    return Attached(through.taps, translator, through.reading, summary)
+    return Attached(model, through.taps, through.reading, translator, summary)
 
 
 def names_of(model: nn.Module, class_names: Iterable[object] | None) -> tuple[tuple[str, ...], str]:

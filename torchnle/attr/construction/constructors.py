@@ -18,7 +18,6 @@ from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
-from torchnle.heads.readout import Readout
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.clip.read import read_clip
 from torchnle.translators.base import Translator
@@ -50,7 +49,7 @@ class Constructors(LayerReader[Chosen], Attribution):
                 forward_func, class_names, layers, example=example, encoder=encoder, reading=reading
             )
             translator, reading, self.summary = found.translator, found.reading, found.summary
-            self._attach(found.taps, translator, reading)
+            self._attach(found.layers, translator, reading)
             return
         if class_names is not None:
             raise ValueError("translator and class_names were both given; pass one of the two.")
@@ -121,12 +120,12 @@ class Constructors(LayerReader[Chosen], Attribution):
             reading=reading,
             lens=lens,
         )
-        return cls._attached(model, found)
+        return cls._attached(found)
 
     @classmethod
-    def _attached(cls, model: nn.Module, found: Attached) -> Self:
-        read: Any = found.taps
-        attribution = cls(model, read, found.translator, reading=found.reading)
+    def _attached(cls, found: Attached) -> Self:
+        read: Any = list(found.layers)
+        attribution = cls(found.forward_func, read, found.translator, reading=found.reading)
         attribution.summary = found.summary
         return attribution
 
@@ -282,14 +281,10 @@ class Constructors(LayerReader[Chosen], Attribution):
             ValueError: If the layer that its image vector is pooled from is not found.
         """
         clip = read_clip(model, tokenizer, example, bank=bank, reference=reference)
-        return cls._reading(clip.encode_image, clip.readout, clip.translator)
-
-    @classmethod
-    def _reading(cls, forward_func: Callable[..., Any], readout: Readout, translator: Translator) -> Self:
-        read: Any = readout.tap
-        attribution = cls(forward_func, read, translator, reading=readout.reading)
-        attribution.summary = readout.summary
-        return attribution
+        readout = clip.readout
+        return cls._attached(
+            Attached(clip.encode_image, [readout.tap], readout.reading, clip.translator, readout.summary)
+        )
 
     @classmethod
     def from_pretrained(
@@ -326,11 +321,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         """
         translator: Translator = Translator.from_pretrained(reference)
         if layers is None and reading is None and translator.reading:
-            found = attach(model, translator, translator.reading, example)
-            read: Any = list(found.layers)
-            attribution = cls(found.forward_func, read, translator, reading=found.reading)
-            attribution.summary = str(translator.reading.get("summary", ""))
-            return attribution
+            return cls._attached(attach(model, translator, translator.reading, example))
         chosen: Any = layers if layers is not None else list(translator.layers)
         if not chosen:
             raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from torchnle.attr.construction.classifier import Attached
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
 from torchnle.heads.readout import Readout
 from torchnle.methods.clip.read import read_clip
@@ -21,21 +21,6 @@ from torchnle.vision.reading import Reading
 from torchnle.vision.taps import Tap
 
 _PLAIN = ("layout", "grid", "num_prefix_tokens")
-
-
-@dataclass(frozen=True)
-class InModel:
-    """A model, its layers and their reading.
-
-    Args:
-        forward_func: The model.
-        layers: The layers.
-        reading: Their reading.
-    """
-
-    forward_func: Callable[..., Any]
-    layers: Sequence[Tap] | Sequence[str]
-    reading: Reading | None
 
 
 def plain_reading(taps: Sequence[Tap], reading: Reading, summary: str = "") -> dict[str, Any]:
@@ -98,7 +83,7 @@ def _readout(reading: Reading) -> str | None:
 
 def attach(
     model: nn.Module, translator: Translator, saved: Mapping[str, Any], example: Tensor | None
-) -> InModel:
+) -> Attached:
     """Find in a model the layers that a translator was saved for, and their reading.
 
     Args:
@@ -111,7 +96,8 @@ def attach(
         ValueError: If the head is another layer's than when it was saved, or the values are unknown.
     """
     given = dict(saved)
-    layers, readout, _ = given.pop("layers", []), given.pop("readout", None), given.pop("summary", "")
+    layers, readout, summary = given.pop("layers", []), given.pop("readout", None), given.pop("summary", "")
+    rest = {"translator": translator, "summary": str(summary)}
     lenses = given.pop("lenses", {})
     if readout not in (None, "head", "clip", "lens", "fitted lens") or not set(given) <= set(_PLAIN):
         raise ValueError(f"the saved reading {dict(saved)} is not known; save the translator again.")
@@ -119,15 +105,15 @@ def attach(
         given["grid"] = tuple(given["grid"])
     own, names = Reading(**given), list(layers)
     if readout is None:
-        return InModel(model, layers, own)
+        return Attached(model, layers, own, **rest)
     if readout == "clip" and isinstance(translator, ClipTranslator):
         clip = read_clip(model, translator.text_encoder.tokenizer, example)
-        found = InModel(clip.encode_image, [clip.readout.tap], clip.readout.reading)
+        found = Attached(clip.encode_image, [clip.readout.tap], clip.readout.reading, **rest)
         return _checked(found, layers, clip.readout)
     shown = example_for(model) if example is None else example
     head = find_head(model, shown)
     if readout == "head":
-        return _checked(InModel(model, [head.tap], head.reading), layers, head)
+        return _checked(Attached(model, [head.tap], head.reading, **rest), layers, head)
     if readout == "fitted lens":
         fitted = _restored(lenses, translator.reading_tensors)
         through = read_through_fitted(
@@ -135,7 +121,7 @@ def attach(
         )
     else:
         through = read_through(model, names, head.tap, example=shown, reading=own, end_reading=head.reading)
-    return InModel(model, through.taps, through.reading)
+    return Attached(model, through.taps, through.reading, **rest)
 
 
 def _restored(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, FittedLens]:
@@ -157,7 +143,7 @@ def _restored(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[s
     }
 
 
-def _checked(found: InModel, layers: Sequence[str], readout: Readout) -> InModel:
+def _checked(found: Attached, layers: Sequence[str], readout: Readout) -> Attached:
     if [readout.tap.reference] != list(layers):
         raise ValueError(
             f"the translator was saved for the layer {list(layers)} that the model's head reads; this "

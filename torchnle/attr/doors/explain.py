@@ -10,6 +10,7 @@ import torch
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.types import Where
+from torchnle.vision.features import Features
 
 if TYPE_CHECKING:
     from torchnle.language.model import LanguageModel
@@ -29,7 +30,7 @@ class Explains(LayerReader[Chosen]):
     @torch.no_grad()
     def explain(
         self,
-        inputs: Pictures,
+        inputs: Pictures | list[Features],
         additional_forward_args: Any = None,
         *,
         target: Target = None,
@@ -45,7 +46,8 @@ class Explains(LayerReader[Chosen]):
         evidence best, the channels of the head's input that decide the class, and is fluent.
 
         Args:
-            inputs: (N, C, H, W), a tuple of tensors, or pictures where the preprocessing is known.
+            inputs: (N, C, H, W), a tuple of tensors, pictures where the preprocessing is known, or features
+                that `read` gave.
             additional_forward_args: Passed to the model after the inputs.
             target: The class to explain, by name or index, one for all images or one an image; None = the
                 predicted one.
@@ -85,7 +87,7 @@ class Explains(LayerReader[Chosen]):
     @torch.no_grad()
     def concepts(
         self,
-        inputs: Pictures | None = None,
+        inputs: Pictures | list[Features] | None = None,
         bank: Bank = None,
         additional_forward_args: Any = None,
         *,
@@ -140,12 +142,15 @@ class Explains(LayerReader[Chosen]):
             count=count,
         )
 
-    def _read_head(self, inputs: Pictures, additional_forward_args: Any) -> tuple[Any, str, Any]:
+    def _read_head(
+        self, inputs: Pictures | list[Features], additional_forward_args: Any
+    ) -> tuple[Any, str, Any]:
         """Return the translator, the layer that the head reads, and the features of that layer."""
         from torchnle.methods.zero_shot.classes import class_map
 
         translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
-        read = self.read(inputs, additional_forward_args)
+        known = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], Features)
+        read: Any = inputs if known else self.read(inputs, additional_forward_args)  # type: ignore[arg-type]
         return translator, layer, next(features for features in read if features.layer == layer)
 
     def _explainer_for(

@@ -19,7 +19,7 @@ from torchnle.hub import web
 from torchnle.hub.report import hide_secrets
 from torchnle.language.texts import check_captions, decode, lines
 
-_IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
+_IMAGES = frozenset(suffix.removeprefix(".") for suffix in images.SUFFIXES)
 _CAPTION = "txt"
 _logger = logging.getLogger("torchnle")
 

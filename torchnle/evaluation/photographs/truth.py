@@ -10,11 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from torchnle.images import open_image
+from torchnle.images import SUFFIXES, open_image
 
 #: The grid of `place` and of the keys of `elsewhere`.
 _SIDE = 7
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def read_photographs(folder: Path, truth: Path) -> list[Photograph]:
     """Read the recorded content of the photographs of a folder.
 
     Args:
-        folder: Holds NAME.png, .jpg, .jpeg or .webp.
+        folder: Holds pictures called NAME with any ending of `torchnle.images.SUFFIXES`.
         truth: JSON: by name `query`, `exact`, `general`, `box`, `pointing`, `elsewhere`, and `place` (row
             and column on a 7x7 grid) or `point` (x and y, as parts of the picture). The keys of `elsewhere`
             are rows and columns, "0,6", or points, "0.9,0.1".
@@ -77,8 +76,8 @@ def read_photographs(folder: Path, truth: Path) -> list[Photograph]:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """List the pictures of a folder, .png, .jpg, .jpeg and .webp, in order of their names."""
-    return [file for file in sorted(folder.iterdir()) if file.suffix.lower() in _ENDINGS]
+    """List the pictures of a folder (`torchnle.images.SUFFIXES`), in order of their names."""
+    return [file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES]
 
 
 def location(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, int]:

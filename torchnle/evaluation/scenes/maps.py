@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import torch
-from captum.attr import LayerAttribution
 from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr import LanguageAttribution
+from torchnle.attr.inputs import input_maps
 from torchnle.attr.score_maps import TEMPERATURES, against
 from torchnle.data import Scene
 from torchnle.evaluation.subject import all_locations
@@ -127,7 +127,7 @@ def enlarge(
 ) -> Float[Tensor, "queries H W"]:
     """Interpolate the maps of one image to the size of its picture."""
     maps = features.fold(scores).permute(0, 3, 1, 2)
-    enlarged: Tensor = LayerAttribution.interpolate(maps, size, "bicubic")[0]
+    enlarged: Tensor = input_maps.enlarge(maps, size, "bicubic")[0]
     return enlarged
 
 

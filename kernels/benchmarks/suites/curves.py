@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.bench_captions import captions
-from benchmarks.bench_head import backward, forward
-from benchmarks.bench_scoring import careful_scores
 from benchmarks.common import SEED, Contender, Job, close
 from benchmarks.jobs import language_model, prefixes
+from benchmarks.suites.captions import captions
+from benchmarks.suites.head import backward, forward
+from benchmarks.suites.scoring import careful_scores
 from torchnle.language import scoring
 from torchnle.language.model import LanguageModel
 
-#: More rows than these: bench_captions, and the GPU.
+#: More rows than these: `captions`, and the GPU.
 _ROWS = (1, 7, 49)
 _LENGTHS = (5, 50)
 _TEXTS = (1, 4, 16, 64, 256, 1000)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.bench_head import gradient, naive_log_probs, ours_log_probs
-from benchmarks.bench_scoring import naive_scores
 from benchmarks.jobs import hidden_states, language_model, prefixes
+from benchmarks.suites.head import gradient, naive_log_probs, ours_log_probs
+from benchmarks.suites.scoring import naive_scores
 from torchnle.language import scoring
 
 _ROWS, _TEXT = 1029, " a small red bird flying"
@@ -66,7 +66,7 @@ _CONTENDERS: dict[str, Callable[[], Callable[[], object]]] = {
 
 
 def _in_a_process(name: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.bench_memory", name]
+    command = [sys.executable, "-m", "benchmarks.suites.memory", name]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | _RETURNED)
     return float(run.stdout.split()[-1])
 

@@ -1,0 +1,1 @@
+"""The benchmarks, one a file: each yields its jobs, or measures them itself."""
