@@ -76,13 +76,13 @@ def opened(started: Any, address: str, width: int, zoom: float) -> Any:
 def pictures(explorer: Explorer, folder: Path) -> None:
     """Take pictures of the page, by day and by night, for the docs."""
     key = next(iter(explorer.photos.given))
-    state = f"#photo={key}&layer={explorer.layers[-2]}&region=4,3,4,3&text=green+eyes&text=whiskers"
+    state = f"#photo={key}&layer={explorer.layers[-1]}&region=3,2,4,3&text=an+eye&text=whiskers&off=cat"
     with served(explorer) as address, browser() as started:
         for scheme, name in (("light", "explorer"), ("dark", "explorer_dark")):
             context = started.new_context(viewport={"width": 1280, "height": 860}, color_scheme=scheme)
             page = context.new_page()
             page.set_default_timeout(120_000)
-            page.goto(f"{address}{state}&off=whiskers")
+            page.goto(address + state)
             for waited in ("#maps[data-answered]", "#why[data-answered]", "#sentence[data-answered]"):
                 page.wait_for_selector(waited)
             _shrink(page.screenshot(), folder / f"{name}.png")
@@ -90,9 +90,12 @@ def pictures(explorer: Explorer, folder: Path) -> None:
 
 
 def _shrink(content: bytes, file: Path, most: int = 200_000) -> None:
-    """Write a picture as PNG with as many colours as 200 kB allow."""
+    """Write a picture as PNG as large as 200 kB allow."""
     image = Image.open(io.BytesIO(content)).convert("RGB")
-    for colours in (256, 192, 128, 96, 64):
-        image.quantize(colours).save(file, optimize=True)
+    for width in (1100, 1000, 900, 800, 700):
+        small = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+        small.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            file, optimize=True
+        )
         if file.stat().st_size <= most:
             return

@@ -31,10 +31,10 @@ class LanguageAttribution(
     WithoutFuture,
     Constructors[Chosen],
     Rankings[Chosen],
+    Reports[Chosen],
     ScoreMaps[Chosen],
     DominantWords[Chosen],
     Explains[Chosen],
-    Reports[Chosen],
 ):
     """Describe what layers of a vision model see, and attribute a text to the input.
 

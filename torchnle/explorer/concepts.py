@@ -34,12 +34,12 @@ class HeadConcepts:
         lang: Reads that layer as the head does.
     """
 
-    def __init__(self, translator: MapTranslator, layer: str, lang: LanguageAttribution) -> None:
+    def __init__(self, translator: MapTranslator, layer: str, lang: LanguageAttribution[Any]) -> None:
         self.translator, self.layer, self.lang = translator, layer, lang
         self._bank: BankDirections | None = None
 
     @classmethod
-    def find(cls, lang: LanguageAttribution) -> Self | None:
+    def find(cls, lang: LanguageAttribution[Any]) -> Self | None:
         """Find the head that an attribution reads; None where it reads none."""
         try:
             translator, layer = class_map(lang.translator, [tap.name for tap in lang.taps])

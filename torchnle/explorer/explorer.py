@@ -20,8 +20,7 @@ from torchnle.explorer.sentences import SentenceWriter
 from torchnle.language.texts import check_texts
 from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
-from torchnle.vision.locks import alone_in
-from torchnle.vision.running import device_of
+from torchnle.vision.running import alone_in, device_of
 
 #: The features of so many photographs are kept.
 _KEPT = 8
@@ -45,7 +44,7 @@ class Explorer:
     def __init__(
         self,
         backbone: Backbone,
-        lang: LanguageAttribution,
+        lang: LanguageAttribution[Any],
         photos: Sequence[Path] = (),
         *,
         decoder: Any = None,

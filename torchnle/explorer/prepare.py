@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,7 @@ _FITTED_TO = 256
 
 def attach(
     backbone: Backbone, layers: Sequence[str] = (), translator: Translator | None = None
-) -> LanguageAttribution:
+) -> LanguageAttribution[Any]:
     """Attach to a model; a classifier's layers are read by its class names, the head's and those below it.
 
     Args:
@@ -51,14 +52,14 @@ def _suggested(backbone: Backbone) -> list[str]:
     return [layer.name for layer in found]
 
 
-def exact_lenses(lang: LanguageAttribution) -> dict[str, Lens]:
+def exact_lenses(lang: LanguageAttribution[Any]) -> dict[str, Lens]:
     """Find the layers that are read through the model's upper part, a forward a location."""
     pools = {name: getattr(each.pool, "__self__", None) for name, each in lang.reading.layers.items()}
     return {name: lens for name, lens in pools.items() if isinstance(lens, Lens)}
 
 
 @torch.no_grad()
-def fit_lenses(lang: LanguageAttribution, images: Float[Tensor, "N C H W"]) -> str:
+def fit_lenses(lang: LanguageAttribution[Any], images: Float[Tensor, "N C H W"]) -> str:
     """Replace the lenses of an attribution by linear maps fitted to them, so that a map costs one product.
 
     Args:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from torchnle import images
 from torchnle.attr.inputs.pictures import Pictures
-from torchnle.attr.inputs.texts import as_texts
 from torchnle.attr.layer_reader import Chosen
 from torchnle.attr.score_maps import Refinement, ScoreMaps
 from torchnle.description import Description
+from torchnle.language.texts import as_texts
 from torchnle.views.batch_page import ImageReport, write_batch
 from torchnle.vision.inputs import channels_last
 
@@ -70,7 +70,7 @@ class Reports(ScoreMaps[Chosen]):
         drawn = self._drawn(inputs, first) if pictures is None else pictures
         drawn = _checked("pictures", drawn, len(first))
         features = self.read(given, additional_forward_args)
-        said = self.describe_features(features, internal_batch_size=internal_batch_size)
+        said: Any = self.describe_features(features, internal_batch_size=internal_batch_size)
         layers: list[list[Description]] = said if self.several else [said]
         placed = [each for each in features if each.grid is not None] if listed else []
         how = Refinement()
