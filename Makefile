@@ -5,12 +5,12 @@ TEST_ENV := .venv
 # What pip left uncompiled is compiled when it is first imported, and kept: each of many processes imports torch.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check browser bench clean
 
 demo: $(DEMO_ENV)/.installed
 	$(DEMO_ENV)/bin/python examples/demo.py --output demo_output
 
-test: check
+test: check browser
 	OMP_NUM_THREADS=1 $(TEST_ENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(TEST_ENV)/.installed
@@ -19,6 +19,10 @@ check: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/mypy --strict tests/typed
 	$(TEST_ENV)/bin/lint-imports
+
+# Debian's chromium for the tests of the explorer; where it cannot be installed they are skipped, and say so.
+browser:
+	@command -v chromium >/dev/null || apt-get install -y --quiet chromium || echo "chromium is not installed; the explorer's browser tests are skipped"
 
 bench: $(TEST_ENV)/.installed
 	cd kernels && ../$(TEST_ENV)/bin/python -m benchmarks

@@ -13,6 +13,7 @@ import torch
 
 from measurements import text_decoder
 from measurements.devil import evidence, repetition
+from measurements.explorer import run as explorer
 from measurements.units import run as dissect_units
 from torchnle import backbones
 from torchnle.cli.evaluate import add_batch, add_scenes, add_subject, leave, scenes_of, subject
@@ -39,6 +40,7 @@ def add(commands: Any) -> None:
     _add_reading(commands)
     _add_fuzz(commands)
     _add_call_path(commands)
+    explorer.add(commands)
     dissect_units.add(commands)
 
 

@@ -13,6 +13,7 @@ from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.captum_base import WithoutFuture, logged
 from torchnle.attr.construction.constructors import Constructors
 from torchnle.attr.doors.explain import Explains
+from torchnle.attr.doors.report import Reports
 from torchnle.attr.doors.words import DominantWords
 from torchnle.attr.inputs.input_maps import check_images, enlarge, lay_on
 from torchnle.attr.inputs.pictures import Pictures
@@ -30,6 +31,7 @@ class LanguageAttribution(
     WithoutFuture,
     Constructors[Chosen],
     Rankings[Chosen],
+    Reports[Chosen],
     ScoreMaps[Chosen],
     DominantWords[Chosen],
     Explains[Chosen],

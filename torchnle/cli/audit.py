@@ -16,8 +16,9 @@ from tqdm import tqdm
 from torchnle import backbones
 from torchnle.attr import LanguageAttribution
 from torchnle.cli.output import say
-from torchnle.cli.photos import MODEL_HELP, attach
+from torchnle.cli.photos import MODEL_HELP
 from torchnle.data.image_folders import LabelledImages, load_class_folders, read_groups
+from torchnle.evaluation.subject import attach
 from torchnle.views.audit_page import Section, write_page
 from torchnle.views.words import plot_bars
 

@@ -1,11 +1,11 @@
-"""The command ``torchnle``: describe, saliency, explain, words, audit, layers, dissect, train, evaluate."""
+"""The command ``torchnle``: describe, saliency, explain, explore, words, audit, ...."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from torchnle.cli import audit, describe, dissect, evaluate, explain, layers, saliency, train, words
+from torchnle.cli import audit, describe, dissect, evaluate, explain, explore, layers, saliency, train, words
 from torchnle.cli.output import Parser, said_warnings, say
 
 
@@ -35,6 +35,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="torchnle", description="What does this layer, this location, this class mean, in words?"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (describe, saliency, explain, words, audit, layers, dissect, train, evaluate):
+    for command in (describe, saliency, explain, explore, words, audit, layers, dissect, train, evaluate):
         command.add(commands)
     return parser

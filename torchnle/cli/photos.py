@@ -33,9 +33,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size, or folders of them"
     )
+    add_model_options(parser)
+    parser.add_argument("--layer", metavar="NAME", help="the layer to read (default: the last)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write pictures (PNG) here")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options on the model and its translator."""
     parser.add_argument("--model", default="efficientnet-lite0", help=f"{MODEL_HELP} (default: %(default)s)")
     parser.add_argument("--translator", default=CLASS_NAMES, metavar="NAME", help=_TRANSLATOR_HELP)
-    parser.add_argument("--layer", metavar="NAME", help="the layer to read (default: the last)")
     parser.add_argument("--device", default="cpu", help="where the model runs (default: %(default)s)")
     own = parser.add_argument_group("a model of one's own")
     own.add_argument("--checkpoint", type=Path, metavar="FILE", help="its weights: a state dict")
@@ -44,18 +51,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--size", type=int, metavar="PIXELS", help="side of its input (default: its own)")
     own.add_argument("--mean", type=_numbers, metavar="R,G,B", help="of its input, 0 to 1 (default: its own)")
     own.add_argument("--std", type=_numbers, metavar="R,G,B", help="as --mean")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write pictures (PNG) here")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
 
 def load(options: argparse.Namespace) -> tuple[backbones.Backbone, LanguageAttribution]:
     """Load the model that the options name, and attach the translator."""
+    backbone = load_backbone(options)
+    return backbone, attach(backbone, options.translator, options.layer or None)
+
+
+def load_backbone(options: argparse.Namespace) -> backbones.Backbone:
+    """Load the model that the options name, onto its device."""
     backbone = _own(options) if options.checkpoint else backbones.load(options.model)
     try:
         backbone.model.to(options.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
-    return backbone, attach(backbone, options.translator, options.layer or None)
+    return backbone
 
 
 def _own(options: argparse.Namespace) -> backbones.Backbone:

@@ -13,6 +13,7 @@ from torchnle.methods.aligned.saying import Said
 from torchnle.translators.rows import Rows
 
 if TYPE_CHECKING:
+    from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
     from torchnle.methods.aligned.translator import MapTranslator
 
 
@@ -23,16 +24,22 @@ class Sentences:
     phrases; DeCap, Li et al., 2023, section 3.2), at the distance of a phrase from the mean of all.
 
     Args:
-        translator: Whose decoder, vocabulary and maps are used.
+        translator: Whose vocabulary and maps are used.
+        decoder: Says the sentences; None = the translator's own.
     """
 
-    def __init__(self, translator: MapTranslator) -> None:
-        self.translator = translator
+    def __init__(self, translator: MapTranslator, decoder: TextDecoder | None = None) -> None:
+        self.translator, self.decoder = translator, decoder or translator.decoder
 
     def improve(self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[Said]) -> list[Said]:
         """Say a sentence in a phrase's stead where its score on the feature is at least the best phrase's."""
+        return self.judge(rows, posterior, said, self.decode(posterior))
+
+    def judge(
+        self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[Said], texts: list[str]
+    ) -> list[Said]:
+        """Keep sentences that were decoded where their score is at least the best phrase's, as `improve`."""
         translator = self.translator
-        texts = self.decode(posterior)
         sentences = translator._scores(
             rows, [text or each.text for text, each in zip(texts, said, strict=True)]
         )
@@ -48,10 +55,9 @@ class Sentences:
 
     def decode(self, posterior: Float[Tensor, "R P"]) -> list[str]:
         """Decode a sentence from each row of probabilities."""
-        decoder = self.translator.decoder
-        if decoder is None:
+        if self.decoder is None:
             raise ValueError("this translator has no text decoder.")
-        return list(decoder.decode(recall(posterior, self.translator.vectors.to(posterior))).texts)
+        return list(self.decoder.decode(recall(posterior, self.translator.vectors.to(posterior))).texts)
 
     def _probability(self, text: str, share: Float[Tensor, "P"], phrase: Said) -> float:
         """The probability of the phrases that the sentence's parts are about; of the phrase where none is."""
