@@ -97,7 +97,7 @@ def attach(
     """
     given = dict(saved)
     layers, readout, summary = given.pop("layers", []), given.pop("readout", None), given.pop("summary", "")
-    rest = {"translator": translator, "summary": str(summary)}
+    rest: dict[str, Any] = {"translator": translator, "summary": str(summary)}
     lenses = given.pop("lenses", {})
     if readout not in (None, "head", "clip", "lens", "fitted lens") or not set(given) <= set(_PLAIN):
         raise ValueError(f"the saved reading {dict(saved)} is not known; save the translator again.")

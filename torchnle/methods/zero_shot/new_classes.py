@@ -134,17 +134,17 @@ def calibrate(source: FittedClassifier, count: int, *, seed: int = 0) -> float:
         raise ValueError("only a map by kernel ridge regression can be calibrated without labels.")
     generator = torch.Generator().manual_seed(seed)
     rows = source.sample
-    if rows is None or len(_decided(source, rows).unique()) < 2:
+    if rows is None or len(set(_decided(source, rows).tolist())) < 2:
         rows = stand_ins(source, generator)
     truth = _decided(source, rows)
-    old, classes = _old_logits(source, rows), truth.unique()
+    old, classes = _old_logits(source, rows), torch.tensor(sorted(set(truth.tolist())))
     norm, bias = source.fitted.class_norms.mean(), own_bias(source.head).mean()
     left_out = F.normalize(regression.left_out(), dim=1)
     new = rows @ left_out.T * norm + bias
     drawn = min(max(count, 1), max(1, len(classes) // 3))
     score = torch.zeros(len(_OFFSETS))
     for _ in range(_DRAWS):
-        unseen = classes[torch.randperm(len(classes), generator=generator)[:drawn].to(classes.device)]
+        unseen = classes[torch.randperm(len(classes), generator=generator)[:drawn]].to(truth.device)
         score += _harmonic(old, new[:, unseen], truth, unseen)
     return _OFFSETS[int(score.argmax())]
 
@@ -170,7 +170,8 @@ def stand_ins(source: FittedClassifier, generator: torch.Generator) -> Float[Ten
 
 def _old_logits(source: FittedClassifier, rows: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
     """The head's logits but for a constant a row, which new rows have not either."""
-    return rows @ (source.fitted.targets * source.fitted.class_norms[:, None]).T + own_bias(source.head)
+    weight = source.fitted.targets * source.fitted.class_norms[:, None]
+    return F.linear(rows, weight, own_bias(source.head))
 
 
 def _decided(source: FittedClassifier, rows: Float[Tensor, "N D"]) -> Int[Tensor, "N"]:
@@ -190,7 +191,8 @@ def _harmonic(
         seen = (~wins & (kept == truth))[~is_new].float().mean()
         unseen_rate = (wins & right_new)[is_new].float().mean()
         rates.append(2 * seen * unseen_rate / (seen + unseen_rate).clamp(min=1e-9))
-    return torch.stack(rates).cpu().nan_to_num()
+    found: Tensor = torch.stack(rates).cpu().nan_to_num()
+    return found
 
 
 def _check_new(new: Sequence[str], old: Sequence[str], prompts: Sequence[str]) -> None:
