@@ -159,7 +159,8 @@ def stand_ins(source: FittedClassifier, generator: torch.Generator) -> Float[Ten
     mixed = F.normalize(torch.randn(len(own), len(own), generator=generator).to(own) @ own, dim=1)
 
     def drawn(share: float) -> Tensor:
-        return source.fitted.center + source.distance * (share * own + (1 - share**2) ** 0.5 * mixed)
+        found: Tensor = source.fitted.center + source.distance * (share * own + (1 - share**2) ** 0.5 * mixed)
+        return found
 
     def surprise(share: float) -> float:
         confidence = _old_logits(source, drawn(share)).softmax(dim=1).amax(dim=1).mean()
