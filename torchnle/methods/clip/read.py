@@ -45,7 +45,8 @@ def read_clip(
     through the last norm and the projection in the class token's stead; in an attention pool (CLIP's
     ResNets, SigLIP) the location is alone to be attended to, so that its value remains, as in MaskCLIP
     (Zhou, Loy & Dai, 2022, section 3.2). MaskCLIP does that in a ViT's last block too; here the token is
-    taken as the block gives it. CLIP was never trained on such vectors: their order is to be trusted more than their size.
+    taken as the block gives it. CLIP was never trained on such vectors: their order is to be trusted more
+    than their size.
 
     Args:
         model: A whole CLIP of open_clip or transformers.
