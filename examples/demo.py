@@ -1,4 +1,4 @@
-"""Photographs into words: what an ImageNet classifier sees, whole and at each of its 49 places."""
+"""Photographs into words: what an ImageNet classifier sees, whole and at each of its 49 locations."""
 
 from __future__ import annotations
 

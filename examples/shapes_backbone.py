@@ -90,7 +90,7 @@ def accuracy(backbone: Backbone, scenes: Scenes) -> float:
     return torch.cat(right).float().mean().item()
 
 
-# One thing a scene: a name a picture is what classifiers are trained on, and no place is ever told.
+# One thing a scene: a name a picture is what classifiers are trained on, and no location is ever told.
 torch.manual_seed(options.seed)
 singles = composed(length=options.steps * options.batch, objects=(1, 1), size=options.size, seed=options.seed)
 pixels = {
@@ -110,7 +110,7 @@ backbone = backbones.load(f"timm:local-dir:{folder}")
 unseen = composed(length=options.unseen, objects=(1, 1), seed=options.seed + 1)
 print(f"names {accuracy(backbone, unseen):.1%} of {len(unseen)} unseen scenes rightly")
 
-# Any captions do. These list one to three things and the ground, and no place is told here either.
+# Any captions do. These list one to three things and the ground, and no location is told here either.
 layers = [
     layer.name
     for layer in suggest_layers(backbone.model, next(batches(unseen, backbone.preprocess))[0][:1], count=3)

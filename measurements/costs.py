@@ -169,8 +169,8 @@ def page(data: Mapping[str, Any]) -> str:
         [name, f"`{way['layer']}`", *(way[what] and way[what]["median"] for what in _COLUMNS), way["words"]]
         for name, way in data["ways"].items()
     ]
-    places = next(iter(data["ways"].values()))["locations"]
-    seconds = [column.format(places=places, **data) for column in _COLUMNS.values()]
+    count = next(iter(data["ways"].values()))["locations"]
+    seconds = [column.format(count=count, **data) for column in _COLUMNS.values()]
     table = record.table(["way", "layer", *seconds, "words at a location"], rows)
     return f"{_PREFACE.format(**data)}\n{table}\n"
 
@@ -191,14 +191,14 @@ def _explain(
     lang: LanguageAttribution, image: Tensor, queries: Sequence[Sequence[str]], clock: Clock
 ) -> dict[str, Any]:
     turn = cycle(queries)
-    places, (grid,) = clock(lambda: lang.describe(image, where="all"))
+    locations, (grid,) = clock(lambda: lang.describe(image, where="all"))
     said = [cell.text for cell in grid]
     return {
         "layer": lang.taps[0].name,
         "locations": len(said),
         "words": sum(len(text.split()) for text in said) / len(said),
         "whole": clock(lambda: lang.describe(image))[0],
-        "places": places,
+        "all_locations": locations,
         "saliency": clock(lambda: lang.saliency(image, next(turn), interpolate_mode=None))[0],
     }
 
@@ -206,7 +206,7 @@ def _explain(
 _COLUMNS = {
     "fit": "fit",
     "whole": "the whole image",
-    "places": "its {places} locations",
+    "all_locations": "its {count} locations",
     "saliency": "maps of {texts} texts",
 }
 _PREFACE = """# What explaining costs

@@ -49,11 +49,11 @@ class Sizes:
     key_heads: int = 3
     inner: int = 1536
     rows: tuple[int, ...] = (49, 196, 1029, 8232)
-    places: tuple[int, ...] = (49, 1029)
+    locations: tuple[int, ...] = (49, 1029)
     copied: int = 2**30
 
 
-TINY = Sizes(600, 32, 2, 4, 2, 48, rows=(5, 33), places=(3,), copied=2**12)
+TINY = Sizes(600, 32, 2, 4, 2, 48, rows=(5, 33), locations=(3,), copied=2**12)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def captions(run: Run) -> Iterator[dict[str, Any]]:
     """Greedy captions against transformers' `generate`."""
     from benchmarks.suites import captions
 
-    for rows in run.sizes.places:
+    for rows in run.sizes.locations:
         yield run.measure(captions.captions(language_model(run), rows, agree=0.0))
 
 
@@ -200,7 +200,7 @@ def scores(run: Run) -> Iterator[dict[str, Any]]:
     """The names of 100 classes against one pass a name."""
     from benchmarks.suites import scoring
 
-    for rows in run.sizes.places:
+    for rows in run.sizes.locations:
         yield run.measure(scoring.names(language_model(run), rows=rows, agree=1.0, targets={}))
 
 

@@ -58,14 +58,14 @@ class _Session:
         """Embeddings (R, length, E), from position 0 on; the head looks at the last of each row."""
         batch = self.library.llama_batch_init(len(rows) * length, states.shape[2], 1)
         ctypes.memmove(batch.embd, states.ctypes.data, states.nbytes)
-        places = [(row, position, position == length - 1) for row in rows for position in range(length)]
-        self._decode(batch, places)
+        positions = [(row, position, position == length - 1) for row in rows for position in range(length)]
+        self._decode(batch, positions)
 
     def write(self, rows: Sequence[int], tokens: Sequence[int], position: int) -> None:
         """A token a row."""
         batch = self.library.llama_batch_init(len(rows), 0, 1)
-        for place, token in enumerate(tokens):
-            batch.token[place] = token
+        for index, token in enumerate(tokens):
+            batch.token[index] = token
         self._decode(batch, [(row, position, True) for row in rows])
 
     def best(self, rows: int) -> list[int]:
@@ -73,11 +73,11 @@ class _Session:
         logits = np.ctypeslib.as_array(self.library.llama_get_logits(self.handle), shape=(rows, self.words))
         return [int(token) for token in logits.argmax(axis=1)]
 
-    def _decode(self, batch: Any, places: Sequence[tuple[int, int, bool]]) -> None:
-        batch.n_tokens = len(places)
-        for place, (row, position, head) in enumerate(places):
-            batch.pos[place], batch.n_seq_id[place] = position, 1
-            batch.seq_id[place][0], batch.logits[place] = row, head
+    def _decode(self, batch: Any, positions: Sequence[tuple[int, int, bool]]) -> None:
+        batch.n_tokens = len(positions)
+        for index, (row, position, head) in enumerate(positions):
+            batch.pos[index], batch.n_seq_id[index] = position, 1
+            batch.seq_id[index][0], batch.logits[index] = row, head
         code = self.library.llama_decode(self.handle, batch)
         self.library.llama_batch_free(batch)
         if code:

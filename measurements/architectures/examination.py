@@ -173,10 +173,10 @@ def _speak(model: nn.Module, layers: Sequence[SuggestedLayer], image: Tensor) ->
         lang.describe(image, where="all"),
         lang.attribute(image, target=TEXTS[0]),
     ]
-    whole, place, cells, heat = answers if lang.several else [[answer] for answer in answers]
+    whole, single, cells, heat = answers if lang.several else [[answer] for answer in answers]
     with torch.no_grad():
         scores = TextScore(model, names[-1], lang.translator, TEXTS)(image)
-    for layer, one, corner, grid, laid in zip(layers, whole, place, cells, heat, strict=True):
+    for layer, one, corner, grid, laid in zip(layers, whole, single, cells, heat, strict=True):
         if grid[0].grid != layer.grid or corner[0].location != (0, layer.grid[1] - 1):
             yield f"'{layer.name}' was described on {grid[0].grid} and at {corner[0].location}."
         if one[0].layer != layer.name or grid[0][layer.grid[1] - 1].text != corner[0].text:

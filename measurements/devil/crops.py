@@ -59,8 +59,8 @@ def crop_sizes(
             spoken = {layer: texts[index] for layer, texts in said.items() if texts[index].strip()}
             crops = [central_crop(scene.image, side) for side in sides]
             fits = scorer(crops, list(spoken.values())).argmax(dim=0).tolist()
-            for layer, place in zip(spoken, fits, strict=True):
-                best[layer][sides[place]] += 1
+            for layer, index in zip(spoken, fits, strict=True):
+                best[layer][sides[index]] += 1
     return {layer: {side: counts[side] / len(scenes) for side in sides} for layer, counts in best.items()}
 
 

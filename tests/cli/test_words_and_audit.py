@@ -16,7 +16,7 @@ def folder(tmp_path_factory):
     """Squares and stars, most of them on white and on black."""
     root = tmp_path_factory.mktemp("shapes")
     grounds = {
-        name: [g for g in plain_backgrounds() if f" {name} " in g.place] for name in ("white", "black")
+        name: [g for g in plain_backgrounds() if f" {name} " in g.location] for name in ("white", "black")
     }
     classes = {name: shapes(names=[name], colours=["red"]) for name in ("square", "star")}
     scenes, lines = GroupedScenes(classes, grounds, [[8, 4], [4, 8]], size=96), ["file,group"]

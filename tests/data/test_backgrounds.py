@@ -19,7 +19,7 @@ EVERY = [*plain_backgrounds(), *gradient_backgrounds(), *texture_backgrounds()]
 TALL = photo_backgrounds([Image.effect_noise((30, 60), 50)], "on the moon")[0]
 
 
-@pytest.mark.parametrize("background", [*EVERY, TALL], ids=lambda background: background.place)
+@pytest.mark.parametrize("background", [*EVERY, TALL], ids=lambda background: background.location)
 def test_a_background_is_drawn_by_its_generator_alone(background):
     first, again, other = (background.draw(np.random.default_rng(seed), 48) for seed in (1, 1, 2))
     assert first.mode == "RGB"
@@ -28,12 +28,12 @@ def test_a_background_is_drawn_by_its_generator_alone(background):
 
 
 def test_the_words_for_backgrounds_differ():
-    places = [background.place for background in EVERY]
-    assert len(set(places)) == len(places)
-    assert {"on grass", "on gravel", "in front of a brick wall", "on an orange background"} <= set(places)
+    locations = [background.location for background in EVERY]
+    assert len(set(locations)) == len(locations)
+    assert {"on grass", "on gravel", "in front of a brick wall", "on an orange background"} <= set(locations)
 
 
-@pytest.mark.parametrize("background", EVERY, ids=lambda background: background.place)
+@pytest.mark.parametrize("background", EVERY, ids=lambda background: background.location)
 def test_a_background_has_the_colours_that_it_says(background):
     drawn = np.mean(
         [np.asarray(background.draw(np.random.default_rng(i), 16)) for i in range(40)], axis=(0, 1, 2)

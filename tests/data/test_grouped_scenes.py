@@ -11,7 +11,7 @@ from torchnle.data.image_folders import (
     read_groups,
 )
 
-GROUNDS = {ground.place: ground for ground in plain_backgrounds()}
+GROUNDS = {ground.location: ground for ground in plain_backgrounds()}
 CONTEXTS = {name: [GROUNDS[f"on a {name} background"]] for name in ("white", "black")}
 CLASSES = {name: shapes(names=[name], colours=["red", "green"]) for name in ("square", "star")}
 

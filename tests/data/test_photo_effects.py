@@ -101,7 +101,7 @@ def test_photographs_of_a_folder_as_backgrounds(tmp_path, caplog):
     (tmp_path / "b.png").write_bytes(b"no image")
     (tmp_path / "c.txt").write_text("no image either")
     (ground,) = load_photo_backgrounds(tmp_path, "in front of a house", largest=10)
-    assert (ground.place, ground.image.size) == ("in front of a house", (20, 10))
+    assert (ground.location, ground.image.size) == ("in front of a house", (20, 10))
     assert "b.png is not an image" in caplog.text
     (tmp_path / "deep" / "a.jpg").unlink()
     with pytest.raises(ValueError, match="holds no readable photograph"):

@@ -66,7 +66,8 @@ def test_what_a_scene_says_is_true(seed, least, large, max_overlap):
     phrases = [thing.phrase for thing in scene.objects]
     assert len(set(phrases)) == len(phrases)
     assert (
-        scene.caption == f"{', '.join(phrases[:-1])}{' and ' * (len(phrases) > 1)}{phrases[-1]} {scene.place}"
+        scene.caption
+        == f"{', '.join(phrases[:-1])}{' and ' * (len(phrases) > 1)}{phrases[-1]} {scene.location}"
     )
     assert sum(thing.mask.astype(int) for thing in scene.objects).max() == 1
     pixels = np.asarray(scene.image).astype(int)
@@ -95,13 +96,13 @@ def test_objects_too_large_for_the_image_are_made_smaller():
 
 def test_a_thing_is_never_set_on_its_own_colour():
     data = scenes(backgrounds=plain_backgrounds(), objects=(1, 1), length=150)
-    assert not any(s.objects[0].phrase.split()[1] in s.place.split() for s in data)
+    assert not any(s.objects[0].phrase.split()[1] in s.location.split() for s in data)
 
 
 def test_where_every_background_hides_the_thing_one_is_taken_all_the_same():
     red = Gradient("on a red background", COLOURS["red"], COLOURS["red"])
     data = Scenes(shapes(colours=["red"]), [red], size=32, length=2)
-    assert data[0].place == "on a red background"
+    assert data[0].location == "on a red background"
 
 
 def test_phrases_are_equally_frequent_however_many_cutouts_share_one():

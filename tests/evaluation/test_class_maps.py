@@ -21,7 +21,7 @@ from torchnle.evaluation.subject import attach
 from torchnle.metrics import deletion, insertion
 from torchnle.vision.taps import Tap
 
-WHITE = [ground for ground in plain_backgrounds() if "white" in ground.place]
+WHITE = [ground for ground in plain_backgrounds() if "white" in ground.location]
 
 
 def cutouts():

@@ -61,7 +61,7 @@ def scores(head, features):
     return F.linear(features.rows, head.weight, head.bias)
 
 
-def check(model, *, head_name, tap, pooling, places, at="output", size=SIZE):
+def check(model, *, head_name, tap, pooling, locations, at="output", size=SIZE):
     """Find the head, compare what was chosen, and check by numbers that it gives the logits."""
     example = images(size)
     head = find_head(trained_looking(model), example)
@@ -74,9 +74,9 @@ def check(model, *, head_name, tap, pooling, places, at="output", size=SIZE):
         torch.testing.assert_close(head.logits(features), logits, **close)
     if not head.clipped:
         torch.testing.assert_close(scores(head, read_back(model, head, example)[0]), logits, **close)
-    if places is not None:
+    if locations is not None:
         everywhere = read_back(model, head, example, "all")[0]
-        assert everywhere.grid == places
+        assert everywhere.grid == locations
         if pooling == "mean" and neck_of(head) is None and not head.clipped:
             mean = scores(head, everywhere).view(*logits.shape[:1], -1, logits.shape[1]).mean(1)
             torch.testing.assert_close(mean, logits, rtol=1e-3, atol=1e-4 * float(logits.abs().max()))
@@ -101,7 +101,7 @@ class Small(nn.Module):
         return self.finish(self, self.conv(x))
 
 
-SMALL = {"head_name": "fc", "pooling": "mean", "places": (4, 6), "size": (9, 13)}
+SMALL = {"head_name": "fc", "pooling": "mean", "locations": (4, 6), "size": (9, 13)}
 
 
 class TestWaysToPool:
@@ -130,7 +130,7 @@ class TestWaysToPool:
                 return self[2](self[1](self[0](x).permute(0, 2, 3, 1)).mean((1, 2)))
 
         model = Last(nn.Conv2d(3, 8, 3, stride=2), nn.LayerNorm(8), nn.Linear(8, 5))
-        head = check(model, head_name="2", tap="1", pooling="mean", places=(4, 6), size=(9, 13))
+        head = check(model, head_name="2", tap="1", pooling="mean", locations=(4, 6), size=(9, 13))
         assert head.layout == "NHWC"
 
     def test_dropout_and_norm_between_mean_and_head(self):
@@ -144,7 +144,7 @@ class TestWaysToPool:
         model = nn.Sequential(
             nn.Conv2d(3, 8, 3, stride=2), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
-        check(model, head_name="1", tap="0", pooling="mean", places=(4, 6), size=(9, 13))
+        check(model, head_name="1", tap="0", pooling="mean", locations=(4, 6), size=(9, 13))
 
     @pytest.mark.parametrize("prefix", [0, 1, 5])
     def test_tokens_averaged_behind_others(self, prefix):
@@ -162,7 +162,7 @@ class TestWaysToPool:
                 front = x[:, :prefix] * 2 if prefix else x[:, :0]
                 return self.fc(self.norm(torch.cat([front, x], 1))[:, prefix:].mean(1))
 
-        head = check(Tokens(), head_name="fc", tap="norm", pooling="mean", places=(6, 8), size=(48, 64))
+        head = check(Tokens(), head_name="fc", tap="norm", pooling="mean", locations=(6, 8), size=(48, 64))
         assert head.num_prefix_tokens == prefix
 
     def test_a_class_token(self):
@@ -179,7 +179,7 @@ class TestWaysToPool:
                 x = self.embed(x).flatten(2).transpose(1, 2)
                 return self.fc(self.norm(torch.cat([x.square().mean(1, keepdim=True), x], 1))[:, 0])
 
-        head = check(Token(), head_name="fc", tap="norm", pooling="token", places=(6, 8), size=(48, 64))
+        head = check(Token(), head_name="fc", tap="norm", pooling="token", locations=(6, 8), size=(48, 64))
         assert "It receives the first of the 49 tokens" in head.summary
 
 
@@ -196,7 +196,9 @@ class TestHeadsThatAreNotOneLayer:
                 self.other = nn.Linear(8, 5, bias=False)
 
         model = Two()
-        head = check(model, head_name="fc + other", tap="conv", pooling="mean", places=(4, 6), size=(9, 13))
+        head = check(
+            model, head_name="fc + other", tap="conv", pooling="mean", locations=(4, 6), size=(9, 13)
+        )
         torch.testing.assert_close(head.weight, (model.fc.weight + 3 * model.other.weight) / 4)
         torch.testing.assert_close(head.bias, model.fc.bias / 4)
 
@@ -211,7 +213,7 @@ class TestHeadsThatAreNotOneLayer:
             return logits + m.fc.bias if biased else logits
 
         head = check(
-            Small(finish), head_name="fc.weight", tap="conv", pooling="mean", places=(4, 6), size=(9, 13)
+            Small(finish), head_name="fc.weight", tap="conv", pooling="mean", locations=(4, 6), size=(9, 13)
         )
         assert [type(step).__name__ for step in neck_of(head).steps] == ["Unit"]
         assert (head.bias is None) != biased
@@ -227,14 +229,16 @@ class TestHeadsThatAreNotOneLayer:
             def forward(self, x):
                 return 7 * self.tower(x) @ self.texts
 
-        head = check(Texts(), head_name="texts", tap="tower.act", pooling="mean", places=(4, 6), size=(9, 13))
+        head = check(
+            Texts(), head_name="texts", tap="tower.act", pooling="mean", locations=(4, 6), size=(9, 13)
+        )
         assert [(type(s).__name__, s.name) for s in neck_of(head).steps] == [("Product", "tower.proj")]
 
     def test_clipped_at_every_place(self):
         model = nn.Sequential(
             nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
-        head = check(model, head_name="1", tap="0", pooling="mean", places=(4, 6), size=(9, 13))
+        head = check(model, head_name="1", tap="0", pooling="mean", locations=(4, 6), size=(9, 13))
         assert head.clipped
         assert "negative scores become zero" in head.summary
 
@@ -249,7 +253,7 @@ class TestHeadsThatAreNotOneLayer:
 
 
 class TestFillingTheImage:
-    """Where no mean and no token is read, a place is laid on all places."""
+    """Where no mean and no token is read, a place is laid on all locations."""
 
     def filled(self, model, head, example, place):
         """The slow way: the model's own layers on a map that is everywhere as at one place."""
@@ -259,7 +263,7 @@ class TestFillingTheImage:
 
     def test_flattened_maps(self):
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
-        head = check(model, head_name="3", tap="1", pooling="all", places=(6, 6), size=(8, 8))
+        head = check(model, head_name="3", tap="1", pooling="all", locations=(6, 6), size=(8, 8))
         example = images((8, 8))
         expected = model[3](model[2](self.filled(model, head, example, (2, 5))))
         given = scores(head, read_back(model, head, example, (2, 5))[0])
@@ -268,7 +272,7 @@ class TestFillingTheImage:
     @pytest.mark.parametrize("positions", [False, True])
     def test_attention(self, positions):
         class Attention(nn.Module):
-            """Attends to all places from their mean, as CLIP's ResNets do."""
+            """Attends to all locations from their mean, as CLIP's ResNets do."""
 
             def __init__(self):
                 super().__init__()
@@ -282,7 +286,7 @@ class TestFillingTheImage:
 
         model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), Attention(), nn.LayerNorm(8), nn.Linear(8, 5))
         head = check(
-            model, head_name="3", tap="1:input", pooling="all", places=(4, 6), at="input", size=(9, 13)
+            model, head_name="3", tap="1:input", pooling="all", locations=(4, 6), at="input", size=(9, 13)
         )
         assert head.branches[0].views[0].count == (24 if positions else 1)
         example = images((9, 13))
@@ -301,13 +305,15 @@ class TestWithoutPlaces:
         ],
     )
     def test_other_pooling_falls_back_to_the_vector_and_says_so(self, finish):
-        head = check(Small(finish), head_name="fc", tap="fc:input", at="input", pooling="none", places=None)
+        head = check(
+            Small(finish), head_name="fc", tap="fc:input", at="input", pooling="none", locations=None
+        )
         assert "only whole images can be read" in head.summary
         assert neck_of(head) is None
 
     def test_an_example_too_small_to_have_places(self):
         model = Small(lambda m, x: m.fc(m.pool(m.act(x)).flatten(1)))
-        check(model, head_name="fc", tap="fc:input", at="input", pooling="none", places=None, size=(3, 3))
+        check(model, head_name="fc", tap="fc:input", at="input", pooling="none", locations=None, size=(3, 3))
 
 
 class TestRefusals:
@@ -411,7 +417,7 @@ def efficientnet_lite():
 TINY_VIT = {"image_size": (64, 96), "patch_size": 16, "hidden_size": 32, "num_hidden_layers": 2}
 TINY_VIT |= {"num_attention_heads": 2, "intermediate_size": 64}
 TINY_CONV = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
-#: id -> how to build it, what must be found: head, features, pooling, places, the neck's modules, at, size.
+#: id -> how to build it, what is found: head, features, pooling, locations, the neck's modules, at, size.
 MODELS = {
     "tv resnet18": (torchvision("resnet18"), "fc", "layer4", "mean", (3, 4)),
     "tv mobilenet_v3_small": (
@@ -492,9 +498,11 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_models_in_the_wild(name):
-    build, head_name, tap, pooling, places, *rest = MODELS[name]
+    build, head_name, tap, pooling, locations, *rest = MODELS[name]
     neck, at, size = (*rest, *([], "output", SIZE)[len(rest) :])
-    head = check(build(), head_name=head_name, tap=tap, pooling=pooling, places=places, at=at, size=size)
+    head = check(
+        build(), head_name=head_name, tap=tap, pooling=pooling, locations=locations, at=at, size=size
+    )
     assert [type(step).__name__ for step in (neck_of(head).steps if neck_of(head) else [])] == neck
 
 

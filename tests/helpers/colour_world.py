@@ -40,7 +40,7 @@ def colours() -> Tensor:
 
 
 def scenes(length: int = 12, seed: int = 0, objects: tuple[int, int] = (2, 2)) -> Scenes:
-    white = [ground for ground in plain_backgrounds() if "white" in ground.place]
+    white = [ground for ground in plain_backgrounds() if "white" in ground.location]
     squares = shapes(names=["square"], colours=list(NAMES))
     return Scenes(
         squares,

@@ -17,7 +17,7 @@ from torchnle.training.supply import Batch
 from torchnle.translators.prefix import PrefixTranslator
 
 CAPTIONS = ("a cat", "the red dog", "door of grass", "grass")
-PLACES = {"layer3": 9, "layer4": 4}
+LOCATIONS = {"layer3": 9, "layer4": 4}
 RECIPE = Recipe(
     steps=12,
     batch_size=8,
@@ -36,7 +36,7 @@ class ToySupply:
     def __init__(self, count=24, *, nan_at=None, tick=lambda: None):
         self.count, self.nan_at, self.tick = count, nan_at, tick
 
-    places, widths = PLACES, LAYERS
+    location_counts, widths = LOCATIONS, LAYERS
 
     def __len__(self):
         return self.count
@@ -52,7 +52,7 @@ class ToySupply:
         maps = {}
         for layer, width in LAYERS.items():
             shift = 2 * torch.randn(width, generator=centre)
-            maps[layer] = shift + torch.randn(PLACES[layer], width, generator=noise)
+            maps[layer] = shift + torch.randn(LOCATIONS[layer], width, generator=noise)
             if number == self.nan_at:
                 maps[layer][0, 0] = float("nan")
         return maps

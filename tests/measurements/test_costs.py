@@ -110,7 +110,7 @@ def test_every_way_is_timed():
     assert list(ways) == ["class names", "captions", "DeViL"]
     for name, way in ways.items():
         assert way["locations"] == 16
-        for what in ("whole", "places", "saliency"):
+        for what in ("whole", "all_locations", "saliency"):
             assert way[what]["rounds"] == 1
             assert way[what]["median"] > 0
         assert (way["fit"] is None) == (name == "DeViL")

@@ -261,5 +261,5 @@ def test_captions_in_every_order():
     scene = world.scenes(objects=(2, 2))[0]
     first, second = (thing.phrase for thing in scene.objects)
     orders = ([first, second], [second, first])
-    assert references(scene) == [scene_caption(order, scene.place) for order in orders]
+    assert references(scene) == [scene_caption(order, scene.location) for order in orders]
     assert scene.caption in references(scene)

@@ -6,11 +6,11 @@ import torch
 from torchnle.training.dropout import Draws, keep, pool
 from torchnle.training.randomness import generator
 
-PLACES = {"a": 9, "b": 4, "c": 1}
+LOCATIONS = {"a": 9, "b": 4, "c": 1}
 
 
-def draw(step=0, batch=4000, layer=0.5, location=(0.5, 0.5), places=PLACES):
-    return Draws.of_step(7, step, batch, places, layer_dropout=layer, location_dropout=location)
+def draw(step=0, batch=4000, layer=0.5, location=(0.5, 0.5), location_counts=LOCATIONS):
+    return Draws.of_step(7, step, batch, location_counts, layer_dropout=layer, location_dropout=location)
 
 
 @pytest.mark.parametrize("probability", [0.05, 0.5, 0.9])

@@ -68,7 +68,7 @@ class TestLive:
             expected = model[:2](x)[0]
             torch.testing.assert_close(batch.tokens["1"][row], expected.flatten(1).T, atol=1e-6, rtol=1e-5)
         assert batch.captions == [("number 3", "a square"), ("number 1", "a square")]
-        assert (found.places, found.widths) == ({"1": 49, "2": 9}, {"1": 4, "2": 6})
+        assert (found.location_counts, found.widths) == ({"1": 49, "2": 9}, {"1": 4, "2": 6})
 
     def test_the_next_readable_pair_stands_in(self):
         (batch,) = live(Broken(pairs(), bad={1, 2})).batches([[0, 1, 4]])
@@ -125,7 +125,7 @@ class TestCache:
             stored = tokens.to(getattr(torch, dtype)).float()
             torch.testing.assert_close(batch.tokens[layer], stored, atol=1e-6, rtol=tolerance)
         assert list(batch.captions) == list(expected.captions)
-        assert (found.places, found.widths) == (live().places, live().widths)
+        assert (found.location_counts, found.widths) == (live().location_counts, live().widths)
         assert sorted(found.unreadable) == ["2", "40"]
         size = sum(path.stat().st_size for path in (tmp_path / "cache").glob("layer*.bin"))
         assert size == 70 * (49 * 4 + 9 * 6) * getattr(torch, dtype).itemsize

@@ -36,10 +36,10 @@ class Background(ABC):
     """A background of a scene.
 
     Args:
-        place: The words for it after a list of objects ("on grass"), or "" for no words.
+        location: The words for it after a list of objects ("on grass"), or "" for no words.
     """
 
-    place: str
+    location: str
 
     @property
     @abstractmethod
@@ -116,7 +116,7 @@ def plain_backgrounds() -> tuple[Gradient, ...]:
     """Make one background a colour: "on a blue background".
 
     Example:
-        >>> plain_backgrounds()[1].place
+        >>> plain_backgrounds()[1].location
         'on an orange background'
     """
     return tuple(Gradient(f"on {with_article(name)} background", rgb, rgb) for name, rgb in COLOURS.items())
@@ -138,7 +138,7 @@ def texture_backgrounds() -> tuple[Picture, ...]:
         MissingDependencyError: If scikit-image is not installed.
 
     Example:
-        >>> texture_backgrounds()[0].place
+        >>> texture_backgrounds()[0].location
         'on grass'
     """
     try:
@@ -147,31 +147,33 @@ def texture_backgrounds() -> tuple[Picture, ...]:
         raise MissingDependencyError("scikit-image", extra="data", purpose="for its textures") from error
     grays = {name: Image.fromarray(getattr(data, name)()) for _, name, _, _ in _TEXTURES}
     return tuple(
-        Picture(place, ImageOps.colorize(ImageOps.autocontrast(grays[name], cutoff=1), dark, light))
-        for place, name, dark, light in _TEXTURES
+        Picture(location, ImageOps.colorize(ImageOps.autocontrast(grays[name], cutoff=1), dark, light))
+        for location, name, dark, light in _TEXTURES
     )
 
 
-def photo_backgrounds(images: Sequence[Image.Image], place: str = "") -> tuple[Picture, ...]:
+def photo_backgrounds(images: Sequence[Image.Image], location: str = "") -> tuple[Picture, ...]:
     """Make backgrounds from the caller's photographs.
 
     Args:
         images: Any mode and size; turned to RGB.
-        place: The words for all of them, or "" for captions without background.
+        location: The words for all of them, or "" for captions without background.
 
     Example:
-        >>> photo_backgrounds([Image.new("L", (9, 9))], "on the moon")[0].place
+        >>> photo_backgrounds([Image.new("L", (9, 9))], "on the moon")[0].location
         'on the moon'
     """
-    return tuple(Picture(place, image.convert("RGB")) for image in images)
+    return tuple(Picture(location, image.convert("RGB")) for image in images)
 
 
-def load_photo_backgrounds(folder: str | Path, place: str = "", *, largest: int = 640) -> tuple[Picture, ...]:
+def load_photo_backgrounds(
+    folder: str | Path, location: str = "", *, largest: int = 640
+) -> tuple[Picture, ...]:
     """Load every photograph of a folder and its subfolders as a background; unreadable files are skipped.
 
     Args:
         folder: The folder of photographs.
-        place: The words for all of them, or "" for captions without background.
+        location: The words for all of them, or "" for captions without background.
         largest: Shorter sides are reduced to this, in pixels.
 
     Raises:
@@ -191,4 +193,4 @@ def load_photo_backgrounds(folder: str | Path, place: str = "", *, largest: int 
         raise ValueError(
             f"{folder} holds no readable photograph ({', '.join(sorted(image_files.SUFFIXES))})."
         )
-    return photo_backgrounds(pictures, place)
+    return photo_backgrounds(pictures, location)

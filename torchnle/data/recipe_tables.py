@@ -107,7 +107,7 @@ class ScenesTable(DataTable):
     """Composed scenes: `Scenes` of cut-outs from a folder.
 
     Args:
-        places: Whether captions name the background. A location on an object shows little of it, and a
+        locations: Whether captions name the background. A location on an object shows little of it, and a
             translator that learns to say it everywhere says less of the object.
     """
 
@@ -120,7 +120,7 @@ class ScenesTable(DataTable):
     objects: tuple[int, ...] = (1, 4)
     scale: tuple[float, ...] = (0.3, 0.6)
     max_overlap: float = 0.1
-    places: bool = True
+    locations: bool = True
     effects: Mapping[str, Any] | bool = False
     seed: int = 0
 
@@ -140,7 +140,7 @@ class ScenesTable(DataTable):
 
     def _grounds(self) -> list[data.Background]:
         grounds = [each for name in self.backgrounds for each in _backgrounds(name, self.photos)]
-        return grounds if self.places else [replace(each, place="") for each in grounds]
+        return grounds if self.locations else [replace(each, location="") for each in grounds]
 
     def _cutouts(self) -> Cutouts:
         cutouts = data.load_cutouts(self.folder)

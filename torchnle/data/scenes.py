@@ -63,13 +63,13 @@ class Scene:
         image: RGB, square.
         caption: "a hen and a compost bin on grass".
         objects: In the order in which the caption lists them.
-        place: The words of the caption for the background; "" if there are none.
+        location: The words of the caption for the background; "" if there are none.
     """
 
     image: Image.Image
     caption: str
     objects: tuple[SceneObject, ...]
-    place: str = ""
+    location: str = ""
 
     @property
     def pixels(self) -> UInt8[Tensor, "3 H W"]:
@@ -176,7 +176,7 @@ class Scenes(Sequence[Scene]):
         for item in (item for pool in self._items.values() for item in pool):
             parts += [item.phrase, item.image.tobytes()]
         for ground in self.backgrounds:
-            parts += [ground.place, ground.draw(np.random.default_rng(0), 64).tobytes()]
+            parts += [ground.location, ground.draw(np.random.default_rng(0), 64).tobytes()]
         return digest([*parts, *(scene.image.tobytes() for scene in self[:1])])
 
     def _compose(self, draws: np.random.Generator) -> Scene:
@@ -194,8 +194,8 @@ class Scenes(Sequence[Scene]):
             for item, mask in zip(items, masks, strict=True)
         ]
         listed = tuple(self._ordered(draws, found))
-        caption = scene_caption([item.phrase for item in listed], background.place)
-        return Scene(image, caption, listed, background.place)
+        caption = scene_caption([item.phrase for item in listed], background.location)
+        return Scene(image, caption, listed, background.location)
 
     def _choose(self, draws: np.random.Generator) -> list[_Item]:
         count = int(draws.integers(self.objects[0], self.objects[1], endpoint=True))

@@ -35,7 +35,7 @@ class Draws:
         seed: int,
         step: int,
         batch_size: int,
-        places: Mapping[str, int],
+        location_counts: Mapping[str, int],
         *,
         layer_dropout: float,
         location_dropout: tuple[float, float],
@@ -46,20 +46,20 @@ class Draws:
             seed: The run's.
             step: Its number.
             batch_size: The rows B of the whole batch.
-            places: How many locations L each layer has.
+            location_counts: How many locations L each layer has.
             layer_dropout: The probability of dropping a layer.
             location_dropout: The range of the probability of dropping a location, which is drawn for each
                 image and layer.
         """
         source = generator("step", seed, step)
         captions = torch.rand(batch_size, generator=source)
-        kept = keep(torch.full((batch_size, 1), 1 - layer_dropout), len(places), source)
+        kept = keep(torch.full((batch_size, 1), 1 - layer_dropout), len(location_counts), source)
         least, most = location_dropout
         locations = {}
-        for layer, count in places.items():
+        for layer, count in location_counts.items():
             dropped = least + (most - least) * torch.rand(batch_size, 1, generator=source)
             locations[layer] = keep(1 - dropped, count, source)
-        return cls(captions, dict(zip(places, kept.unbind(1), strict=True)), locations)
+        return cls(captions, dict(zip(location_counts, kept.unbind(1), strict=True)), locations)
 
     def __getitem__(self, rows: slice) -> Draws:
         return Draws(

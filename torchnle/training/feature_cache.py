@@ -63,7 +63,7 @@ class CachedFeatures:
         return len(self.captions)
 
     @property
-    def places(self) -> dict[str, int]:
+    def location_counts(self) -> dict[str, int]:
         """The number of locations of each layer."""
         return {layer: shape[0] for layer, shape in self.meta["shapes"].items()}
 
@@ -164,7 +164,7 @@ def _check_parts(theirs: Mapping[str, str], ours: Mapping[str, str], folder: Pat
 def _build(target: Path, live: LiveFeatures, dtype: Stored, parts: Mapping[str, str]) -> None:
     """Fill files of the final size in a temporary folder, then rename it."""
     unfinished = target.with_name(target.name + ".unfinished")
-    shapes = {layer: (live.places[layer], live.widths[layer]) for layer in live.places}
+    shapes = {layer: (live.location_counts[layer], live.widths[layer]) for layer in live.location_counts}
     with alone_in_folder(unfinished):
         if (target / _META).is_file():  # another process was first
             _empty(unfinished)
@@ -206,8 +206,8 @@ def _begin(
         if done.get("parts") == parts:
             return done
     _empty(folder)
-    for path, (places, width) in zip(_files(folder, shapes), shapes.values(), strict=True):
-        _take_room(path, count * places * width * _STORED[dtype][0].itemsize)
+    for path, (locations, width) in zip(_files(folder, shapes), shapes.values(), strict=True):
+        _take_room(path, count * locations * width * _STORED[dtype][0].itemsize)
     (folder / _CAPTIONS).touch()
     return {"parts": dict(parts), "read": 0, "bytes": 0, "unreadable": {}}
 

@@ -78,7 +78,7 @@ class Pairs(SayTexts):
             recipe.seed,
             step,
             recipe.batch_size,
-            self.supply.places,
+            self.supply.location_counts,
             layer_dropout=recipe.layer_dropout,
             location_dropout=recipe.location_range,
         )

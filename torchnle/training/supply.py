@@ -45,7 +45,7 @@ class Supply(Protocol):
     """A source of batches by the numbers of their pairs."""
 
     @property
-    def places(self) -> Mapping[str, int]:
+    def location_counts(self) -> Mapping[str, int]:
         """The number of locations of each layer."""
 
     @property
@@ -94,7 +94,7 @@ class LiveFeatures:
         return len(self.source)
 
     @property
-    def places(self) -> dict[str, int]:
+    def location_counts(self) -> dict[str, int]:
         """The number of locations of each layer."""
         return {layer: count for layer, (count, _) in self._shapes.items()}
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from torchnle.vision.running import alone_in, evaluating, unwrap
 
-#: Places may be shifted by so much of the image.
+#: Locations may be shifted by so much of the image.
 _SHARE = 0.01
 
 
 @torch.no_grad()
 def check_padding(forward_func: Callable[..., Any], image: Tensor) -> None:
-    """Refuse images that a detector pads right and below, since the places of its layers would be shifted.
+    """Refuse images that a detector pads right and below, since the locations of its layers would be shifted.
 
     Only models with a part that states a `size_divisible`, as torchvision's detectors, are looked at.
 
@@ -35,7 +35,7 @@ def check_padding(forward_func: Callable[..., Any], image: Tensor) -> None:
         if max(1 - height / rows, 1 - width / columns) > _SHARE:
             raise ValueError(
                 f"{type(root).__name__} makes {height} x {width} pixels of an image and pads them right and "
-                f"below to {rows} x {columns}, so the places of its layers would be shifted. Pass images of "
-                f"which both sides are multiples of {part.size_divisible} after resizing, or read "
+                f"below to {rows} x {columns}, so the locations of its layers would be shifted. Pass images "
+                f"of which both sides are multiples of {part.size_divisible} after resizing, or read "
                 "model.backbone on its own."
             )

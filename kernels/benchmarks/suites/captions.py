@@ -127,7 +127,7 @@ def _generate(lm: LanguageModel, context: Tensor, tokens: int = _TOKENS, **optio
 
 
 def _before_end(lm: LanguageModel, row: list[int]) -> list[int]:
-    ends = [place for place, token in enumerate(row) if token in lm.eos_ids]
+    ends = [index for index, token in enumerate(row) if token in lm.eos_ids]
     return row[: ends[0]] if ends else row
 
 

@@ -45,7 +45,7 @@ def _scores(lm: LanguageModel, count: int, *, tokens: int, rows: int = 4) -> Job
     soft, texts = prefixes(lm, rows), _random_texts(lm, count, tokens)
     sample = min(count, 2)
     return Job(
-        name=f"scores of {count} texts of {tokens} random tokens at {rows} places, float32",
+        name=f"scores of {count} texts of {tokens} random tokens at {rows} locations, float32",
         ours=Contender("torchnle, one tree", lambda: scoring.log_prob(lm, soft, texts)),
         peers=[
             Contender(

@@ -1,4 +1,4 @@
-"""What a user waits for: one photograph, three layers, 1,029 places; and where the time goes."""
+"""What a user waits for: one photograph, three layers, 1,029 locations; and where the time goes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TOKENS = 20
 
 
 def records(rounds: int) -> list[dict[str, Any]]:
-    """`describe` of all places, `saliency` with 1 and 100 texts: processor seconds and shares."""
+    """`describe` of all locations, `saliency` with 1 and 100 texts: processor seconds and shares."""
     torch.manual_seed(SEED)
     image = torch.randn(1, 3, 224, 224)
     explain = _explainer(image)
@@ -87,9 +87,9 @@ def _measure(name: str, run: Callable[[], object], rounds: int) -> dict[str, Any
     seconds, total = statistics.median(t.counted for t in times), sum(t.counted for t in times)
     parts = {part: spent / total for part, spent in shares.items()}
     busy = is_shared(times)
-    print(f"\n{name}, 1,029 places: {seconds:.2f} s{' [machine shared]' if busy else ''}")
+    print(f"\n{name}, 1,029 locations: {seconds:.2f} s{' [machine shared]' if busy else ''}")
     print("  " + ", ".join(f"{part} {share:.1%}" for part, share in parts.items()))
-    return {"job": f"{name}, 1,029 places", "busy": busy, "seconds": seconds, "shares": parts}
+    return {"job": f"{name}, 1,029 locations", "busy": busy, "seconds": seconds, "shares": parts}
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def names(
     texts = _spread(lm, [" " + name for name in CLASS_NAMES])
     soft, tokens = prefixes(lm, rows), sum(map(len, lm.tokenize(texts)))
     return Job(
-        name=f"scores of {len(texts)} class names at {rows} places, {dtype_name(lm.dtype)}",
+        name=f"scores of {len(texts)} class names at {rows} locations, {dtype_name(lm.dtype)}",
         ours=Contender("torchnle, one tree", lambda: scoring.log_prob(lm, soft, texts)),
         peers=[
             Contender(name, lambda score=score: score(lm, soft, texts[:sample]), sample / len(texts))
@@ -49,7 +49,7 @@ def names(
 def _one_token(lm: LanguageModel, *, queries: int, rows: int, sample: int) -> Job:
     soft, texts = prefixes(lm, rows), _one_token_texts(lm, queries)
     return Job(
-        name=f"scores of {queries} texts of one token at {rows} places, float32",
+        name=f"scores of {queries} texts of one token at {rows} locations, float32",
         ours=Contender("torchnle, prefix included", lambda: scoring.log_prob(lm, soft, texts)),
         peers=[
             Contender("naive", lambda: naive_scores(lm, soft, texts[:sample]), sample / queries),
@@ -68,7 +68,7 @@ def _one_token(lm: LanguageModel, *, queries: int, rows: int, sample: int) -> Jo
 def _alone(lm: LanguageModel, text: str, *, rows: int) -> Job:
     soft = prefixes(lm, rows)
     return Job(
-        name=f"the score of one text at {rows} places, float32 (nothing to share)",
+        name=f"the score of one text at {rows} locations, float32 (nothing to share)",
         ours=Contender("torchnle", lambda: scoring.log_prob(lm, soft, [text])),
         peers=[
             Contender("naive", lambda: naive_scores(lm, soft, [text])),

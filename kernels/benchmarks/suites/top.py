@@ -1,4 +1,4 @@
-"""The best texts of every place and the best places of a text: best-first, against scoring everything."""
+"""The best texts of every location, the best locations of a text: best-first against scoring everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEXT = " a small red bird"
 
 
 def jobs() -> Iterator[Job]:
-    """The 5 best of 100 class names and of 20 phrases at 16 places; the 5 best of 98 places."""
+    """The 5 best of 100 class names and of 20 phrases at 16 locations; the 5 best of 98 locations."""
     lm = language_model()
     for kind, texts in (
         ("class names", [" " + name for name in CLASS_NAMES]),
@@ -23,7 +23,7 @@ def jobs() -> Iterator[Job]:
         soft = prefixes(lm, 16)
         found = search.top_texts(lm, soft, texts, 5)
         yield Job(
-            name=f"the 5 best of {len(texts)} {kind} at 16 places, float32",
+            name=f"the 5 best of {len(texts)} {kind} at 16 locations, float32",
             ours=Contender("top_texts", lambda s=soft, t=texts: search.top_texts(lm, s, t, 5)),
             peers=[_exhaustive(lambda s=soft, t=texts: Ranking.of(scoring.log_prob(lm, s, t), 5))],
             agree=_same,
@@ -31,7 +31,7 @@ def jobs() -> Iterator[Job]:
         )
     soft = prefixes(lm, 98)
     yield Job(
-        name="the 5 best of 98 places for a text of 4 tokens, float32",
+        name="the 5 best of 98 locations for a text of 4 tokens, float32",
         ours=Contender("top_rows", lambda: search.top_rows(lm, soft, _TEXT, 5)),
         peers=[_exhaustive(lambda: Ranking.of(scoring.log_prob(lm, soft, [_TEXT])[:, 0], 5))],
         agree=_same,

@@ -295,10 +295,12 @@ class TestRecipes:
             data_table({"kind": "shapes", **table}, "data").open()
 
     def test_captions_that_leave_the_place_out(self):
-        tables = [{"kind": "shapes", "length": 4, "size": 64, "places": places} for places in (True, False)]
+        tables = [
+            {"kind": "shapes", "length": 4, "size": 64, "locations": locations} for locations in (True, False)
+        ]
         told, bare = (list(data_table(table, "data").open()) for table in tables)
         for one, other in zip(told, bare, strict=True):
-            assert one.caption == f"{other.caption} {one.place}"
+            assert one.caption == f"{other.caption} {one.location}"
             assert one.image.tobytes() == other.image.tobytes()
 
     def test_kinds_have_all_settings_of_what_they_open(self, tmp_path):

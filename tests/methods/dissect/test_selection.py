@@ -75,7 +75,7 @@ def test_retrieval_finds_the_images_of_the_highest_scores():
 
 
 def test_composition_shows_the_thing_and_its_colour():
-    white = [ground for ground in plain_backgrounds() if "white" in ground.place]
+    white = [ground for ground in plain_backgrounds() if "white" in ground.location]
     cutouts = shapes(names=["square", "heart"], colours=["gray"])
     source = Composition(cutouts, LetterEncoder(), white, nearest=1, size=64)
     plain, red = source("a gray heart", 3, 0), source("a red heart", 3, 0)

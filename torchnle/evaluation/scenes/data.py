@@ -66,7 +66,9 @@ def references(scene: Scene) -> list[str]:
         ['a green arrow and a gray heart', 'a gray heart and a green arrow']
     """
     orders = permutations([item.phrase for item in scene.objects])
-    return [scene_caption(order, scene.place) for order, _ in zip(orders, range(_MOST_ORDERS), strict=False)]
+    return [
+        scene_caption(order, scene.location) for order, _ in zip(orders, range(_MOST_ORDERS), strict=False)
+    ]
 
 
 def images_of(backbone: Backbone, scenes: Sequence[Scene]) -> Tensor:

@@ -187,34 +187,34 @@ def listing(phrases: Sequence[str]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def scene_caption(phrases: Sequence[str], place: str = "") -> str:
-    """Describe a scene: list its objects and, where it has a name, the place.
+def scene_caption(phrases: Sequence[str], location: str = "") -> str:
+    """Describe a scene: list its objects and, where it has a name, the location.
 
     Args:
         phrases: Noun phrases with their articles, at least one.
-        place: "on grass", "on a blue background" or "" for nothing.
+        location: "on grass", "on a blue background" or "" for nothing.
 
     Example:
         >>> scene_caption(["a hen", "a compost bin"], "on grass")
         'a hen and a compost bin on grass'
     """
-    return f"{listing(phrases)} {place}".strip()
+    return f"{listing(phrases)} {location}".strip()
 
 
 def corpus(
-    phrases: Sequence[str], places: Sequence[str] = (), *, lists: int = 0, most: int = 3, seed: int = 0
+    phrases: Sequence[str], locations: Sequence[str] = (), *, lists: int = 0, most: int = 3, seed: int = 0
 ) -> list[str]:
     """The texts that scenes of these phrases can have as captions, for a decoder that learns from text alone.
 
     Args:
         phrases: Noun phrases with their articles; repeated ones count once.
-        places: "on grass", ...; every phrase is set at every place.
-        lists: How many lists of two to `most` different phrases to draw, every second one at a place.
+        locations: "on grass", ...; every phrase is set at every location.
+        lists: How many lists of two to `most` different phrases to draw, every second one at a location.
         most: The longest list, in phrases.
         seed: The same seed gives the same lists.
 
     Returns:
-        Every phrase, every phrase at every place, and the lists, each text once.
+        Every phrase, every phrase at every location, and the lists, each text once.
 
     Raises:
         ValueError: If there are fewer phrases than the longest list needs.
@@ -231,8 +231,8 @@ def corpus(
             f"lists of up to {most} phrases cannot be drawn from {len(single)}; pass most=2 or more."
         )
     draw = random.Random(seed)
-    texts = [*single, *(scene_caption([phrase], place) for place in places for phrase in single)]
+    texts = [*single, *(scene_caption([phrase], location) for location in locations for phrase in single)]
     for index in range(lists):
         chosen = draw.sample(single, draw.randint(2, most))
-        texts.append(scene_caption(chosen, draw.choice(places) if places and index % 2 else ""))
+        texts.append(scene_caption(chosen, draw.choice(locations) if locations and index % 2 else ""))
     return list(dict.fromkeys(texts))

@@ -1,1 +1,1 @@
-"""CLIP (Radford et al., 2021), read place by place in the space that its images share with its texts."""
+"""CLIP (Radford et al., 2021), read by location in the space that its images share with its texts."""

@@ -1,4 +1,4 @@
-"""CLIP (Radford et al., 2021) read place by place, in the space that its images share with its texts."""
+"""CLIP (Radford et al., 2021) read by location, in the space that its images share with its texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clip:
 
     Args:
         translator: Scores and describes vectors of the common space.
-        readout: The layer that the image vector is made of, and how its places become such vectors.
+        readout: The layer that the image vector is made of, and how its locations become such vectors.
         encode_image: The model's own method: images (N, 3, H, W) -> vectors (N, k).
     """
 
@@ -40,12 +40,13 @@ def read_clip(
 ) -> Clip:
     """Find where a CLIP's image vector comes from, and score texts there by its own text tower.
 
-    For a whole image the score is CLIP's own cosine of image and text. A place gets the vector that the model
-    would make if the image looked like that place everywhere: of a ViT, its token in the last layer goes
-    through the last norm and the projection in the class token's stead; in an attention pool (CLIP's ResNets,
-    SigLIP) the place is alone to be attended to, so that its value remains, as in MaskCLIP (Zhou, Loy & Dai,
-    2022, section 3.2). MaskCLIP does that in a ViT's last block too; here the token is taken as the block
-    gives it. CLIP was never trained on such vectors: their order is to be trusted more than their size.
+    For a whole image the score is CLIP's own cosine of image and text. A location gets the vector that the
+    model would make if the image looked like it everywhere: of a ViT, its token in the last layer goes
+    through the last norm and the projection in the class token's stead; in an attention pool (CLIP's
+    ResNets, SigLIP) the location is alone to be attended to, so that its value remains, as in MaskCLIP
+    (Zhou, Loy & Dai, 2022, section 3.2). MaskCLIP does that in a ViT's last block too; here the token is
+    taken as the block gives it. CLIP was never trained on such vectors: their order is to be trusted more
+    than their size.
 
     Args:
         model: A whole CLIP of open_clip or transformers.

@@ -70,8 +70,8 @@ def devil_translator(
     )
     if start or opening:
         words = _words(lm, start or opening)
-        places = torch.arange(prefix_length, device=lm.device) % len(words)
-        network.begin_at(words[places], _words(lm, opening) if opening else None)
+        columns = torch.arange(prefix_length, device=lm.device) % len(words)
+        network.begin_at(words[columns], _words(lm, opening) if opening else None)
     return PrefixTranslator(
         network, lm, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens, backbone=backbone
     )

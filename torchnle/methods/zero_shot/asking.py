@@ -101,10 +101,10 @@ def concepts_of_images(
     others = None
     if against is not None:
         others = as_classes(against, translator, fitted, whole).repeat_interleave(each)
-    places = [(image, place) for image in range(chosen.batch_size) for place in chosen.locations]
+    spots = [(image, location) for image in range(chosen.batch_size) for location in chosen.locations]
     bank = BankDirections.of(translator, fitted, phrases)
     found = concepts(
-        fitted, bank, translator.class_names, rows, classes, places, rather_than=others, count=count
+        fitted, bank, translator.class_names, rows, classes, spots, rather_than=others, count=count
     )
     if isinstance(where, str):
         return [found[start : start + each] for start in range(0, len(found), each)]

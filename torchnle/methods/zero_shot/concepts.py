@@ -51,8 +51,8 @@ class Concepts:
         return asdict(self)
 
     def __str__(self) -> str:
-        place = "" if self.location is None else f" {self.location}"
-        return f"{self.prediction}{place} ({self.contribution:.2f}): {', '.join(self.texts)}"
+        location = "" if self.location is None else f" {self.location}"
+        return f"{self.prediction}{location} ({self.contribution:.2f}): {', '.join(self.texts)}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def concepts(
     names: Sequence[str],
     rows: Float[Tensor, "R D"],
     classes: Int[Tensor, "R"],
-    places: Sequence[tuple[int | None, tuple[int, int] | None]],
+    spots: Sequence[tuple[int | None, tuple[int, int] | None]],
     *,
     rather_than: Int[Tensor, "R"] | None = None,
     count: int = 15,
@@ -115,7 +115,7 @@ def concepts(
         names: The class names.
         rows: What the head reads.
         classes: The class of each row.
-        places: The image and location of each row.
+        spots: The image and location of each row.
         rather_than: As `evidence`.
         count: How many to list; the paper takes 15, and finds 10 as good.
 
@@ -124,8 +124,8 @@ def concepts(
     """
     found = evidence(fitted, rows, classes, rather_than)
     listed = top_concepts(bank, found.vector, count)
-    each = zip(listed, classes.tolist(), found.decision.tolist(), places, strict=True)
-    return [Concepts(names[c], top, moved, image, place) for top, c, moved, (image, place) in each]
+    each = zip(listed, classes.tolist(), found.decision.tolist(), spots, strict=True)
+    return [Concepts(names[c], top, moved, image, location) for top, c, moved, (image, location) in each]
 
 
 def class_concepts(

@@ -31,11 +31,11 @@ class ClassFeatures:
     features vary. So features are drawn from the normal distribution that has the mean and covariance of the
     pictures', and moved, by the shortest way as the covariance measures distance, to where the head prefers
     the class by some nats. The caption is the class's text. Only the layer that the head reads is known of
-    such a pair, the same at all its places.
+    such a pair, the same at all its locations.
 
     Args:
         pictures: The supply whose features' distribution is taken; its pairs come first.
-        layer: The layer whose mean over places the head reads.
+        layer: The layer whose mean over locations the head reads.
         weight: The head's weight, (C, D).
         bias: The head's bias, (C,), or None.
         texts: One a class.
@@ -86,9 +86,9 @@ class ClassFeatures:
         return len(self.pictures) + self.count
 
     @property
-    def places(self) -> Mapping[str, int]:
+    def location_counts(self) -> Mapping[str, int]:
         """The number of locations of each layer."""
-        return self.pictures.places
+        return self.pictures.location_counts
 
     @property
     def widths(self) -> Mapping[str, int]:

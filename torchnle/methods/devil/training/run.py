@@ -234,7 +234,7 @@ def _with_classes(
     head = find_head(backbone.model, example_for(backbone.model), len(backbone.class_names))
     if not head.plain:
         raise ValueError(
-            "[classes] needs a head that reads the mean over the places of a layer; here more stands "
+            "[classes] needs a head that reads the mean over the locations of a layer; here more stands "
             f"between. {head.summary} Leave [classes] out."
         )
     supply = ClassFeatures(

@@ -1,4 +1,4 @@
-"""Exemplars: images with the place at which a unit is active in them."""
+"""Exemplars: images with the location at which a unit is active in them."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def exemplars(record: LayerRecord, unit: int, images: ProbingSet, count: int | N
     if not 0 <= unit < record.units:
         raise ValueError(f"layer '{record.layer}' has {record.units} units; {unit} is none of them.")
     found = []
-    for place, number in enumerate(record.images[unit, :count].tolist()):
-        if not record.excited[unit, place]:
+    for rank, number in enumerate(record.images[unit, :count].tolist()):
+        if not record.excited[unit, rank]:
             break
-        shaped = None if record.grid is None else record.maps[unit, place].view(record.grid)
-        evidence = None if record.evidence is None else record.evidence[unit, place]
-        value = float(record.values[unit, place])
+        shaped = None if record.grid is None else record.maps[unit, rank].view(record.grid)
+        evidence = None if record.evidence is None else record.evidence[unit, rank]
+        value = float(record.values[unit, rank])
         found.append(Exemplar(number, value, images.picture(number), shaped, evidence))
     return found

@@ -143,19 +143,19 @@ def _details(
     grid: tuple[int, int] | None,
     evidence: Evidence | None,
     unit: Int[Tensor, "n"],
-    place: Int[Tensor, "n"],
+    row: Int[Tensor, "n"],
 ) -> dict[str, Tensor]:
     """The activation map of units in images, and the evidence features' mean where each map is high."""
-    maps = local[place, :, unit]
+    maps = local[row, :, unit]
     if evidence is None:
         return {"maps": maps}
     masks = active(maps).float()
     weights = resized(masks, grid, evidence.grid)
     tokens = evidence.tokens.float().cpu()
     found = [torch.empty(0, tokens.shape[2])]
-    for start in range(0, len(place), _ROWS):
+    for start in range(0, len(row), _ROWS):
         part = slice(start, start + _ROWS)  # a product a row: the bits do not depend on what else enters
-        found.append(torch.einsum("nl,nld->nd", weights[part], tokens[place[part]]))
+        found.append(torch.einsum("nl,nld->nd", weights[part], tokens[row[part]]))
     return {"maps": maps, "evidence": torch.cat(found)}
 
 

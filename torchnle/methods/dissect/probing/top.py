@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-#: What is kept beside a unit's most active images: given (units, places in the batch), one row for each.
+#: What is kept beside a unit's most active images: given (units, positions in the batch), one row for each.
 Details = Callable[[Int[Tensor, "E"], Int[Tensor, "E"]], dict[str, Tensor]]
 
 
@@ -54,14 +54,14 @@ class TopK:
             self._keep(chosen, details)
 
     def _keep(self, chosen: Int[Tensor, "U k"], details: Details) -> None:
-        unit, place = (chosen >= self.k).nonzero(as_tuple=True)
+        unit, rank = (chosen >= self.k).nonzero(as_tuple=True)
         stay = chosen.clamp(max=self.k - 1)
-        fresh = details(unit, chosen[unit, place] - self.k)
+        fresh = details(unit, chosen[unit, rank] - self.k)
         for name, rows in fresh.items():
             if name not in self.details:
                 self.details[name] = rows.new_zeros(*self.values.shape, *rows.shape[1:])
             kept = _gather(self.details[name], stay)
-            kept[unit, place] = rows
+            kept[unit, rank] = rows
             self.details[name] = kept
 
     def merge(self, other: TopK) -> None:
@@ -86,7 +86,7 @@ class TopK:
 
 
 def _best(values: Float[Tensor, "U n"], images: Int[Tensor, "U n"], k: int) -> Int[Tensor, "U k"]:
-    """Find the places of each unit's k largest values, the earlier image first where they are equal."""
+    """Find the positions of each unit's k largest values, the earlier image first where they are equal."""
     by_image = images.argsort(dim=1, stable=True)
     order = values.gather(1, by_image).argsort(dim=1, descending=True, stable=True)
     return by_image.gather(1, order[:, :k])

@@ -63,12 +63,12 @@ def write_rating_page(
         )
     draws, key, parts = random.Random(seed), {}, []
     found = {label.unit: label for label in dissection}
-    for place, unit in enumerate(units):
+    for position, unit in enumerate(units):
         order = draws.sample(list(labels), len(labels))
         key[str(unit)] = order
         shown = dissection.exemplars(found[unit], exemplars)
         pictures = "".join(html.picture(each.picture, side) for each in shown)
-        texts = [labels[method][place] for method in order]
+        texts = [labels[method][position] for method in order]
         parts.append(f'<fieldset data-unit="{unit}">{pictures}{_questions(unit, texts)}</fieldset>')
     body = f'<p>{_QUESTION}</p>{"".join(parts)}<p><button id="save">Save the answers</button></p>'
     page = html.write(Path(folder) / "rate.html", html.page("Rate descriptions", body, script=_SCRIPT))
@@ -120,7 +120,7 @@ def aggregate(
         for unit, rated in sheet.items():
             order = key[unit]
             given += 1
-            values = [float(rated.get(str(place)) or 0) for place in range(len(order))]
+            values = [float(rated.get(str(position)) or 0) for position in range(len(order))]
             best = rated.get("best")
             if best is None or 0 in values or values[int(best)] < max(values):
                 continue
@@ -139,12 +139,12 @@ def aggregate(
 
 def _questions(unit: int, texts: Sequence[str]) -> str:
     rows = []
-    for place, text in enumerate(texts):
-        name = f"{unit}|{place}"
+    for position, text in enumerate(texts):
+        name = f"{unit}|{position}"
         buttons = "".join(
             f'<label title="{answer}"><input type="radio" name="{name}" value="{value}">{value}</label>'
             for value, answer in enumerate(_ANSWERS, start=1)
         )
-        best = f'<label><input type="radio" name="{unit}|best" value="{place}">best</label>'
+        best = f'<label><input type="radio" name="{unit}|best" value="{position}">best</label>'
         rows.append(f"<tr><td>{escape(text)}</td><td>{buttons}</td><td>{best}</td></tr>")
     return f"<table>{''.join(rows)}</table>"

@@ -44,7 +44,7 @@ class Selection:
     def rank(
         self, unit: int, candidates: Sequence[str], exemplars: Float[Tensor, "K E"] | None = None
     ) -> Float[Tensor, "C"]:
-        """Score candidates; those beyond `final` get the least score of all, less their place.
+        """Score candidates; those beyond `final` get the least score of all, less their rank.
 
         Args:
             unit: The unit.

@@ -27,7 +27,7 @@ def distinct(
         share: A further label must have at least this share of the first one's score, where that is positive.
 
     Returns:
-        Places, the best first.
+        Their numbers, the best first.
 
     Raises:
         ValueError: If there is no candidate, or `most` is not positive.
@@ -41,10 +41,10 @@ def distinct(
         raise ValueError(f"most={most} labels of {len(scores)} candidates; pass at least one of each.")
     kept: list[int] = []
     order = scores.argsort(descending=True, stable=True).tolist()
-    for place in order:
-        weak = bool(kept) and float(scores[place]) < share * max(0.0, float(scores[kept[0]]))
+    for number in order:
+        weak = bool(kept) and float(scores[number]) < share * max(0.0, float(scores[kept[0]]))
         if len(kept) == most or weak:
             break
-        if all(float(vectors[place] @ vectors[other]) <= same for other in kept):
-            kept.append(place)
+        if all(float(vectors[number] @ vectors[other]) <= same for other in kept):
+            kept.append(number)
     return kept

@@ -151,7 +151,7 @@ class WordTable:
         """
         columns = list(range(len(self.words))) if among is None else self._columns(among)
         best = self.scores[:, columns].argmax(dim=1).tolist()
-        return [self.words[columns[place]] for place in best]
+        return [self.words[columns[rank]] for rank in best]
 
     def top(self, k: int = 10, *, seed: int = 0) -> list[Word]:
         """The words of highest score over all rows, with intervals.
