@@ -1,7 +1,7 @@
 """Hooks of the documentation site: lists made from the code, and no setup code of the tests in the pages.
 
-A page asks for a list with a comment: ``<!-- generated: recipe keys -->``, ``<!-- generated: command line -->``
-or ``<!-- generated: names of torchnle.data -->``.
+A page asks for a list with a comment: ``<!-- generated: recipe keys -->``, ``<!-- generated: command line
+-->`` or ``<!-- generated: names of torchnle.data -->``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _recipe_tables() -> Iterator[str]:
 
 
 def meanings(table: type) -> dict[str, str]:
-    """Read what the fields of a class mean from its docstring, those of its bases and of the class it names."""
+    """Read what the fields of a class mean from its docstring, its bases' and that of the class it names."""
     from torchnle import data
 
     named = re.findall(r"`(\w+)`", (getdoc(table) or "").split("\n\n")[0])

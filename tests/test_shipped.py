@@ -21,6 +21,7 @@ from torchnle.methods.aligned.decoder.text_decoder import DECODER, TextDecoder
 
 SHIPPED = Path(torchnle.__file__).parent / "translators" / "shipped"
 ALIGNED = "aligned-efficientnet-lite0-scenes"
+DEVIL = "devil-efficientnet-lite0-scenes"
 TEXTS = ["a hen on grass", "a red fire engine", "a teapot and a spoon", "a small dog", "a castle", "an owl"]
 
 #: What counts as naming the main object, written down before the first run.
@@ -47,7 +48,7 @@ def named(lang, preprocess):
     return found
 
 
-@pytest.mark.parametrize(("name", "most"), [(DECODER, 12e6), (ALIGNED, 15e6)])
+@pytest.mark.parametrize(("name", "most"), [(DECODER, 12e6), (ALIGNED, 15e6), (DEVIL, 3e6)])
 def test_it_is_small_and_says_where_it_comes_from(name, most):
     folder = SHIPPED / name
     assert sum(file.stat().st_size for file in folder.iterdir()) <= most
@@ -126,3 +127,15 @@ def test_pictures_of_nothing_are_unsure(backbone, fitted):
         lang = LanguageAttribution.from_backbone(backbone)
     said = lang.describe(torch.cat([noise, uniform, constant]))
     assert sum(description.unsure for description in said) >= 19
+
+
+@pytest.mark.real
+def test_the_shipped_devil_says_sentences_and_ranks_texts_as_the_map_does(backbone):
+    layer = "_avg_pooling:input"
+    devil = LanguageAttribution.from_pretrained(backbone.model, DEVIL, layer)
+    pictures = {name: images.open_image(path) for name, path in find_photographs().items()}
+    assert len(found := named(devil, backbone.preprocess)) >= 5, found
+    x = torch.stack([backbone.preprocess(pictures[name]) for name in ("chelsea", "coffee")])
+    texts = ["a cat", "a cup of coffee", "a rocket", "a motorcycle"]
+    first = devil.saliency(x, texts).flatten(2).mean(dim=2).argmax(dim=1)
+    assert first.tolist() == [0, 1]

@@ -35,7 +35,9 @@ def test_the_site_builds_without_a_warning(site):
 def test_pages_fetch_nothing_from_elsewhere(site):
     for page in site.rglob("*.html"):
         fetched = re.findall(r"<(?:script|img|iframe)[^>]+src=\"(http[^\"]+)", page.read_text())
-        fetched += re.findall(r"<link[^>]+rel=\"(?:stylesheet|preconnect)\"[^>]+href=\"(http[^\"]+)", page.read_text())
+        fetched += re.findall(
+            r"<link[^>]+rel=\"(?:stylesheet|preconnect)\"[^>]+href=\"(http[^\"]+)", page.read_text()
+        )
         assert not fetched, (page, fetched)
 
 

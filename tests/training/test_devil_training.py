@@ -13,7 +13,7 @@ import pytest
 import torch
 from oracles import devil_prefix
 from tiny_translators import LAYERS, saved_language_model
-from toys import CAPTIONS, PLACES, RECIPE, ToySupply, changed, fork, fork_and_kill, toy_translator
+from toys import CAPTIONS, LOCATIONS, RECIPE, ToySupply, changed, fork, fork_and_kill, toy_translator
 
 from torchnle.errors import MissingDependencyError, TranslatorMismatchError
 from torchnle.methods.texplain.network import TExplainNetwork
@@ -62,7 +62,7 @@ class TestTheLoss:
         weights = {k: v.clone() for k, v in translator.network.state_dict().items()}
         _, facts, _ = run(tmp_path, translator=translator, supply=supply)
         numbers = Order([Part(range(24))], steps=12, batch_size=8, seed=0).batch(0)
-        draws = Draws.of_step(0, 0, 8, PLACES, layer_dropout=0.5, location_dropout=(0.5, 0.5))
+        draws = Draws.of_step(0, 0, 8, LOCATIONS, layer_dropout=0.5, location_dropout=(0.5, 0.5))
         lm = translator.language_model
         nats, count = 0.0, 0
         for row, number in enumerate(numbers):

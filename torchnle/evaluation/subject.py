@@ -28,7 +28,7 @@ def attach(
         backbone: The model.
         translator: A translator or its reference; "class-names" = one fitted to the classifier's own
             head, or a CLIP's own text tower.
-        layers: The layers; () = all that the translator names, None = the last of these. Class names read
+        layers: The layers; none = all that the translator names, None = the last of these. Class names read
             those that the head does not read through the model's own upper part.
 
     Raises:
@@ -38,7 +38,7 @@ def attach(
         read: Any = layers or None
         return LanguageAttribution.from_backbone(backbone, read)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator
-    chosen: Any = list(loaded.layers) if layers == () else layers
+    chosen: Any = list(loaded.layers) if layers is not None and not layers else layers
     if not (chosen or loaded.layers):
         raise ValueError(f"translator '{loaded.name}' does not name its layers; pass layers=[...].")
     loaded.to(next((p.device for p in backbone.model.parameters()), torch.device("cpu")))
