@@ -16,12 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchnle import images
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.description import Description, DescriptionGrid
+from torchnle.language.arguments import checked
 from torchnle.vision.running import device_of
 
 #: One line of the answer: plain values by name.
 Line = dict[str, Any]
 
 
+@checked
 def describe_dataset(
     lang: LanguageAttribution,
     files: Iterable[str | os.PathLike[str]],
@@ -146,23 +148,22 @@ class _Journal:
         """Read the journal up to its last whole batch, cut off the rest, and count the finished files."""
         if self.file is None:
             return 0
-        if not self.file.is_file() or not self.file.read_bytes().strip():
+        begun = json.dumps(self.setting)
+        found = _whole_lines(self.file, begun) if self.file.is_file() else []
+        if not found:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_text(json.dumps(self.setting) + "\n", encoding="utf-8")
+            self.file.write_text(f"{begun}\n", encoding="utf-8")
             return 0
-        text = self.file.read_text(encoding="utf-8")
-        head, *lines = text[: text.rfind("\n") + 1].splitlines()
-        kept = [json.loads(line) for line in lines]
-        if json.loads(head) != self.setting or [line["file"] for line in kept] != list(files[: len(kept)]):
+        head, *lines = found
+        first, *kept = [_parsed(self.file, number, line) for number, line in enumerate([head, *lines], 1)]
+        if first != self.setting or [line.get("file") for line in kept] != list(files[: len(kept)]):
             raise ValueError(
                 f"{self.file} holds descriptions of other files or settings: {head}. Give another file, or "
                 "remove it."
             )
         done = len(kept) if len(kept) == len(files) else len(kept) // self.batch_size * self.batch_size
         self.kept = kept[:done]
-        whole = "".join(f"{line}\n" for line in [head, *lines[:done]])
-        if whole != text:
-            self.file.write_text(whole, encoding="utf-8")
+        os.truncate(self.file, len("".join(f"{line}\n" for line in [head, *lines[:done]]).encode()))
         return done
 
     def lines(self, count: int) -> list[Line]:
@@ -174,6 +175,34 @@ class _Journal:
         if self.file is not None:
             with self.file.open("a", encoding="utf-8") as out:
                 out.write("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _whole_lines(file: Path, head: str) -> list[str]:
+    """Return the lines of a journal that are whole; none where a killed run had only begun the first.
+
+    Raises:
+        ValueError: If the file is another one.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no journal: it is not UTF-8 text. Give another file.") from error
+    lines = text.split("\n")[:-1]
+    if not lines and not head.startswith(text):
+        raise ValueError(f"{file} is no journal: it holds no whole line. Remove it, or give another file.")
+    return lines
+
+
+def _parsed(file: Path, number: int, line: str) -> Line:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise ValueError(
+            f"{file}, line {number}, is damaged: {error}. Remove the file to begin anew."
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file}, line {number}, is no description. Remove the file to begin anew.")
+    return found
 
 
 def _check(lang: LanguageAttribution, batch_size: int) -> None:

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.construction.constructors import Constructors
 from torchnle.attr.doors.explain import Explains
 from torchnle.attr.doors.words import DominantWords
@@ -20,6 +19,7 @@ from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.usage import logged
+from torchnle.language.arguments import checks_arguments
 from torchnle.types import Inputs, Where
 from torchnle.vision.inputs import spatial_size
 

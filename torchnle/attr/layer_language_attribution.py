@@ -10,12 +10,12 @@ from captum.attr import LayerAttribution
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.inputs.texts import as_texts
 from torchnle.attr.layer_reader import LayerReader
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.usage import logged
+from torchnle.language.arguments import checks_arguments
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
 from torchnle.vision import taps

@@ -22,6 +22,7 @@ from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
 from torchnle.types import Inputs, Where
 from torchnle.vision import taps
+from torchnle.vision.defaults import own_defaults
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read, select_together
 from torchnle.vision.running import device_of
@@ -106,6 +107,7 @@ class LayerReader:
             features, where=where, joint=joint, internal_batch_size=internal_batch_size
         )
 
+    @own_defaults
     @torch.no_grad()
     def describe_features(
         self,

@@ -10,11 +10,11 @@ import torch
 from captum.attr import NeuronAttribution
 from torch import Tensor
 
-from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.inputs.input_maps import check_images, lay_on
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.usage import logged
 from torchnle.description import Description
+from torchnle.language.arguments import checks_arguments
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.types import Inputs, Layer

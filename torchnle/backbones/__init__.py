@@ -13,6 +13,7 @@ from torchnle.backbones.class_lists import CLASS_LISTS, known_list, remember, st
 from torchnle.backbones.default import LITE, class_synonyms, efficientnet_lite, imagenet_class_names
 from torchnle.backbones.preprocess import Fit, Preprocess
 from torchnle.hub import kept_random_state
+from torchnle.vision.defaults import own_defaults
 
 __all__ = [
     "CLASS_LISTS",
@@ -40,6 +41,7 @@ LIBRARIES: dict[str, Callable[..., Backbone]] = {
 NAMES = tuple(_LOADERS)
 
 
+@own_defaults
 def load(
     name: str = "efficientnet-lite0", *, fit: Fit = "crop", pretrained: bool = True, **options: Any
 ) -> Backbone:

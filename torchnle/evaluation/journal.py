@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,8 +75,10 @@ def _lines(file: Path) -> list[Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no journal: it is not UTF-8 text. {_WAY_OUT}") from error
     whole = text[: text.rfind("\n") + 1]
+    if text and text[0] != "{":
+        raise ValueError(f"{file} is no journal. {_WAY_OUT}")
     if whole != text:
-        file.write_text(whole, encoding="utf-8")
+        os.truncate(file, len(whole.encode()))  # a kill leaves one or the other
     return [_line(file, number, line) for number, line in enumerate(whole.split("\n")[:-1], 1)]
 
 

@@ -20,6 +20,7 @@ from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.packed.history import History
 from torchnle.language.spelling import Spelling
 from torchnle.language.texts import check_texts, shorten
+from torchnle.vision.defaults import own_defaults
 from torchnle.vision.locks import alone_in
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class LanguageModel:
         ([[1, 2]], torch.Size([5, 3, 8]))
     """
 
+    @own_defaults
     def __init__(
         self,
         model: PreTrainedModel,
@@ -97,6 +99,7 @@ class LanguageModel:
             quantize(body(self.model))
 
     @classmethod
+    @own_defaults
     def from_pretrained(
         cls,
         reference: str = hub.SMOLLM2,

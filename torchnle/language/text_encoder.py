@@ -16,6 +16,7 @@ from torch import Tensor
 from torchnle import hub
 from torchnle.language.texts import check_texts, shorten
 from torchnle.language.unknown_words import unknown_texts
+from torchnle.vision.defaults import own_defaults
 from torchnle.vision.locks import alone_in
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class TextEncoder:
         self.reference = reference
 
     @classmethod
+    @own_defaults
     def from_pretrained(
         cls, reference: str = hub.MINILM, *, device: torch.device | str | None = None
     ) -> TextEncoder:
@@ -120,6 +122,7 @@ class TextEncoder:
         self.model.to(device)
         return self
 
+    @own_defaults
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "T k"]:
         """Encode texts as unit vectors in float32, on the model's device, in the order given.

@@ -16,6 +16,7 @@ from torchnle.translators import configuration, kinds, saving, serialization
 from torchnle.translators.config_values import check_config, loading
 from torchnle.translators.model_card import model_card
 from torchnle.translators.tensors import load_tensors
+from torchnle.vision.defaults import own_defaults
 
 # A type variable, since beartype cannot check Self in a method.
 AnyPretrained = TypeVar("AnyPretrained", bound="Pretrained")
@@ -106,6 +107,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         return tuple(dict.fromkeys(found))
 
     @classmethod
+    @own_defaults
     def from_pretrained(
         cls: type[AnyPretrained],
         reference: str | Path,
@@ -140,6 +142,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         loaded.eval()
         return loaded if device is None else loaded.to(device)
 
+    @own_defaults
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write config.json, model.safetensors and README.md, all of them or none.
 

@@ -19,10 +19,12 @@ from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
 from torchnle.heads.readout import Readout
+from torchnle.language.arguments import checked
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.clip.read import read_clip
 from torchnle.translators.base import Translator
 from torchnle.vision import taps
+from torchnle.vision.defaults import own_defaults
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import LayerChoice
 
@@ -57,6 +59,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         self._attach(layers, translator, reading)
 
     @classmethod
+    @checked
     def from_classifier(
         cls,
         model: nn.Module,
@@ -130,6 +133,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         return attribution
 
     @classmethod
+    @checked
     def from_captions(
         cls,
         model: nn.Module,
@@ -185,6 +189,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         attribution.summary = "" if head is None else head.summary
         return attribution
 
+    @own_defaults
     def adapt(self, images: Tensor | Iterable[Tensor]) -> Self:
         """Adapt the feature statistics to unlabelled pictures of the kind that will be read.
 
@@ -222,6 +227,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         return self
 
     @classmethod
+    @own_defaults
     def from_backbone(
         cls,
         backbone: Backbone,
@@ -251,6 +257,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         return attribution
 
     @classmethod
+    @checked
     def from_clip(
         cls,
         model: nn.Module,
@@ -289,6 +296,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
         return attribution
 
     @classmethod
+    @checked
     def from_pretrained(
         cls,
         model: nn.Module,
@@ -332,6 +340,7 @@ class Constructors(LayerReader, Attribution):  # type: ignore[misc]
             raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
         return cls(model, chosen, translator, reading=reading)
 
+    @checked
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Save the translator, its layers and their reading, for the same answers after `from_pretrained`.
 

@@ -9,6 +9,7 @@ import torch
 
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import LayerReader
+from torchnle.language.arguments import checked
 from torchnle.types import Where
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Explains(LayerReader):
 
     _explainer: tuple[Any, Explainer] | None = None
 
+    @checked
     @torch.no_grad()
     def explain(
         self,
@@ -82,6 +84,7 @@ class Explains(LayerReader):
         explainer = self._explainer_for(translator, layer, language_model)
         return explainer(asked, search or Search(), unwanted=unwanted)
 
+    @checked
     @torch.no_grad()
     def concepts(
         self,

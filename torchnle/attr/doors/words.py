@@ -8,6 +8,7 @@ import torch
 
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import LayerReader
+from torchnle.language.arguments import checked
 from torchnle.types import Where
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 class DominantWords(LayerReader):
     """Counts words; only `LanguageAttribution` inherits it."""
 
+    @checked
     @torch.no_grad()
     def words(
         self,

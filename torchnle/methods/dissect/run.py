@@ -39,6 +39,7 @@ from torchnle.methods.dissect.source_of_words import words_for
 from torchnle.translators.base import Translator
 from torchnle.types import Layer
 from torchnle.vision import taps
+from torchnle.vision.defaults import own_defaults
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import Tap
 
@@ -90,6 +91,7 @@ class DissectSettings:
                 raise ValueError(f"{name}={getattr(self, name)}; pass a positive number.")
 
 
+@own_defaults
 def dissect(
     model: Any,
     layer: Layer | Tap,

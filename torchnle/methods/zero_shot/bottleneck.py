@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.language.arguments import checked
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.zero_shot.banks import Bank, as_bank, general_words, without_names
@@ -123,6 +124,7 @@ class ConceptBottleneck(HeadReader):
         return same / count
 
 
+@checked
 def concept_bottleneck(
     model: nn.Module,
     concepts: Bank = None,

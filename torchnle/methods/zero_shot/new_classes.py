@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.language.arguments import checked
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.embeddings import embed_cached
@@ -59,6 +60,7 @@ class ExtendedClassifier(HeadReader):
         return self.logits(super().forward(images), self.weight, self.bias)
 
 
+@checked
 def extend_classifier(
     model: nn.Module,
     names: Sequence[str],
