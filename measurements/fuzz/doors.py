@@ -132,12 +132,23 @@ def audits(draw: random.Random) -> Outcome:
     def run(options: dict[str, Any]) -> bool:
         found = audit(classifier(), **options)
         whole = audit(classifier(), [(x, y)], NAMES)
-        made = repair(model(), options["batches"], found)
-        with torch.no_grad():
-            finite(made.eval()(x))
+        made = _repaired(options["batches"], found)
+        if made is not None:
+            with torch.no_grad():
+                finite(made.eval()(x))
         return str(found) == str(whole) or _wrong("another audit of the same images in one batch")
 
     return _case(draw, "audit", given, bad, run)
+
+
+def _repaired(batches: Any, found: Any) -> Any:
+    """Repair; None where torchnle says that a group has too few images for it."""
+    try:
+        return repair(model(), batches, found)
+    except ValueError as error:
+        if "are needed to choose the penalty" in str(error):
+            return None
+        raise
 
 
 def new_classes(draw: random.Random) -> Outcome:
@@ -146,7 +157,7 @@ def new_classes(draw: random.Random) -> Outcome:
     given: dict[str, Any] = {"model": model(), "names": fresh, "class_names": NAMES, **options()}
     bad: dict[str, list[Any]] = {"names": ["hen", [], [""], ["cat"], ["a", "a"], [3], 3, None]}
     bad |= {"class_names": [v for v in _NO_NAMES if v is not None], "prompts": ["{}", [], ["a"], [3]]}
-    bad |= {"example": ["a", (1,), torch.zeros(0, 3, 4, 4)], "model": [3, len, None]}
+    bad |= {"example": ["a", (1,), torch.zeros(0, 3, 16, 16)], "model": [3, len, None]}
     x = pictures(draw, 2)
 
     def run(options: dict[str, Any]) -> bool:
@@ -300,7 +311,7 @@ def attaching(draw: random.Random) -> Outcome:
 
 def captioned(draw: random.Random) -> Outcome:
     """A map of captions: batches give what all at once give."""
-    x = pictures(draw, 6)
+    x = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(draw.randrange(1 << 30)))
     said = [f"{draw.choice(['a red', 'a wet', 'the'])} {draw.choice(['cat', 'tree', 'boat'])}" for _ in x]
     given: dict[str, Any] = {"captions": [(x[:2], said[:2]), (x[2:], said[2:])]}
     bad = {"captions": [[], 3, None, [(x, said[:3])], [x], [(x, [""] * 6)], [("a", "b")], [(x, said, 3)]]}

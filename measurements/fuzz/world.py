@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchnle import LanguageAttribution
-from torchnle.backbones.backbone import Backbone
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 
@@ -64,7 +63,7 @@ def with_files() -> LanguageAttribution:
     lang = LanguageAttribution(
         model(), classifier().taps, classifier().translator, reading=classifier().reading
     )
-    lang.preprocess = Backbone.of(model(), prepare, list(NAMES)).preprocess
+    lang.preprocess = prepare
     return lang
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchnle import images
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.description import Description, DescriptionGrid
-from torchnle.language.arguments import checked
+from torchnle.vision.arguments import checked
 from torchnle.vision.running import device_of
 
 #: One line of the answer: plain values by name.

@@ -19,8 +19,8 @@ from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.usage import logged
-from torchnle.language.arguments import checks_arguments
 from torchnle.types import Inputs, Where
+from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.inputs import spatial_size
 
 

@@ -15,10 +15,10 @@ from torchnle.attr.layer_reader import LayerReader
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.refinement import Normalize, Refinement
 from torchnle.attr.usage import logged
-from torchnle.language.arguments import checks_arguments
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
 from torchnle.vision import taps
+from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import LayerChoice
 

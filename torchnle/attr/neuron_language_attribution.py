@@ -14,11 +14,11 @@ from torchnle.attr.inputs.input_maps import check_images, lay_on
 from torchnle.attr.no_future import WithoutFuture
 from torchnle.attr.usage import logged
 from torchnle.description import Description
-from torchnle.language.arguments import checks_arguments
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.types import Inputs, Layer
 from torchnle.vision import taps
+from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read
 

@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchnle.attr.inputs.texts import as_texts
-from torchnle.language.arguments import checks_arguments
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.types import Where
 from torchnle.vision import taps
+from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.defaults import own_defaults
 from torchnle.vision.reading import Reading, read, select_together
 from torchnle.vision.taps import LayerChoice

@@ -159,6 +159,8 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
             ValueError: If the class has no kind, configuration or card hold a value that JSON does not know,
                 or a tensor holds NaN or infinite numbers.
         """
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype={dtype!r}; pass a floating torch.dtype such as torch.float32, or None.")
         tensors = {
             name: tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
             for name, tensor in self.state_dict().items()

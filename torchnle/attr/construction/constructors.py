@@ -19,11 +19,11 @@ from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
 from torchnle.heads.readout import Readout
-from torchnle.language.arguments import checked
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.clip.read import read_clip
 from torchnle.translators.base import Translator
 from torchnle.vision import taps
+from torchnle.vision.arguments import checked
 from torchnle.vision.defaults import own_defaults
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import LayerChoice

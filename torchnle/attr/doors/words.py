@@ -8,8 +8,8 @@ import torch
 
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import LayerReader
-from torchnle.language.arguments import checked
 from torchnle.types import Where
+from torchnle.vision.arguments import checked
 
 if TYPE_CHECKING:
     from torchnle.methods.texplain.words.table import Split, WordTable

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle.language.arguments import checked
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.fit import class_phrase
 from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
 from torchnle.methods.zero_shot.classifier import FittedClassifier, HeadReader, fit_classifier, own_bias
+from torchnle.vision.arguments import checked
 
 #: Draws of classes that are treated as new ones to find how far new rows stand back.
 _DRAWS = 10

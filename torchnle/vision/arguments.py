@@ -12,12 +12,13 @@ from typing import Any, SupportsFloat, TypeVar
 import torch
 from torch import Tensor, nn
 
-from torchnle.language.texts import shorten
 from torchnle.vision.defaults import own_defaults
 
 _Class = TypeVar("_Class", bound=type)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+#: Characters of a value that a message shows.
+_SHOWN = 60
 _MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 _CHECKED = ("attribute", "saliency", "describe", "top_texts", "top_locations", "text_score", "__init__")
 
@@ -74,9 +75,8 @@ def checked(method: _Function) -> _Function:
 
 
 def _refuse(name: str, value: object, allowed: str, error: type[Exception] = ValueError) -> Exception:
-    shown = shorten(
-        repr(value) if not isinstance(value, Tensor) else f"tensor of shape {tuple(value.shape)}", 60
-    )
+    shown = repr(value) if not isinstance(value, Tensor) else f"tensor of shape {tuple(value.shape)}"
+    shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
     kind = f" is a {type(value).__name__}" if error is TypeError else ""
     return error(f"{name}={shown}{kind}; pass {allowed}.")
 
