@@ -202,7 +202,7 @@ def units(draw: random.Random) -> Outcome:
 
 
 def _picture(draw: random.Random) -> Image.Image:
-    return Image.new("RGB", (SIZE_OF_FILES, SIZE_OF_FILES), tuple(draw.randrange(256) for _ in range(3)))
+    return Image.frombytes("RGB", (SIZE_OF_FILES, SIZE_OF_FILES), draw.randbytes(3 * SIZE_OF_FILES**2))
 
 
 SIZE_OF_FILES = 20

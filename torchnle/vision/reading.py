@@ -109,7 +109,7 @@ def read_with_output(
         ValueError: As `read`.
     """
     reading = reading or Reading()
-    image = inputs[0] if isinstance(inputs, tuple) else inputs
+    image = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
     if isinstance(image, torch.Tensor):
         check_padding(forward_func, image)
     activations, output = taps.record_with_output(

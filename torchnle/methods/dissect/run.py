@@ -280,7 +280,7 @@ class _Steps:
         images = tuple(self.record.images[unit][self.record.excited[unit]].tolist())
         common: dict[str, Any] = {"captions": proposal.captions, "images": images, "note": proposal.note}
         if not ranked:
-            return UnitLabel(unit, "", float("nan"), reliable=False, **common)
+            return UnitLabel(unit, "", 0.0, reliable=False, **common)
         reliable = self._reliable(ranked[0][1])
         if selection is not None:
             evidence = None if self.record.evidence is None else self.record.evidence[unit]
@@ -363,4 +363,4 @@ def _best(scores: Float[Tensor, "T"], texts: Sequence[str], count: int) -> list[
 
 def _dead(unit: int) -> UnitLabel:
     note = "the unit never became active on the probing set"
-    return UnitLabel(unit, "", float("nan"), dead=True, reliable=False, note=note)
+    return UnitLabel(unit, "", 0.0, dead=True, reliable=False, note=note)
