@@ -41,6 +41,8 @@ def add(commands: Any) -> None:
     _add_fuzz(commands)
     _add_call_path(commands)
     explorer.add(commands)
+    _add_kills(commands)
+    _add_safety_costs(commands)
     dissect_units.add(commands)
 
 
@@ -73,6 +75,49 @@ def _call_path(options: argparse.Namespace) -> None:
     from measurements import call_path
 
     leave(options, "call_path", call_path.measure(), call_path.page)
+
+
+def _add_kills(benchmarks: Any) -> None:
+    kills = benchmarks.add_parser(
+        "kills", help="processes killed at random moments: nothing lost, nothing left"
+    )
+    kills.add_argument("--count", type=int, default=200, help="kills (default: %(default)s)")
+    kills.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
+    kills.add_argument("--job", action="append", metavar="NAME", help="one kind of work (default: all)")
+    kills.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
+    kills.set_defaults(run=_kills)
+
+
+def _kills(options: argparse.Namespace) -> None:
+    from measurements.kills import run
+    from measurements.kills.jobs import JOBS
+    from torchnle.evaluation import record
+
+    outcomes = run.measure(options.job or JOBS, options.count, options.seed)
+    data, page = run.report(outcomes, options.seed)
+    say(page)
+    if options.output:
+        record.write(options.output, "kills", data, page)
+
+
+def _add_safety_costs(benchmarks: Any) -> None:
+    costs = benchmarks.add_parser("safety-costs", help="what checks cost where nothing is wrong")
+    costs.add_argument("--rounds", type=int, default=15, help="of each timing (default: %(default)s)")
+    costs.add_argument("--model", default="torchvision:resnet50", help="(default: %(default)s)")
+    costs.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
+    costs.set_defaults(run=_safety_costs)
+
+
+def _safety_costs(options: argparse.Namespace) -> None:
+    from measurements import safety_costs
+    from torchnle.evaluation import record
+
+    torch.set_num_threads(1)
+    found = safety_costs.measure(options.rounds, options.model)
+    text = safety_costs.page(found)
+    say(text)
+    if options.output:
+        record.write(options.output, "safety_costs", {"setting": record.setting(), **found}, text)
 
 
 def _add_reading(benchmarks: Any) -> None:

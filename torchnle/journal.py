@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,14 +69,12 @@ class LineJournal:
         """
         if self.file is None or count == len(self.lines):
             return
-        with self.file.open("r+", encoding="utf-8") as out, locked(out):
-            text = out.read()
+        with self.file.open("r+", encoding="utf-8") as held, locked(held):
+            text = held.read()
             if text.count("\n") != 1 + len(self.lines):
                 self.refuse("the lines of another run, which is at work on it")
             whole = "".join(line + "\n" for line in text.split("\n")[: 1 + count])
-            out.seek(0)
-            out.truncate()
-            out.write(whole)
+            os.truncate(self.file, len(whole.encode()))
         self.lines = self.lines[:count]
 
     def refuse(self, holds: str) -> None:
@@ -124,9 +123,11 @@ def _read(file: Path) -> list[Any]:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no journal: it is not UTF-8 text. {_WAY_OUT}") from error
+    if text and text[0] != "{":
+        raise ValueError(f"{file} is no journal. {_WAY_OUT}")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        file.write_text(whole, encoding="utf-8")
+        os.truncate(file, len(whole.encode()))  # a kill leaves one or the other
     return [_line(file, number, line) for number, line in enumerate(whole.split("\n")[:-1], 1)]
 
 

@@ -8,19 +8,31 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from measurements.fuzz import calls, files
+from measurements.fuzz import calls, doors, files
 from measurements.fuzz.outcome import Outcome
 from torchnle.evaluation import record
 
 #: Families of cases, and how often each is drawn.
 FAMILIES: dict[str, tuple[Callable[[random.Random], Outcome], int]] = {
-    "calls": (calls.call, 10),
-    "captions": (files.captions, 4),
-    "shards": (files.shards, 2),
-    "pictures": (files.pictures, 6),
-    "recipes": (files.recipes, 4),
-    "folders": (files.folders, 2),
-    "journals": (files.journals, 1),
+    "calls": (calls.call, 80),
+    "captions": (files.captions, 30),
+    "shards": (files.shards, 15),
+    "pictures": (files.pictures, 40),
+    "recipes": (files.recipes, 30),
+    "folders": (files.folders, 15),
+    "journals": (files.journals, 10),
+    "words": (doors.words, 15),
+    "concepts": (doors.concepts, 15),
+    "explain": (doors.explain, 3),
+    "audit": (doors.audits, 3),
+    "extend_classifier": (doors.new_classes, 4),
+    "concept_bottleneck": (doors.bottleneck, 4),
+    "dissect": (doors.units, 3),
+    "describe_dataset": (doors.folder, 6),
+    "saving": (doors.saving, 4),
+    "adapt": (doors.adapting, 5),
+    "from_classifier": (doors.attaching, 6),
+    "from_captions": (doors.captioned, 4),
 }
 _FAULTS = ("wrong", "nan", "hang", "raw")
 _SHOWN = 40
@@ -36,6 +48,7 @@ def fuzz(count: int, seed: int) -> list[Outcome]:
     shards = importlib.util.find_spec("webdataset") is not None
     families = {name: family for name, family in FAMILIES.items() if shards or name != "shards"}
     names, weights = list(families), [weight for _, weight in families.values()]
+    doors.warm()
     outcomes = []
     for number in range(count):
         draw = random.Random(f"{seed}/{number}")

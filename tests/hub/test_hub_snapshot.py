@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from torchnle import hub as torchnle_hub
@@ -154,3 +156,25 @@ def test_a_path_that_leaves_the_folder_is_refused(hub, resolve, tmp_path, tiny_s
     ):
         resolve("org/evil")
     assert not list(tmp_path.rglob("evil.json"))
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_half_a_snapshot_is_refused_offline(model, resolve, lost):
+    model.repos["org/name"]["main"]["tokenizer.json"] = b"{}"
+    folder = resolve("org/name")
+    (folder / lost).unlink()
+    with pytest.raises(FileNotFoundError, match=lost.replace(".", r"\.")):
+        resolve("org/name", offline=True)
+    assert lost in files(resolve("org/name"))  # with the Hub it is made whole
+    assert resolve("org/name", offline=True) == folder
+
+
+def test_a_shard_that_is_missing_is_refused_offline(hub, resolve, tiny_safetensors):
+    index = json.dumps({"weight_map": {"w": "model-1.safetensors", "v": "model-2.safetensors"}}).encode()
+    files = {"model.safetensors.index.json": index, "config.json": CONFIG}
+    shards = {f"model-{number}.safetensors": tiny_safetensors for number in (1, 2)}
+    hub.repos["org/large"] = {"main": files | shards}
+    folder = resolve("org/large")
+    (folder / "model-2.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="model-2"):
+        resolve("org/large", offline=True)

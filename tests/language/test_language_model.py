@@ -226,3 +226,27 @@ def test_the_embedded_default_answers_and_scores():
     assert scores[0].argsort(descending=True).tolist() == [0, 1, 2]
     torch.testing.assert_close(scores[0, :1], decoded.log_probs, atol=0.05, rtol=0)
     assert (scores[0] - prior(lm, texts)).argmax() == 0
+
+
+class Adapted(torch.nn.Module):
+    """What PEFT's models are like: a wrapper that can merge."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def merge_and_unload(self):
+        return self.inner
+
+
+def test_adapters_say_to_merge_first():
+    model = make_model("llama")
+    with pytest.raises(TypeError, match=r"Merge them first: LanguageModel\(model\.merge_and_unload"):
+        LanguageModel(Adapted(model), make_tokenizer())
+    assert LanguageModel(Adapted(model).merge_and_unload(), make_tokenizer()).width == 16
+
+
+@pytest.mark.parametrize("other", ["gpt2", None, torch.nn.Linear(2, 2), 3])
+def test_what_is_no_language_model_is_refused(other):
+    with pytest.raises(TypeError, match="ForCausalLM"):
+        LanguageModel(other, make_tokenizer())

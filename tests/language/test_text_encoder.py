@@ -127,3 +127,52 @@ def test_the_embedded_default_knows_a_kitten_from_a_rocket():
     assert cat @ kitten > 0.7
     assert cat @ rocket < 0.4
     assert F.cosine_similarity(*encoder.encode(["A cat", "a CAT"]), dim=0) > 0.999  # an uncased model
+
+
+@pytest.mark.parametrize(
+    ("named", "pooling"),
+    [("mean", "mean"), ("cls", "cls"), (["mean"], "mean"), (["cls"], "cls")],
+)
+def test_reads_poolings_by_their_later_names(folder, named, pooling):
+    write_pooling(folder, pooling_mode=named)
+    assert TextEncoder.from_pretrained("org/name").pooling == pooling
+
+
+@pytest.mark.parametrize("named", ["max", "weightedmean", "lasttoken", ["mean", "cls"]])
+def test_refuses_other_poolings_by_their_later_names(folder, named):
+    write_pooling(folder, pooling_mode=named)
+    with pytest.raises(ValueError, match="is not supported"):
+        TextEncoder.from_pretrained("org/name")
+
+
+@pytest.mark.parametrize(
+    "kind", ["models.Dense", "sentence_transformers.models.LayerNorm", "WeightedLayerPooling"]
+)
+def test_refuses_modules_that_it_does_not_compute(folder, kind):
+    write_pooling(folder, pooling_mode_mean_tokens=True)
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([*modules, {"path": "2_More", "type": f"a.{kind}"}]))
+    with pytest.raises(ValueError, match=f"has {kind.rpartition('.')[2]}, which torchnle does not compute"):
+        TextEncoder.from_pretrained("org/name")
+
+
+def test_puts_the_default_prompt_before_every_text(folder, encoder):
+    stated = {"prompts": {"query": "the red ", "other": "a "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    loaded = TextEncoder.from_pretrained("org/name")
+    torch.testing.assert_close(loaded.encode(["cat", "dog"]), encoder.encode(["the red cat", "the red dog"]))
+    stated["default_prompt_name"] = "none of these"
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    with pytest.raises(ValueError, match="is none of its prompts, query, other"):
+        TextEncoder.from_pretrained("org/name")
+
+
+def test_cuts_at_the_models_positions_where_no_length_is_stated(folder, encoder):
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    tokenizer["model_max_length"] = 10**30  # as transformers writes "no limit"
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    loaded = TextEncoder.from_pretrained("org/name")
+    assert loaded.max_length == 12
+    with pytest.warns(UserWarning, match="more than the 12 tokens"):
+        long = loaded.encode([" ".join(["cat"] * 900)])
+    torch.testing.assert_close(long, encoder.encode([" ".join(["cat"] * 10)]))

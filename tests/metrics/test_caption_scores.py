@@ -343,3 +343,28 @@ def test_clip_score_scales_clips_and_prefixes():
     assert asked == ["A photo depicts a hen", "A photo depicts an owl"]
     with pytest.raises(ValueError, match="one text a picture"):
         clip_score(pictures, ["a hen"], scorer)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a man in the U.S. flag", "a man in the u.s. flag"),
+        ("it is 7 a.m. in a room", "it is 7 a.m. in a room"),
+        ("an AT&T store", "an at&t store"),
+        ("a black/white cat", "a black/white cat"),
+        ("Mr. and Mrs. Hen vs. St. Bernard", "mr. and mrs. hen vs. st. bernard"),
+        ("they cannot, they're gonna", "they can not they 're gon na"),
+        ("the dog's 3.5-inch ball at 10:30", "the dog 's 3.5-inch ball at 10:30"),
+        ("R&B, D.C. and e.g. this", "r&b d.c. and e.g. this"),
+        ("A dog. A cat.", "a dog a cat"),
+        ("$5 & 50% off", "$ 5 & 50 % off"),
+    ],
+)
+def test_words_are_cut_as_by_penn_treebank(text, expected):
+    assert " ".join(words(text)) == expected
+
+
+def test_an_abbreviation_is_one_word_in_the_scores():
+    people = [["a U.S. flag on a pole", "the flag"], ["a hen in a barn", "a bird"]]
+    dotted, bare = ["a U.S. flag on a pole", "a hen"], ["a U S flag on a pole", "a hen"]
+    assert cider(dotted, people) > cider(bare, people)

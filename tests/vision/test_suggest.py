@@ -205,3 +205,79 @@ def test_no_path_no_bottlenecks():
     source = torch.ones(1, requires_grad=True).clone()
     assert bottlenecks(torch.ones(1), source.grad_fn) == set()
     assert bottlenecks(torch.ones(1, requires_grad=True).exp(), source.grad_fn) == set()
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid: each level is merged with the coarser ones, and all are outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.ModuleList([Residual(3, 4, 2), Residual(4, 6, 2), Residual(6, 8, 2)])
+        self.inner = nn.ModuleList([nn.Conv2d(width, 5, 1) for width in (4, 6, 8)])
+        self.levels = nn.ModuleList([nn.Conv2d(5, 5, 3, 1, 1) for _ in range(3)])
+
+    def forward(self, x):
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        merged, found = 0, []
+        for inner, level, each in reversed(list(zip(self.inner, self.levels, maps, strict=True))):
+            above = nn.functional.interpolate(merged, each.shape[2:]) if found else 0
+            merged = inner(each) + above
+            found.append(level(merged))
+        return found
+
+
+def test_stages_and_levels_of_a_feature_pyramid():
+    expected = ["stages.0", "stages.1", "stages.2", "levels.2", "levels.1", "levels.0"]
+    assert names(Pyramid()) == expected
+    assert names(Pyramid(), count=1) == ["stages.2", "levels.0"]
+
+
+class UNet(nn.Module):
+    def __init__(self, classes=4):
+        super().__init__()
+        self.down, self.deep = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, 2, 1)
+        self.up, self.out = nn.Conv2d(24, 8, 3, 1, 1), nn.Conv2d(8, classes, 1)
+
+    def forward(self, x):
+        first = self.down(x).relu()
+        deep = nn.functional.interpolate(self.deep(first).relu(), scale_factor=2)
+        return self.out(self.up(torch.cat([deep, first], 1)))
+
+
+def test_a_u_net():
+    assert names(UNet()) == ["down", "deep", "up"]
+
+
+def test_stages_of_a_dilated_network_and_no_scores():
+    class Dilated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(
+                Residual(3, 4, 2),
+                *(nn.Sequential(Residual(w, 2 * w), Residual(2 * w, 2 * w)) for w in (4, 8)),
+            )
+            self.classifier = nn.Conv2d(16, 5, 1)
+
+        def forward(self, x):
+            return nn.functional.interpolate(self.classifier(self.body(x)), scale_factor=2)
+
+    assert names(Dilated(), count=3) == ["body.0", "body.1", "body"]
+
+
+def test_queries_of_a_detector_have_no_locations():
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(Residual(3, 4, 2), Residual(4, 6, 2))
+            self.queries, self.attend = nn.Parameter(torch.randn(1, 16, 6)), nn.Linear(6, 6)
+            self.boxes = nn.Linear(6, 4)
+
+        def forward(self, x):
+            tokens = self.body(x).flatten(2).transpose(1, 2)
+            scores = (self.queries.expand(len(x), -1, -1) @ tokens.transpose(1, 2)).softmax(2)
+            return self.boxes(self.attend(scores @ tokens))
+
+    assert names(Detector()) == ["body.0", "body"]

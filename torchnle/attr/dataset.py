@@ -16,12 +16,14 @@ from torchnle import images
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.description import Description, DescriptionGrid
 from torchnle.journal import LineJournal
+from torchnle.vision.arguments import checked
 from torchnle.vision.running import device_of
 
 #: One line of the answer: plain values by name.
 Line = dict[str, Any]
 
 
+@checked
 def describe_dataset(
     lang: LanguageAttribution,
     files: Iterable[str | os.PathLike[str]],

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.captum_base import WithoutFuture, logged
 from torchnle.attr.construction.constructors import Constructors
 from torchnle.attr.doors.explain import Explains
@@ -23,6 +22,7 @@ from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Rankings
 from torchnle.language.texts import as_texts
 from torchnle.types import Inputs, Where
+from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.inputs import spatial_size
 
 

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle.attr.arguments import checks_arguments
 from torchnle.attr.captum_base import LayerAttribution, WithoutFuture, logged
 from torchnle.attr.layer_reader import Chosen, OneLayer
 from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
@@ -18,6 +17,7 @@ from torchnle.language.texts import as_texts
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
 from torchnle.vision import taps
+from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import LayerChoice
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from torchnle.attr.inputs.pictures import Pictures, as_batch
+from torchnle.defaults import own_defaults
 from torchnle.description import Description, DescriptionGrid
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
@@ -206,6 +207,7 @@ class LayerReader(Generic[Chosen]):
         joint: Literal[False] = False,
         internal_batch_size: int | None = None,
     ) -> list[list[Description]]: ...
+    @own_defaults
     @torch.no_grad()
     def describe_features(
         self,

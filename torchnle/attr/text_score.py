@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle.attr.arguments import checks_arguments
+from torchnle.defaults import own_defaults
 from torchnle.language.texts import as_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.types import Where
 from torchnle.vision import taps
+from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.reading import Reading, read, select_together
 from torchnle.vision.taps import LayerChoice
 
@@ -66,13 +68,15 @@ class TextScore(nn.Module):
         self.reading = reading
         self.internal_batch_size = internal_batch_size
 
+    @own_defaults
     def forward(self, inputs: Tensor, *additional_forward_args: Any) -> Float[Tensor, "N T"]:
         """Score every text on every image."""
         features = read(self.model, self.taps, inputs, additional_forward_args, self.reading)
         joint = len(features) > 1
-        return self.translator.score(
+        scores = self.translator.score(
             rows_of(select_together(features, self.where, self.reading), joint=joint),
             self.texts,
             prior=self.prior,
             internal_batch_size=self.internal_batch_size,
         )
+        return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores

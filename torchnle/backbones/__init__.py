@@ -12,6 +12,7 @@ from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.class_lists import CLASS_LISTS, known_list, remember, stated_names
 from torchnle.backbones.default import LITE, class_synonyms, efficientnet_lite, imagenet_class_names
 from torchnle.backbones.preprocess import Fit, Preprocess
+from torchnle.defaults import own_defaults
 from torchnle.hub import kept_random_state
 
 __all__ = [
@@ -40,6 +41,7 @@ LIBRARIES: dict[str, Callable[..., Backbone]] = {
 NAMES = tuple(_LOADERS)
 
 
+@own_defaults
 def load(
     name: str = "efficientnet-lite0", *, fit: Fit = "crop", pretrained: bool = True, **options: Any
 ) -> Backbone:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from torchnle.heads.trace import difference, logits_of
+from torchnle.heads.trace import difference, first_answer
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read_with_output
 from torchnle.vision.taps import Tap
@@ -51,6 +52,7 @@ def compare(
     logits: Callable[[Features], Tensor],
     example: Tensor,
     tolerance: float,
+    answer: Callable[[Any, str], Tensor] | None = None,
 ) -> Comparison:
     """Run a model on one image of the example and one of noise, and compare recomputed logits with its own.
 
@@ -61,6 +63,7 @@ def compare(
         logits: Computes (N, classes) from its features.
         example: A few images, as the model takes them.
         tolerance: The relative resolution of the dtype.
+        answer: Picks the logits out of the model's output; None = what is called logits, or the first tensor.
 
     Raises:
         ValueError: If the layer cannot be read that way.
@@ -75,7 +78,9 @@ def compare(
     shown = torch.cat([example[:1], noise_like(example[:1], bright=True)])
     with torch.no_grad():
         (features,), output = read_with_output(model, [tap], shown, None, reading)
-        own, given = logits_of(output, type(model).__name__).float(), logits(features).float()
+        kind = type(model).__name__
+        own = (answer or first_answer(output, kind))(output, kind).float()
+        own, given = own.flatten(2).mean(2) if own.ndim > 2 else own, logits(features).float()
     if given.shape != own.shape:
         return Comparison(float("inf"), float("inf"), tolerance, features.grid)
     apart = (own - own.flip(0)).abs().max().clamp_min(torch.finfo(own.dtype).tiny)
@@ -104,6 +109,7 @@ def noise_like(images: Tensor, *, bright: bool = False) -> Tensor:
     """
     values = images.detach().float()
     low, high = values.min(), values.max()
-    dark = torch.rand(images.shape, generator=torch.Generator().manual_seed(int(bright))).to(values).square()
+    source = torch.Generator("cpu").manual_seed(int(bright))
+    dark = torch.rand(images.shape, generator=source, device="cpu").to(values).square()
     noise = 1 - dark if bright else dark
     return (low + (high - low) * noise if high > low else noise).to(images)

@@ -11,16 +11,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.defaults import own_defaults
 from torchnle.heads.check import Comparison, compare, varied
+from torchnle.heads.dense import Enlarging, find_dense
 from torchnle.heads.logits import LinearPart, find_linear
+from torchnle.heads.outputs import Answer, answers
 from torchnle.heads.path import Path, find_path
 from torchnle.heads.readout import Readout
 from torchnle.heads.trace import Trace, difference, trace
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read
+from torchnle.vision.running import check_weights
 from torchnle.vision.taps import Tap
 
 _NECK = ", through {} (exact for whole images; a location is read as if it filled the image)"
+#: Images have at most so many channels (satellites' have some dozens).
+_MOST_CHANNELS = 16
 #: A second run must reproduce the vector of the first up to this, relative to its largest number.
 _AGAIN = 1e-2
 _NO_PLACES = (
@@ -43,18 +49,23 @@ class ClassifierHead(Readout):
         head_name: The dotted name of the linear layer; several are joined by " + ".
         clipped: Whether the model sets negative scores to zero at every location before it takes their mean
             (SqueezeNet).
+        enlarging: Of a model that scores every location (segmentation): from the layer's grid to the model's
+            output, whose mean over locations counts as the logits of an image.
     """
 
     weight: Float[Tensor, "C D"]
     bias: Float[Tensor, "C"] | None
     head_name: str
     clipped: bool = False
+    enlarging: Enlarging | None = None
 
     def logits(self, features: Features) -> Float[Tensor, "N C"]:
         """Recompute the model's logits from the features read at `tap`, in float32."""
-        rows = self.read(features, "all" if self.clipped else None)
+        rows = self.read(features, "all" if self.clipped or self.enlarging else None)
         bias = None if self.bias is None else self.bias.float()
         scores = F.linear(rows.tokens.float(), self.weight.float(), bias)
+        if self.enlarging is not None:
+            return self.enlarging(features.fold(scores).movedim(-1, 1)).mean(dim=(2, 3))
         return (scores.relu() if self.clipped else scores).mean(dim=1)
 
 
@@ -69,11 +80,20 @@ def example_for(model: nn.Module) -> Tensor:
     config: Mapping[str, Any] = stated if isinstance(stated, Mapping) else vars(stated)
     side = config.get("image_size") or 224
     height, width = (side, side) if isinstance(side, int) else side
-    size = config.get("input_size") or (config.get("num_channels") or 3, height, width)
-    noise = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    channels = config.get("num_channels") or _first_channels(model)
+    size = config.get("input_size") or (channels, height, width)
+    source = torch.Generator("cpu").manual_seed(0)
+    noise = torch.randn(2, *size, generator=source, device="cpu", dtype=torch.float32)
     return noise.to(next(model.parameters(), noise))
 
 
+def _first_channels(model: nn.Module) -> int:
+    """The channels that the first convolution reads; 3 where there is none, or where it reads features."""
+    first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
+    return 3 if first is None or first.in_channels > _MOST_CHANNELS else first.in_channels
+
+
+@own_defaults
 def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None) -> ClassifierHead:
     """Find a classifier's linear head and the features before pooling, by numbers from one dry run.
 
@@ -84,7 +104,8 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
     The result is accepted only if it reproduces the model's logits on images that the search has not used.
 
     Args:
-        model: The classifier; its output is (N, classes), or holds that as `logits` or first tensor.
+        model: The classifier; its output is (N, classes), or holds that as `logits`, as first tensor or, with
+            `num_classes`, as the tensor of that width. Or it scores every location, (N, classes, H, W).
         example: A few images, (N, channels, height, width), as the model takes them.
         num_classes: The number of class names; None = do not check.
 
@@ -105,20 +126,64 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
             f"example is a {type(example).__name__}; pass one tensor, a few images (N, C, H, W). A model "
             "that takes more than that can be wrapped in a module that adds it."
         )
-    run = trace(model, varied(example))
+    check_weights(model)
+    shown = varied(example)
+    run = trace(model, shown, answer=lambda output, _: torch.empty(0))
+    tried = answers(run.output, type(run.root).__name__, num_classes)
+    for number, answer in enumerate(tried):
+        run.answer = answer(run.output, type(run.root).__name__)
+        try:
+            if run.answer.ndim == 4:
+                return _dense(model, example, shown, run, answer, num_classes)
+            return _by_parts(model, example, run, answer, num_classes)
+        except ValueError:
+            if number == len(tried) - 1:
+                raise
+    raise AssertionError
+
+
+def _dense(
+    model: nn.Module, example: Tensor, shown: Tensor, run: Trace, answer: Answer, num_classes: int | None
+) -> ClassifierHead:
+    """Find the head of a model that scores every location, and check it on other images."""
+    found = find_dense(run, model, shown, answer)
+    weight, bias = found.module.weight.detach().flatten(1), found.module.bias
+    _check_count(found.name, len(weight), num_classes)
+    head = ClassifierHead(
+        **vars(found.readout),
+        weight=weight,
+        bias=None if bias is None else bias.detach(),
+        head_name=found.name,
+        enlarging=found.enlarging,
+    )
+    compared = _compared(model, head, example, run, answer)
+    if compared is None or not compared.agree:
+        raise ValueError(
+            f"'{found.name}' seems to score the locations of {type(run.root).__name__}, but on other images "
+            "its scores are not the model's. Pass a translator, or fit captions."
+        )
+    return head
+
+
+def _by_parts(
+    model: nn.Module, example: Tensor, run: Trace, answer: Answer, num_classes: int | None
+) -> ClassifierHead:
     parts = find_linear(run)
-    name, classes = _name(parts), len(parts[0].weight)
+    _check_count(_name(parts), len(parts[0].weight), num_classes)
+    return _first_that_agrees(model, example, run, parts, answer)
+
+
+def _check_count(name: str, classes: int, num_classes: int | None) -> None:
     if num_classes not in (None, classes):
         given = f"{num_classes} class names were given" if num_classes else "no class names are known"
         raise ValueError(
             f"the head '{name}' has {classes} classes, but {given}. Pass class_names=[...], one name a row "
             "of the head's weight, in its order."
         )
-    return _first_that_agrees(model, example, run, parts)
 
 
 def _first_that_agrees(
-    model: nn.Module, example: Tensor, run: Trace, parts: Sequence[LinearPart]
+    model: nn.Module, example: Tensor, run: Trace, parts: Sequence[LinearPart], answer: Answer
 ) -> ClassifierHead:
     """Return the head with the first readout that reproduces the model's logits on other images too."""
     biases = [part.bias for part in parts if part.bias is not None]
@@ -129,17 +194,19 @@ def _first_that_agrees(
         head = ClassifierHead(
             **vars(readout), weight=weight, bias=bias, head_name=_name(parts), clipped=parts[0].clipped
         )
-        found = _compared(model, head, example, run)
+        found = _compared(model, head, example, run, answer)
         if found is not None and found.agree and (readout.pooling == "none" or max(found.grid or (1,)) > 1):
             return head
         error = error if found is None else found.error
     raise _rejected(run, parts, error)
 
 
-def _compared(model: nn.Module, head: ClassifierHead, example: Tensor, run: Trace) -> Comparison | None:
+def _compared(
+    model: nn.Module, head: ClassifierHead, example: Tensor, run: Trace, answer: Answer
+) -> Comparison | None:
     """Compare a head with the model; None if the layer has no locations (queries)."""
     try:
-        return compare(model, head.tap, head.reading, head.logits, example, run.tolerance)
+        return compare(model, head.tap, head.reading, head.logits, example, run.tolerance, answer)
     except ValueError:
         return None
 
@@ -162,6 +229,7 @@ def _rejected(run: Trace, parts: Sequence[LinearPart], error: float) -> ValueErr
     )
 
 
+@own_defaults
 def find_readout(
     model: Callable[..., Any], example: Tensor, answer: Callable[[Any, str], Tensor] | None = None
 ) -> Readout:

@@ -97,6 +97,24 @@ def _check_squashed(run: Trace, linear: Sequence[Call]) -> None:
                     f"model that ends with '{call.name}' (model[:-1] of an nn.Sequential), or the class "
                     "weights and the layer yourself."
                 )
+    _check_sums(run)
+
+
+def _check_sums(run: Trace) -> None:
+    """Refuse rows that are positive and add up to one, or logarithms of such, whatever they come of."""
+    given = run.answer.double()
+    kinds = {"probabilities": given, "logarithms of probabilities": given.exp()}
+    for kind, values in kinds.items():
+        sums = values.sum(dim=1)
+        if (
+            given.shape[1] > 1
+            and values.min() >= 0
+            and difference(sums, torch.ones_like(sums)) <= run.tolerance
+        ):
+            raise ValueError(
+                f"the outputs of {type(run.root).__name__} are {kind} (their sum is one), and no logits. "
+                "Pass a model without its last function, or the class weights and the layer yourself."
+            )
 
 
 def _error_of(call: Call) -> float:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.heads.outputs import Answer, answers
 from torchnle.heads.poolings import Reading, is_batch, readings_of
 from torchnle.vision.random_draws import warn_of_draws, watching
 from torchnle.vision.running import alone_in, check_hookable, forward, of_this_thread, unwrap
@@ -86,6 +87,7 @@ class Trace:
         ends: The modules that computed one vector from images: a tower in a larger model.
         runs: How often each module ran; only modules that ran once can be tapped.
         answer: The model's output, (N, classes) or (N, width).
+        output: All that the model gave.
     """
 
     root: nn.Module
@@ -97,6 +99,7 @@ class Trace:
     ends: list[Pool] = field(default_factory=list)
     runs: Counter[nn.Module] = field(default_factory=Counter)
     answer: Tensor = field(default_factory=lambda: torch.empty(0))
+    output: Any = None
 
     @property
     def batch_size(self) -> int:
@@ -233,7 +236,8 @@ def trace(
         output = forward(model, example)
     if draws.found:
         warn_of_draws(model, lambda: forward(model, example), output)
-    found.answer = (answer or logits_of)(output, type(root).__name__)
+    found.output = output
+    found.answer = (answer or first_answer(output, type(root).__name__))(output, type(root).__name__)
     return found
 
 
@@ -260,21 +264,17 @@ def difference(value: Tensor, expected: Tensor) -> float:
     return float((value - expected).abs().max() / scale)
 
 
-def logits_of(output: Any, model_name: str) -> Tensor:
-    """Pick the logits (N, classes) from the output of a classifier: its `logits`, or its first tensor.
+def first_answer(output: Any, model_name: str) -> Answer:
+    """Pick what is called logits in the output of a classifier, or its first tensor.
 
     Raises:
-        ValueError: If that has another shape.
+        ValueError: If that has not the shape of logits.
 
     Example:
-        >>> logits_of({"logits": torch.ones(1, 5)}, "model").shape
-        torch.Size([1, 5])
+        >>> first_answer({"logits": torch.ones(1, 5)}, "model").path
+        ('logits',)
     """
-    logits = first_tensor(getattr(output, "logits", output))
-    if logits is None or logits.ndim != 2:
-        given = type(output).__name__ if logits is None else f"shape {tuple(logits.shape)}"
-        raise ValueError(f"{model_name} gave {given}; a classifier gives logits of shape (N, classes).")
-    return logits
+    return answers(output, model_name)[0]
 
 
 def _watch(found: Trace, name: str, module: nn.Module, hooks: ExitStack) -> None:

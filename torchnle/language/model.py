@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchnle import hub
+from torchnle.defaults import own_defaults
+from torchnle.language import verdicts
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import Head, body, check_whole_model
 from torchnle.language.int8 import check_device, quantize
-from torchnle.language.packed import self_check
 from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.packed.history import History
 from torchnle.language.spelling import Spelling
@@ -74,6 +75,7 @@ class LanguageModel:
         ([[1, 2]], torch.Size([5, 3, 8]))
     """
 
+    @own_defaults
     def __init__(
         self,
         model: PreTrainedModel,
@@ -97,6 +99,7 @@ class LanguageModel:
             quantize(body(self.model))
 
     @classmethod
+    @own_defaults
     def from_pretrained(
         cls,
         reference: str = hub.SMOLLM2,
@@ -326,14 +329,13 @@ class LanguageModel:
         return (hidden if self._head.scale == 1 else hidden * self._head.scale).contiguous()
 
     def _check_reading(self) -> None:
-        self_check.check_plain_reading(self)
-        difference = self_check.difference_of_reading(self)
-        if difference is not None:
-            self.plain = True
+        verdict = verdicts.reading_of(self)
+        self.short_attention, self.plain = verdict.short_attention, verdict.difference is not None
+        if self.plain:
             warnings.warn(
-                f"{self.name} reads otherwise with {difference}. It will be read without: every text as a "
-                "plain sequence, again at each step. That is right, and slower.",
-                stacklevel=3,
+                f"{self.name} reads otherwise with {verdict.difference}. It will be read without: every text "
+                "as a plain sequence, again at each step. That is right, and slower.",
+                stacklevel=4,
             )
 
     def _shares(self, context: Tensor) -> bool:

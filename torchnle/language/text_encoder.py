@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle import hub
+from torchnle.defaults import own_defaults
 from torchnle.language.texts import check_texts, shorten
 from torchnle.language.unknown_words import unknown_texts
 from torchnle.vision.running import alone_in
@@ -73,6 +74,7 @@ class TextEncoder:
         self.reference = reference
 
     @classmethod
+    @own_defaults
     def from_pretrained(
         cls, reference: str = hub.MINILM, *, device: torch.device | str | None = None
     ) -> TextEncoder:
@@ -125,6 +127,7 @@ class TextEncoder:
         self.model.to(device)
         return self
 
+    @own_defaults
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "T k"]:
         """Encode texts as unit vectors in float32, on the model's device, in the order given.

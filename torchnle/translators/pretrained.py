@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnle import hub
+from torchnle.defaults import own_defaults
 from torchnle.translators import configuration, kinds, saving, serialization
 from torchnle.translators.config_values import check_config, loading
 from torchnle.translators.model_card import model_card
@@ -111,6 +112,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         return tuple(dict.fromkeys(found))
 
     @classmethod
+    @own_defaults
     def from_pretrained(
         cls: type[AnyPretrained],
         reference: str | Path,
@@ -148,6 +150,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         loaded.eval()
         return loaded if device is None else loaded.to(device)
 
+    @own_defaults
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write config.json, model.safetensors and README.md, all of them or none.
 
@@ -164,6 +167,8 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
             ValueError: If the class has no kind, configuration or card hold a value that JSON does not know,
                 or a tensor holds NaN or infinite numbers.
         """
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype={dtype!r}; pass a floating torch.dtype such as torch.float32, or None.")
         tensors = {
             name: tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
             for name, tensor in self._every_tensor().items()

@@ -11,6 +11,18 @@ from torch import Tensor
 Node = Any
 
 
+def ancestors(end: Node, source: Node) -> set[Node]:
+    """Find the nodes on some path from a node back to another, both ends included.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(1, requires_grad=True).clone()
+        >>> len(ancestors((x.tanh() + x).grad_fn, x.grad_fn))
+        3
+    """
+    return set(_backwards(end, source))
+
+
 def bottlenecks(output: Tensor, source: Node) -> set[Node]:
     """Find the nodes on every path from an output back to one node, both ends included.
 
@@ -33,7 +45,19 @@ def bottlenecks(output: Tensor, source: Node) -> set[Node]:
         >>> end.grad_fn in found, inside.grad_fn in found
         (True, False)
     """
-    order = _backwards(output.grad_fn, source)
+    return set[Node]() if output.grad_fn is None else bottlenecks_of(output.grad_fn, source)
+
+
+def bottlenecks_of(end: Node, source: Node) -> set[Node]:
+    """Find the nodes on every path from a node back to another, as `bottlenecks`.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(1, requires_grad=True).clone()
+        >>> len(bottlenecks_of((x.tanh() + x).grad_fn, x.grad_fn))
+        2
+    """
+    order = _backwards(end, source)
     incoming = Counter(parent for node in order for parent in order[node])
     found, open_edges = set(), 0
     for node, parents in order.items():

@@ -85,5 +85,6 @@ def explain_shapes(error: Exception, tensors: Sequence[Tensor]) -> str | None:
     given = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
     return (
         f"the model cannot read inputs of shape {given}: {lines[0][:200]}. Pass a batch as the model was "
-        "made for, (N, channels, height, width) of an image classifier; add a batch axis by x[None]."
+        "made for, (N, channels, height, width) of an image classifier; add a batch axis by x[None]. If "
+        "you gave no example=, this is noise of a usual size: pass example=, images as the model takes them."
     )

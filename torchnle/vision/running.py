@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock, RLock, get_ident
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from torchnle.defaults import users_defaults
 from torchnle.types import Inputs
 from torchnle.vision.inputs import explain_failure, explain_shapes
 
@@ -55,10 +56,12 @@ def forward(
 
     _check_batch_axis(scope, tensors[0])
 
-    with alone_in(scope if root is None else root), evaluating(scope), _eager():
+    with alone_in(scope if root is None else root), evaluating(scope), _eager(), users_defaults():
         try:
             return call(*map(_copied, (*tensors, *as_tuple(additional_forward_args))))
         except (RuntimeError, AssertionError, IndexError) as error:
+            if not any(hasattr(part, "_hf_hook") for part in scope.modules()):
+                check_weights(scope)
             reason = explain_failure(scope, tensors) or explain_shapes(error, tensors)
             if reason is None:
                 raise
@@ -257,6 +260,62 @@ def unwrap(model: Callable[..., Any]) -> nn.Module | None:
         else:
             return root
     return None
+
+
+@contextmanager
+def normal_weights(model: nn.Module) -> Iterator[None]:
+    """Leave inference mode, and exchange weights that were made in it for copies that gradients flow through.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     model = nn.Linear(2, 2)
+        >>> with normal_weights(model):
+        ...     model.weight.is_inference()
+        False
+        >>> model.weight.is_inference()
+        True
+    """
+    stores: list[dict[str, Any]] = []
+    for part in model.modules():
+        stores += [cast(dict[str, Any], part._parameters), cast(dict[str, Any], part._buffers)]
+    held = [(store, *pair) for store in stores for pair in store.items()]
+    with torch.inference_mode(False):
+        try:
+            for store, name, value in held:
+                if value is not None and value.is_inference():
+                    store[name] = value.clone()
+            yield
+        finally:
+            for store, name, value in held:
+                if value is not None and store.get(name) is not value:
+                    store[name] = value
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise if weights have no values here: on the meta device, or offloaded by accelerate.
+
+    Raises:
+        ValueError: With what to do.
+
+    Example:
+        >>> check_weights(nn.Linear(2, 2, device="meta"))
+        Traceback (most recent call last):
+        ...
+        ValueError: the weights of Linear are on the meta device and have no values ...
+    """
+    if not any(weight.is_meta for weight in model.parameters()):
+        return
+    kind = type(model).__name__
+    if any(hasattr(part, "_hf_hook") for part in model.modules()):
+        raise ValueError(
+            f"weights of {kind} are offloaded by accelerate: they have values only while a layer runs, and "
+            "the head's are needed. Load the model without offloading (no device_map, no cpu_offload), or "
+            "pass a translator."
+        )
+    raise ValueError(
+        f"the weights of {kind} are on the meta device and have no values. Load them: "
+        "model.to_empty(device='cpu') and model.load_state_dict(...)."
+    )
 
 
 def check_hookable(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:

@@ -13,12 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from torchnle.defaults import own_defaults
 from torchnle.types import Inputs
-from torchnle.vision.graph import Node, bottlenecks
+from torchnle.vision.graph import Node, ancestors, bottlenecks_of
 from torchnle.vision.inputs import spatial_size
 from torchnle.vision.layouts import Arrangement, arrange, hints_for
-from torchnle.vision.running import alone_in, check_inputs, forward, of_this_thread, unwrap
-from torchnle.vision.taps import tensors_in
+from torchnle.vision.reading import read
+from torchnle.vision.running import (
+    alone_in,
+    check_inputs,
+    forward,
+    normal_weights,
+    of_this_thread,
+    unwrap,
+)
+from torchnle.vision.taps import resolve, tensors_in
 
 #: Modules whose grids are no resolution of the model's, since they prepare a convolution's input.
 _PADDING = (
@@ -60,6 +69,7 @@ class SuggestedLayer:
     num_prefix_tokens: int = 0
 
 
+@own_defaults
 def suggest_layers(
     model: Callable[..., Any], example: Inputs, additional_forward_args: Any = None, *, count: int = 4
 ) -> list[SuggestedLayer]:
@@ -68,13 +78,17 @@ def suggest_layers(
     One dry run records every module. A layer counts if it runs once, has locations, and every path to the
     output passes through it: the end of a residual block counts, its inside does not (`bottlenecks` of the
     autograd graph). Of each resolution the last such layer is taken, the end of a stage; if there are too few
-    resolutions (a ViT has one), evenly spaced blocks of the longest stage are added.
+    resolutions (a dilated network has few, a ViT one), the blocks before a change of width are added, then
+    evenly spaced blocks of the longest stage. Of a network that merges resolutions (a feature pyramid, a
+    U-Net), on whose deepest layers not every path goes, the encoder's stages are found alike, and as many
+    merged levels follow.
 
     Args:
         model: The vision model.
         example: A few inputs, batch first, as the model takes them.
         additional_forward_args: Passed to the model after the inputs.
-        count: How many layers at most, the deepest; there may be fewer.
+        count: How many layers at most, the deepest; there may be fewer. Where resolutions are merged: how
+            many of the encoder, and how many merged ones.
 
     Raises:
         TypeError: If the model is a plain function, whose layers cannot be listed.
@@ -91,17 +105,88 @@ def suggest_layers(
     if len(shape) != 4:
         raise ValueError(f"the example has shape {tuple(shape)}; pass images (N, C, H, W).")
     size = spatial_size(check_inputs(example)[0]) or (1, 1)
-    points = _with_layouts(root, _dry_run(root, example, additional_forward_args), size)
+    run = _dry_run(root, example, additional_forward_args)
+    every = _with_layouts(root, run.points, size)
+    points = [point for point in every if any(point.node in trunk for trunk in run.trunks)] or every
     if not points:
         raise ValueError(
             f"no layer of {type(root).__name__} gives features with locations for inputs of shape "
             f"{tuple(shape)}. Pass a larger example, or layers of your own choice and how to read them: "
             "layout=, grid=, select=."
         )
-    stages = [list(stage) for _, stage in groupby(sorted(points, key=_by_grid), key=_by_grid)]
-    ends = sorted((_end(stage) for stage in stages), key=_by_time)[-count:]
-    chosen = sorted([*ends, *_between(stages, ends, count - len(ends))], key=_by_time)
-    return [_suggestion(point, size[0]) for point in chosen]
+    encoder = _encoder(every, run)
+    chosen = _deepest(encoder or points, count)
+    if encoder:
+        chosen += _ends([p for p in every if p.node in run.reached and p.time > chosen[-1].time])[-count:]
+    found = [_suggestion(point, size[0]) for point in sorted(set(chosen), key=_by_time)]
+    return _confirmed(root, found, every, (example, additional_forward_args))
+
+
+def _deepest(points: Sequence[_Point], count: int) -> list[_Point]:
+    """Return the ends of the stages, the deepest, filled up with blocks between them."""
+    stages, ends = _stages(points), _ends(points)
+    if len(ends) < count:
+        ends = sorted({*ends, *(_end(part) for stage in stages for part in _by_width(stage))}, key=_by_time)
+    between = _between(stages, ends, count - len(ends[-count:]))
+    return sorted([*ends[-count:], *between], key=_by_time)
+
+
+def _stages(points: Iterable[_Point]) -> list[list[_Point]]:
+    return [list(stage) for _, stage in groupby(sorted(points, key=_by_grid), key=_by_grid)]
+
+
+def _ends(points: Iterable[_Point]) -> list[_Point]:
+    return sorted(map(_end, _stages(points)), key=_by_time)
+
+
+def _by_width(stage: list[_Point]) -> list[list[_Point]]:
+    """Split a stage of one resolution where its blocks change their width, as those of dilated networks."""
+    blocks = sorted(filter(_is_block, stage), key=_by_time)
+    parts = [list(part) for _, part in groupby(blocks, key=lambda point: point.width)]
+    return parts if len(parts) > 1 else []
+
+
+def _encoder(every: Sequence[_Point], run: _Run) -> list[_Point]:
+    """Return the layers of the encoder of a network that merges resolutions; none of another network.
+
+    In other networks the coarsest layer is on every path to each output. The encoder ends with the longest
+    run of layers of the coarsest resolution.
+    """
+    reached = [point for point in every if point.node in run.reached]
+    coarsest = min(map(_count, reached), default=0)
+    ways = [[_count(point) for point in every if point.node in trunk] for trunk in run.trunks]
+    if not coarsest or coarsest >= max((min(way) for way in ways if way), default=0):
+        return []
+    parts = [list(part) for _, part in groupby(reached, key=_count)]
+    end = max((part for part in parts if _count(part[0]) == coarsest), key=len)[-1]
+    spine = bottlenecks_of(end.node, run.source)
+    return [point for point in reached if point.node in spine]
+
+
+def _count(point: _Point) -> int:
+    return point.grid[0] * point.grid[1]
+
+
+def _confirmed(
+    root: nn.Module, found: Sequence[SuggestedLayer], every: Sequence[_Point], run: tuple[Inputs, Any]
+) -> list[SuggestedLayer]:
+    """Leave out tokens that answer to no patch: the queries of a detector, whose number is a square."""
+    maps = {point.grid for point in every if point.arrangement and point.arrangement.layout == "NCHW"}
+    sure = maps if len(maps) == 1 else set()  # the patches of a ViT
+    kept = [layer for layer in found if layer.layout != "NLD" or layer.grid in sure]
+    for layer in found if len(kept) < len(found) else ():
+        if layer not in kept and _is_read(root, layer.name, *run):
+            kept.append(layer)
+    return [layer for layer in found if layer in kept] if kept else list(found)
+
+
+def _is_read(root: nn.Module, name: str, example: Inputs, additional_forward_args: Any) -> bool:
+    try:
+        with torch.no_grad():
+            (features,) = read(root, resolve(root, name), example, additional_forward_args)
+    except (ValueError, RuntimeError):
+        return False
+    return features.grid is not None
 
 
 @dataclass(frozen=True)
@@ -135,23 +220,51 @@ def _by_grid(point: _Point) -> tuple[int, int]:
     return point.grid
 
 
-def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> list[_Point]:
-    """Return every tensor that some module gave and that the whole output depends on, once each."""
+@dataclass(frozen=True)
+class _Run:
+    """One dry run.
+
+    Args:
+        points: Every tensor that a module gave in its only call, once each, in the order of time.
+        trunks: The nodes that are on every path to a tensor of the output, of each.
+        reached: The nodes that are on some path.
+        source: The node of the input.
+    """
+
+    points: list[_Point]
+    trunks: list[set[Node]]
+    reached: set[Node]
+    source: Node
+
+
+def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> _Run:
     points: list[_Point] = []
-    images = [x.detach().requires_grad_(x.is_floating_point()) for x in check_inputs(example)]
     quiet = saved_tensors_hooks(_forget, _forget)
-    with alone_in(root), torch.enable_grad(), quiet, ExitStack() as hooks:
+    with alone_in(root), normal_weights(root), torch.enable_grad(), quiet, ExitStack() as hooks:
+        given = [x.detach().clone() for x in check_inputs(example)]
+        images = [x.requires_grad_(x.is_floating_point()) for x in given]
         for name, module in root.named_modules():
             if module is not root:
                 hooks.callback(module.register_forward_hook(of_this_thread(_keep(points, name))).remove)
         entries = tuple(x.clone() for x in images)
         output = forward(root, entries, additional_forward_args)
-    trunk = set[Node]()
-    for tensor in tensors_in(output):
-        trunk |= bottlenecks(tensor, entries[0].grad_fn)
+    source = entries[0].grad_fn
+    ends = [tensor.grad_fn for tensor in tensors_in(output) if tensor.grad_fn is not None]
+    trunks = [bottlenecks_of(end, source) for end in ends]
+    reached = set[Node]().union(*(ancestors(end, source) for end in ends))
     runs = Counter(point.name for point in points)
     once = [p for p in points if runs[p.name] == 1 and p.shape[:1] == entries[0].shape[:1]]
-    return _distinct([p for p in once if p.node in trunk] or once)
+    scores = {point.node for point in once if _are_scores(point, output)}
+    while once and once[-1].node in scores:
+        del once[-1]
+    return _Run(_distinct(once), trunks, reached, source)
+
+
+def _are_scores(point: _Point, output: Any) -> bool:
+    """Return whether a map has an output's channels and is enlarged to it, or comes of a 1x1 convolution."""
+    alike = [t.shape[2:] for t in tensors_in(output) if t.ndim == 4 and t.shape[:2] == point.shape[:2]]
+    head = isinstance(point.module, nn.Conv2d) and point.module.kernel_size == (1, 1)
+    return len(point.shape) == 4 and (bool(alike) and (head or point.shape[2:] not in alike))
 
 
 def _forget(_: Any) -> Any:

@@ -16,12 +16,14 @@ from torchnle.attr.construction.frozen import as_decoder, as_encoder
 from torchnle.attr.construction.saved_reading import attach, lens_tensors, plain_reading
 from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.backbones.backbone import Backbone
+from torchnle.defaults import own_defaults
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.clip.read import read_clip
 from torchnle.translators.base import Translator
 from torchnle.vision import taps
+from torchnle.vision.arguments import checked
 from torchnle.vision.reading import Reading
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         self._attach(layers, translator, reading)
 
     @classmethod
+    @checked
     def from_classifier(
         cls,
         model: nn.Module,
@@ -130,6 +133,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         return attribution
 
     @classmethod
+    @checked
     def from_captions(
         cls,
         model: nn.Module,
@@ -185,6 +189,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         attribution.summary = "" if head is None else head.summary
         return attribution
 
+    @own_defaults
     def adapt(self, images: Tensor | Iterable[Tensor]) -> Self:
         """Adapt the feature statistics to unlabelled pictures of the kind that will be read.
 
@@ -223,6 +228,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         return self
 
     @classmethod
+    @own_defaults
     def from_backbone(
         cls,
         backbone: Backbone,
@@ -252,6 +258,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         return attribution
 
     @classmethod
+    @checked
     def from_clip(
         cls,
         model: nn.Module,
@@ -287,6 +294,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         )
 
     @classmethod
+    @checked
     def from_pretrained(
         cls,
         model: nn.Module,
@@ -327,6 +335,7 @@ class Constructors(LayerReader[Chosen], Attribution):
             raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
         return cls(model, chosen, translator, reading=reading)
 
+    @checked
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Save the translator, its layers and their reading, for the same answers after `from_pretrained`.
 

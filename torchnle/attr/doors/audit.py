@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.heads.classifier_head import find_head
 from torchnle.translators.rows import Rows
+from torchnle.vision.arguments import checked
 from torchnle.vision.reading import read
+from torchnle.vision.running import forward
 
 if TYPE_CHECKING:
     from torchnle.methods.texplain.audit.run import Audit
 
 
+@checked
 @torch.no_grad()
 def audit(
     lang: LanguageAttribution,
@@ -62,7 +65,7 @@ def audit(
     for x, y in batches:
         (rows,) = lang._select(lang.read(x), None, False)[1]
         read_rows.append(rows)
-        logits.append(lang.forward_func(x))
+        logits.append(forward(lang.forward_func, x))
         labels.append(y)
     if not read_rows:
         raise ValueError("there are no images to audit; pass batches of (images, labels).")
@@ -78,6 +81,7 @@ def audit(
     )
 
 
+@checked
 @torch.no_grad()
 def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Audit) -> nn.Module:
     """Refit a classifier's last layer so that contexts for and against a class have equal weight.

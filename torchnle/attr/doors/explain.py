@@ -10,6 +10,7 @@ import torch
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.types import Where
+from torchnle.vision.arguments import checked
 from torchnle.vision.features import Features
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Explains(LayerReader[Chosen]):
 
     _explainer: tuple[Any, Explainer] | None = None
 
+    @checked
     @torch.no_grad()
     def explain(
         self,
@@ -84,6 +86,7 @@ class Explains(LayerReader[Chosen]):
         explainer = self._explainer_for(translator, layer, language_model)
         return explainer(asked, search or Search(), unwanted=unwanted)
 
+    @checked
     @torch.no_grad()
     def concepts(
         self,

@@ -9,6 +9,7 @@ import torch
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.types import Where
+from torchnle.vision.arguments import checked
 
 if TYPE_CHECKING:
     from torchnle.methods.texplain.words.table import Split, WordTable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 class DominantWords(LayerReader[Chosen]):
     """Counts words; only `LanguageAttribution` inherits it."""
 
+    @checked
     @torch.no_grad()
     def words(
         self,

@@ -24,7 +24,7 @@ class UnitLabel:
     Args:
         unit: Its number.
         text: Its label; "" where there is none.
-        score: By which the label was chosen: larger fits better, comparable within a unit.
+        score: By which the label was chosen: larger fits better, comparable within a unit; 0 without a label.
         labels: All labels that say different things with their scores, the best first (A.7).
         candidates: What the label was chosen from, with scores, the best first.
         captions: What the exemplars show.

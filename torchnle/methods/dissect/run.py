@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from torchnle.defaults import own_defaults
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.candidates.captioners import Captioner, TranslatorCaptioner
@@ -90,6 +91,7 @@ class DissectSettings:
                 raise ValueError(f"{name}={getattr(self, name)}; pass a positive number.")
 
 
+@own_defaults
 def dissect(
     model: Any,
     layer: Layer | Tap,
@@ -278,7 +280,7 @@ class _Steps:
         images = tuple(self.record.images[unit][self.record.excited[unit]].tolist())
         common: dict[str, Any] = {"captions": proposal.captions, "images": images, "note": proposal.note}
         if not ranked:
-            return UnitLabel(unit, "", float("nan"), reliable=False, **common)
+            return UnitLabel(unit, "", 0.0, reliable=False, **common)
         reliable = self._reliable(ranked[0][1])
         if selection is not None:
             evidence = None if self.record.evidence is None else self.record.evidence[unit]
@@ -361,4 +363,4 @@ def _best(scores: Float[Tensor, "T"], texts: Sequence[str], count: int) -> list[
 
 def _dead(unit: int) -> UnitLabel:
     note = "the unit never became active on the probing set"
-    return UnitLabel(unit, "", float("nan"), dead=True, reliable=False, note=note)
+    return UnitLabel(unit, "", 0.0, dead=True, reliable=False, note=note)

@@ -16,6 +16,7 @@ from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.fit import class_phrase
 from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
 from torchnle.methods.zero_shot.classifier import FittedClassifier, HeadReader, fit_classifier, own_bias
+from torchnle.vision.arguments import checked
 
 #: Draws of classes that are treated as new ones to find how far new rows stand back.
 _DRAWS = 10
@@ -61,6 +62,7 @@ class ExtendedClassifier(HeadReader):
         return self.logits(super().forward(images), self.weight, self.bias)
 
 
+@checked
 def extend_classifier(
     model: nn.Module,
     names: Sequence[str],

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from torchnle.language.texts import shorten
+from torchnle.defaults import own_defaults
 
 _Class = TypeVar("_Class", bound=type)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
+#: Characters of a value that a message shows.
+_SHOWN = 60
 _MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 _CHECKED = ("attribute", "saliency", "describe", "top_texts", "top_locations", "text_score", "__init__")
 
@@ -35,15 +39,27 @@ def checks_arguments(cls: _Class) -> _Class:
     for name in _CHECKED:
         method = getattr(cls, name, None)
         if inspect.isfunction(method) and not hasattr(method, "checked_arguments"):
-            setattr(cls, name, _checked(method))
+            setattr(cls, name, checked(method))
     return cls
 
 
-def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+def checked(method: _Function) -> _Function:
+    """Let a public function check its arguments before it does anything, with defaults of its own.
+
+    Example:
+        >>> @checked
+        ... def draw(seed=0):
+        ...     return seed
+        >>> draw(seed="1")
+        Traceback (most recent call last):
+        ...
+        TypeError: seed='1' is a str; pass a whole number, 0 or more.
+    """
     signature = inspect.signature(method)
     tested = [name for name in signature.parameters if name in _TABLE]
 
     @wraps(method)
+    @own_defaults
     def check(*args: Any, **options: Any) -> Any:
         bound = signature.bind(*args, **options)  # a TypeError as Python's own
         given = bound.arguments
@@ -55,13 +71,12 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
 
     check.checked_arguments = True  # type: ignore[attr-defined]
     check.__wrapped__ = getattr(method, "__wrapped__", method)
-    return check
+    return check  # type: ignore[return-value]
 
 
 def _refuse(name: str, value: object, allowed: str, error: type[Exception] = ValueError) -> Exception:
-    shown = shorten(
-        repr(value) if not isinstance(value, Tensor) else f"tensor of shape {tuple(value.shape)}", 60
-    )
+    shown = repr(value) if not isinstance(value, Tensor) else f"tensor of shape {tuple(value.shape)}"
+    shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
     kind = f" is a {type(value).__name__}" if error is TypeError else ""
     return error(f"{name}={shown}{kind}; pass {allowed}.")
 
@@ -106,6 +121,61 @@ def _count(allowed: str, *, optional: bool) -> Callable[[str, object], None]:
             raise _refuse(name, value, allowed)
 
     return check
+
+
+def _whole(name: str, value: object) -> None:
+    allowed = "a whole number, 0 or more"
+    if not is_count(value):
+        raise _refuse(name, value, allowed, TypeError)
+    if operator.index(value) < 0:  # type: ignore[arg-type]
+        raise _refuse(name, value, allowed)
+
+
+def _number(least: float, most: float, allowed: str) -> Callable[[str, object], None]:
+    def check(name: str, value: object) -> None:
+        if isinstance(value, (bool, str, Tensor)) or not isinstance(value, SupportsFloat):
+            raise _refuse(name, value, allowed, TypeError)
+        if not least < float(value) <= most:
+            raise _refuse(name, value, allowed)
+
+    return check
+
+
+def _path(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, (str, os.PathLike)) or not os.fspath(value)):
+        raise _refuse(name, value, "the path of a file or folder", TypeError)
+
+
+def _several(allowed: str, *, optional: bool = False) -> Callable[[str, object], None]:
+    """Any iterable but one text, one tensor or a mapping."""
+
+    def check(name: str, value: object) -> None:
+        if value is None and optional:
+            return
+        if isinstance(value, (str, bytes, Mapping, Tensor)) or not isinstance(value, Iterable):
+            raise _refuse(name, value, allowed, TypeError)
+
+    return check
+
+
+def _classifier(name: str, value: object) -> None:
+    if not isinstance(value, nn.Module):
+        raise _refuse(name, value, "the classifier, an nn.Module", TypeError)
+
+
+def _example(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Tensor):
+        raise _refuse(name, value, "one tensor, a few images (N, C, H, W)", TypeError)
+    if value.ndim < 2 or not value.numel() or not value.is_floating_point():
+        raise _refuse(name, value, f"a few images (N, C, H, W) of floating numbers, not {value.dtype}")
+
+
+def _unordered(name: str, value: object) -> None:
+    """Texts whose order does not matter: sets are welcome."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise _refuse(name, value, "a list of words", TypeError)
 
 
 def _flag(name: str, value: object) -> None:
@@ -189,4 +259,22 @@ _TABLE: dict[str, Callable[[str, Any], None]] = {
     "attribute_to_neuron_input": _flag,
     "interpolate_mode": _mode,
     "neuron_selector": _selector,
+    "n": _count("how many sentences to draw, or None", optional=True),
+    "count": _count("how many, 1 or more", optional=False),
+    "batch_size": _count("how many pictures are read at once, 1 or more", optional=False),
+    "max_new_tokens": _count("how many tokens a sentence may have, 1 or more, or None", optional=True),
+    "seed": _whole,
+    "workers": _whole,
+    "top_p": _number(0, 1, "a share of the probability, above 0 and up to 1"),
+    "temperature": _number(0, float("1e6"), "a positive number"),
+    "replacement": _flag,
+    "without_image": _flag,
+    "progress": _flag,
+    "folder": _path,
+    "journal": _path,
+    "files": _several("a list of the paths of files"),
+    "batches": _several("batches (images, labels), one after the other"),
+    "unwanted": _unordered,
+    "model": _classifier,
+    "example": _example,
 }
