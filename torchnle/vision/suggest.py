@@ -117,7 +117,8 @@ def suggest_layers(
     encoder = _encoder(every, run)
     chosen = _deepest(encoder or points, count)
     if encoder:
-        chosen += _ends([p for p in every if p.node in run.reached and p.time > chosen[-1].time])[-count:]
+        merged = _stages(p for p in every if p.node in run.reached and p.time > chosen[-1].time)
+        chosen += sorted((max(level, key=_by_time) for level in merged), key=_by_time)[-count:]
     found = [_suggestion(point, size[0]) for point in sorted(set(chosen), key=_by_time)]
     return _confirmed(root, found, every, (example, additional_forward_args))
 
