@@ -39,14 +39,21 @@ def say(text: object = "", *, error: bool = False) -> None:
 
 
 @contextmanager
-def said_warnings() -> Iterator[None]:
-    """Say what torchnle logs as `say` says it, where nobody else listens."""
-    logger = logging.getLogger("torchnle")
-    handler = _Said(logging.WARNING)
+def said_warnings(level: int = logging.WARNING) -> Iterator[None]:
+    """Say what torchnle logs as `say` says it, where nobody else listens.
+
+    Args:
+        level: The least important messages that are said.
+    """
+    logger, handler = logging.getLogger("torchnle"), _Said(level)
+    before = logger.level
     logger.addHandler(handler)
+    if level < logger.getEffectiveLevel():
+        logger.setLevel(level)
     try:
         yield
     finally:
+        logger.setLevel(before)
         logger.removeHandler(handler)
 
 

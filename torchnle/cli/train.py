@@ -33,7 +33,6 @@ def _add_devil(parser: argparse.ArgumentParser) -> None:
         help="change a value of the recipe (training.steps=100); repeat for more",
     )
     parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard too")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_devil)
 
 
@@ -54,7 +53,6 @@ def _add_text_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--known", type=float, metavar="SHARE", help="of known phrases (default: the recipe's)"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_text_decoder)
 
 

@@ -71,7 +71,13 @@ class ShardsTable(DataTable):
 
 @dataclass(frozen=True)
 class DatasetTable(DataTable):
-    """A data set of Hugging Face's library: `CaptionDataset`."""
+    """A data set of Hugging Face's library: `CaptionDataset`.
+
+    Args:
+        path: The data set's name on the Hub, or its folder.
+        name: Its configuration; null = the only one.
+        split: Which of its splits is read.
+    """
 
     path: str = ""
     name: str | None = None
@@ -107,8 +113,19 @@ class ScenesTable(DataTable):
     """Composed scenes: `Scenes` of cut-outs from a folder.
 
     Args:
+        folder: The folder of cut-outs.
+        part: "all", or the cut-outs of the fit ("train") or those held out of it ("test").
+        backgrounds: The kinds of backgrounds: "plain", "gradients", "textures" or "photos".
+        photos: The folder of photographs, for backgrounds of the kind "photos".
+        length: The number of scenes.
+        size: Width and height in pixels.
+        objects: The least and the largest number of objects.
+        scale: The least and the largest longer side of an object, as a part of `size`.
+        max_overlap: The largest part of a box that another object's box may cover.
         places: Whether captions name the background. A location on an object shows little of it, and a
             translator that learns to say it everywhere says less of the object.
+        effects: True, or the settings of `PhotoEffects`, for the noise and blur of photographs.
+        seed: The seed of all draws.
     """
 
     folder: str = TUXPAINT
