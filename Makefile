@@ -5,7 +5,7 @@ TEST_ENV := .venv
 # What pip left uncompiled is compiled when it is first imported, and kept: each of many processes imports torch.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check browser bench clean
+.PHONY: demo test check browser bench docs clean
 
 demo: $(DEMO_ENV)/.installed
 	$(DEMO_ENV)/bin/python examples/demo.py --output demo_output
@@ -26,6 +26,10 @@ browser:
 
 bench: $(TEST_ENV)/.installed
 	cd kernels && ../$(TEST_ENV)/bin/python -m benchmarks
+
+# The pages in build/site; a warning is an error. `make test` builds them too.
+docs: $(TEST_ENV)/.installed
+	$(TEST_ENV)/bin/mkdocs build --strict
 
 $(DEMO_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO_ENV)
