@@ -21,7 +21,18 @@ else:
 
 SHELL = ("bash", "sh", "shell", "console")
 #: Programs whose own arguments are not ours to check.
-FOREIGN = {"cd", "export", "git", "pytest", "ruff", "mypy", "lint-imports", "mkdocs", "pre-commit", "tensorboard"}
+FOREIGN = {
+    "cd",
+    "export",
+    "git",
+    "pytest",
+    "ruff",
+    "mypy",
+    "lint-imports",
+    "mkdocs",
+    "pre-commit",
+    "tensorboard",
+}
 
 
 def lines_of(code):
@@ -75,9 +86,10 @@ def test_the_commands_of_a_document_parse(document):
 
 
 @pytest.mark.parametrize(
-    "line", ["torchnle describe", "torchnle descirbe a.jpg", "make nothing", "pip install '.[nothing]'", "rm x"]
+    "line",
+    ["torchnle describe", "torchnle descirbe a.jpg", "make nothing", "pip install '.[nothing]'", "rm x"],
 )
 def test_what_is_no_command_is_found(line, capsys):
+    (words,) = lines_of(line)
     with pytest.raises((AssertionError, SystemExit)):
-        for words in lines_of(line):
-            check(words)
+        check(words)
