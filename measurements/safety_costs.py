@@ -12,11 +12,11 @@ from unittest.mock import patch
 import torch
 
 from measurements.fuzz.world import LetterEncoder
-from torchnle import LanguageAttribution, backbones
+from torchnle import LanguageAttribution, backbones, public_calls
 from torchnle.evaluation import record
 from torchnle.heads import classifier_head, trace
 from torchnle.heads.check import Comparison
-from torchnle.vision import arguments, reading, running, taps
+from torchnle.vision import reading, running, taps
 from torchnle.vision.features import Features
 from torchnle.vision.random_draws import Draws
 
@@ -35,7 +35,7 @@ def unchecked() -> Iterator[None]:
     agrees = Comparison(0.0, 0.0, 1.0, (7, 7))
     with ExitStack() as off:
         for where, name, value in (
-            (arguments, "_TABLE", {}),
+            (public_calls, "_TABLE", {}),
             (classifier_head, "_compared", lambda *_: agrees),
             (classifier_head, "check_weights", lambda _: None),
             (trace, "watching", unwatched),

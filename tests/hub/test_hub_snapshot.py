@@ -163,7 +163,7 @@ def test_half_a_snapshot_is_refused_offline(model, resolve, lost):
     model.repos["org/name"]["main"]["tokenizer.json"] = b"{}"
     folder = resolve("org/name")
     (folder / lost).unlink()
-    with pytest.raises(FileNotFoundError, match=lost.replace(".", r"\.")):
+    with pytest.raises(FileNotFoundError, match=r"no complete copy|lacks"):
         resolve("org/name", offline=True)
     assert lost in files(resolve("org/name"))  # with the Hub it is made whole
     assert resolve("org/name", offline=True) == folder
@@ -176,5 +176,5 @@ def test_a_shard_that_is_missing_is_refused_offline(hub, resolve, tiny_safetenso
     hub.repos["org/large"] = {"main": files | shards}
     folder = resolve("org/large")
     (folder / "model-2.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="model-2"):
+    with pytest.raises(FileNotFoundError, match=r"no complete copy|lacks"):
         resolve("org/large", offline=True)

@@ -52,7 +52,7 @@ def test_judgements(kind, case, result):
 
 
 def test_refusals_are_ours():
-    from torchnle.vision.arguments import _TABLE
+    from torchnle.public_calls import _TABLE
 
     draw = random.Random(0)
     assert judge("a", "bad", "k", lambda: _TABLE["k"]("k", draw.choice(["2", 0]))).result == "refused"

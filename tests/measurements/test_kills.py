@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -31,6 +32,7 @@ class Careless(Job):
         file.write_text("ha")
         if os.getpid() != PARENT:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.1)  # the process is not killed before it kills itself
         file.write_text("whole")
         return "whole"
 

@@ -99,7 +99,12 @@ def test_models_that_cast_their_input_are_not_refused():
 
 
 def test_a_device_mismatch_names_both_devices():
-    with pytest.raises(ValueError, match="the input is on cpu but the model on meta"):
+    with pytest.raises(ValueError, match="the input is on meta but the model on cpu"):
+        forward(small_net(), IMAGES.to("meta"))
+
+
+def test_weights_without_values_are_named():
+    with pytest.raises(ValueError, match=r"meta device and have no values\..*load_state_dict"):
         forward(small_net().to("meta"), IMAGES)
 
 

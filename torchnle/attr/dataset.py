@@ -16,7 +16,7 @@ from torchnle import images
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.description import Description, DescriptionGrid
 from torchnle.journal import LineJournal
-from torchnle.vision.arguments import checked
+from torchnle.public_calls import checked
 from torchnle.vision.running import device_of
 
 #: One line of the answer: plain values by name.
@@ -52,7 +52,7 @@ def describe_dataset(
 
     Raises:
         ValueError: If the attribution has no preprocessing or reads several layers, `batch_size` is not
-            positive, or the journal is of other files or settings.
+            positive, `where` is neither None nor "all", or the journal is of other files or settings.
 
     Example:
         >>> lines = describe_dataset(lang, sorted(folder.glob("*.jpg")))  # doctest: +SKIP
@@ -60,7 +60,7 @@ def describe_dataset(
         'a tabby cat'
     """
     listed = [os.fspath(file) for file in files]
-    _check(lang, batch_size)
+    _check(lang, batch_size, where)
     layer = lang.taps[0].reference
     setting = {
         "torchnle": "descriptions",
@@ -146,7 +146,9 @@ def _finished(journal: LineJournal, files: Sequence[str], batch_size: int) -> li
     return journal.lines
 
 
-def _check(lang: LanguageAttribution, batch_size: int) -> None:
+def _check(lang: LanguageAttribution, batch_size: int, where: object) -> None:
+    if where not in (None, "all"):
+        raise ValueError(f"where={where!r}; pass None for whole pictures, or 'all' for every location too.")
     if lang.preprocess is None:
         raise ValueError(
             "this attribution knows no preprocessing, so it cannot read files. Make it with "

@@ -21,8 +21,8 @@ from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Rankings
 from torchnle.language.texts import as_texts
+from torchnle.public_calls import checks_arguments
 from torchnle.types import Inputs, Where
-from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.inputs import spatial_size
 
 

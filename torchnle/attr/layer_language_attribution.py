@@ -14,10 +14,10 @@ from torchnle.attr.layer_reader import Chosen, OneLayer
 from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
 from torchnle.attr.top import Rankings
 from torchnle.language.texts import as_texts
+from torchnle.public_calls import checks_arguments
 from torchnle.translators.base import Translator
 from torchnle.types import Inputs
 from torchnle.vision import taps
-from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import LayerChoice
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from torchnle.attr.inputs.pictures import Pictures, as_batch
-from torchnle.defaults import own_defaults
 from torchnle.description import Description, DescriptionGrid
+from torchnle.public_calls import own_defaults
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
 from torchnle.types import Inputs, ScoreKind, Where

@@ -12,11 +12,11 @@ from torch import Tensor
 from torchnle.attr.captum_base import NeuronAttribution, WithoutFuture, logged
 from torchnle.attr.inputs.input_maps import check_images, lay_on
 from torchnle.description import Description
+from torchnle.public_calls import checks_arguments
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.types import Inputs, Layer
 from torchnle.vision import taps
-from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read
 

@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle.defaults import own_defaults
 from torchnle.language.texts import as_texts
+from torchnle.public_calls import checks_arguments, own_defaults
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import rows_of
 from torchnle.types import Where
 from torchnle.vision import taps
-from torchnle.vision.arguments import checks_arguments
 from torchnle.vision.reading import Reading, read, select_together
 from torchnle.vision.taps import LayerChoice
 

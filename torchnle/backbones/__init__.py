@@ -12,8 +12,8 @@ from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.class_lists import CLASS_LISTS, known_list, remember, stated_names
 from torchnle.backbones.default import LITE, class_synonyms, efficientnet_lite, imagenet_class_names
 from torchnle.backbones.preprocess import Fit, Preprocess
-from torchnle.defaults import own_defaults
 from torchnle.hub import kept_random_state
+from torchnle.public_calls import own_defaults
 
 __all__ = [
     "CLASS_LISTS",

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchnle import hub
-from torchnle.defaults import own_defaults
 from torchnle.language import verdicts
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import Head, body, check_whole_model
@@ -21,6 +20,7 @@ from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.packed.history import History
 from torchnle.language.spelling import Spelling
 from torchnle.language.texts import check_texts, shorten
+from torchnle.public_calls import own_defaults
 from torchnle.vision.running import alone_in
 
 if TYPE_CHECKING:

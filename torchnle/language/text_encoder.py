@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle import hub
-from torchnle.defaults import own_defaults
 from torchnle.language.texts import check_texts, shorten
 from torchnle.language.unknown_words import unknown_texts
+from torchnle.public_calls import own_defaults
 from torchnle.vision.running import alone_in
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnle import hub
-from torchnle.defaults import own_defaults
+from torchnle.public_calls import own_defaults
 from torchnle.translators import configuration, kinds, saving, serialization
 from torchnle.translators.config_values import check_config, loading
 from torchnle.translators.model_card import model_card

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from torchnle.defaults import own_defaults
+from torchnle.public_calls import own_defaults
 from torchnle.types import Inputs
 from torchnle.vision.graph import Node, ancestors, bottlenecks_of
 from torchnle.vision.inputs import spatial_size

@@ -16,14 +16,13 @@ from torchnle.attr.construction.frozen import as_decoder, as_encoder
 from torchnle.attr.construction.saved_reading import attach, lens_tensors, plain_reading
 from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.backbones.backbone import Backbone
-from torchnle.defaults import own_defaults
 from torchnle.heads.class_names import as_class_names
 from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.clip.read import read_clip
+from torchnle.public_calls import checked, own_defaults
 from torchnle.translators.base import Translator
 from torchnle.vision import taps
-from torchnle.vision.arguments import checked
 from torchnle.vision.reading import Reading
 
 if TYPE_CHECKING:

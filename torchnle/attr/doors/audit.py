@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.heads.classifier_head import find_head
+from torchnle.public_calls import checked
 from torchnle.translators.rows import Rows
-from torchnle.vision.arguments import checked
 from torchnle.vision.reading import read
 from torchnle.vision.running import forward
 

@@ -8,8 +8,8 @@ import torch
 
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, LayerReader
+from torchnle.public_calls import checked
 from torchnle.types import Where
-from torchnle.vision.arguments import checked
 
 if TYPE_CHECKING:
     from torchnle.methods.texplain.words.table import Split, WordTable

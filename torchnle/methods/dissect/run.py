@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from torchnle.defaults import own_defaults
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.candidates.captioners import Captioner, TranslatorCaptioner
@@ -37,6 +36,7 @@ from torchnle.methods.dissect.selection.select import Selection
 from torchnle.methods.dissect.selection.several import SAME, distinct
 from torchnle.methods.dissect.selection.sources import ImageSource
 from torchnle.methods.dissect.source_of_words import words_for
+from torchnle.public_calls import own_defaults
 from torchnle.translators.base import Translator
 from torchnle.types import Layer
 from torchnle.vision import taps

@@ -14,7 +14,7 @@ from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.zero_shot.banks import Bank, as_bank, general_words, without_names
 from torchnle.methods.zero_shot.classifier import FittedClassifier, HeadReader, fit_classifier, own_bias
-from torchnle.vision.arguments import checked
+from torchnle.public_calls import checked
 
 #: Penalties that are tried, the largest first: the larger, the fewer concepts that cancel each other.
 _PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)

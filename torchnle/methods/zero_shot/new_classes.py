@@ -16,7 +16,7 @@ from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.fit import class_phrase
 from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
 from torchnle.methods.zero_shot.classifier import FittedClassifier, HeadReader, fit_classifier, own_bias
-from torchnle.vision.arguments import checked
+from torchnle.public_calls import checked
 
 #: Draws of classes that are treated as new ones to find how far new rows stand back.
 _DRAWS = 10
