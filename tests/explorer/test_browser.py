@@ -148,6 +148,7 @@ def test_keys_alone_suffice(page, address):
     for _ in range(9):
         page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
+    page.wait_for_function("() => JSON.parse(words.dataset.asked).region")
     assert asked_region(page)[1] == 0
 
 

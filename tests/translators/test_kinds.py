@@ -55,6 +55,7 @@ def test_what_is_shipped_names_kinds():
     assert named == {
         "aligned-efficientnet-lite0-scenes": ("map", None),
         "decoder-minilm-smollm2": ("text_decoder", None),
+        "devil-efficientnet-lite0-scenes": ("prefix", "map_start"),
     }
 
 
