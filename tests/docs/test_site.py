@@ -21,9 +21,10 @@ def site(tmp_path_factory):
     pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install -e '.[docs]'")
     pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed: pip install -e '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
+    assert "WARNING" not in out.stderr, out.stderr[-3000:]
     return folder
 
 
@@ -39,6 +40,12 @@ def test_pages_fetch_nothing_from_elsewhere(site):
             r"<link[^>]+rel=\"(?:stylesheet|preconnect)\"[^>]+href=\"(http[^\"]+)", page.read_text()
         )
         assert not fetched, (page, fetched)
+
+
+def test_examples_are_shown_as_code(site):
+    page = (site / "reference/attribution.html").read_text()
+    assert "&gt;&gt;&gt;" in page
+    assert not re.search(r"<p[^>]*>(?:&gt;){3}", page)
 
 
 def test_setup_code_is_not_shown(site):

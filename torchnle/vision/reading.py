@@ -26,8 +26,7 @@ _known: WeakKeyDictionary[nn.Module, dict[Any, Arrangement]] = WeakKeyDictionary
 class Reading:
     """Overrides for layers whose axis order, token grid or prefix tokens cannot be inferred.
 
-    Args:
-        Set only the one that the error message names.
+    Set only the one that the error message names.
 
     Args:
         select: Picks the tensor from the layer's output (default: the first tensor).

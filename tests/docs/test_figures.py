@@ -1,0 +1,66 @@
+"""The figures of the README and of the table of methods are those of the committed results."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from documents import DOCS, ROOT
+
+
+def result(name):
+    return json.loads((DOCS / "results" / f"{name}.json").read_text())
+
+
+def fraction(name, *keys):
+    value = result(name)
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def seconds(what):
+    return fraction("map_costs", "seconds", what, "median")
+
+
+def group(arm):
+    return next(
+        line.split("|")[2].split("±")[0].strip()
+        for line in (DOCS / "results/waterbirds.md").read_text().splitlines()
+        if line.startswith(f"| {arm} |")
+    )
+
+
+LENS = ("lens_photographs", "photographs")
+FIGURES = {
+    "words at 49 locations 0.07 s": lambda: f"words at 49 locations {seconds('words at 49 locations'):.2f} s",
+    "class names 1.9 s": lambda: f"class names {seconds('fit to 1,000 class names'):.1f} s",
+    "maps of 1,000 texts 2.6 s": lambda: f"maps of 1,000 texts {seconds('maps of 1000 new texts'):.1f} s",
+    "0.77 of 53 photographs at the head": lambda: (
+        f"{fraction(*LENS, '_avg_pooling:input', 'location', 'right'):.2f} of 53 photographs at the head"
+    ),
+    "0.53 two blocks below": lambda: (
+        f"{fraction(*LENS, '_blocks.13, lens', 'location', 'right'):.2f} two blocks below"
+    ),
+    "1,000 sentences of a picture 1.0 s": lambda: (
+        "1,000 sentences of a picture "
+        f"{fraction('word_sampling_cost', 'rows', '1000 with replacement', 'processor seconds'):.1f} s"
+    ),
+}
+
+
+@pytest.mark.parametrize("said", FIGURES)
+def test_a_figure_of_the_table_of_methods(said):
+    assert said in (DOCS / "index.md").read_text()
+    assert FIGURES[said]() == said
+
+
+def test_the_repairs_figures():
+    plain, repaired, oracle = (float(group(arm)) for arm in ("plain", "words", "oracle"))
+    assert f"{plain:.2f} to {repaired:.2f} (true groups: {oracle:.2f})" in (ROOT / "README.md").read_text()
+
+
+def test_the_photographs_figures():
+    table = (DOCS / "results/photographs_class_names.md").read_text()
+    assert "0.79" in table or "0.792" in table
+    assert "0.75" in table
