@@ -1,4 +1,4 @@
-"""Makes the README that the package index shows: its relative links, which work in the repository, absolute."""
+"""Builds the README that a package index shows, with absolute links in place of relative ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CustomMetadataHook(MetadataHookInterface):
 
 
 def absolute(text: str, repository: str | None) -> str:
-    """Point relative links of Markdown at a repository; without one, drop pictures and leave links as text."""
+    """Point relative links of Markdown at a repository; without one, drop pictures and keep links' text."""
 
     def resolved(found: re.Match[str]) -> str:
         picture, shown, path = found.groups()

@@ -1,7 +1,7 @@
 """Hooks of the documentation site: lists made from the code, and no setup code of the tests in the pages.
 
 A page asks for a list with a comment: ``<!-- generated: recipe keys -->``, ``<!-- generated: command line
--->`` or ``<!-- generated: names of torchnle.data -->``.
+-->``, ``<!-- generated: names of torchnle.data -->`` or ``<!-- generated: document SECURITY.md -->``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,14 @@ _SETUP = re.compile(r"^<!-- setup\n.*?^-->\n", re.S | re.M)
 _GENERATED = re.compile(r"^<!-- generated: (.+?) -->$", re.M)
 #: One entry of a Google section: a name and its text, which goes on in deeper lines.
 _ENTRY = re.compile(r"^    (\w+): (.+(?:\n     +.+)*)", re.M)
+
+#: The folder of the pages, and documents of the repository's top with the pages that show them.
+_PAGES = Path(__file__).parent
+_DOCUMENTS = {
+    "SECURITY.md": "promises.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -41,7 +49,19 @@ def generated(what: str) -> str:
         package = what.removeprefix("names of ")
         names = [name for name in import_module(package).__all__ if not name.startswith("_")]
         return "\n\n".join(f"::: {package}.{name}" for name in names)
-    raise ValueError(f"there is no list {what!r}; known: recipe keys, command line, names of PACKAGE.")
+    if what.startswith("document "):
+        return _document(what.removeprefix("document "))
+    raise ValueError(
+        f"there is no list {what!r}; known: recipe keys, command line, names of PACKAGE, document FILE."
+    )
+
+
+def _document(name: str) -> str:
+    """Return a document of the repository's top, with its links to others of them as links to pages."""
+    text = (_PAGES.parent / name).read_text(encoding="utf-8")
+    for file, page in _DOCUMENTS.items():
+        text = text.replace(f"]({file})", f"]({page})")
+    return text.replace("](docs/", "](")
 
 
 def recipe_classes() -> dict[str, type]:
@@ -69,7 +89,7 @@ def _recipe_tables() -> Iterator[str]:
 
 
 def meanings(table: type) -> dict[str, str]:
-    """Read what the fields of a class mean from its docstring, its bases' and that of the class it names."""
+    """Read what a class's fields mean from its docstring, those of its bases and of the class it names."""
     from torchnle import data
 
     named = re.findall(r"`(\w+)`", (getdoc(table) or "").split("\n\n")[0])
@@ -108,7 +128,3 @@ def _helps(parser: argparse.ArgumentParser, level: str) -> Iterator[str]:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 yield from _helps(command, "##")
-
-
-#: The folder of the pages.
-PAGES = Path(__file__).parent

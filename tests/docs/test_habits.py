@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import chain
 
 import pytest
 from documents import ROOT
@@ -26,8 +27,10 @@ def load(path):
 
 
 def test_the_oldest_versions_of_the_workflow_are_those_that_are_allowed():
-    pinned = dict(re.findall(r"^([\w-]+)==([\d.]+?)(?:\.0)?$", (ROOT / ".github/oldest.txt").read_text(), re.M))
-    asked = [*project()["dependencies"], *sum(project()["optional-dependencies"].values(), [])]
+    pinned = dict(
+        re.findall(r"^([\w-]+)==([\d.]+?)(?:\.0)?$", (ROOT / ".github/oldest.txt").read_text(), re.M)
+    )
+    asked = [*project()["dependencies"], *chain.from_iterable(project()["optional-dependencies"].values())]
     least = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(asked), re.M))
     assert {"torch", "transformers"} <= set(pinned)
     assert pinned == {name: least[name] for name in pinned}
@@ -51,13 +54,19 @@ def test_the_citation_names_this_version_and_four_papers():
 
 
 def test_hooks_call_tools_of_the_test_environment():
-    tools = {hook["entry"].split()[0] for repo in load(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]}
+    tools = {
+        hook["entry"].split()[0]
+        for repo in load(".pre-commit-config.yaml")["repos"]
+        for hook in repo["hooks"]
+    }
     named = {"lint-imports": "import-linter"}
     tested = " ".join(project()["optional-dependencies"]["test"])
     assert all(named.get(tool, tool) in tested for tool in tools)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=lambda p: p.stem
+)
 def test_an_issue_template_has_what_a_form_needs(path):
     form = yaml.safe_load(path.read_text())
     assert form["name"]
