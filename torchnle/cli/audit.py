@@ -32,7 +32,8 @@ _INTRODUCTION = (
     "the features alone. 'Data': the probability that an image of the class says the word more than one of "
     "another "
     "class. 'Model': the probability that the model is more confident in an image whose context indicates "
-    "its class than in one whose context contradicts it. A shortcut is a word that the data offer and the model takes."
+    "its class than in one whose context contradicts it. A shortcut is a word that the data offer and the "
+    "model takes."
 )
 
 
