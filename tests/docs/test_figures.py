@@ -60,7 +60,44 @@ def test_the_repairs_figures():
     assert f"{plain:.2f} to {repaired:.2f} (true groups: {oracle:.2f})" in (ROOT / "README.md").read_text()
 
 
+def photographs(name, row):
+    """The texts, the share that is right, the wrong ones and those of them that are not marked unsure."""
+    table = (DOCS / f"results/photographs_{name}.md").read_text()
+    (cells,) = (line.split("|")[2:] for line in table.splitlines() if line.startswith(f"| {row} |"))
+    return int(cells[0]), float(cells[1]), int(cells[3]), int(cells[4])
+
+
 def test_the_photographs_figures():
-    table = (DOCS / "results/photographs_class_names.md").read_text()
-    assert "| the whole picture | 53 | 0.792 |" in table
-    assert "| the main object's location | 53 | 0.736 |" in table
+    readme = (ROOT / "README.md").read_text()
+    count, right, wrong, vouched = photographs("class_names", "the whole picture")
+    first = photographs("class_names", "the classifier's first class")[1]
+    where = photographs("class_names", "the main object's location")[1]
+    assert (
+        f"{count} photographs, judged by WordNet | {right:.2f} (the classifier's first class: {first:.2f})"
+        in readme
+    )
+    assert f"| at the main object's location | the same | {where:.2f} |" in readme
+    assert f"| wrong texts that are not marked unsure | the same | {vouched} of {wrong} |" in readme
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "class_names",
+        "class_names_adapted",
+        "map_adapted",
+        "map_rewhitened_adapted",
+        "lite2_class_names_adapted",
+    ],
+)
+def test_the_table_of_photographs(name):
+    """A row of docs/measurements.md: whole and location right, and wrong texts that are not marked unsure."""
+    page = (DOCS / "measurements.md").read_text()
+    (line,) = (
+        line for line in page.splitlines() if f"](results/photographs_{name}.md)" in line and line[0] == "|"
+    )
+    cells = [cell.strip() for cell in line.split("|")[1:]]
+    _, whole, wrong, vouched = photographs(name, "the whole picture")
+    location = photographs(name, "the main object's location")[1]
+    assert cells[2:4] == [f"{whole:.2f}", f"{location:.2f}"]
+    assert cells[6] == f"{vouched} of {wrong}"

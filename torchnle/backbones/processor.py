@@ -39,7 +39,7 @@ class ProcessorPreprocess(Preprocess):
         return self._run(image.convert("RGB")).float()
 
     def view(self, image: Image.Image) -> Image.Image:
-        """The part of the image that the model sees: found by what the processor makes of two ramps."""
+        """Crop the part of the image that the model sees, found by the processor's output for two ramps."""
         if self.fit == "squeeze":
             return image.copy()
         left, right = self._seen(image.size, axis=1)

@@ -31,9 +31,9 @@ _INTRODUCTION = (
     "come from "
     "the features alone. 'Data': the probability that an image of the class says the word more than one of "
     "another "
-    "class. 'Model': the probability that the model is surer of an image whose context speaks for its class "
-    "than of "
-    "one whose context speaks against it. A shortcut is a word that the data offer and the model takes."
+    "class. 'Model': the probability that the model is more confident in an image whose context indicates "
+    "its class than in one whose context contradicts it. A shortcut is a word that the data offer and the "
+    "model takes."
 )
 
 
@@ -163,7 +163,7 @@ def _write(options: argparse.Namespace, listed: LabelledImages, found: Audit) ->
         )
         order = torch.where(found.labels == label, against, -torch.inf).argsort(descending=True)
         pictures = [
-            (listed.images[i].image, f"an image of {each.class_name} whose context speaks against it")
+            (listed.images[i].image, f"an image of {each.class_name} whose context contradicts it")
             for i in order[: min(6, each.conflicting)].tolist()
         ]
         rows: list[list[str | float]] = [

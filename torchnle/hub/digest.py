@@ -9,12 +9,12 @@ _PIECE = 1 << 20
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    """Compute the SHA-256 of a file, as 64 hexadecimal digits."""
     return _update(hashlib.sha256(), path)
 
 
 def git_blob(path: Path) -> str:
-    """The id git gives a file, by which the Hub names files outside LFS: 40 hexadecimal digits.
+    """Compute git's id of a file, by which the Hub names files outside LFS: 40 hexadecimal digits.
 
     Example:
         >>> import tempfile

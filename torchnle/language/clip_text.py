@@ -116,7 +116,7 @@ class ClipText(TextEncoder):
 
 
 def image_function(model: Any) -> Callable[..., Any]:
-    """The bound method by which a CLIP encodes images.
+    """Find the bound method by which a CLIP encodes images.
 
     Raises:
         TypeError: If it has none.
@@ -125,7 +125,7 @@ def image_function(model: Any) -> Callable[..., Any]:
 
 
 def text_function(model: Any) -> Callable[..., Any]:
-    """The bound method by which a CLIP encodes texts.
+    """Find the bound method by which a CLIP encodes texts.
 
     Raises:
         TypeError: If it has none.
@@ -141,7 +141,7 @@ def text_function(model: Any) -> Callable[..., Any]:
 
 
 def clip_vector(output: Any) -> Tensor:
-    """The vectors (N, k) in what a CLIP's method returned: a tensor, or an output with a `pooler_output`."""
+    """Take the vectors (N, k) from a CLIP's output: a tensor, or an output with a `pooler_output`."""
     vector: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return vector
 

@@ -33,7 +33,7 @@ _DISTRIBUTIONS = 64
 
 @dataclass(frozen=True)
 class Decoded:
-    """The texts that a language model said, one for every row.
+    """The texts that a language model wrote, one for every row.
 
     Args:
         texts: The words, as the tokenizer spells them (a leading space is kept).

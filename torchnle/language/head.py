@@ -23,7 +23,7 @@ UNABLE = (TypeError, AttributeError, IndexError, KeyError, RuntimeError, NotImpl
 
 
 def body(model: PreTrainedModel) -> nn.Module:
-    """The model without its head, which never makes logits.
+    """Return the model without its head, so that no logits are computed.
 
     `base_model` is what transformers calls it, but some text-only classes name a prefix that they do not
     have and get themselves back.

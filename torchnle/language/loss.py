@@ -67,7 +67,7 @@ def ids_log_probs(
     *,
     prompt: str = "",
 ) -> Float[Tensor, "R"]:
-    """As `caption_log_probs`, for token ids: one list a row, none empty."""
+    """Score token ids as `caption_log_probs` scores texts: one list a row, none empty."""
     context = lm.context(prefixes, prompt)
     longest = max(map(len, ids))
     lm.require_positions(context.shape[1] + longest - 1, f"the longest text, of {longest} tokens,")

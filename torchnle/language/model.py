@@ -277,7 +277,7 @@ class LanguageModel:
         return cache, context[:, 1:]
 
     def begin_once(self, context: Float[Tensor, "R C E"]) -> tuple[Cache | None, Float[Tensor, "R rest E"]]:
-        """As `begin`, for passes that are not read on from.
+        """Read a context as `begin` does, for passes that nothing continues.
 
         Returns:
             A cache that holds the BOS only, for any of the rows, whatever it is given; None where there are

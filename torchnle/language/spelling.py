@@ -39,12 +39,12 @@ class Spelling:
         self._apart = all(self._stand_apart(anchor) for anchor in _ANCHORS[:2])
 
     def prompt(self, text: str) -> list[int]:
-        """The tokens of a prompt, without blanks at its end: they belong to the word that follows."""
+        """Tokenize a prompt without the blanks at its end: they belong to the word that follows."""
         kept = text.rstrip(" ")
         return self._ids([kept])[0] if kept else []
 
     def rows(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
-        """The tokens of texts that follow a prompt; with none, of texts that follow nothing.
+        """Tokenize texts that follow a prompt, or nothing.
 
         A text that begins with a blank follows something in any case.
         """

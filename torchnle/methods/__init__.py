@@ -1,1 +1,1 @@
-"""The papers, one file each."""
+"""The methods of the papers, one folder each."""

@@ -1,1 +1,1 @@
-"""Figures of descriptions and saliency maps."""
+"""Figures of descriptions and saliency maps, and HTML pages."""

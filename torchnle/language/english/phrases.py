@@ -58,7 +58,7 @@ _SENTENCE_END = re.compile(r"[.!?:;](?:\s|$)|\s*[\u2013\u2014]\s*|\s-\s")
 
 
 def noun_phrase(caption: str, *, most_words: int = 8) -> str | None:
-    """The noun phrase that a caption names its picture with, or None where it is no noun phrase.
+    """Return the noun phrase that a caption consists of; None if it is not one.
 
     Keeps the first sentence up to its verb, without quotation marks and asides, and puts its article right.
 
@@ -107,7 +107,7 @@ def _small_first(phrase: str) -> str:
 
 
 def with_article(noun: str) -> str:
-    """The noun with the right article in front: "a", "an", or none for plurals and masses.
+    """Put the right article before a noun: "a", "an", or none for plurals and masses.
 
     Args:
         noun: A common noun with its adjectives, with or without an article; a wrong "a" or "an" is mended,
@@ -156,7 +156,7 @@ def is_plural(noun: str) -> bool:
 
 
 def head_noun(phrase: str) -> str:
-    """The word that names the thing: the last one before a preposition or a participle.
+    """Return the head noun of a phrase: the last word before a preposition or a participle.
 
     "a pair of pants" counts pants, not pairs.
 
@@ -172,7 +172,7 @@ def head_noun(phrase: str) -> str:
 
 
 def listing(phrases: Sequence[str]) -> str:
-    """The phrases as one list.
+    """Join phrases to one list in words.
 
     Raises:
         ValueError: If there is none.
@@ -204,7 +204,7 @@ def scene_caption(phrases: Sequence[str], location: str = "") -> str:
 def corpus(
     phrases: Sequence[str], locations: Sequence[str] = (), *, lists: int = 0, most: int = 3, seed: int = 0
 ) -> list[str]:
-    """The texts that scenes of these phrases can have as captions, for a decoder that learns from text alone.
+    """List the captions that scenes of these phrases can have, for a decoder trained on text alone.
 
     Args:
         phrases: Noun phrases with their articles; repeated ones count once.

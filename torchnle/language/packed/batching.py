@@ -35,7 +35,7 @@ def batches(rows: Tensor, size: int | None, *, on_cpu: int = _CPU_ROWS) -> Itera
 
 
 def row_limit(size: int | None, rows: Tensor, *, on_cpu: int = _CPU_ROWS) -> int:
-    """The most rows at a time: `size`, or what suits the device of `rows`.
+    """Return the largest number of rows at a time: `size`, or what suits the device of `rows`.
 
     Raises:
         ValueError: If `size` is not positive.

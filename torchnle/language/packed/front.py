@@ -31,7 +31,7 @@ class Tree:
                 self.best_below[place] = max(self.best_below[place], offsets[number])
 
     def fewest(self, k: int) -> int:
-        """The fewest beginnings that must be read before `k` texts are whole, whichever these are."""
+        """Count the fewest beginnings that must be read before any `k` texts are whole."""
         needed: list[list[int]] = [[] for _ in self.paths]  # for 0, 1, ... texts that begin so
         for place in reversed(range(len(self.paths))):
             costs = [0]
@@ -82,7 +82,7 @@ class Front:
                     heapq.heappop(self.whole)
 
     def next(self) -> tuple[int, float] | None:
-        """The beginning to read next, and its score; None where none can be among the best, or it gave up."""
+        """Return the beginning to read next, and its score; None if none can be among the best."""
         if not self.open or (len(self.whole) == self.k and -self.open[0][0] < self.whole[0][0]):
             return None
         if not self.left:
@@ -93,5 +93,5 @@ class Front:
         return place, score
 
     def ranked(self) -> list[tuple[int, float]]:
-        """The best texts and their scores, best first, equals by number."""
+        """List the best texts and their scores, best first, equals by number."""
         return [(-number, score) for score, number in sorted(self.whole, reverse=True)]

@@ -41,7 +41,7 @@ def below(
 
 
 def log_inclusion(log_probs: Float[Tensor, "k"], threshold: float) -> Float[Tensor, "k"]:
-    """The logarithm of the probability that a perturbed log-probability exceeds a threshold.
+    """Compute the logarithm of the probability that a perturbed log-probability exceeds a threshold.
 
     ``1 - exp(-exp(log p - threshold))`` (Kool et al., 2019, section 4.2).
     """

@@ -20,7 +20,7 @@ _ROWS = 32
 
 @contextmanager
 def packed(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
-    """Let a model's linear layers multiply with weights in oneDNN's own layout; it is as it was afterwards.
+    """Run a model's linear layers on weights in oneDNN's own layout, and restore them afterwards.
 
     On a CPU products of some hundred rows are 5 to 30 % faster so (fewer rows gain more). A copy of the
     weights is in memory meanwhile. Nothing happens where that does not pay: on other devices, for few tokens,

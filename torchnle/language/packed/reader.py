@@ -32,12 +32,12 @@ class Reader:
         self.root = lm.hidden(rest, cache=self.cache)[:, -1].contiguous()
 
     def first(self, token: int) -> Float[Tensor, "R"]:
-        """The log-probability of a token after every row."""
+        """Compute the log-probability of a token after every row."""
         rows = torch.arange(len(self.root), device=self.root.device)
         return self.log_probs(self.root, rows, torch.full_like(rows, token))
 
     def rest(self, rows: Int[Tensor, "B"], ids: list[int]) -> Float[Tensor, "B"]:
-        """The log-probability of all tokens of a text but the first, after some rows."""
+        """Compute the log-probability of all tokens of a text but the first, after some rows."""
         hidden = self.read(rows, [ids[:-1]] * len(rows)).flatten(0, 1)
         targets = torch.tensor(ids[1:], device=hidden.device).repeat(len(rows))
         places = torch.arange(len(hidden), device=hidden.device)
@@ -61,7 +61,7 @@ class Reader:
     def log_probs(
         self, hidden: Float[Tensor, "B W"], places: Int[Tensor, "E"], tokens: Int[Tensor, "E"]
     ) -> Float[Tensor, "E"]:
-        """The log-probability of each token after the hidden state at its place."""
+        """Compute the log-probability of each token after the hidden state before it."""
         weight, bias = self.lm.head
         lse, _, _ = ops.linear_lse(hidden.contiguous(), weight, bias)
         logits = [

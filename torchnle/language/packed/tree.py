@@ -96,7 +96,7 @@ def _read_group(
 
 
 def paths_of(trie: Trie) -> list[list[int]]:
-    """The nodes from the root to each node."""
+    """List the nodes from the root to each node."""
     paths: list[list[int]] = []
     for node, parent in enumerate(trie.parents):
         paths.append([*(paths[parent] if parent >= 0 else []), node])

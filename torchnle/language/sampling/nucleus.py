@@ -55,7 +55,7 @@ class Nucleus(NamedTuple):
         return self.tokens[rows].gather(1, rank)[:, 0]
 
     def log_probs(self) -> Float[Tensor, "R K"]:
-        """The logarithm of each token's probability of being drawn; minus infinity behind the nucleus."""
+        """Compute each token's log-probability of being drawn; minus infinity outside the nucleus."""
         inside = torch.arange(self.shares.shape[1], device=self.shares.device) <= self.last
         logs = (self.shares.double() / self.cumulative.double().gather(1, self.last)).log()
         return logs.masked_fill(~inside, -torch.inf)

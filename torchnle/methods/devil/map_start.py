@@ -33,7 +33,7 @@ EVIDENCE_WEIGHT = 4.0
 
 
 class MapStart(PrefixNetwork):
-    """The prefix that a `MapTranslator` gives its text decoder, to which a `DeViLNetwork` adds.
+    """Computes the prefix that a `MapTranslator` gives its text decoder, to which a `DeViLNetwork` adds.
 
     Each layer's map says how likely every phrase of the vocabulary is; layers that are read together are
     averaged. The phrases' sentence embeddings, weighted by it (`recall`), become a prefix by the text

@@ -156,7 +156,7 @@ class Dissection(Sequence[UnitLabel]):
         return tuple(label for label in self if label.text and label.reliable)
 
     def to_dict(self) -> dict[str, Any]:
-        """All labels as plain values that `json.dumps` takes."""
+        """Return all labels as plain values that `json.dumps` takes."""
         return {"layer": self.layer, "units": [asdict(label) for label in self]}
 
     def __str__(self) -> str:

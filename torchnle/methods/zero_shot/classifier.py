@@ -129,7 +129,7 @@ class HeadReader(nn.Module):
 
 
 def own_bias(head: ClassifierHead) -> Float[Tensor, "C"]:
-    """The head's bias in float32, zeros where it has none."""
+    """Return the head's bias in float32; zeros if it has none."""
     if head.bias is None:
         return torch.zeros(len(head.weight), device=head.weight.device)
     return head.bias.detach().float()

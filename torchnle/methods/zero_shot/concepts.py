@@ -47,7 +47,7 @@ class Concepts:
         return tuple(text for text, _ in self.found)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values that `json.dumps` takes."""
+        """Return all fields as plain values that `json.dumps` takes."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -67,7 +67,7 @@ class Explanation:
         return said
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values that `json.dumps` takes."""
+        """Return all fields as plain values that `json.dumps` takes."""
         return asdict(self)
 
     def __str__(self) -> str:

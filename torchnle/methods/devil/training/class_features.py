@@ -96,7 +96,7 @@ class ClassFeatures:
         return self.pictures.widths
 
     def batches(self, numbers: Iterable[Sequence[int]]) -> Iterator[Batch]:
-        """The batches of these numbers, in order."""
+        """Yield the batches of these numbers, in order."""
         wanted, read = tee(numbers)
         count = len(self.pictures)
         pictures = self.pictures.batches([number % count for number in chosen] for chosen in read)

@@ -85,7 +85,7 @@ class Run:
 
 
 def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tuple[PrefixTranslator, RunLog]:
-    """Do a run, or go on with it, and save the translator in ``output/translator``.
+    """Run a recipe, or resume its run, and save the translator in ``output/translator``.
 
     Args:
         run: The recipe.

@@ -53,7 +53,7 @@ class DyadicSums:
         return found
 
     def state(self) -> dict[str, Tensor]:
-        """Every node's sums, by level, index and name."""
+        """Return every node's sums, by level, index and name."""
         return {
             f"{level}.{i}.{name}": t for (level, i), parts in self.nodes.items() for name, t in parts.items()
         }

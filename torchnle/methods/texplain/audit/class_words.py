@@ -56,7 +56,7 @@ class ClassWords:
         self._known: dict[str, tuple[int, ...]] = {}
 
     def about(self, word: str) -> tuple[int, ...]:
-        """The classes that a word is about, as indices."""
+        """List the classes that a word is about, as indices."""
         if word not in self._known:
             senses = self._nouns.common_senses(word)
             self._known[word] = tuple(

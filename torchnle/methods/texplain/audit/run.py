@@ -49,7 +49,7 @@ class Audit:
         ]
 
     def of_class(self, label: int, k: int = 10) -> list[Word]:
-        """The dominant words of a class.
+        """List the dominant words of a class.
 
         Raises:
             ValueError: If the class has no image.

@@ -50,11 +50,12 @@ class ClassShortcuts:
     Args:
         class_name: The class.
         words: The context words that go with it most, strongest first.
-        model: The probability that the model is surer of an image of the class whose context speaks for the
-            class than of one whose context speaks for another; NaN where all contexts agree, or all disagree.
+        model: The probability that the model is more confident in an image of the class whose context
+            indicates the class than in one whose context indicates another; NaN where all contexts agree, or
+            all disagree.
         model_low: The lower end of its 95 % interval.
         taken: Whether that is at least a medium effect: the model is biased.
-        conflicting: How many images of the class have a context that speaks for another one.
+        conflicting: How many images of the class have a context that indicates another one.
     """
 
     class_name: str
@@ -82,13 +83,13 @@ class ClassShortcuts:
 
 @dataclass(frozen=True)
 class ShortcutReport:
-    """The shortcuts of every class, and how far each image's context speaks against its class.
+    """The shortcuts of every class, and how far each image's context contradicts its class.
 
     Args:
         classes: One a class, in order.
         conflict_scores: Minus the log-probability of an image's own class given its context words alone,
             (N,).
-        context_class: The class that the context words alone speak for, (N,).
+        context_class: The class that the context words alone indicate, (N,).
     """
 
     classes: tuple[ClassShortcuts, ...]
@@ -101,7 +102,7 @@ class ShortcutReport:
         return tuple((each.class_name, word) for each in self.classes for word in each.alarms)
 
     def conflicting(self, labels: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
-        """Return a mask of the images whose context speaks for another class."""
+        """Return a mask of the images whose context indicates another class."""
         return self.context_class != labels
 
     def __str__(self) -> str:
@@ -120,8 +121,8 @@ def find_shortcuts(
 
     *Do the data offer it?* A context word is said more of images of the class than of others. *Does the model
     take it?* A logistic regression guesses the class of every image from its context words alone; where it
-    errs, the context speaks for another class. Among images of one class, the model is then surer of those
-    whose context agrees. An alarm needs both, beyond the 95 % interval.
+    errs, the context indicates another class. Among images of one class, the model is then more confident in
+    those whose context agrees. An alarm needs both, beyond the 95 % interval.
 
     A word counts by its share among context words, so that an object in plain view does not hide what is
     behind.

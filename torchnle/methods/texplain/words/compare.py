@@ -87,7 +87,7 @@ def compare(first: WordTable, second: WordTable, k: int | None = 10) -> list[Shi
 
 
 def agreement(first: WordTable, second: WordTable) -> float:
-    """The cosine between the mean frequencies of all words of two tables, which may have other words.
+    """Compute the cosine between the mean word frequencies of two tables, which may have other words.
 
     Of words of features and words of captions of the same pictures (section 4.3): 1 = the same words as
     often, 0 = no word in common.

@@ -102,7 +102,7 @@ def sentences_of(
 
 @torch.no_grad()
 def sentences_without_image(translator: Translator, sampling: Sampling | None) -> Sentences:
-    """Let a translator speak without any image: what its language model says by itself.
+    """Draw sentences without any image: those that the language model writes by itself.
 
     Without sampling, the probabilities of a map's phrases on the mean feature of the pictures that it reads.
     """

@@ -141,7 +141,7 @@ class WordTable:
         return self.frequencies - self.without_image
 
     def first(self, among: Sequence[str] | None = None) -> list[str]:
-        """The dominant word of every row: that of the highest score.
+        """List the dominant word of every row: that of the highest score.
 
         Args:
             among: Only these words; None = all.
@@ -154,7 +154,7 @@ class WordTable:
         return [self.words[columns[rank]] for rank in best]
 
     def top(self, k: int = 10, *, seed: int = 0) -> list[Word]:
-        """The words of highest score over all rows, with intervals.
+        """List the words of highest score over all rows, with intervals.
 
         Args:
             k: How many.
@@ -182,7 +182,7 @@ class WordTable:
         return [Word(self.words[column], *values) for column, *values in columns]
 
     def frequency(self, word: str) -> Float[Tensor, "R"]:
-        """The frequencies of one word, 0 where nobody said it.
+        """Return the frequency of one word in every row; 0 if no row has it.
 
         Example:
             >>> said = Sentences(("a hen on grass", "a hen"), torch.tensor([0.5, 0.5]), None)

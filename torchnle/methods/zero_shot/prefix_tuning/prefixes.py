@@ -35,7 +35,7 @@ class Prefixes(nn.Module):
         self.new_cache = lm.new_cache
 
     def cache(self) -> DynamicCache:
-        """A new cache that holds the prefixes and nothing else; gradients flow to them."""
+        """Build a cache that holds the prefixes alone; gradients flow to them."""
         cache = self.new_cache()
         for index, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
             cache.update(keys, values, index)

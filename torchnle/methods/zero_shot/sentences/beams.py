@@ -126,7 +126,7 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
 
 
 def ended(beams: Sequence[Beam], stop: int, ends: Sequence[float]) -> list[Beam]:
-    """The beginnings as sentences, with a full stop behind them."""
+    """Return the beginnings as sentences, each ended by a full stop."""
     return [
         replace(beam, ids=(*beam.ids, stop), log_prob=beam.log_prob + end)
         for beam, end in zip(beams, ends, strict=True)
