@@ -1,0 +1,1 @@
+"""What torchnle promises when things go wrong, and what that costs."""
