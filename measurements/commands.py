@@ -14,6 +14,7 @@ import torch
 from measurements import text_decoder
 from measurements.devil import evidence, repetition
 from measurements.explorer import run as explorer
+from measurements.folder import run as folder
 from measurements.reliability import commands as reliability
 from measurements.units import run as dissect_units
 from torchnle import backbones
@@ -40,6 +41,7 @@ def add(commands: Any) -> None:
     repetition.add(commands)
     _add_call_path(commands)
     explorer.add(commands)
+    folder.add(commands)
     reliability.add(commands)
     dissect_units.add(commands)
 

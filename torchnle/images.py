@@ -140,7 +140,8 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     if waiting and image.format not in (*FORMATS, "MPO"):  # JPEG's opener returns this kind for some pictures
         raise ValueError(f"{name} is a picture of the format {image.format}. {_advice()}")
     with _failures_of(name):
-        return _on_white(_plain(image))
+        plain = _on_white(_plain(image))
+        return plain.copy() if plain is image else plain
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -156,7 +157,8 @@ def _existing(path: str | os.PathLike[str]) -> Path:
 
 def _read(file: Path | IO[bytes], name: str) -> Image.Image:
     with _failures_of(name), Image.open(file, formats=_known_formats()) as image:
-        return _plain(image)
+        plain = _plain(image)
+        return plain.copy() if plain.readonly else plain  # else its pixels would change with the mapped file
 
 
 @contextmanager
@@ -184,14 +186,14 @@ def _known_formats() -> tuple[str, ...]:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Return a copy in memory, upright, with 8 bits a channel."""
+    """Return the image in memory, upright, with 8 bits a channel; the image itself where it is so already."""
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and image.width * image.height > most:  # Pillow only warns up to twice its limit
         raise Image.DecompressionBombError(f"it has {image.width} x {image.height} pixels, more than {most}.")
     image.load()
     if image.mode == "F":
         raise ValueError("its floating-point pixels have no known white; save it with 8 or 16 bits")
-    plain = _eight_bits(image) if image.mode.startswith("I") else image.copy()
+    plain = _eight_bits(image) if image.mode.startswith("I") else image
     turn = _turn(image)
     return plain if turn is None else plain.transpose(turn)
 
@@ -209,7 +211,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # of RGB, convert would copy all pixels
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

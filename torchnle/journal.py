@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,8 +26,7 @@ class LineJournal:
         setting: Everything that the lines depend on, as JSON keeps it.
         what: What the lines are, for messages: "descriptions".
 
-    Attributes:
-        lines: The lines that the file held, without the setting.
+    The lines are read from the file whenever they are asked for, so that a long file takes no memory.
 
     Raises:
         ValueError: If the file holds lines of another setting, or one is damaged; with its number.
@@ -40,19 +41,37 @@ class LineJournal:
 
     def __init__(self, file: Path | None, setting: Mapping[str, Any], what: str = "a measurement") -> None:
         self.file, self.what = file, what
-        self.lines: list[Any] = []
+        self._ends = array("q", [0])  # of the setting and of each line, in bytes
         if file is None:
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         given = json.loads(json.dumps(setting))
         with file.open("a+", encoding="utf-8") as out, locked(out):
-            found = _read(file)
-            if not found:
+            found, self._ends = _read(file)
+            if found is None:
                 out.write(json.dumps(given) + "\n")
+                self._ends = array("q", [len(json.dumps(given)) + 1])
                 return
-        if found[0] != given:
-            self.refuse(f"another setting: {found[0]}, not {given}")
-        self.lines = found[1:]
+        if found != given:
+            self.refuse(f"another setting: {found}, not {given}")
+
+    def __len__(self) -> int:
+        """Count the lines that the file held, without the setting."""
+        return len(self._ends) - 1
+
+    @property
+    def lines(self) -> list[Any]:
+        """The lines that the file held, without the setting."""
+        return list(self.values())
+
+    def values(self, start: int = 0) -> Iterator[Any]:
+        """Yield the lines that the file held, from a line on, one at a time."""
+        if self.file is None or start >= len(self):
+            return
+        with self.file.open("rb") as held:
+            held.seek(self._ends[start])
+            for line in islice(held, len(self) - start):
+                yield json.loads(line)
 
     def append(self, values: Iterable[Any]) -> None:
         """Append lines in one write."""
@@ -67,15 +86,13 @@ class LineJournal:
         Raises:
             ValueError: If another run has appended lines meanwhile.
         """
-        if self.file is None or count == len(self.lines):
+        if self.file is None or count == len(self):
             return
-        with self.file.open("r+", encoding="utf-8") as held, locked(held):
-            text = held.read()
-            if text.count("\n") != 1 + len(self.lines):
+        with self.file.open("r+b") as held, locked(held):
+            if held.seek(0, os.SEEK_END) != self._ends[-1]:
                 self.refuse("the lines of another run, which is at work on it")
-            whole = "".join(line + "\n" for line in text.split("\n")[: 1 + count])
-            os.truncate(self.file, len(whole.encode()))
-        self.lines = self.lines[:count]
+            os.truncate(self.file, self._ends[count])
+        self._ends = self._ends[: count + 1]
 
     def refuse(self, holds: str) -> None:
         """Raise a ValueError on a file that holds something else."""
@@ -117,23 +134,43 @@ class Journal:
         return found
 
 
-def _read(file: Path) -> list[Any]:
-    """Return the file's lines; a truncated last line is removed."""
+def read_lines(file: Path) -> Iterator[Any]:
+    """Yield the lines of a journal, whatever its setting, one at a time.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "lines.jsonl"
+        >>> LineJournal(file, {"seed": 0}).append([1, 2])
+        >>> list(read_lines(file))
+        [1, 2]
+    """
+    with file.open("rb") as held:
+        for number, line in enumerate(held, 1):
+            if number > 1:
+                yield _line(file, number, line)
+
+
+def _read(file: Path) -> tuple[Any, array[int]]:
+    """Return the setting, None if there is none, and the ends of all lines; a truncated one is removed."""
+    setting, ends = None, array("q")
+    with file.open("rb") as held:
+        for number, line in enumerate(held, 1):
+            if number == 1 and not line.startswith(b"{"):
+                raise ValueError(f"{file} is no journal. {_WAY_OUT}")
+            if not line.endswith(b"\n"):
+                os.truncate(file, ends[-1] if ends else 0)  # a kill leaves one or the other
+                break
+            found = _line(file, number, line)
+            setting = found if number == 1 else setting
+            ends.append((ends[-1] if ends else 0) + len(line))
+    return setting, ends
+
+
+def _line(file: Path, number: int, line: bytes) -> Any:
     try:
-        text = file.read_text(encoding="utf-8")
+        return json.loads(line.decode())
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no journal: it is not UTF-8 text. {_WAY_OUT}") from error
-    if text and text[0] != "{":
-        raise ValueError(f"{file} is no journal. {_WAY_OUT}")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        os.truncate(file, len(whole.encode()))  # a kill leaves one or the other
-    return [_line(file, number, line) for number, line in enumerate(whole.split("\n")[:-1], 1)]
-
-
-def _line(file: Path, number: int, line: str) -> Any:
-    try:
-        return json.loads(line)
+        raise ValueError(f"{file} is no journal: line {number} is not UTF-8 text. {_WAY_OUT}") from error
     except ValueError as error:
         raise ValueError(f"{file}, line {number}, is damaged: {error}. {_WAY_OUT}") from error
 

@@ -137,6 +137,11 @@ def _whole(name: str, value: object) -> None:
         raise _refuse(name, value, allowed)
 
 
+def _process(name: str, value: object) -> None:
+    if value is not None:
+        _whole(name, value)
+
+
 def _number(least: float, most: float, allowed: str) -> Callable[[str, object], None]:
     def check(name: str, value: object) -> None:
         if isinstance(value, (bool, str, Tensor)) or not isinstance(value, SupportsFloat):
@@ -162,6 +167,12 @@ def _several(allowed: str, *, optional: bool = False) -> Callable[[str, object],
             raise _refuse(name, value, allowed, TypeError)
 
     return check
+
+
+def _files(name: str, value: object) -> None:
+    """A path, or several; anything else than a path in there is told when it is met."""
+    if isinstance(value, (bytes, Mapping, Tensor)) or not isinstance(value, (os.PathLike, Iterable)):
+        raise _refuse(name, value, "a folder, or a list of the paths of files", TypeError)
 
 
 def _classifier(name: str, value: object) -> None:
@@ -271,6 +282,8 @@ _TABLE: dict[str, Callable[[str, Any], None]] = {
     "max_new_tokens": _count("how many tokens a sentence may have, 1 or more, or None", optional=True),
     "seed": _whole,
     "workers": _whole,
+    "process": _process,
+    "processes": _count("how many processes share the work, 1 or more, or None", optional=True),
     "top_p": _number(0, 1, "a share of the probability, above 0 and up to 1"),
     "temperature": _number(0, float("1e6"), "a positive number"),
     "replacement": _flag,
@@ -278,7 +291,7 @@ _TABLE: dict[str, Callable[[str, Any], None]] = {
     "progress": _flag,
     "folder": _path,
     "journal": _path,
-    "files": _several("a list of the paths of files"),
+    "files": _files,
     "batches": _several("batches (images, labels), one after the other"),
     "unwanted": _unordered,
     "model": _classifier,

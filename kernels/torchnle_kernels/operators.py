@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
-from torchnle_kernels import blocked, packed
+from torchnle_kernels import blocked, flops, packed
 from torchnle_kernels.choice import takes_triton
 from torchnle_kernels.reference import accumulator
 
@@ -203,17 +202,4 @@ for _device in ("cpu", "cuda"):
         _library.impl(_name, _head_under_autocast(_name, _device), f"Autocast{_device.upper()}")
     _library.impl("short_decode_attention", _attention_under_autocast(_device), f"Autocast{_device.upper()}")
 
-
-@register_flop_formula(torch.ops.torchnle.linear_lse)
-def _linear_lse_flops(h: Any, weight: Any, *_: Any, **__: Any) -> int:
-    return int(2 * h[0] * h[1] * weight[0])
-
-
-@register_flop_formula(torch.ops.torchnle.linear_lse_mu)
-def _linear_lse_mu_flops(h: Any, weight: Any, *_: Any, **__: Any) -> int:
-    return int(4 * h[0] * h[1] * weight[0])
-
-
-@register_flop_formula(torch.ops.torchnle.short_decode_attention)
-def _attention_flops(q: Any, k: Any, *_: Any, **__: Any) -> int:
-    return int(4 * q[0] * q[1] * q[2] * k[2])
+flops.register()

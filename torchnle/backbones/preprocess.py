@@ -55,7 +55,9 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 H W"]:
         """Crop, resize and normalise, to float32."""
         method = Image.Resampling[self.interpolation.upper()]
-        resized = self.view(image).convert("RGB").resize((self.size, self.size), method)
+        seen = self.view(image)
+        rgb = seen if seen.mode == "RGB" else seen.convert("RGB")  # of RGB, convert would copy all pixels
+        resized = rgb.resize((self.size, self.size), method)
         values = torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8)
         pixels = values.view(self.size, self.size, 3).permute(2, 0, 1).float()
         return (pixels - _by_channel(self.mean)) / _by_channel(self.std)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from PIL.Image import Image
-from tqdm import tqdm
 
 from torchnle import backbones
 from torchnle.attr import LanguageAttribution
 from torchnle.attr.dataset import describe_dataset
+from torchnle.cli.folders import add_lines, write_lines
 from torchnle.cli.output import say
-from torchnle.cli.photos import Result, add_options, files_of, for_each, load, print_picture
+from torchnle.cli.photos import Result, add_options, for_each, print_picture
 from torchnle.views import plots
 
 
@@ -25,12 +26,7 @@ def add(commands: Any) -> None:
     describe.add_argument(
         "--locations", action="store_true", help="describe every location too, and with --output draw them"
     )
-    lines = describe.add_argument_group("many photographs")
-    lines.add_argument(
-        "--lines", type=Path, metavar="FILE", help="write JSON lines here, in batches; goes on where it was"
-    )
-    lines.add_argument("--batch-size", type=int, default=32, help="at once (default: %(default)s)")
-    lines.add_argument("--workers", type=int, default=0, help="processes that decode (default: %(default)s)")
+    add_lines(describe)
     describe.set_defaults(run=_describe)
 
 
@@ -57,24 +53,15 @@ def _describe(options: argparse.Namespace) -> None:
 
 
 def _describe_many(options: argparse.Namespace) -> None:
-    """Write one JSON line a photograph, batch by batch; what cannot be read is counted and named."""
-    if options.output:
-        raise ValueError("--lines writes no pictures; leave --output out, or leave --lines out.")
-    files = files_of(options.photos)
-    _, lang = load(options)
-    found = describe_dataset(
-        lang,
-        files,
-        where="all" if options.locations else None,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        journal=options.lines,
-    )
-    progress = tqdm(found, total=len(files), unit="photo", disable=not sys.stderr.isatty())
-    unreadable = [line["error"] for line in progress if "error" in line]
-    for error in unreadable:
-        say(f"torchnle: skipped: {error}", error=True)
-    say(f"{len(files) - len(unreadable)} photographs described in {options.lines}, {len(unreadable)} skipped")
+    """Write one JSON line a photograph, batch by batch."""
+
+    def figure(view: Image, answer: Any, name: str) -> Figure:
+        whole, grid = answer
+        return plots.plot_descriptions(view, grid, whole=whole)
+
+    where = "all" if options.locations else None
+    drawn = figure if options.locations else None
+    write_lines(options, partial(describe_dataset, where=where), drawn, ending="words")
 
 
 def _print_description(result: Result) -> None:

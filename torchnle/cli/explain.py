@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from PIL.Image import Image
 
 from torchnle import backbones
 from torchnle.attr import LanguageAttribution
+from torchnle.attr.dataset.explain import explain_dataset
+from torchnle.cli.folders import add_lines, write_lines
 from torchnle.cli.output import say
 from torchnle.cli.photos import Result, add_options, for_each
 
@@ -29,6 +32,7 @@ def add(commands: Any) -> None:
     explain.add_argument(
         "--concepts", type=int, default=5, metavar="N", help="how many (default: %(default)s)"
     )
+    add_lines(explain)
     explain.set_defaults(run=_explain)
 
 
@@ -36,6 +40,17 @@ def _explain(options: argparse.Namespace) -> None:
     from torchnle.methods.zero_shot.banks import as_bank
 
     bank = None if options.bank is None else as_bank(options.bank)  # a bad file is told before any model runs
+    if options.lines:
+        asked_of_all = {
+            "target": options.target,
+            "rather_than": options.rather_than,
+            "truth": options.truth,
+            "unwanted": options.unwanted,
+            "bank": bank,
+            "count": options.concepts,
+        }
+        write_lines(options, partial(explain_dataset, **asked_of_all))
+        return
 
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         asked = {"target": options.target, "rather_than": options.rather_than}

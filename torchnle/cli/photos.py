@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from torchnle import backbones, images
 from torchnle.attr import LanguageAttribution
+from torchnle.attr.dataset.picture_list import PictureList
 from torchnle.backbones.checkpoint import load_checkpoint, read_class_names
 from torchnle.cli.output import say
 from torchnle.evaluation.subject import CLASS_NAMES, attach
@@ -31,7 +33,10 @@ Result: TypeAlias = dict[str, Any]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what both commands take."""
     parser.add_argument(
-        "photos", nargs="+", type=Path, metavar="PHOTO", help="image files of any size, or folders of them"
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="image files; folders, patterns ('photos/**/*.jpg'), lists (.txt) or shards (.tar) of them",
     )
     add_model_options(parser)
     parser.add_argument("--layer", metavar="NAME", help="the layer to read (default: the last)")
@@ -63,10 +68,20 @@ def load_backbone(options: argparse.Namespace) -> backbones.Backbone:
     """Load the model that the options name, onto its device."""
     backbone = _own(options) if options.checkpoint else backbones.load(options.model)
     try:
-        backbone.model.to(options.device)
+        backbone.model.to(own_device(options.device))
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
     return backbone
+
+
+def own_device(device: str) -> str:
+    """Return the device of this process: under torchrun each has a GPU of its own.
+
+    Example:
+        >>> own_device("cpu")
+        'cpu'
+    """
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device
 
 
 def _own(options: argparse.Namespace) -> backbones.Backbone:
@@ -97,9 +112,14 @@ def for_each(
         work: Makes the result of one photograph.
         show: Prints it.
     """
-    files = files_of(options.photos)
-    named = len(files) == len(options.photos)  # one by one: all must be pictures
-    opened = [(file, images.open_image(file)) for file in files] if named else _opened(files)
+    if options.table:
+        raise ValueError("--table is made of lines; pass --lines FILE too.")
+    pictures = PictureList(options.photos)
+    files = [Path(name) for name in pictures.names()]
+    named = [str(file) for file in files] == [str(Path(given)) for given in options.photos]
+    opened: Iterable[tuple[Path, Image]] = _opened(pictures, skip=not named)
+    if named:  # one by one: all must be pictures
+        opened = list(opened)
     if options.output:
         plots.check_folder(options.output)
     backbone, lang = load(options)
@@ -109,22 +129,26 @@ def for_each(
     options.names = dict(zip(files, output_names(files), strict=True))
     quiet = len(files) == 1 or not sys.stderr.isatty()
     for file, image in tqdm(opened, total=len(files), unit="photo", disable=quiet):
-        results.append(work(lang, backbone, file, image))
-        if not options.json:
-            show(results[-1])
+        result = work(lang, backbone, file, image)
+        if options.json:
+            results.append(result)
+        else:
+            show(result)
     if options.json:
         say(json.dumps(results, indent=2))
 
 
-def _opened(files: Sequence[Path]) -> Iterator[tuple[Path, Image]]:
-    """Open one file after the other; what is no picture is told and passed over."""
-    for file in files:
+def _opened(pictures: PictureList, *, skip: bool) -> Iterator[tuple[Path, Image]]:
+    """Open one picture after the other; what is no picture is told and, of many, passed over."""
+    for number, name in enumerate(pictures.names()):
         try:
-            image = images.open_image(file)
+            image = pictures.open(number)
         except ValueError as error:
+            if not skip:
+                raise
             say(f"torchnle: skipped: {error}", error=True)
             continue
-        yield file, image
+        yield Path(name), image
 
 
 def print_picture(result: Result) -> None:

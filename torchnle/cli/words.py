@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from torchnle import backbones
 from torchnle.attr import LanguageAttribution
+from torchnle.attr.dataset.words import words_dataset
+from torchnle.cli.folders import add_lines, write_lines
 from torchnle.cli.output import say
 from torchnle.cli.photos import Result, add_options, for_each, print_picture
+from torchnle.methods.texplain.words.table import Word
 from torchnle.views import plots, words
 
 
@@ -30,27 +36,39 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--top", type=int, default=10, help="how many words (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    add_lines(command)
     command.set_defaults(run=_words)
 
 
 def _words(options: argparse.Namespace) -> None:
+    if options.lines:
+        asked = {"n": options.n, "replacement": options.replacement, "seed": options.seed}
+        write_lines(
+            options, partial(words_dataset, count=options.top, **asked), _bars, ending="dominant_words"
+        )
+        return
+
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         table = lang.words(image, n=options.n, replacement=options.replacement, seed=options.seed)
         top = (table[0] if isinstance(table, list) else table).top(options.top)
         result: Result = {"photo": str(path), "words": [asdict(word) for word in top]}
         if options.output:
-            figure = words.plot_bars(
-                [word.text for word in top],
-                [word.frequency for word in top],
-                [(word.low, word.high) for word in top],
-                title=path.name,
-            )
+            drawn = _bars(image, top, path.name)
             result["picture"] = str(
-                plots.save(figure, options.output / f"{options.names[path]}_dominant_words.png")
+                plots.save(drawn, options.output / f"{options.names[path]}_dominant_words.png")
             )
         return result
 
     for_each(options, work, _print_words)
+
+
+def _bars(_: Image, top: Sequence[Word], title: str) -> Figure:
+    return words.plot_bars(
+        [word.text for word in top],
+        [word.frequency for word in top],
+        [(word.low, word.high) for word in top],
+        title=title,
+    )
 
 
 def _print_words(result: Result) -> None:

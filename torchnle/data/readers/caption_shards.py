@@ -25,7 +25,7 @@ _logger = logging.getLogger("torchnle")
 
 
 @dataclass(frozen=True)
-class _Member:
+class Member:
     """The byte range of a file in a shard."""
 
     shard: int
@@ -64,7 +64,7 @@ class CaptionShards:
         #: What was left out, and why; nothing is where `strict`.
         self.skipped: dict[str, str] = {}
         self._names: list[str] = []
-        self._members: list[tuple[_Member, _Member]] = []
+        self._members: list[tuple[Member, Member]] = []
         for number, shard in enumerate(self.shards):
             self._index(number, shard, strict)
         if not self._names:
@@ -96,8 +96,8 @@ class CaptionShards:
         return digest(f"{shard}\0{stat.st_size}\0{stat.st_mtime_ns}" for shard, stat in stats)
 
     def _index(self, number: int, shard: str, strict: bool) -> None:
-        found: dict[str, dict[str, _Member]] = {}
-        for name, member in _members(number, shard):
+        found: dict[str, dict[str, Member]] = {}
+        for name, member in members(number, shard):
             key, kind = _split(name)
             if kind is None:
                 continue
@@ -118,12 +118,12 @@ class CaptionShards:
             raise ValueError(f"{why}. Pass strict=False to leave it out.")
         self.skipped[name] = why
 
-    def _read(self, member: _Member) -> bytes:
+    def _read(self, member: Member) -> bytes:
         with open(self.shards[member.shard], "rb") as file:
             file.seek(member.offset)
             return file.read(member.size)
 
-    def _open(self, member: _Member, name: str) -> Image.Image:
+    def _open(self, member: Member, name: str) -> Image.Image:
         return images.read_image(io.BytesIO(self._read(member)), name)
 
 
@@ -148,7 +148,17 @@ def _regular(path: str) -> str:
     return path
 
 
-def _members(number: int, shard: str) -> Iterator[tuple[str, _Member]]:
+def members(number: int, shard: str) -> Iterator[tuple[str, Member]]:
+    """Yield the name and byte range of every file in a shard, by its headers alone.
+
+    Args:
+        number: Of the shard.
+        shard: Its path.
+
+    Raises:
+        OSError: If it is not there.
+        ValueError: If it is no whole, uncompressed tar file.
+    """
     size = os.path.getsize(shard) if os.path.exists(shard) else 0
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -156,7 +166,7 @@ def _members(number: int, shard: str) -> Iterator[tuple[str, _Member]]:
                 if entry.offset_data + (entry.size if entry.isfile() else 0) > size:
                     raise ValueError(f"{shard} ends in the middle of {entry.name!r}. Download it again.")
                 if entry.isfile():
-                    yield entry.name, _Member(number, entry.offset_data, entry.size)
+                    yield entry.name, Member(number, entry.offset_data, entry.size)
     except tarfile.ReadError as error:
         raise ValueError(f"{shard} is not a whole, uncompressed tar file: {error}.") from error
 
@@ -171,7 +181,7 @@ def _split(name: str) -> tuple[str, str | None]:
     return key, "image" if kind in _IMAGES else _CAPTION if kind == _CAPTION else None
 
 
-def _belongs(key: str, parts: Mapping[str, _Member], found: Mapping[str, Mapping[str, _Member]]) -> bool:
+def _belongs(key: str, parts: Mapping[str, Member], found: Mapping[str, Mapping[str, Member]]) -> bool:
     """Return whether a lone image belongs to a complete example, as "000.seg.png" to 000.jpg and 000.txt."""
     folder, _, file = key.rpartition("/")
     first = f"{folder}/{file.partition('.')[0]}" if folder else file.partition(".")[0]

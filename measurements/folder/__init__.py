@@ -1,0 +1,1 @@
+"""Folders of large photographs: rate, memory, kills, broken files; and start-up of the command."""

@@ -1,0 +1,95 @@
+"""Decodes pictures in processes of their own, each a task, in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from torchnle.attr.dataset.picture_list import PictureList
+
+#: A picture's number, and its input for the model or why it cannot be read.
+Decoded: TypeAlias = tuple[int, Tensor | str]
+_MOST_WORKERS = 8
+#: Pictures from which on processes that decode are worth their start.
+_FEW = 16
+
+
+def decode(
+    pictures: PictureList,
+    numbers: Sequence[int],
+    preprocess: Callable[[Image.Image], Tensor],
+    *,
+    workers: int,
+    ahead: int,
+) -> Iterator[Decoded]:
+    """Yield pictures as a model takes them, in the order of `numbers`, decoded while the model works.
+
+    Args:
+        pictures: The pictures.
+        numbers: Those to decode.
+        preprocess: RGB image -> (C, H, W).
+        workers: Processes; 0 = this one.
+        ahead: How many pictures may be decoded before they are asked for.
+
+    Raises:
+        OSError: If a process that decodes was killed, as by the system when memory runs out.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Task(pictures, preprocess),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=min(workers, len(numbers)),
+        prefetch_factor=max(2, -(-ahead // workers)) if workers and len(numbers) else None,
+        collate_fn=_as_it_is,
+    )
+    found = iter(loader)
+    while True:
+        try:
+            number, values = next(found)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise OSError(f"a process that decodes died: {error} Run again with fewer workers.") from error
+        yield number, values if isinstance(values, str) else torch.from_numpy(values)
+
+
+def suitable_workers(pictures: int) -> int:
+    """Choose how many processes decode: one a processor that this process may use, at most eight.
+
+    Example:
+        >>> suitable_workers(3)
+        0
+    """
+    if pictures < _FEW:
+        return 0
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, _MOST_WORKERS)
+
+
+@dataclass(frozen=True)
+class _Task(Dataset[tuple[int, "np.ndarray[Any, Any] | str"]]):
+    """Decoding one picture. Values travel as bytes: tensors would keep a file open each."""
+
+    pictures: PictureList
+    preprocess: Callable[[Image.Image], Tensor]
+
+    def __getitem__(self, number: int) -> tuple[int, np.ndarray[Any, Any] | str]:
+        try:
+            picture = self.pictures.open(number)
+        except ValueError as error:
+            return number, str(error)
+        return number, self.preprocess(picture).numpy()
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

@@ -1,0 +1,143 @@
+"""The share of one of several processes in a run: its batches, its file, and the joining of all files."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torchnle.journal import LineJournal
+
+#: Seconds between two looks for the files of other processes.
+_PAUSE = 0.2
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of several processes that share the batches of a run in turn.
+
+    Args:
+        process: Its number.
+        processes: How many there are.
+
+    Raises:
+        ValueError: If the number is not below their count.
+
+    Example:
+        >>> list(Share(1, 3).of(8))
+        [1, 4, 7]
+    """
+
+    process: int = 0
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.process < self.processes:
+            raise ValueError(
+                f"process={self.process} of processes={self.processes}; pass a number from 0 up to one below "
+                "the count (torchrun sets them as RANK and WORLD_SIZE)."
+            )
+
+    @classmethod
+    def chosen(cls, process: int | None, processes: int | None) -> Share:
+        """Return the share that was given, or torchrun's."""
+        try:
+            own = int(os.environ.get("RANK", 0)) if process is None else process
+            count = int(os.environ.get("WORLD_SIZE", 1)) if processes is None else processes
+        except ValueError as error:
+            raise ValueError(f"RANK or WORLD_SIZE is no whole number: {error}.") from error
+        return cls(own, count)
+
+    def of(self, batches: int, first: int = 0) -> range:
+        """Return the numbers of this process's batches, from one on."""
+        return range(first + (self.process - first) % self.processes, batches, self.processes)
+
+    def file(self, journal: Path) -> Path:
+        """Name the file of this process's lines while it works."""
+        return journal.with_name(f"{journal.name}.part-{self.process}-of-{self.processes}")
+
+    def finished(self, journal: Path) -> Path:
+        """Name the file of this process's lines once it has finished."""
+        return journal.with_name(f"{journal.name}.done-{self.process}-of-{self.processes}")
+
+    def others(self) -> list[Share]:
+        """List all processes, this one among them."""
+        return [Share(number, self.processes) for number in range(self.processes)]
+
+    def check_leftovers(self, journal: Path) -> None:
+        """Refuse a journal beside which the parts of another number of processes lie.
+
+        Raises:
+            ValueError: If there are such parts.
+        """
+        pattern = re.compile(re.escape(journal.name) + r"\.(?:part|done)-\d+-of-(\d+)")
+        found = [pattern.fullmatch(path.name) for path in sorted(journal.parent.glob("*-of-*"))]
+        counts = {int(each[1]) for each in found if each} - {self.processes}
+        if counts:
+            raise ValueError(
+                f"beside {journal} lie parts of a run on {min(counts)} process(es), and this is one on "
+                f"{self.processes}. Go on with {min(counts)}, or remove {journal.name}.part-* and "
+                f"{journal.name}.done-*."
+            )
+
+
+def await_all(share: Share, journal: Path, patience: float) -> None:
+    """Wait until every process has finished its part.
+
+    Raises:
+        TimeoutError: If no part has grown for so many seconds.
+    """
+    until, before = time.monotonic() + patience, -1
+    while missing := [each for each in share.others() if not each.finished(journal).exists()]:
+        size = sum(each.file(journal).stat().st_size for each in missing if each.file(journal).exists())
+        if size != before:
+            until, before = time.monotonic() + patience, size
+        if time.monotonic() > until:
+            raise TimeoutError(
+                f"process(es) {[each.process for each in missing]} wrote nothing for {patience:.0f} s. "
+                "Run the same command again: what is done is kept."
+            )
+        time.sleep(_PAUSE)
+
+
+def join(
+    share: Share, kept: LineJournal, lines: int, setting: Mapping[str, Any], sizes: Sequence[int]
+) -> None:
+    """Put the parts of all processes together into the journal, which is then as one process would leave it.
+
+    Args:
+        share: Of any of the processes; all have finished.
+        kept: The journal.
+        lines: How many of its lines are kept: whole batches.
+        setting: Of the run; a part's is that with the process.
+        sizes: The number of lines of each batch after these.
+    """
+    journal = kept.file
+    if journal is None:
+        return
+    made = journal.with_name(f"{journal.name}.joining")
+    parts = share.others()
+    with ExitStack() as stack:
+        held = [stack.enter_context(each.finished(journal).open("rb")) for each in parts]
+        before = stack.enter_context(journal.open("rb"))
+        out = stack.enter_context(made.open("wb"))
+        for part in held:
+            next(part)  # its setting
+        out.writelines(line for line, _ in zip(before, range(1 + lines), strict=False))
+        first = lines // int(setting["batch_size"])
+        for batch, size in enumerate(sizes, first):
+            out.writelines(next(held[batch % share.processes]) for _ in range(size))
+    made.replace(journal)
+    remove(share, journal)
+
+
+def remove(share: Share, journal: Path) -> None:
+    """Remove the parts of all processes."""
+    for each in share.others():
+        each.finished(journal).unlink(missing_ok=True)
+        each.file(journal).unlink(missing_ok=True)
