@@ -96,13 +96,24 @@ def pages(part: str, found: dict[str, Any]) -> str:
         skipped = ("setting", "examples", "with_chat")
         rows = [[name, _plain(value)] for name, value in found.items() if name not in skipped]
         return f"# What labelling costs\n\n{record.table(['', ''], rows)}"
-    columns = ("presence", "neutral", "auprc", "cosine to truth")
+    return _outputs_page(found)
+
+
+def _outputs_page(found: dict[str, Any]) -> str:
+    columns = ("presence", "neutral", "auprc", "cosy auc", "cosy mad", "cosine to truth")
     rows = [[name, *(_shown(row.get(column)) for column in columns)] for name, row in found["rows"].items()]
+    kinds = list(found["compared"]["presence"])
+    compared = [[kind, *(_shown(found["compared"][m][kind]) for m in ("presence", "neutral"))] for kind in kinds]
     checks = [[name, c["missing"], c["extra"], str(c["passes"])] for name, c in found["sanity"].items()]
     return (
         f"# {found['units']} output units of EfficientNet-Lite0\n\n"
-        f"{record.table(['labeller', *columns], rows)}\n\n## Sanity checks of the measures\n\n"
-        f"{record.table(['measure', 'missing labels noticed', 'extra labels noticed', 'passes'], checks)}"
+        f"Labelled from {found['probing_images']} images, measured on {found['held_out_scenes']} other scenes; "
+        "95 % bootstrap intervals over units.\n\n"
+        f"{record.table(['labeller', *columns], rows)}\n\n## The same units compared\n\n"
+        f"{record.table(['', 'presence', 'neutral'], compared)}\n\n## Sanity checks of the measures\n\n"
+        f"{record.table(['measure', 'missing labels noticed', 'extra labels noticed', 'passes'], checks)}\n\n"
+        "Correlation of image with label similarity over pairs of units (A.8; the paper's 0.4406): "
+        f"{found['diversity']:.3f}."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,8 @@ from torchnle.methods.dissect.candidates.summarisers import Extractive, Summaris
 from torchnle.methods.dissect.colouring import Colouring
 from torchnle.methods.dissect.exemplars.exemplar import exemplars
 from torchnle.methods.dissect.exemplars.pool import UnitRunner, with_crops
+from torchnle.methods.dissect.labellers.door import Labeller, UnitReading
+from torchnle.methods.dissect.labellers.labelled import labelled
 from torchnle.methods.dissect.labels import Dissection, UnitLabel
 from torchnle.methods.dissect.probing.images import ProbingSet, Transform, as_probing_set
 from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
@@ -65,6 +67,8 @@ class DissectSettings:
         colours: Add the colour that exemplars share to the label, where contrast exemplars lack it.
         final: So many candidates a unit get images from the image source.
         scoring: How these images are scored (A.1.5).
+        labeller: Another method on the same record, in the place of candidates and their choice; None =
+            Describe-and-Dissect. Of "linear" the words and weights are the unit's `labels`.
         seed: Of shuffled captions, sampling and image sources.
 
     Raises:
@@ -83,12 +87,15 @@ class DissectSettings:
     colours: bool = False
     final: int = 5
     scoring: Scoring = "top squared"
+    labeller: Labeller | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("candidates", "labels", "final"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; pass a positive number.")
+        if self.labeller is not None and self.labeller not in get_args(Labeller):
+            raise ValueError(f"labeller={self.labeller!r}; pass one of {list(get_args(Labeller))}, or None.")
 
 
 @own_defaults
@@ -205,6 +212,8 @@ class _Steps:
             )
         dead = self.record.dead
         live = [unit for unit in units if not dead[unit]]
+        if self.settings.labeller is not None:
+            return self._by_labeller(self.settings.labeller, units, live)
         self._caption_together(live)
         log = self._log(folder)
         bar = tqdm(live, desc="candidates", unit="unit", disable=not self.progress)
@@ -217,6 +226,16 @@ class _Steps:
                 units, desc="selection", unit="unit", disable=not self.progress or selection is None
             )
         ]
+        return self._dissection(found)
+
+    def _by_labeller(self, labeller: Labeller, units: Sequence[int], live: Sequence[int]) -> Dissection:
+        if self.translator is None or self.evidence is None:
+            raise ValueError(f"labeller={labeller!r} ranks words; pass class_names= or translator=.")
+        reading = UnitReading(self.record, self.translator, self.evidence.tap.name, live)
+        found = {label.unit: label for label in labelled(labeller, reading, self._reliable)} if live else {}
+        return self._dissection([found.get(unit) or _dead(unit) for unit in units])
+
+    def _dissection(self, found: Sequence[UnitLabel]) -> Dissection:
         encoder: TextEncoder | None = getattr(self.translator, "encoder", None)
         return Dissection(self.record.layer, found, self.record, self.images, encoder)
 
