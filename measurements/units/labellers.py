@@ -109,7 +109,9 @@ def _selected(
     if scores is None:
         raise ValueError("the record has no second moments to correlate texts by.")
     column = {text: i for i, text in enumerate(texts)}
-    return [_best(scores[unit], labels, column) for unit, labels in zip(reading.units, candidates, strict=True)]
+    return [
+        _best(scores[unit], labels, column) for unit, labels in zip(reading.units, candidates, strict=True)
+    ]
 
 
 def _best(scores: Tensor, labels: Sequence[str], column: dict[str, int]) -> str:

@@ -29,9 +29,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="added to the probing set")
     parser.add_argument("--count", type=int, default=2000, help="scenes to probe with (default: %(default)s)")
     parser.add_argument(
-        "--held-out", type=int, default=1000, help="scenes to measure on (default: %(default)s)"
+        "--held-out", type=int, default=2000, help="scenes to measure on (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="planted units: each")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"'{options.translator}' is no map from text into features.")
     for part in options.parts:
         found = _measure(part, backbone, translator, options)
-        found = {"setting": record.setting() | {"threads": options.threads, "seed": options.seed}, **found}
+        found = {"setting": record.setting() | {"threads": options.threads, "seeds": options.seeds}, **found}
         page = pages(part, found)
         if options.output:
             record.write(options.output, f"dissect_{part}", found, page)
@@ -61,8 +61,9 @@ def _measure(
 
     common: dict[str, Any] = {"count": options.count, "progress": not options.quiet}
     if part == "planted":
-        common |= {"seed": options.seed, "cache": options.folder / "cache"}
-        return planted.measure(backbone, translator, options.stamps, **common)
+        common |= {"cache": options.folder / "cache"}
+        given = (backbone, translator, options.stamps)
+        return {"by_seed": {str(n): planted.measure(*given, seed=n, **common) for n in options.seeds}}
     if part == "cost":
         return cost.measure(backbone, translator, options.stamps, options.folder, **common)
     shown = () if options.photographs is None else _photographs(options.photographs)
@@ -74,7 +75,7 @@ def _measure(
         options.stamps,
         held_out=options.held_out,
         photographs=shown,
-        seed=options.seed,
+        seed=options.seeds[0],
         cache=options.folder / "cache",
         **common,
     )
@@ -87,11 +88,7 @@ def _photographs(folder: Path) -> tuple[Path, ...]:
 def pages(part: str, found: dict[str, Any]) -> str:
     """Return one part's results as Markdown."""
     if part == "planted":
-        rows = [[n, f"{r['right']} of {r['of']}", f"{r['pairs']} of {r['of_pairs']}", r["thing_right"]]
-                for n, r in found.items() if n != "setting"]  # fmt: skip
-        labels = record.table(["truth", "label"], found["with contrast"]["labels"])
-        table = record.table(["labels", "units right", "pairs right", "things right"], rows)
-        return f"# Planted units\n\n{table}\n\n{labels}"
+        return _planted_page(found["by_seed"])
     if part == "cost":
         skipped = ("setting", "examples", "with_chat")
         rows = [[name, _plain(value)] for name, value in found.items() if name not in skipped]
@@ -99,16 +96,35 @@ def pages(part: str, found: dict[str, Any]) -> str:
     return _outputs_page(found)
 
 
+def _planted_page(by_seed: dict[str, Any]) -> str:
+    rows = [
+        [seed, name, f"{r['right']} of {r['of']}", f"{r['pairs']} of {r['of_pairs']}", r["thing_right"]]
+        for seed, found in by_seed.items()
+        for name, r in found.items()
+    ]
+    labels = [
+        [seed, truth, label, "" if right else "wrong"]
+        for seed, found in by_seed.items()
+        for (truth, label), right in zip(
+            found["with contrast"]["labels"], found["with contrast"]["each"], strict=True
+        )
+    ]
+    table = record.table(["seed", "labels", "units right", "pairs right", "things right"], rows)
+    return f"# Planted units\n\n{table}\n\n{record.table(['seed', 'truth', 'label', ''], labels)}"
+
+
 def _outputs_page(found: dict[str, Any]) -> str:
     columns = ("presence", "neutral", "auprc", "cosy auc", "cosy mad", "cosine to truth")
     rows = [[name, *(_shown(row.get(column)) for column in columns)] for name, row in found["rows"].items()]
     kinds = list(found["compared"]["presence"])
-    compared = [[kind, *(_shown(found["compared"][m][kind]) for m in ("presence", "neutral"))] for kind in kinds]
+    compared = [
+        [kind, *(_shown(found["compared"][m][kind]) for m in ("presence", "neutral"))] for kind in kinds
+    ]
     checks = [[name, c["missing"], c["extra"], str(c["passes"])] for name, c in found["sanity"].items()]
     return (
         f"# {found['units']} output units of EfficientNet-Lite0\n\n"
-        f"Labelled from {found['probing_images']} images, measured on {found['held_out_scenes']} other scenes; "
-        "95 % bootstrap intervals over units.\n\n"
+        f"Labelled from {found['probing_images']} images, measured on {found['held_out_scenes']} other "
+        "scenes; 95 % bootstrap intervals over units.\n\n"
         f"{record.table(['labeller', *columns], rows)}\n\n## The same units compared\n\n"
         f"{record.table(['', 'presence', 'neutral'], compared)}\n\n## Sanity checks of the measures\n\n"
         f"{record.table(['measure', 'missing labels noticed', 'extra labels noticed', 'passes'], checks)}\n\n"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,7 +31,7 @@ from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.probing.store import key_of
 from torchnle.methods.dissect.probing.units import Units
 from torchnle.methods.dissect.proposals import ProposalLog
-from torchnle.methods.dissect.scores import text_correlations
+from torchnle.methods.dissect.ranking import ranked_candidates
 from torchnle.methods.dissect.selection.scoring import Scoring
 from torchnle.methods.dissect.selection.select import Selection
 from torchnle.methods.dissect.selection.several import SAME, distinct
@@ -60,7 +59,8 @@ class DissectSettings:
     Args:
         candidates: Summaries a unit (the paper's N).
         correlated: So many candidates are added a unit: the phrases of the translator's vocabulary whose
-            scores correlate best with its activation over the whole probing set.
+            scores correlate best with its activation over the whole probing set, and as many that fit best
+            when what the exemplars show counts as well.
         labels: Labels a unit, at most (A.7).
         same: Labels of a larger cosine say the same.
         crops: Add attention crops to the exemplars (A.1.1); takes some dozens of runs of the model a unit.
@@ -123,9 +123,10 @@ def dissect(
     """Label the units of a layer by what excites them (Describe-and-Dissect).
 
     One pass of the probing set finds each unit's exemplars; a captioner says what they show where the unit is
-    active; a summariser makes candidates of the captions; and the candidate is chosen whose score correlates
-    best with the unit's activation over all images, or, with an image source, whose images excite the unit
-    most. By default the words come from the classifier's own class names, and everything runs offline.
+    active; a summariser makes candidates of the captions. Of these the one is chosen whose score correlates
+    best with the unit's activation over all images and which its exemplars show where the unit is active; or,
+    with an image source, the one whose images excite the unit most. By default the words come from the
+    classifier's own class names, and everything runs offline.
 
     Args:
         model: The vision model, unmodified.
@@ -203,6 +204,7 @@ class _Steps:
     images_of: ImageSource | None
     progress: bool
     captions: dict[int, list[str]] = field(default_factory=dict)
+    correlations: dict[int, float] = field(default_factory=dict)
 
     def run(self, only: Sequence[int] | None, folder: Path | None) -> Dissection:
         units = list(range(self.record.units)) if only is None else list(only)
@@ -264,22 +266,11 @@ class _Steps:
     def _ranked(
         self, live: Sequence[int], candidates: Mapping[int, Sequence[str]]
     ) -> dict[int, list[tuple[str, float]]]:
-        """Every unit's candidates with their scores, the best first."""
-        vocabulary = self.translator.vocabulary.phrases if isinstance(self.translator, MapTranslator) else ()
-        texts = list(dict.fromkeys([*vocabulary, *(t for labels in candidates.values() for t in labels)]))
-        scores = None
-        if texts and self.translator is not None and self.evidence is not None:
-            scores = text_correlations(self.translator, self.evidence.tap.name, self.record, texts)
-        if scores is None:
-            return {unit: [(t, 1.0 / (1 + i)) for i, t in enumerate(candidates[unit])] for unit in live}
-        column = {text: i for i, text in enumerate(texts)}
-        found = {}
-        for unit in live:
-            more = _best(scores[unit, : len(vocabulary)], texts, self.settings.correlated)
-            listed = dict.fromkeys([*candidates[unit], *more])
-            scored = [(text, float(scores[unit, column[text]])) for text in listed]
-            found[unit] = sorted(scored, key=lambda pair: -pair[1])
-        return found
+        layer = None if self.evidence is None else self.evidence.tap.name
+        more = self.settings.correlated
+        found = ranked_candidates(self.translator, layer, self.record, live, candidates, more=more)
+        self.correlations = {unit: each.correlation for unit, each in found.items()}
+        return {unit: each.texts for unit, each in found.items()}
 
     def _selection(self) -> Selection | None:
         if self.images_of is None:
@@ -297,10 +288,11 @@ class _Steps:
         selection: Selection | None,
     ) -> UnitLabel:
         images = tuple(self.record.images[unit][self.record.excited[unit]].tolist())
+        fit = self.correlations.get(unit, 0.0)
         common: dict[str, Any] = {"captions": proposal.captions, "images": images, "note": proposal.note}
         if not ranked:
             return UnitLabel(unit, "", 0.0, reliable=False, **common)
-        reliable = self._reliable(ranked[0][1])
+        reliable = self._reliable(fit)
         if selection is not None:
             evidence = None if self.record.evidence is None else self.record.evidence[unit]
             scores = selection.rank(unit, [text for text, _ in ranked], evidence).tolist()
@@ -308,7 +300,7 @@ class _Steps:
             ranked = sorted(pairs, key=lambda pair: -pair[1])
         labels = [(self._coloured(unit, text), score) for text, score in self._several(ranked)]
         text, score = labels[0]
-        return UnitLabel(unit, text, score, tuple(labels), tuple(ranked), reliable=reliable, **common)
+        return UnitLabel(unit, text, score, tuple(labels), tuple(ranked), fit, reliable=reliable, **common)
 
     def _several(self, ranked: list[tuple[str, float]]) -> list[tuple[str, float]]:
         if self.settings.labels == 1 or len(ranked) == 1:
@@ -372,12 +364,6 @@ def _spread(images: ProbingSet) -> list[Tensor]:
         except ValueError:  # noqa: PERF203
             continue
     return found
-
-
-def _best(scores: Float[Tensor, "T"], texts: Sequence[str], count: int) -> list[str]:
-    if not count or not len(scores):
-        return []
-    return [texts[i] for i in scores.topk(min(count, len(scores))).indices.tolist()]
 
 
 def _dead(unit: int) -> UnitLabel:

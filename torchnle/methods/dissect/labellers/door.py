@@ -64,8 +64,8 @@ class UnitReading:
         """
         if not isinstance(self.translator, MapTranslator):
             raise ValueError(
-                f"'{self.translator.name}' is no map from text into features, which this labeller ranks texts "
-                "by; pass a map, or labeller='masked exemplars'."
+                f"'{self.translator.name}' is no map from text into features, which this labeller ranks "
+                "texts by; pass a map, or labeller='masked exemplars'."
             )
         return self.translator
 

@@ -10,9 +10,7 @@ from torchnle.methods.dissect.labels import UnitLabel
 from torchnle.methods.dissect.scores import text_correlations
 
 
-def labelled(
-    labeller: Labeller, reading: UnitReading, reliable: Callable[[float], bool]
-) -> list[UnitLabel]:
+def labelled(labeller: Labeller, reading: UnitReading, reliable: Callable[[float], bool]) -> list[UnitLabel]:
     """Label the reading's units.
 
     Args:
@@ -23,15 +21,17 @@ def labelled(
     found = ranked(labeller, reading)
     fits = _correlations(reading, [texts[0][0] for texts in found])
     rows = zip(reading.units, found, fits, strict=True)
-    return [_label(labeller, reading, unit, texts, reliable(fit)) for unit, texts, fit in rows]
+    return [_label(labeller, reading, unit, texts, fit, reliable(fit)) for unit, texts, fit in rows]
 
 
-def _label(labeller: Labeller, reading: UnitReading, unit: int, texts: Ranked, reliable: bool) -> UnitLabel:
+def _label(
+    labeller: Labeller, reading: UnitReading, unit: int, texts: Ranked, fit: float, reliable: bool
+) -> UnitLabel:
     record, linear = reading.record, labeller == "linear"
     images = tuple(record.images[unit][record.excited[unit]].tolist())
     text = " + ".join(word for word, _ in texts) if linear else texts[0][0]
     labels = tuple(texts) if linear else tuple(texts[:1])
-    return UnitLabel(unit, text, texts[0][1], labels, tuple(texts), images=images, reliable=reliable)
+    return UnitLabel(unit, text, texts[0][1], labels, tuple(texts), fit, images=images, reliable=reliable)
 
 
 def _correlations(reading: UnitReading, texts: list[str]) -> list[float]:
