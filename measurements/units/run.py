@@ -1,4 +1,4 @@
-"""``python -m measurements dissect-units``: all three, or one of them."""
+"""``python -m measurements dissect-units``: one or several of its parts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torchnle.methods.aligned.decoder.corpus import STAMPS
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.base import Translator
 
-PARTS = ("planted", "outputs", "cost")
+PARTS = ("planted", "outputs", "cost", "interrupted")
 _MAP = "aligned-efficientnet-lite0-scenes"
 
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("dissect-units", help="labels of planted units and of output units; costs")
+    parser = commands.add_parser("dissect-units", help="labels of planted and of output units; costs; kills")
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--folder", type=Path, required=True, help="keeps activations and images")
     parser.add_argument("--translator", default=_MAP, metavar="REF")
@@ -32,6 +32,8 @@ def add(commands: Any) -> None:
         "--held-out", type=int, default=2000, help="scenes to measure on (default: %(default)s)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="planted units: each")
+    parser.add_argument("--units", type=int, default=4, help="of interrupted runs (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=6, help="of interrupted runs (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -57,13 +59,16 @@ def run(options: argparse.Namespace) -> None:
 def _measure(
     part: str, backbone: backbones.Backbone, translator: MapTranslator, options: argparse.Namespace
 ) -> dict[str, Any]:
-    from measurements.units import cost, outputs, planted
+    from measurements.units import cost, interrupted, outputs, planted
 
     common: dict[str, Any] = {"count": options.count, "progress": not options.quiet}
     if part == "planted":
         common |= {"cache": options.folder / "cache"}
         given = (backbone, translator, options.stamps)
         return {"by_seed": {str(n): planted.measure(*given, seed=n, **common) for n in options.seeds}}
+    if part == "interrupted":
+        given = {"count": options.count, "units": options.units, "kills": options.kills}
+        return interrupted.measure(options.stamps, options.folder, seed=options.seeds[0], **given)
     if part == "cost":
         return cost.measure(backbone, translator, options.stamps, options.folder, **common)
     shown = () if options.photographs is None else _photographs(options.photographs)
@@ -89,10 +94,11 @@ def pages(part: str, found: dict[str, Any]) -> str:
     """Return one part's results as Markdown."""
     if part == "planted":
         return _planted_page(found["by_seed"])
-    if part == "cost":
+    if part in ("cost", "interrupted"):
         skipped = ("setting", "examples", "with_chat")
         rows = [[name, _plain(value)] for name, value in found.items() if name not in skipped]
-        return f"# What labelling costs\n\n{record.table(['', ''], rows)}"
+        title = "What labelling costs" if part == "cost" else "Runs that were killed, and two at once"
+        return f"# {title}\n\n{record.table(['', ''], rows)}"
     return _outputs_page(found)
 
 
