@@ -25,6 +25,7 @@ from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.words import score_rows
 from torchnle.metrics import units as measures
 from torchnle.metrics.units import image_label_similarity
+from torchnle.metrics.units.sanity import Measure
 from torchnle.vision import taps
 
 TEN, ONE = "ten words (LE)", "one word (LE)"
@@ -41,6 +42,7 @@ def measure(
     held_out: int = 1000,
     photographs: Sequence[Path] = (),
     seed: int = 0,
+    checked: Mapping[str, Measure] | None = None,
     cache: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -56,6 +58,7 @@ def measure(
         held_out: Scenes to measure on.
         photographs: Added to the probing set.
         seed: Of the scenes.
+        checked: More measures that sanity checks are run on, by name.
         cache: A folder for activations.
         progress: Whether bars show.
     """
@@ -90,7 +93,7 @@ def measure(
         "held_out_scenes": len(listed),
         "rows": {n: {m: interval(v) for m, v in row.items()} for n, row in measured.items()},
         "compared": _compared(measured),
-        "sanity": _sanity(truth, activations, listed),
+        "sanity": _sanity(truth, activations, listed, checked or {}),
         "diversity": image_label_similarity(reading.evidence, translator.encoder.encode(found[DEFAULT])),
         "examples": {name: list(zip(truth[:20], labels[:20], strict=True)) for name, labels in found.items()},
     }
@@ -174,14 +177,19 @@ def _combined(
     return found
 
 
-def _sanity(truth: Sequence[str], activations: Tensor, scenes: Sequence[Scene]) -> dict[str, Any]:
+def _sanity(
+    truth: Sequence[str], activations: Tensor, scenes: Sequence[Scene], more: Mapping[str, Measure]
+) -> dict[str, Any]:
     there = presence(truth, scenes)
-    checked = {
+    checked: dict[str, Measure] = {
         "correlation": measures.correlation,
         "cosine": measures.cosine,
         "auprc": lambda p, a: measures.auprc(p, a, 0.02),
         "f1": lambda p, a: measures.f1_iou(p, a, 0.02)[0],
         "iou": lambda p, a: measures.f1_iou(p, a, 0.02)[1],
+        "cosy auc": lambda p, a: _cosy(p, a)["cosy auc"],
+        "cosy mad": lambda p, a: _cosy(p, a)["cosy mad"],
+        **more,
     }
     checks = {name: measures.sanity_checks(measure, there, activations) for name, measure in checked.items()}
     return {name: {"missing": c.missing, "extra": c.extra, "passes": c.passes} for name, c in checks.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torchnle.methods.aligned.decoder.corpus import STAMPS
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.base import Translator
 
-PARTS = ("planted", "outputs", "cost", "interrupted")
+PARTS = ("planted", "outputs", "cost", "interrupted", "ablations")
 _MAP = "aligned-efficientnet-lite0-scenes"
 
 
@@ -32,9 +33,14 @@ def add(commands: Any) -> None:
         "--held-out", type=int, default=2000, help="scenes to measure on (default: %(default)s)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="planted units: each")
-    parser.add_argument("--units", type=int, default=4, help="of interrupted runs (default: %(default)s)")
+    parser.add_argument(
+        "--units", type=int, default=4, help="of interrupted runs, ablations (default: %(default)s)"
+    )
     parser.add_argument("--kills", type=int, default=6, help="of interrupted runs (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--measure", action="append", default=[], metavar="MODULE:FUNCTION", help="sanity-checked, too"
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.set_defaults(run=run)
@@ -59,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
 def _measure(
     part: str, backbone: backbones.Backbone, translator: MapTranslator, options: argparse.Namespace
 ) -> dict[str, Any]:
-    from measurements.units import cost, interrupted, outputs, planted
+    from measurements.units import ablations, cost, interrupted, outputs, planted
 
     common: dict[str, Any] = {"count": options.count, "progress": not options.quiet}
     if part == "planted":
@@ -69,6 +75,9 @@ def _measure(
     if part == "interrupted":
         given = {"count": options.count, "units": options.units, "kills": options.kills}
         return interrupted.measure(options.stamps, options.folder, seed=options.seeds[0], **given)
+    if part == "ablations":
+        given = (backbone, translator, options.stamps, options.folder)
+        return ablations.measure(*given, units=options.units, **common)
     if part == "cost":
         return cost.measure(backbone, translator, options.stamps, options.folder, **common)
     shown = () if options.photographs is None else _photographs(options.photographs)
@@ -81,9 +90,19 @@ def _measure(
         held_out=options.held_out,
         photographs=shown,
         seed=options.seeds[0],
+        checked={name: _function(name) for name in options.measure},
         cache=options.folder / "cache",
         **common,
     )
+
+
+def _function(name: str) -> Any:
+    """A measure by its name: presence and activations (N, U) into one score a unit."""
+    module, _, function = name.partition(":")
+    found = getattr(importlib.import_module(module), function, None) if function else None
+    if not callable(found):
+        raise ValueError(f"--measure {name!r} names no function; pass one such as 'my.module:measure'.")
+    return found
 
 
 def _photographs(folder: Path) -> tuple[Path, ...]:
@@ -99,7 +118,18 @@ def pages(part: str, found: dict[str, Any]) -> str:
         rows = [[name, _plain(value)] for name, value in found.items() if name not in skipped]
         title = "What labelling costs" if part == "cost" else "Runs that were killed, and two at once"
         return f"# {title}\n\n{record.table(['', ''], rows)}"
-    return _outputs_page(found)
+    return _ablations_page(found) if part == "ablations" else _outputs_page(found)
+
+
+def _ablations_page(found: dict[str, Any]) -> str:
+    header = ["labels", "correlation", "cosine to the default", "same", "processor seconds a unit"]
+    rows = [
+        [n, _shown(r["correlation"]), _shown(r["agreement"]), r["same"], r["processor_seconds_a_unit"]]
+        for n, r in found["rows"].items()
+    ]
+    skipped = ("setting", "rows")
+    facts = [[name, value] for name, value in found.items() if name not in skipped]
+    return f"# Ablations\n\n{record.table(header, rows)}\n\n{record.table(['the layer', ''], facts)}"
 
 
 def _planted_page(by_seed: dict[str, Any]) -> str:

@@ -120,7 +120,11 @@ def test_a_captioner_that_says_nothing():
 
 @pytest.mark.parametrize(
     ("answer", "why"),
-    [(None, "no answer within 0.05 s"), ("12345 ...", "nothing that is a label"), ("", "nothing that is a label")],
+    [
+        (None, "no answer within 0.05 s"),
+        ("12345 ...", "nothing that is a label"),
+        ("", "nothing that is a label"),
+    ],
 )
 def test_a_summariser_that_times_out_or_answers_nonsense(answer, why):
     plain = run(settings=ALONE)
