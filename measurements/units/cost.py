@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,14 +44,10 @@ def measure(
         chat_units: Units that the language model summarises.
         progress: Whether bars show.
     """
-    pictures = folder / f"pictures-{count}"
-    if not pictures.is_dir():
-        pictures.mkdir(parents=True)
-        for number, scene in enumerate(composed(stamps, length=count, objects=(1, 3), seed=77)):
-            scene.image.save(pictures / f"{number:05}.jpg", quality=90)
+    shown = pictures(stamps, folder, count)
     layer = translator.layers[-1]
     cache = folder / "cache"
-    images = ProbingSet(pictures, backbone.preprocess)
+    images = ProbingSet(shown, backbone.preprocess)
     options: dict[str, Any] = {"translator": translator, "cache": cache, "progress": progress}
     first, probing = _timed(lambda: dissect(backbone.model, layer, images, only=[0], **options))
     found, labelling = _timed(lambda: dissect(backbone.model, layer, images, **options))
@@ -60,6 +57,7 @@ def measure(
     )
     return {
         "threads": torch.get_num_threads(),
+        "allocator": " ".join(f"{n}={v}" for n, v in sorted(os.environ.items()) if n.startswith("MALLOC_")),
         "images": count,
         "units": len(found),
         "dead": len(found.dead),
@@ -73,6 +71,18 @@ def measure(
         "with_chat": [[found[u].text, label.text, label.note] for u, label in enumerate(said)],
         "examples": [str(label) for label in found[:20]],
     }
+
+
+def pictures(stamps: Path, folder: Path, count: int) -> Path:
+    """Make a folder of composed scenes as image files, once."""
+    shown = folder / f"pictures-{count}"
+    if not shown.is_dir():
+        partial = folder / f"pictures-{count}.part"
+        partial.mkdir(parents=True, exist_ok=True)
+        for number, scene in enumerate(composed(stamps, length=count, objects=(1, 3), seed=77)):
+            scene.image.save(partial / f"{number:05}.jpg", quality=90)
+        partial.rename(shown)
+    return shown
 
 
 def _timed(work: Callable[[], Dissection]) -> tuple[Dissection, dict[str, float]]:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.candidates.captioners import BankCaptioner, TranslatorCaptioner
 from torchnle.methods.dissect.candidates.proposers import CaptionAndSummarise
 from torchnle.methods.dissect.candidates.summarisers import Extractive
-from torchnle.methods.dissect.labellers.clip_dissect import HARD_IMAGES, soft_wpmi, wpmi
-from torchnle.methods.dissect.labellers.nearest import masked_mean, nearest_text_scores
-from torchnle.methods.dissect.labellers.reranking import mean_log_probability, milan_scores
+from torchnle.methods.dissect.labellers.door import Labeller, UnitReading, ranked
 from torchnle.methods.dissect.probing.record import LayerRecord
 from torchnle.methods.dissect.scores import text_correlations
-from torchnle.methods.dissect.selection.expected import ExpectedActivations
-from torchnle.methods.dissect.words import describe_rows, phrase_probabilities, score_rows
+
+DEFAULT, WITHOUT = "DnD and correlated phrases (default)", "DnD, without selection"
+#: The labellers that rank texts or describe exemplars, by their papers.
+NAMES: dict[str, Labeller] = {
+    "soft-WPMI (CLIP-Dissect)": "soft WPMI",
+    "WPMI (CLIP-Dissect)": "WPMI",
+    "nearest text (SemanticLens)": "nearest text",
+    "re-ranking (MILAN)": "re-ranking",
+    "expected activation": "expected activation",
+    "correlation": "correlation",
+    "masked exemplars (DeViL)": "masked exemplars",
+}
 
 
 def label_all(
@@ -40,90 +48,71 @@ def label_all(
         truth: Their class names, for the upper bound and the random labels.
         seed: Draws the random labels.
     """
-    texts = list(translator.vocabulary.phrases)
-    rows = list(units)
-    evidence = record.evidence
-    if evidence is None:
-        raise ValueError("the record has no evidence; probe with an evidence layer.")
-    chosen = evidence[rows]
-    k = chosen.shape[1]
-    cosines = _cosines(translator, layer, record.vectors, texts)
-    row_of = {number: i for i, number in enumerate(record.read.tolist())}
-    wide = torch.tensor([[row_of[i] for i in row] for row in record.more_images[rows].tolist()])
-    probabilities = phrase_probabilities(translator, layer, chosen.flatten(0, 1)).view(len(rows), k, -1).cpu()
-    given = mean_log_probability(probabilities)
-    prior = given.exp().mean(dim=0).clamp_min(1e-12).log()
-    expected = ExpectedActivations.fitted(translator, layer, record)(texts)[:, rows].T
-    correlated = text_correlations(translator, layer, record, texts)
-    scores = {
-        "soft-WPMI (CLIP-Dissect)": soft_wpmi(wide, cosines),
-        "WPMI (CLIP-Dissect)": wpmi(wide[:, :HARD_IMAGES], cosines),
-        "nearest text (SemanticLens)": nearest_text_scores(
-            translator, layer, chosen, texts, record.mean_feature
-        ),
-        "re-ranking (MILAN)": milan_scores(given, prior),
-        "expected activation": expected,
-        "correlation": correlated[rows] if correlated is not None else expected,
-    }
-    found = {name: [texts[i] for i in s.argmax(dim=1).tolist()] for name, s in scores.items()}
-    found["masked exemplars (DeViL)"] = [t for t, _ in describe_rows(translator, layer, masked_mean(chosen))]
-    found |= _describe_and_dissect(record, translator, layer, rows, chosen)
-    draws = random.Random(seed)
+    reading = UnitReading(record, translator, layer, list(units))
+    found = {name: [texts[0][0] for texts in ranked(by, reading)] for name, by in NAMES.items()}
+    described, captions = _describe_and_dissect(reading, translator)
+    found |= described
     found["class name (truth)"] = list(truth)
-    found["random class"] = [draws.choice(list(truth)) for _ in truth]
-    constant = max(set(truth), key=list(truth).count)
+    found["random class"] = _random(truth, seed)
+    counts = Counter(caption for said in captions for caption in said)
+    constant = min(counts, key=lambda text: (-counts[text], text))
     found["constant label"] = [constant] * len(truth)
     return found
 
 
+def _random(truth: Sequence[str], seed: int) -> list[str]:
+    """Another unit's class name for each unit, where there is another one."""
+    draws = random.Random(seed)
+    others = [[name for name in truth if name != own] or [own] for own in truth]
+    return [draws.choice(names) for names in others]
+
+
 def _describe_and_dissect(
-    record: LayerRecord, translator: MapTranslator, layer: str, rows: list[int], chosen: Tensor
-) -> dict[str, list[str]]:
+    reading: UnitReading, translator: MapTranslator
+) -> tuple[dict[str, list[str]], list[list[str]]]:
     """Run the method with its ablations: without selection, without summary, from a fixed bank."""
-    k = chosen.shape[1]
     captioners: dict[str, TranslatorCaptioner | BankCaptioner] = {
-        "": TranslatorCaptioner(translator, layer),
-        ", fixed bank": BankCaptioner(translator, layer, translator.vocabulary.phrases),
+        "": TranslatorCaptioner(translator, reading.layer),
+        ", fixed bank": BankCaptioner(translator, reading.layer, translator.vocabulary.phrases),
     }
     found: dict[str, list[str]] = {}
+    captions: dict[str, list[list[str]]] = {}
     for name, captioner in captioners.items():
-        said = captioner.rows(chosen.flatten(0, 1))
-        counts = record.excited.sum(dim=1)[rows].tolist()
-        captions = [said[i * k : i * k + counts[i]] for i in range(len(rows))]
+        captions[name] = _captions(reading, captioner)
         propose = CaptionAndSummarise(captioner, Extractive())
-        candidates = [list(propose.summarise(given, 5, 0).labels) for given in captions]
+        candidates = [list(propose.summarise(given, 5, 0).labels) for given in captions[name]]
         found[f"DnD{name}, without selection"] = [labels[0] for labels in candidates]
-        found[f"DnD{name}"] = _selected(record, translator, layer, rows, candidates)
+        found[f"DnD{name}"] = _selected(reading, translator, candidates)
         if not name:
-            plain = [list(dict.fromkeys(given)) for given in captions]
-            found["DnD without summary"] = _selected(record, translator, layer, rows, plain)
-            texts = list(translator.vocabulary.phrases)
-            scores = text_correlations(translator, layer, record, texts)
-            more = [[texts[i] for i in scores[row].topk(3).indices.tolist()] for row in rows]  # type: ignore[index]
+            plain = [list(dict.fromkeys(given)) for given in captions[name]]
+            found["DnD without summary"] = _selected(reading, translator, plain)
+            more = [[text for text, _ in texts[:3]] for texts in ranked("correlation", reading)]
             joined = [[*a, *b] for a, b in zip(candidates, more, strict=True)]
-            found["DnD and correlated phrases (default)"] = _selected(record, translator, layer, rows, joined)
-    return found
+            found[DEFAULT] = _selected(reading, translator, joined)
+    return found, captions[""]
+
+
+def _captions(reading: UnitReading, captioner: TranslatorCaptioner | BankCaptioner) -> list[list[str]]:
+    evidence = reading.evidence
+    k = evidence.shape[1]
+    said = captioner.rows(evidence.flatten(0, 1))
+    counts = reading.record.excited.sum(dim=1)[list(reading.units)].tolist()
+    return [said[i * k : i * k + counts[i]] for i in range(len(evidence))]
 
 
 def _selected(
-    record: LayerRecord,
-    translator: MapTranslator,
-    layer: str,
-    rows: list[int],
-    candidates: Sequence[Sequence[str]],
+    reading: UnitReading, translator: MapTranslator, candidates: Sequence[Sequence[str]]
 ) -> list[str]:
     """Return each unit's candidate of the highest correlation."""
     texts = list(dict.fromkeys(text for labels in candidates for text in labels))
-    scores = text_correlations(translator, layer, record, texts)
+    scores = text_correlations(translator, reading.layer, reading.record, texts)
+    if scores is None:
+        raise ValueError("the record has no second moments to correlate texts by.")
     column = {text: i for i, text in enumerate(texts)}
     return [
-        max(labels, key=lambda text: float(scores[row, column[text]]))  # type: ignore[index]
-        for row, labels in zip(rows, candidates, strict=True)
+        _best(scores[unit], labels, column) for unit, labels in zip(reading.units, candidates, strict=True)
     ]
 
 
-def _cosines(translator: MapTranslator, layer: str, vectors: Tensor, texts: Sequence[str]) -> Tensor:
-    fitted = translator.by_layer[layer]
-    norms = fitted.whiten(vectors).norm(dim=1, keepdim=True)
-    found: Tensor = (score_rows(translator, layer, vectors, texts) / norms).cpu()
-    return found
+def _best(scores: Tensor, labels: Sequence[str], column: dict[str, int]) -> str:
+    return max(labels, key=lambda text: float(scores[column[text]]))

@@ -9,24 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from measurements.units.labellers import label_all
+from measurements.units.intervals import difference, interval, ratio
+from measurements.units.labellers import DEFAULT, WITHOUT, label_all
+from measurements.units.presence import presence, shown_classes
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
 from torchnle.data import Scene
 from torchnle.evaluation.scenes.data import composed
-from torchnle.language.english.nouns import Nouns
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.dissect.labellers.linear import linear_labels
+from torchnle.methods.dissect.labellers.door import UnitReading, combinations
+from torchnle.methods.dissect.labellers.linear import LinearLabel
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.words import score_rows
 from torchnle.metrics import units as measures
+from torchnle.metrics.units import image_label_similarity
+from torchnle.metrics.units.sanity import Measure
 from torchnle.vision import taps
 
-#: The number of held-out scenes of a class that are needed to measure it.
-LEAST = 5
-_RESAMPLES = 1000
+TEN, ONE = "ten words (LE)", "one word (LE)"
 
 
 def measure(
@@ -40,6 +42,7 @@ def measure(
     held_out: int = 1000,
     photographs: Sequence[Path] = (),
     seed: int = 0,
+    checked: Mapping[str, Measure] | None = None,
     cache: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def measure(
         held_out: Scenes to measure on.
         photographs: Added to the probing set.
         seed: Of the scenes.
+        checked: More measures that sanity checks are run on, by name.
         cache: A folder for activations.
         progress: Whether bars show.
     """
@@ -76,67 +80,38 @@ def measure(
     found = label_all(record, translator, evidence.tap.name, units, truth, seed=seed)
     activations = test.activations[:, units]
     neutral = _Neutral(other, listed, cache, progress)
-    rows = {name: _row(labels, activations, listed, neutral) for name, labels in found.items()}
-    texts = list(translator.vocabulary.phrases)
-    scores = score_rows(translator, evidence.tap.name, record.vectors, texts).cpu()
-    for most, name in ((10, "ten words (LE)"), (1, "one word (LE)")):
-        combined = linear_labels(scores, record.activations[:, units], texts, most=most, gain=0.0)
-        rows[name] = _combined(combined, activations, listed, neutral)
+    measured = {name: _measured(labels, activations, listed, neutral) for name, labels in found.items()}
+    reading = UnitReading(record, translator, evidence.tap.name, units)
+    for most, name in ((10, TEN), (1, ONE)):
+        measured[name] = _combined(combinations(reading, most=most), activations, listed, neutral)
     vectors = translator.encoder.encode(truth)
     for name, labels in found.items():
-        cosines = (translator.encoder.encode(labels) * vectors).sum(dim=1)
-        rows[name]["cosine to truth"] = _interval(cosines)
+        measured[name]["cosine to truth"] = (translator.encoder.encode(labels) * vectors).sum(dim=1)
     return {
         "units": len(units),
-        "rows": rows,
-        "sanity": _sanity(truth, activations, listed),
+        "probing_images": len(images),
+        "held_out_scenes": len(listed),
+        "rows": {n: {m: interval(v) for m, v in row.items()} for n, row in measured.items()},
+        "compared": _compared(measured),
+        "sanity": _sanity(truth, activations, listed, checked or {}),
+        "diversity": image_label_similarity(reading.evidence, translator.encoder.encode(found[DEFAULT])),
         "examples": {name: list(zip(truth[:20], labels[:20], strict=True)) for name, labels in found.items()},
     }
 
 
-def shown_classes(backbone: Backbone, scenes: Sequence[Scene]) -> list[int]:
-    """The classes of which enough held-out scenes show a kind."""
-    counts = presence(backbone.class_names, scenes).sum(dim=0)
-    found: list[int] = (counts >= LEAST).nonzero().flatten().tolist()
+def _compared(measured: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, list[float]]]:
+    """Compare the same units: selection with none, the default with random labels, ten words with one."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for measure in ("presence", "neutral"):
+        values = {name: row[measure] for name, row in measured.items()}
+        found[measure] = {
+            "selection minus none": difference(values["DnD"], values[WITHOUT]),
+            "default minus without selection": difference(values[DEFAULT], values[WITHOUT]),
+            "default minus random class": difference(values[DEFAULT], values["random class"]),
+            "ten words over one word": ratio(values[TEN], values[ONE]),
+            "ten words over the default label": ratio(values[TEN], values[DEFAULT]),
+        }
     return found
-
-
-def presence(labels: Sequence[str], scenes: Sequence[Scene]) -> Tensor:
-    """Mark where each label is true: a scene shows what it names, or a kind of it by WordNet, (N, labels)."""
-    nouns = Nouns.load()
-    meant = [_classes(nouns).get(label, nouns.of_phrase(label) if label else None) for label in labels]
-    rows = []
-    for scene in scenes:
-        phrases = {thing.phrase for thing in scene.objects} | {_bare(thing.phrase) for thing in scene.objects}
-        above = {a for phrase in phrases for a in _above(nouns, phrase)}
-        rows.append(
-            [label in phrases or synset in above for label, synset in zip(labels, meant, strict=True)]
-        )
-    return torch.tensor(rows).float()
-
-
-_known: dict[str, int] = {}
-
-
-def _classes(nouns: Nouns) -> Mapping[str, int]:
-    """Build ImageNet's class names, bare and with articles, as names of their own synsets."""
-    if not _known:
-        from torchnle.backbones import imagenet_class_names
-        from torchnle.methods.aligned.fit import class_phrase
-
-        for name, synset in zip(imagenet_class_names(), nouns.imagenet_1k(), strict=True):
-            _known[name] = _known[class_phrase(name)] = synset
-    return _known
-
-
-def _bare(phrase: str) -> str:
-    """A thing's phrase without its article, as class names are, whose sense may not be WordNet's first."""
-    return phrase.removeprefix("a ").removeprefix("an ")
-
-
-def _above(nouns: Nouns, phrase: str) -> frozenset[int]:
-    synset = nouns.of_phrase(phrase)
-    return frozenset() if synset is None else nouns.ancestors(synset)
 
 
 class _Neutral:
@@ -163,52 +138,61 @@ class _Neutral:
         return torch.stack([scores[:, column[t]] if t in column else blank for t in labels], dim=1)
 
 
-def _row(
+def _measured(
     labels: Sequence[str], activations: Tensor, scenes: Sequence[Scene], neutral: _Neutral
-) -> dict[str, Any]:
+) -> dict[str, Tensor]:
     there, scored = presence(labels, scenes), neutral(labels)
     return {
-        "presence": _interval(measures.correlation(there, activations)),
-        "neutral": _interval(measures.correlation(scored, activations)),
-        "auprc": _interval(measures.auprc(there, activations, 0.02)),
+        "presence": measures.correlation(there, activations),
+        "neutral": measures.correlation(scored, activations),
+        "auprc": measures.auprc(there, activations, 0.02),
+        **_cosy(there, activations),
     }
 
 
+def _cosy(there: Tensor, activations: Tensor) -> dict[str, Tensor]:
+    """CoSy's two measures, with the held-out scenes that show a label in the place of generated images."""
+    aucs, mads = torch.full((there.shape[1],), 0.5), torch.zeros(there.shape[1])
+    for unit in range(there.shape[1]):
+        shown, own = there[:, unit] > 0, activations[:, unit : unit + 1]
+        if shown.any() and not shown.all():
+            aucs[unit] = measures.cosy_auc(own[shown], own[~shown])[0]
+            mads[unit] = measures.cosy_mad(own[shown], own[~shown])[0]
+    return {"cosy auc": aucs, "cosy mad": mads}
+
+
 def _combined(
-    combined: Sequence[Any], activations: Tensor, scenes: Sequence[Scene], neutral: _Neutral
-) -> dict[str, Any]:
+    combined: Sequence[LinearLabel], activations: Tensor, scenes: Sequence[Scene], neutral: _Neutral
+) -> dict[str, Tensor]:
     words = list(dict.fromkeys(word for each in combined for word in each.words))
     column = {word: i for i, word in enumerate(words)}
     tables = {"presence": presence(words, scenes), "neutral": _standard(neutral(words))}
-    found: dict[str, Any] = {"words": sum(len(each.words) for each in combined) / len(combined)}
+    found = {"words": torch.tensor([float(len(each.words)) for each in combined])}
     for name, table in tables.items():
         parts = [
             table[:, [column[w] for w in each.words]] @ torch.tensor(each.weights, dtype=table.dtype)
             for each in combined
         ]
-        found[name] = _interval(measures.correlation(torch.stack(parts, dim=1), activations))
+        found[name] = measures.correlation(torch.stack(parts, dim=1), activations)
     return found
 
 
-def _sanity(truth: Sequence[str], activations: Tensor, scenes: Sequence[Scene]) -> dict[str, Any]:
+def _sanity(
+    truth: Sequence[str], activations: Tensor, scenes: Sequence[Scene], more: Mapping[str, Measure]
+) -> dict[str, Any]:
     there = presence(truth, scenes)
-    checked = {
+    checked: dict[str, Measure] = {
         "correlation": measures.correlation,
         "cosine": measures.cosine,
         "auprc": lambda p, a: measures.auprc(p, a, 0.02),
         "f1": lambda p, a: measures.f1_iou(p, a, 0.02)[0],
         "iou": lambda p, a: measures.f1_iou(p, a, 0.02)[1],
+        "cosy auc": lambda p, a: _cosy(p, a)["cosy auc"],
+        "cosy mad": lambda p, a: _cosy(p, a)["cosy mad"],
+        **more,
     }
     checks = {name: measures.sanity_checks(measure, there, activations) for name, measure in checked.items()}
     return {name: {"missing": c.missing, "extra": c.extra, "passes": c.passes} for name, c in checks.items()}
-
-
-def _interval(values: Tensor) -> list[float]:
-    """Return the mean over units, and its 95 % bootstrap interval."""
-    draws = torch.randint(len(values), (_RESAMPLES, len(values)), generator=torch.Generator().manual_seed(0))
-    means = values[draws].mean(dim=1)
-    low, high = means.quantile(0.025), means.quantile(0.975)
-    return [round(float(x), 4) for x in (values.mean(), low, high)]
 
 
 def _standard(values: Tensor) -> Tensor:

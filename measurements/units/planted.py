@@ -142,6 +142,7 @@ def measure(
             "pairs": sum(pairs),
             "of_pairs": len(pairs),
             "thing_right": sum(things),
+            "each": right,
             "labels": [[concept.text, text] for concept, text in zip(concepts, said, strict=True)],
         }
     return found

@@ -13,6 +13,20 @@ from torchnle.cli.output import say
 from torchnle.cli.photos import MODEL_HELP
 from torchnle.vision import taps
 
+#: `torchnle.methods.dissect.labellers.door.Labeller`, which is not imported before it is needed.
+LABELLERS = (
+    "soft WPMI",
+    "WPMI",
+    "nearest text",
+    "re-ranking",
+    "expected activation",
+    "correlation",
+    "linear",
+    "masked exemplars",
+)
+#: With so many images a correlation of .18 is reliable.
+_ENOUGH = 500
+
 
 def add(commands: Any) -> None:
     """Add the command."""
@@ -24,6 +38,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--units", type=int, nargs="+", metavar="N", help="which (default: all)")
     parser.add_argument("--exemplars", type=int, default=10, help="a unit (default: %(default)s)")
     parser.add_argument("--summary", choices=("mean", "max", "class token"), default="mean")
+    parser.add_argument("--by", choices=LABELLERS, help="another labeller (default: the paper's)")
     parser.add_argument("--labels", type=int, default=1, help="a unit, at most (default: %(default)s)")
     parser.add_argument("--crops", action="store_true", help="add attention crops to the exemplars")
     parser.add_argument("--colours", action="store_true", help="add the colour that exemplars share")
@@ -59,7 +74,9 @@ def _dissect(options: argparse.Namespace) -> None:
         only=options.units,
         summariser=summariser,
         probing=ProbeSettings(summary=options.summary, k=options.exemplars, batch_size=options.batch),
-        settings=DissectSettings(labels=options.labels, crops=options.crops, colours=options.colours),
+        settings=DissectSettings(
+            labels=options.labels, crops=options.crops, colours=options.colours, labeller=options.by
+        ),
         cache=options.cache,
         progress=sys.stderr.isatty(),
     )
@@ -69,12 +86,23 @@ def _dissect(options: argparse.Namespace) -> None:
     else:
         for label in shown:
             say(str(label))
+    _hint(found, probing_set)
     if usage is not None:
         say(usage.line(), error=True)
     if options.output:
         files = write_report(found, options.output)
         (options.output / "labels.json").write_text(json.dumps(found.to_dict()) + "\n", encoding="utf-8")
         say(f"report: {files[0]}", error=options.json)
+
+
+def _hint(found: Any, probing_set: Any) -> None:
+    """Say why no label is reliable, where the images are too few for that."""
+    if not found.reliable and len(probing_set) < _ENOUGH:
+        say(
+            f"no label is reliable: {len(probing_set)} images are few, and a label must correlate with its "
+            f"unit by more than {min(1.0, 4 / len(probing_set) ** 0.5):.2f}. Probe with {_ENOUGH} or more.",
+            error=True,
+        )
 
 
 def _shown(found: Any, backbone: backbones.Backbone, options: argparse.Namespace) -> Any:

@@ -3,6 +3,8 @@
 import json
 import re
 from html.parser import HTMLParser
+from typing import get_args
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from PIL import Image
 from test_dissect import run
 
 from torchnle.cli import main
+from torchnle.cli.dissect import LABELLERS
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
+from torchnle.methods.dissect.labellers.door import Labeller
 from torchnle.methods.dissect.labels import Dissection, UnitLabel
 from torchnle.methods.dissect.report.pages import masked, write_report
 from torchnle.methods.dissect.report.rating import aggregate, write_rating_page
@@ -61,6 +65,10 @@ def test_report_is_bounded_complete_and_asks_for_nothing(tmp_path):
     index = files[0].read_text()
     assert all(label.text in index for label in found[:4])
     assert "1 dead" in index
+    assert index.count("image ") >= 4 * 3  # the pictures' names, to search by
+    found_by = re.findall(r'href="index.html#find=([^"]*)"', files[1].read_text())
+    assert len(found_by) == 6
+    assert all(unquote(name) in index for name in found_by)
     links = re.findall(r'href="(units-[^"#]*)#(u\d+)"', index)
     assert len(links) == 5
     assert all(f'id="{anchor}"' in (tmp_path / name).read_text() for name, anchor in links)
@@ -140,6 +148,9 @@ def test_command_writes_a_report(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "out" / "index.html").is_file()
     assert main([*asked, "--exemplars", "4", "--find-picture", str(tmp_path / "3.png"), "--json"]) == 0
     assert {label["unit"] for label in json.loads(capsys.readouterr().out)} == {0, 1, 2}
+    assert main([*asked, "--exemplars", "4", "--by", "masked exemplars", "--units", "1"]) == 0
+    assert capsys.readouterr().out.startswith("unit 1: ")
+    assert get_args(Labeller) == LABELLERS
     assert main([*asked, "--exemplars", "99"]) == 2
     assert "fewer than the k=99" in capsys.readouterr().err
     assert main([*asked[:4], "--probe", str(tmp_path / "nowhere"), *asked[6:]]) == 2

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from torchnle.data.tinting import colour_in
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.candidates.attributes import shared_colour, with_colour
 from torchnle.methods.dissect.exemplars.contrast import contrast_images
@@ -47,8 +48,7 @@ class Colouring:
             ValueError: If no table was kept while probing.
         """
         shown = exemplars(self.record, unit, self.images)
-        colour = shared_colour(shown)  # most units have none, and need no contrast
-        if colour is None or colour in label.split():
+        if not shown or colour_in(label) is not None:
             return label
         chosen = shared_colour(shown, self._contrast(unit, label))
         return label if chosen is None else with_colour(label, chosen)

@@ -27,6 +27,7 @@ class UnitLabel:
         score: By which the label was chosen: larger fits better, comparable within a unit; 0 without a label.
         labels: All labels that say different things with their scores, the best first (A.7).
         candidates: What the label was chosen from, with scores, the best first.
+        correlation: Of the label's score with the unit's activation over all images; 0 where unknown.
         captions: What the exemplars show.
         images: The exemplars' numbers in the probing set.
         dead: The unit never became active, so it has no label.
@@ -43,6 +44,7 @@ class UnitLabel:
     score: float
     labels: tuple[tuple[str, float], ...] = ()
     candidates: tuple[tuple[str, float], ...] = ()
+    correlation: float = 0.0
     captions: tuple[str, ...] = ()
     images: tuple[int, ...] = ()
     dead: bool = False

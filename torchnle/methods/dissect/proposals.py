@@ -49,7 +49,7 @@ class ProposalLog:
 
 
 def _read(file: Path) -> dict[int, Proposal]:
-    """The proposals of whole lines; one that was cut off in the middle is removed."""
+    """The proposals of whole lines; one that was cut off is removed, a damaged one left out."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError:
@@ -59,6 +59,9 @@ def _read(file: Path) -> dict[int, Proposal]:
         file.write_text(whole, encoding="utf-8")
     found = {}
     for line in whole.splitlines():
-        unit, parts = json.loads(line)
-        found[int(unit)] = Proposal(tuple(parts["labels"]), tuple(parts["captions"]), parts["note"])
+        try:
+            unit, parts = json.loads(line)
+            found[int(unit)] = Proposal(tuple(parts["labels"]), tuple(parts["captions"]), parts["note"])
+        except (ValueError, KeyError, TypeError):  # noqa: PERF203
+            _log.warning("a line of '%s' is damaged; its unit is asked for again.", file)
     return found

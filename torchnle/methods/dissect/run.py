@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,6 +21,8 @@ from torchnle.methods.dissect.candidates.summarisers import Extractive, Summaris
 from torchnle.methods.dissect.colouring import Colouring
 from torchnle.methods.dissect.exemplars.exemplar import exemplars
 from torchnle.methods.dissect.exemplars.pool import UnitRunner, with_crops
+from torchnle.methods.dissect.labellers.door import Labeller, UnitReading
+from torchnle.methods.dissect.labellers.labelled import labelled
 from torchnle.methods.dissect.labels import Dissection, UnitLabel
 from torchnle.methods.dissect.probing.images import ProbingSet, Transform, as_probing_set
 from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
@@ -30,7 +31,7 @@ from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.probing.store import key_of
 from torchnle.methods.dissect.probing.units import Units
 from torchnle.methods.dissect.proposals import ProposalLog
-from torchnle.methods.dissect.scores import text_correlations
+from torchnle.methods.dissect.ranking import ranked_candidates
 from torchnle.methods.dissect.selection.scoring import Scoring
 from torchnle.methods.dissect.selection.select import Selection
 from torchnle.methods.dissect.selection.several import SAME, distinct
@@ -58,13 +59,16 @@ class DissectSettings:
     Args:
         candidates: Summaries a unit (the paper's N).
         correlated: So many candidates are added a unit: the phrases of the translator's vocabulary whose
-            scores correlate best with its activation over the whole probing set.
+            scores correlate best with its activation over the whole probing set, and as many that fit best
+            when what the exemplars show counts as well.
         labels: Labels a unit, at most (A.7).
         same: Labels of a larger cosine say the same.
         crops: Add attention crops to the exemplars (A.1.1); takes some dozens of runs of the model a unit.
         colours: Add the colour that exemplars share to the label, where contrast exemplars lack it.
         final: So many candidates a unit get images from the image source.
         scoring: How these images are scored (A.1.5).
+        labeller: Another method on the same record, in the place of candidates and their choice; None =
+            Describe-and-Dissect. Of "linear" the words and weights are the unit's `labels`.
         seed: Of shuffled captions, sampling and image sources.
 
     Raises:
@@ -83,12 +87,15 @@ class DissectSettings:
     colours: bool = False
     final: int = 5
     scoring: Scoring = "top squared"
+    labeller: Labeller | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("candidates", "labels", "final"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; pass a positive number.")
+        if self.labeller is not None and self.labeller not in get_args(Labeller):
+            raise ValueError(f"labeller={self.labeller!r}; pass one of {list(get_args(Labeller))}, or None.")
 
 
 @own_defaults
@@ -116,9 +123,10 @@ def dissect(
     """Label the units of a layer by what excites them (Describe-and-Dissect).
 
     One pass of the probing set finds each unit's exemplars; a captioner says what they show where the unit is
-    active; a summariser makes candidates of the captions; and the candidate is chosen whose score correlates
-    best with the unit's activation over all images, or, with an image source, whose images excite the unit
-    most. By default the words come from the classifier's own class names, and everything runs offline.
+    active; a summariser makes candidates of the captions. Of these the one is chosen whose score correlates
+    best with the unit's activation over all images and which its exemplars show where the unit is active; or,
+    with an image source, the one whose images excite the unit most. By default the words come from the
+    classifier's own class names, and everything runs offline.
 
     Args:
         model: The vision model, unmodified.
@@ -196,6 +204,7 @@ class _Steps:
     images_of: ImageSource | None
     progress: bool
     captions: dict[int, list[str]] = field(default_factory=dict)
+    correlations: dict[int, float] = field(default_factory=dict)
 
     def run(self, only: Sequence[int] | None, folder: Path | None) -> Dissection:
         units = list(range(self.record.units)) if only is None else list(only)
@@ -205,6 +214,8 @@ class _Steps:
             )
         dead = self.record.dead
         live = [unit for unit in units if not dead[unit]]
+        if self.settings.labeller is not None:
+            return self._by_labeller(self.settings.labeller, units, live)
         self._caption_together(live)
         log = self._log(folder)
         bar = tqdm(live, desc="candidates", unit="unit", disable=not self.progress)
@@ -217,6 +228,16 @@ class _Steps:
                 units, desc="selection", unit="unit", disable=not self.progress or selection is None
             )
         ]
+        return self._dissection(found)
+
+    def _by_labeller(self, labeller: Labeller, units: Sequence[int], live: Sequence[int]) -> Dissection:
+        if self.translator is None or self.evidence is None:
+            raise ValueError(f"labeller={labeller!r} ranks words; pass class_names= or translator=.")
+        reading = UnitReading(self.record, self.translator, self.evidence.tap.name, live)
+        found = {label.unit: label for label in labelled(labeller, reading, self._reliable)} if live else {}
+        return self._dissection([found.get(unit) or _dead(unit) for unit in units])
+
+    def _dissection(self, found: Sequence[UnitLabel]) -> Dissection:
         encoder: TextEncoder | None = getattr(self.translator, "encoder", None)
         return Dissection(self.record.layer, found, self.record, self.images, encoder)
 
@@ -245,22 +266,11 @@ class _Steps:
     def _ranked(
         self, live: Sequence[int], candidates: Mapping[int, Sequence[str]]
     ) -> dict[int, list[tuple[str, float]]]:
-        """Every unit's candidates with their scores, the best first."""
-        vocabulary = self.translator.vocabulary.phrases if isinstance(self.translator, MapTranslator) else ()
-        texts = list(dict.fromkeys([*vocabulary, *(t for labels in candidates.values() for t in labels)]))
-        scores = None
-        if texts and self.translator is not None and self.evidence is not None:
-            scores = text_correlations(self.translator, self.evidence.tap.name, self.record, texts)
-        if scores is None:
-            return {unit: [(t, 1.0 / (1 + i)) for i, t in enumerate(candidates[unit])] for unit in live}
-        column = {text: i for i, text in enumerate(texts)}
-        found = {}
-        for unit in live:
-            more = _best(scores[unit, : len(vocabulary)], texts, self.settings.correlated)
-            listed = dict.fromkeys([*candidates[unit], *more])
-            scored = [(text, float(scores[unit, column[text]])) for text in listed]
-            found[unit] = sorted(scored, key=lambda pair: -pair[1])
-        return found
+        layer = None if self.evidence is None else self.evidence.tap.name
+        more = self.settings.correlated
+        found = ranked_candidates(self.translator, layer, self.record, live, candidates, more=more)
+        self.correlations = {unit: each.correlation for unit, each in found.items()}
+        return {unit: each.texts for unit, each in found.items()}
 
     def _selection(self) -> Selection | None:
         if self.images_of is None:
@@ -278,10 +288,11 @@ class _Steps:
         selection: Selection | None,
     ) -> UnitLabel:
         images = tuple(self.record.images[unit][self.record.excited[unit]].tolist())
+        fit = self.correlations.get(unit, 0.0)
         common: dict[str, Any] = {"captions": proposal.captions, "images": images, "note": proposal.note}
         if not ranked:
             return UnitLabel(unit, "", 0.0, reliable=False, **common)
-        reliable = self._reliable(ranked[0][1])
+        reliable = self._reliable(fit)
         if selection is not None:
             evidence = None if self.record.evidence is None else self.record.evidence[unit]
             scores = selection.rank(unit, [text for text, _ in ranked], evidence).tolist()
@@ -289,7 +300,7 @@ class _Steps:
             ranked = sorted(pairs, key=lambda pair: -pair[1])
         labels = [(self._coloured(unit, text), score) for text, score in self._several(ranked)]
         text, score = labels[0]
-        return UnitLabel(unit, text, score, tuple(labels), tuple(ranked), reliable=reliable, **common)
+        return UnitLabel(unit, text, score, tuple(labels), tuple(ranked), fit, reliable=reliable, **common)
 
     def _several(self, ranked: list[tuple[str, float]]) -> list[tuple[str, float]]:
         if self.settings.labels == 1 or len(ranked) == 1:
@@ -353,12 +364,6 @@ def _spread(images: ProbingSet) -> list[Tensor]:
         except ValueError:  # noqa: PERF203
             continue
     return found
-
-
-def _best(scores: Float[Tensor, "T"], texts: Sequence[str], count: int) -> list[str]:
-    if not count or not len(scores):
-        return []
-    return [texts[i] for i in scores.topk(min(count, len(scores))).indices.tolist()]
 
 
 def _dead(unit: int) -> UnitLabel:

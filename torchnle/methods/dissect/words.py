@@ -33,10 +33,10 @@ def describe_rows(translator: Translator, layer: str, rows: Float[Tensor, "R D"]
 
 @torch.no_grad()
 def phrase_probabilities(
-    translator: MapTranslator, layer: str, rows: Float[Tensor, "R D"]
+    translator: MapTranslator, layer: str, rows: Float[Tensor, "R D"], texts: Sequence[str] | None = None
 ) -> Float[Tensor, "R P"]:
-    """Estimate the probability of every phrase of the translator's vocabulary on each feature."""
-    return translator.probabilities([Rows({layer: _scaled(translator, layer, rows)[:, None]})])
+    """Estimate the probability of every text on each feature; None = the phrases of the vocabulary."""
+    return translator.probabilities([Rows({layer: _scaled(translator, layer, rows)[:, None]})], texts)
 
 
 @torch.no_grad()

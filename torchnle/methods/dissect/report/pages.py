@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -30,8 +31,9 @@ def write_report(
 ) -> list[Path]:
     """Write a dissection as HTML: an index of all labels, and pages with exemplars and masks.
 
-    Every page is one file that needs no other and no network. The index is searched by words; pages are
-    sorted by a click on a column.
+    Every page is one file that needs no network. Tables are sorted by a click on a column, and searched by
+    words; the index is also searched by a picture's name, and a click on an exemplar lists the units that the
+    same picture excites.
 
     Args:
         dissection: What `dissect` gave.
@@ -66,21 +68,46 @@ def write_report(
     return files
 
 
-_SEARCH = '<input id="search" type="search" placeholder="words of a label">'
+_SEARCH = '<input id="search" type="search" placeholder="words of a label, or a picture\'s name">'
+#: Searches for what stands behind "#find=" in the address.
+_FIND = "const f=decodeURIComponent(location.hash).split('#find=')[1];if(f&&s){s.value=f;s.oninput()}"
 
 
 def _index(dissection: Dissection, parts: Sequence[Sequence[UnitLabel]], names: Sequence[str]) -> str:
     rows = [
-        [f'<a href="{name}#u{label.unit}">{label.unit}</a>', _words(label), _number(label.score)]
+        [
+            f'<a href="{name}#u{label.unit}">{label.unit}</a>',
+            f"{_words(label)}<span hidden> {escape(_names(dissection, label))}</span>",
+            _number(label.score),
+            _number(label.correlation),
+        ]
         for part, name in zip(parts, names, strict=True)
         for label in part
     ]
     named = len([label for label in dissection if label.text])
     facts = f"{len(dissection)} units: {named} labelled, {len(dissection.reliable)} reliably, "
     facts += f"{len(dissection.dead)} dead."
-    listing = html.table(["unit", "label", "score"], rows)
+    listing = html.table(["unit", "label", "score", "correlation"], rows)
     body = f"<p>{facts}</p><p>{_SEARCH}</p>{listing}"
-    return html.page(f"Units of {dissection.layer}", body, script=html.SORT_AND_SEARCH)
+    return html.page(f"Units of {dissection.layer}", body, script=html.SORT_AND_SEARCH + _FIND)
+
+
+def _names(dissection: Dissection, label: UnitLabel) -> str:
+    """The names of the pictures that excite a unit."""
+    if dissection.images is None:
+        return ""
+    return " ".join(_name(dissection, number) for number in label.images)
+
+
+def _name(dissection: Dissection, number: int) -> str:
+    return "" if dissection.images is None else Path(dissection.images.name(number)).name
+
+
+def _picture(dissection: Dissection, exemplar: Exemplar, side: int) -> str:
+    """An exemplar that links to all units of the same picture."""
+    name = _name(dissection, exemplar.image)
+    shown = html.picture(masked(exemplar), side, f"{name}: {exemplar.activation:.3f}")
+    return f'<a href="index.html#find={quote(name)}">{shown}</a>'
 
 
 def _table(dissection: Dissection, part: Sequence[UnitLabel], exemplars: int, side: int) -> str:
@@ -91,7 +118,7 @@ def _table(dissection: Dissection, part: Sequence[UnitLabel], exemplars: int, si
             if label.dead or not exemplars or dissection.record is None
             else _shown(dissection, label, exemplars)
         )
-        pictures = "".join(html.picture(masked(each), side, f"{each.activation:.3f}") for each in shown)
+        pictures = "".join(_picture(dissection, each, side) for each in shown)
         others = "; ".join(f"{text} {_number(score)}" for text, score in label.candidates[:5])
         details = f'<span class="dim">{escape(others)}<br>{escape(label.note)}</span>'
         rows.append(
