@@ -19,7 +19,7 @@ from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.devil import devil_translator
 from torchnle.methods.devil.map_start import MapStart
 from torchnle.methods.devil.training.class_features import ClassFeatures
-from torchnle.methods.devil.training.settings import Check, Classes, Feeding, Language, Map, Network, Vision
+from torchnle.methods.devil.training.settings import Classes, Map, Network
 from torchnle.methods.devil.training.start_map import start_map
 from torchnle.metrics import captions
 from torchnle.settings import build, override, read_toml
@@ -29,6 +29,7 @@ from torchnle.training.log import RunLog
 from torchnle.training.order import Part
 from torchnle.training.recipe import Recipe
 from torchnle.training.supply import LiveFeatures, Supply
+from torchnle.training.tables import Check, Feeding, Language, Vision
 from torchnle.training.validation import Scorer, Validation
 from torchnle.translators.prefix import PrefixTranslator
 
