@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -103,12 +104,30 @@ class _Node:
     finished: bool = False
 
 
+@runtime_checkable
+class Reader(Protocol):
+    """A model that a beam reads token by token."""
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor | None]:
+        """The weight and bias of the output layer."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Look token ids up."""
+
+    def new_cache(self) -> Any:
+        """Return an empty cache."""
+
+    def hidden(self, embeds: Tensor, *, cache: Any) -> Tensor:
+        """Compute the hidden states that the output layer sees."""
+
+
 class Beam:
     """The `size` + 1 paths of largest perturbed log-probability; the last only gives the threshold."""
 
     def __init__(
         self,
-        lm: LanguageModel,
+        lm: Reader,
         size: int,
         ends: Ends,
         generator: torch.Generator | None,

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnle import hub
+from torchnle.data.captions import digest
 from torchnle.language.decoding import Decoded
 from torchnle.language.device import resolve_dtype
 from torchnle.language.model import cache_name
@@ -18,6 +19,7 @@ from torchnle.language.packed.growth import Ends
 from torchnle.language.sampling.distinct import Beam, Distinct, joined, parts_of
 from torchnle.language.sampling.nucleus import Nucleus
 from torchnle.language.texts import check_texts
+from torchnle.training.feature_cache import model_digest
 
 if TYPE_CHECKING:
     from transformers import BertLMHeadModel, Cache, PreTrainedTokenizerBase
@@ -84,6 +86,12 @@ class CrossAttentionDecoder:
     def device(self) -> torch.device:
         """The device of the model."""
         return self.model.device
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of its weights and words, by which a training run is told from another."""
+        words = digest([repr(sorted(self.tokenizer.get_vocab().items()))])
+        return f"{model_digest(self.model)} {words}"
 
     @property
     def width(self) -> int:
@@ -229,10 +237,10 @@ class CrossAttentionDecoder:
         internal_batch_size: int | None = None,
     ) -> Distinct:
         """Draw `n` texts of one row without replacement, with weights (`Distinct`); arguments as `sample`."""
-        bound, ends = _Bound(self, states), Ends(self, None)  # type: ignore[arg-type]
+        bound, ends = _Bound(self, states), Ends(self, None)
         start = self.embed(torch.tensor([[self.start_id]], device=self.device))
         sizes = parts_of(n, internal_batch_size or _AT_ONCE)
-        beams = [Beam(bound, size, ends, generator, top_p, temperature) for size in sizes]  # type: ignore[arg-type]
+        beams = [Beam(bound, size, ends, generator, top_p, temperature) for size in sizes]
         return joined([beam.search(start, max_new_tokens) for beam in beams])
 
     def _write(
@@ -268,7 +276,7 @@ class _Bound:
         self.decoder, self.states = decoder, states
         self.head, self.embed, self.new_cache = decoder.head, decoder.embed, decoder.new_cache
 
-    def hidden(self, embeds: Float[Tensor, "R L E"], *, cache: Cache) -> Float[Tensor, "R L E"]:
+    def hidden(self, embeds: Float[Tensor, "R L E"], *, cache: Any) -> Float[Tensor, "R L E"]:
         states = None if self.states is None else self.states.expand(len(embeds), -1, -1)
         return self.decoder.hidden(embeds, states, cache)
 
