@@ -42,7 +42,7 @@ from torchnle.translators.rows import rows_of
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 SENTENCES, PART, TOKENS, TOP_P = 1000, 250, 12, 0.95
-COUNTS, PICTURES, SEEDS, TOP = (25, 50, 100, 200, 500, 1000), 8, 3, 10
+COUNTS, PICTURES, SEEDS, TOP = (25, 50, 100, 200, 500, 1000), 4, 3, 10
 #: Sentences whose memory is measured; Linux resets the peak of a process by this file.
 MANY, RESET = (250, 1000, 4000), Path("/proc/self/clear_refs")
 WAYS = ("with replacement", "without replacement")
