@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torchnle import LanguageAttribution, hub
+from torchnle import LanguageAttribution, Reading, hub
 from torchnle.data import Scenes, load_cutouts, plain_backgrounds
 from torchnle.data.cutouts import Cutout, Cutouts
 from torchnle.evaluation import record
@@ -186,11 +186,11 @@ def translator_of(work: Path, data: dict[str, Any]) -> PrefixTranslator:
     return trained
 
 
-@torch.no_grad()
 def measure(work: Path) -> dict[str, Any]:
     """Describe the test latents, write sentences of some, and compare them with captions."""
     data = prepare(work)
-    lang = LanguageAttribution(Latents(), "latents", translator_of(work, data))
+    translator = translator_of(work, data)
+    lang = LanguageAttribution(Latents(), "latents", translator, reading=Reading(layout="NCHW"))
     x, told, phrases = data["test"], data["test captions"], data["phrases"]
     kinds = sorted(set(phrases))
     said = [each.text for part in x.split(40) for each in lang.describe(part)]

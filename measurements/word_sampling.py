@@ -44,7 +44,7 @@ STAMPS = Path("/usr/share/tuxpaint/stamps")
 SENTENCES, PART, TOKENS, TOP_P = 1000, 250, 12, 0.95
 COUNTS, PICTURES, SEEDS, TOP = (25, 50, 100, 200, 500, 1000), 4, 3, 10
 #: Sentences whose memory is measured; Linux resets the peak of a process by this file.
-MANY, RESET = (250, 1000, 4000), Path("/proc/self/clear_refs")
+MANY, MANY_FREE, RESET = (250, 1000, 4000), 500, Path("/proc/self/clear_refs")
 WAYS = ("with replacement", "without replacement")
 
 
@@ -94,17 +94,17 @@ def memory() -> dict[str, Any]:
     """Return the most megabytes that drawing adds, by the way and the number of sentences."""
     lm, prefix = prefixes(1)
     free = lm.embed(torch.tensor(lm.tokenize(["A photo of"])))
-    rows = {"a picture's": (prefix, PROMPT), "free": (free, "")}
     draws = {
         WAYS[0]: lambda row, prompt, n: _sample(lm, row, prompt, n),
         WAYS[1]: lambda row, prompt, n: _distinct(lm, row[0], prompt, n, 0),
     }
-    for row, prompt in rows.values():  # what is built once: packed weights
-        draws[WAYS[0]](row, prompt, 10)
-    return {
-        way: {n: {name: _growth(draw, *row, n) for name, row in rows.items()} for n in MANY}
-        for way, draw in draws.items()
-    }
+    draws[WAYS[0]](prefix, PROMPT, 10)  # what is built once: packed weights
+    draws[WAYS[0]](free, "", 10)
+    found: dict[str, Any] = {}
+    for way, draw in draws.items():
+        found[way] = {str(n): _growth(draw, prefix, PROMPT, n) for n in MANY}
+        found[way][f"{MANY_FREE}, free"] = _growth(draw, free, "", MANY_FREE)
+    return found
 
 
 def _growth(draw: Callable[..., Any], row: Tensor, prompt: str, n: int) -> float:
@@ -189,9 +189,9 @@ def page(what: str, found: dict[str, Any]) -> str:
         table = record.table(["sentences", *WAYS], rows)
         return f"# Overlap of the ten first words of two seeds\n\n{table}\n"
     if what == "memory":
-        rows = [[n, *(f"{found[way][n][kind]:.0f}" for way in WAYS for kind in found[way][n])] for n in MANY]
-        header = ["sentences", *(f"{way}, {kind}" for way in WAYS for kind in found[WAYS[0]][MANY[0]])]
-        return f"# Megabytes that drawing adds at most\n\n{record.table(header, rows)}\n"
+        rows = [[n, *(f"{found[way][n]:.0f}" for way in WAYS)] for n in found[WAYS[0]]]
+        table = record.table(["sentences", *WAYS], rows)
+        return f"# Megabytes that drawing adds at most\n\n{table}\n"
     timed = [[key, *value.values()] for key, value in found["rows"].items() if isinstance(value, dict)]
     header = ["way", "processor seconds", "wall seconds", "peak MB so far"]
     return (
