@@ -28,7 +28,6 @@ from torchnle.data.cutouts import Cutout, Cutouts
 from torchnle.evaluation import record
 from torchnle.language.english.content_words import content_words
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.decoder.text_decoder import PROMPT, STOP
 from torchnle.methods.texplain import WordTable, texplain_translator
 from torchnle.methods.texplain.training.stages import Stage, train
 from torchnle.methods.texplain.words.compare import agreement
@@ -41,7 +40,9 @@ from torchnle.vision.latents import Latents
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 SIZE, CHANNELS, GRID = 64, 8, 8
-CATEGORIES, TRAIN, EACH, SENTENCES = 26, 3000, 20, 50
+CATEGORIES, TRAIN, EACH, SENTENCES = 26, 3000, 20, 25
+#: After which the language model says again what the prefix says, in 0.8 nats a token untrained.
+PROMPT, STOP = " The picture shows", "."
 RECIPE = LoopRecipe(
     word_steps=3000, steps=0, batch_size=64, word_learning_rate=2e-3, warmup=50, checkpoint_every=1000
 )
@@ -177,7 +178,7 @@ def translator_of(work: Path, data: dict[str, Any]) -> PrefixTranslator:
         activation="gelu",
         prompt=PROMPT,
         stop=STOP,
-        max_new_tokens=20,
+        max_new_tokens=16,
     )
     pairs = LatentPairs(data["latents"], data["captions"])
     trained = train(made, [Stage(pairs, RECIPE)], work / "run")
@@ -197,7 +198,7 @@ def measure(work: Path) -> dict[str, Any]:
     nouns = [content_words(phrase)[-1] for phrase in phrases]
     moved = [_another(phrases, number) for number in range(len(phrases))]
     others = [told[number] for number in moved]
-    chosen = {kind: [n for n, phrase in enumerate(phrases) if phrase == kind][:2] for kind in kinds}
+    chosen = {kind: [n for n, phrase in enumerate(phrases) if phrase == kind][:1] for kind in kinds}
     table = lang.words(x[[n for rows in chosen.values() for n in rows]], n=SENTENCES, without_image=False)
     own, chance = _agreements(table, chosen, told)
     return {
