@@ -217,14 +217,10 @@ def measure(work: Path) -> dict[str, Any]:
 def _another(phrases: Sequence[str], number: int) -> int:
     """The next scene of another stamp."""
     count = len(phrases)
-    return next(
-        n % count for n in range(number + 1, number + count) if phrases[n % count] != phrases[number]
-    )
+    return next(n % count for n in range(number + 1, number + count) if phrases[n % count] != phrases[number])
 
 
-def _agreements(
-    table: WordTable, chosen: dict[str, list[int]], told: Sequence[str]
-) -> tuple[float, float]:
+def _agreements(table: WordTable, chosen: dict[str, list[int]], told: Sequence[str]) -> tuple[float, float]:
     """Words of latents against words of captions: of the same category, and of all others."""
     spoken, start = {}, 0
     for kind, rows in chosen.items():

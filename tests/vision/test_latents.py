@@ -51,7 +51,9 @@ def test_latents_are_described_and_counted_as_a_layer_is():
 
     encoder = LetterEncoder()
     fitted = TextMap.fit(encoder.encode, prototypes=prototypes())
-    translator = MapTranslator({"layer": fitted}, encoder, phrases=("a cat", "a dog", "grass", "a red door")).eval()
+    translator = MapTranslator(
+        {"layer": fitted}, encoder, phrases=("a cat", "a dog", "grass", "a red door")
+    ).eval()
     x, _ = captioned()
     maps = x[:6].view(1, 2, 3, WIDTH).permute(0, 3, 1, 2)
     lang = LanguageAttribution(Latents(), "latents", translator)

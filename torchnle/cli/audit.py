@@ -20,7 +20,13 @@ from torchnle import backbones
 from torchnle.attr import LanguageAttribution
 from torchnle.cli.output import say
 from torchnle.cli.photos import MODEL_HELP
-from torchnle.data.image_folders import LabelledImage, LabelledImages, load_class_folders, read_groups, read_masks
+from torchnle.data.image_folders import (
+    LabelledImage,
+    LabelledImages,
+    load_class_folders,
+    read_groups,
+    read_masks,
+)
 from torchnle.evaluation.subject import attach
 from torchnle.views.audit_page import Section, write_page
 from torchnle.views.words import plot_bars, plot_cloud
@@ -201,9 +207,7 @@ def _challenge(
     }
 
 
-def _write(
-    options: argparse.Namespace, listed: LabelledImages, found: Audit, data: dict[str, Any]
-) -> None:
+def _write(options: argparse.Namespace, listed: LabelledImages, found: Audit, data: dict[str, Any]) -> None:
     sections = []
     against = found.shortcuts.conflict_scores
     for label, each in enumerate(found.shortcuts.classes):

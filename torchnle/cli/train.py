@@ -21,7 +21,9 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("train", help="train a translator")
     _add_recipe(parser, _devil)
     methods = parser.add_subparsers(required=False, metavar="METHOD")
-    _add_recipe(methods.add_parser("devil", help="a DeViL translator, from a recipe file (the default)"), _devil)
+    _add_recipe(
+        methods.add_parser("devil", help="a DeViL translator, from a recipe file (the default)"), _devil
+    )
     _add_recipe(methods.add_parser("texplain", help="a TExplain translator, from a recipe file"), _texplain)
     _add_text_decoder(methods.add_parser("text-decoder", help="the text decoder, on text alone"))
 

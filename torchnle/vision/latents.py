@@ -64,7 +64,9 @@ class Latents(nn.Module):
             )
         mean, std = _entry(config, "latents_mean"), _entry(config, "latents_std")
         if (mean is None) != (std is None):
-            raise ValueError("the configuration states one of latents_mean and latents_std, without the other.")
+            raise ValueError(
+                "the configuration states one of latents_mean and latents_std, without the other."
+            )
         if mean is None:
             return cls(float(factor), float(_entry(config, "shift_factor") or 0.0))
         return cls(float(factor) / torch.tensor(std).flatten(), torch.tensor(mean).flatten())

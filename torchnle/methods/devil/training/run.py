@@ -34,7 +34,6 @@ from torchnle.training.validation import Scorer, Validation
 from torchnle.translators.prefix import PrefixTranslator
 
 
-
 @dataclass(frozen=True)
 class Run:
     """A recipe file, read and checked, with nothing loaded yet.

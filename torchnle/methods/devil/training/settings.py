@@ -52,7 +52,6 @@ class Map:
     classes: bool = True
 
 
-
 @dataclass(frozen=True)
 class Classes:
     """Pairs made from the classifier's weights: features of a class, and its name (`ClassFeatures`).

@@ -52,7 +52,9 @@ class CrossAttentionDecoder:
         _check(model)
         self.model = model.requires_grad_(False).eval()
         self.tokenizer, self.reference = tokenizer, reference
-        self.start_id = _first(tokenizer.bos_token_id, tokenizer.cls_token_id, "starts (bos_token, cls_token)")
+        self.start_id = _first(
+            tokenizer.bos_token_id, tokenizer.cls_token_id, "starts (bos_token, cls_token)"
+        )
         self.end_id = _first(tokenizer.eos_token_id, tokenizer.sep_token_id, "ends (eos_token, sep_token)")
         self._cache_name = cache_name(model.bert)
 

@@ -108,9 +108,7 @@ class CrossAttentionTranslator(Translator):
             backbone=backbone,
         )
 
-    def describe(
-        self, rows: Sequence[Rows], *, internal_batch_size: int | None = None
-    ) -> list[Description]:
+    def describe(self, rows: Sequence[Rows], *, internal_batch_size: int | None = None) -> list[Description]:
         """Write a text for every row.
 
         Returns:
@@ -154,9 +152,7 @@ class CrossAttentionTranslator(Translator):
         with evaluating(self):
             for batch in batches(self._inputs(rows), internal_batch_size):
                 states = self._states(batch)
-                columns = [
-                    self.decoder.log_probs(states, [text] * len(states)) for text in ids
-                ]
+                columns = [self.decoder.log_probs(states, [text] * len(states)) for text in ids]
                 parts.append(torch.stack(columns, dim=1))
         scores = torch.cat(parts)
         return scores - self.decoder.log_probs(None, ids).detach() if prior else scores

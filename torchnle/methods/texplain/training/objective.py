@@ -98,8 +98,7 @@ class WholeImages(Objective):
                 self.recipe.batch_size, generator=generator("captions", self.recipe.seed, step)
             )
             yield [
-                self._examples(batch, picks[rows].tolist())
-                for rows, batch in zip(slices, read, strict=False)
+                self._examples(batch, picks[rows].tolist()) for rows, batch in zip(slices, read, strict=False)
             ]
 
     def count(self, step: int, batch: Examples) -> int:

@@ -185,6 +185,4 @@ def _translator(run: Run, supply: Supply) -> AnyTExplain:
         return cross_attention_translator(layer, width, decoder, **options)
     lm = LanguageModel.from_pretrained(language.model, dtype=dtype)
     torch.manual_seed(run.training.seed)
-    return texplain_translator(
-        layer, width, lm, prompt=language.prompt, stop=language.stop, **options
-    )
+    return texplain_translator(layer, width, lm, prompt=language.prompt, stop=language.stop, **options)
