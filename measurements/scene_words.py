@@ -82,12 +82,13 @@ def _read(backbone: Any, seed: int, file: Path) -> dict[str, Any]:
     named = [backbone.class_names[answer] for answer in kept["answers"].tolist()]
     return {
         "features": kept["features"],
-        "truths": [_true_words([item.phrase for item in each.objects], each.caption) for each in scenes[:]],
-        "answered": [_true_words([name], name) for name in named],
+        "truths": [true_words([item.phrase for item in each.objects], each.caption) for each in scenes[:]],
+        "answered": [true_words([name], name) for name in named],
     }
 
 
-def _true_words(phrases: list[str], caption: str) -> set[str]:
+def true_words(phrases: list[str], caption: str) -> set[str]:
+    """Return the words of a scene's caption, and the nouns above its objects."""
     nouns = Nouns.load()
     senses = [sense for sense in map(nouns.of_phrase, phrases) if sense is not None]
     above = {

@@ -13,6 +13,7 @@ from torchnle import backbones
 from torchnle.attr import LanguageAttribution
 from torchnle.cli.output import say
 from torchnle.cli.photos import Result, add_options, for_each, print_picture
+from torchnle.language.english.content_words import words_and_kinds
 from torchnle.views import plots, words
 
 
@@ -28,6 +29,9 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--replacement", action="store_true", help="draw them independently, as the paper does"
     )
+    command.add_argument(
+        "--kinds", action="store_true", help="count the more general nouns above the words too"
+    )
     command.add_argument("--top", type=int, default=10, help="how many words (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
     command.set_defaults(run=_words)
@@ -35,7 +39,10 @@ def add(commands: Any) -> None:
 
 def _words(options: argparse.Namespace) -> None:
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
-        table = lang.words(image, n=options.n, replacement=options.replacement, seed=options.seed)
+        split = words_and_kinds if options.kinds else None
+        table = lang.words(
+            image, n=options.n, replacement=options.replacement, seed=options.seed, split=split
+        )
         top = (table[0] if isinstance(table, list) else table).top(options.top)
         result: Result = {"photo": str(path), "words": [asdict(word) for word in top]}
         if options.output:

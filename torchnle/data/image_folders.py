@@ -170,8 +170,8 @@ def _mask(path: Path, of: LabelledImage) -> Bool[np.ndarray, "H W"]:
     mask, size = images.open_image(path).convert("L"), of.image.size
     if mask.size != size:
         raise ValueError(
-            f"the mask '{path}' has {mask.width}x{mask.height} pixels, its image {size[0]}x{size[1]}; make them "
-            "the same: a resized mask would leave a rim of the object."
+            f"the mask '{path}' has {mask.width}x{mask.height} pixels, its image {size[0]}x{size[1]}; make "
+            "them the same: a resized mask would leave a rim of the object."
         )
     found: Bool[np.ndarray, "H W"] = np.asarray(mask) > 127
     return found

@@ -176,7 +176,8 @@ class Features:
         """The tokens of each image, class and register tokens first.
 
         Example:
-            >>> Features(torch.zeros(2, 4, 3), "norm", (2, 2), torch.ones(2, 1, 3)).every_token[0, :, 0].tolist()
+            >>> features = Features(torch.zeros(2, 4, 3), "norm", (2, 2), torch.ones(2, 1, 3))
+            >>> features.every_token[0, :, 0].tolist()
             [1.0, 0.0, 0.0, 0.0, 0.0]
         """
         return self.tokens if self.extra is None else torch.cat([self.extra, self.tokens], dim=1)

@@ -59,8 +59,8 @@ class Latents(nn.Module):
         factor = _entry(config, "scaling_factor")
         if factor is None:
             raise ValueError(
-                f"a {type(autoencoder).__name__} states no config.scaling_factor, so the units of its latents "
-                "are unknown. Pass them: Latents(scale, shift)."
+                f"a {type(autoencoder).__name__} states no config.scaling_factor, so the units of its "
+                "latents are unknown. Pass them: Latents(scale, shift)."
             )
         mean, std = _entry(config, "latents_mean"), _entry(config, "latents_std")
         if (mean is None) != (std is None):

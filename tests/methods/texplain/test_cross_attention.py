@@ -1,4 +1,4 @@
-"""A BERT decoder that attends to features: its numbers against transformers' own, and both ways of drawing."""
+"""A BERT decoder that attends to features: its numbers against transformers' own, both ways of drawing."""
 
 import pytest
 import torch

@@ -29,7 +29,7 @@ _AT_ONCE = 256
 
 
 class CrossAttentionDecoder:
-    """A frozen BERT decoder, whose layers attend to a sequence of vectors beside their own tokens (section 3).
+    """A frozen BERT decoder, whose layers attend to given vectors beside their own tokens (section 3).
 
     The vectors have the width of its hidden states. Without vectors its cross-attention is left out: the
     language model alone. A masked language model such as BERT-base has no cross-attention; a decoder has,
@@ -303,6 +303,6 @@ def _check(model: object) -> None:
     if not (config.is_decoder and config.add_cross_attention):
         raise ValueError(
             f"this BertLMHeadModel has is_decoder={config.is_decoder} and "
-            f"add_cross_attention={config.add_cross_attention}, so it cannot attend to features. Build or save "
-            "it with both set to True."
+            f"add_cross_attention={config.add_cross_attention}, so it cannot attend to features. Build or "
+            "save it with both set to True."
         )

@@ -93,8 +93,8 @@ class Run:
             )
         if any(table.start or table.stop for table in (*self.data, *self.finetuning_data)):
             raise ValueError(
-                "start and stop of a data table are DeViL's; here a stage reads all of its tables from its first "
-                "step to its last. Leave them out."
+                "start and stop of a data table are DeViL's; here a stage reads all of its tables from its "
+                "first step to its last. Leave them out."
             )
 
 
