@@ -1,8 +1,8 @@
 """Measure sampling for dominant words with SmolLM2-135M: its cost, and how many sentences are enough.
 
 Run as ``python -m measurements.word_sampling cost OUTPUT``, then ``free``, ``curve`` and ``memory``. Cost:
-1,000 sentences from the prefix of a picture, in processor seconds of one thread, against transformers' `generate`
-with `num_return_sequences=250`, of which four make as many (all of its rows are read at every step, so that
+1,000 sentences from the prefix of a picture, in processor seconds of one thread, against transformers'
+`generate` with `num_return_sequences=250`, of which four make as many (all of its rows are read at every step, so that
 its cost grows with their number), with the same nucleus, ends and number of tokens. Free: the same for 250
 sentences of the language model after "A photo of", which hardly ever begin alike: the worst case. Curve: the
 share of the ten most frequent words that two seeds have in common, by the number of sentences, with and

@@ -162,6 +162,6 @@ def check_supply(translator: AnyTExplain, supply: Supply) -> None:
     if count != 1 and any(found != count for found in counts.values()):
         raise TranslatorMismatchError(
             f"translator '{translator.name}' reads {count} tokens of an image; the data gives {dict(counts)}"
-            ". Build it with tokens=... of these, or tokens=1 for their mean; class and register tokens count "
-            "if the supply was built with extra=True."
+            ". Build it with tokens=... of these, or tokens=1 for their mean; class and register tokens "
+            "count if the supply was built with extra=True."
         )
