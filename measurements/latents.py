@@ -44,7 +44,7 @@ CATEGORIES, TRAIN, EACH, SENTENCES = 26, 3000, 20, 25
 #: After which the language model says again what the prefix says, in 0.8 nats a token untrained.
 PROMPT, STOP = " The picture shows", "."
 RECIPE = LoopRecipe(
-    word_steps=3000, steps=0, batch_size=64, word_learning_rate=2e-3, warmup=50, checkpoint_every=1000
+    word_steps=1200, steps=0, batch_size=32, word_learning_rate=2e-3, warmup=50, checkpoint_every=300
 )
 
 
@@ -174,7 +174,7 @@ def translator_of(work: Path, data: dict[str, Any]) -> PrefixTranslator:
         tokens=GRID * GRID,
         mode="flat",
         prefix_length=14,
-        hidden=512,
+        hidden=256,
         activation="gelu",
         prompt=PROMPT,
         stop=STOP,

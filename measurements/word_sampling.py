@@ -2,8 +2,8 @@
 
 Run as ``python -m measurements.word_sampling cost OUTPUT``, then ``free``, ``curve`` and ``memory``. Cost:
 1,000 sentences from the prefix of a picture, in processor seconds of one thread, against transformers'
-`generate` with `num_return_sequences=250`, of which four make as many (all of its rows are read at every step, so that
-its cost grows with their number), with the same nucleus, ends and number of tokens. Free: the same for 250
+`generate` with `num_return_sequences=250`, of which four make as many (all of its rows are read at
+every step, so that its cost grows with their number), with the same nucleus, ends and number of tokens. Free: the same for 250
 sentences of the language model after "A photo of", which hardly ever begin alike: the worst case. Curve: the
 share of the ten most frequent words that two seeds have in common, by the number of sentences, with and
 without replacement, averaged over pictures and pairs of seeds. Memory: by how much the process grows at
