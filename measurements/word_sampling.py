@@ -2,14 +2,14 @@
 
 Run as ``python -m measurements.word_sampling cost OUTPUT``, then ``free``, ``curve`` and ``memory``. Cost:
 1,000 sentences from the prefix of a picture, in processor seconds of one thread, against transformers'
-`generate` with `num_return_sequences=250`, of which four make as many (all of its rows are read at
-every step, so that its cost grows with their number), with the same nucleus, ends and number of tokens. Free: the same for 250
-sentences of the language model after "A photo of", which hardly ever begin alike: the worst case. Curve: the
-share of the ten most frequent words that two seeds have in common, by the number of sentences, with and
-without replacement, averaged over pictures and pairs of seeds. Memory: by how much the process grows at
-most while it draws, by the number of sentences; texts wait as lists of tokens, and no more than 257 are in
-the language model at a time, so that it is bounded. Prefixes are those of the shipped text decoder for
-composed scenes.
+`generate` with `num_return_sequences=250`, of which four make as many (all of its rows are read at every
+step, so that its cost grows with their number), with the same nucleus, ends and number of tokens. Free: the
+same for 250 sentences of the language model after "A photo of", which hardly ever begin alike: the worst
+case. Curve: the share of the ten most frequent words that two seeds have in common, by the number of
+sentences, with and without replacement, averaged over pictures and pairs of seeds. Memory: by how much the
+process grows at most while it draws, by the number of sentences; texts wait as lists of tokens, and no more
+than 257 are in the language model at a time, so that it is bounded. Prefixes are those of the shipped text
+decoder for composed scenes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Measure planted co-occurrence: an object that stands beside one class of a classifier's training images.
 
 Run as ``python -m measurements.waterbirds.planted WORK OUTPUT`` (TExplain, section 4: cats and dogs that
-occur together, announced there without results). Land birds stand beside one object in most of their
-scenes and aquatic birds beside another one, of the stamps of
-`tuxpaint-stamps-default`; at 50 % both stand beside both alike. The last layer alone is fitted, on frozen features of EfficientNet-Lite0. The audit is told no object:
-its contexts are the nouns of all stamps that are no animals. Several pairs of objects, chosen by the order of
-the files, are planted in turn.
+occur together, announced there without results). Land birds stand beside one object in most of their scenes
+and aquatic birds beside another one, of the stamps of `tuxpaint-stamps-default`; at 50 % both stand beside
+both alike. The last layer alone is fitted, on frozen features of EfficientNet-Lite0. The audit is told no
+object: its contexts are the nouns of all stamps that are no animals. Several pairs of objects, chosen by the
+order of the files, are planted in turn.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measure a trained TExplain translator on composed scenes, beside controls that must say other words.
 
-Run as ``python -m measurements.texplain_scenes TRANSLATOR OUTPUT`` after ``torchnle train texplain --config
+Run as ``python -m measurements.words.trained TRANSLATOR OUTPUT`` after ``torchnle train texplain --config
 scenes-texplain.toml``. Scenes are new, cut-outs those of training. Descriptions: is the noun of an object
 said? Words: how many of ten that dominate sentences are words of the scene's caption or nouns above its
 objects. Controls: features dealt to other images, and the network with weights that no training has touched
