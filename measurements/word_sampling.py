@@ -94,7 +94,7 @@ def memory() -> dict[str, Any]:
     """Return the most megabytes that drawing adds, by the way and the number of sentences."""
     lm, prefix = prefixes(1)
     free = lm.embed(torch.tensor(lm.tokenize(["A photo of"])))
-    draws = {
+    draws: dict[str, Callable[[Tensor, str, int], Any]] = {
         WAYS[0]: lambda row, prompt, n: _sample(lm, row, prompt, n),
         WAYS[1]: lambda row, prompt, n: _distinct(lm, row[0], prompt, n, 0),
     }

@@ -151,7 +151,7 @@ def prepare(work: Path) -> dict[str, Any]:
     test, test_captions, phrases = compose(CATEGORIES * EACH, 2)
     pixels = test.float() / 255
     error = F.mse_loss(model(pixels), pixels).item()
-    encoded = torch.cat([model.encoder(part.float() / 255) for part in x.split(100)])
+    encoded = torch.cat([model.encoder(part.float() / 255) for part in torch.split(x, 100)])
     found = {
         "latents": encoded,
         "captions": captions,
@@ -195,12 +195,14 @@ def measure(work: Path) -> dict[str, Any]:
     lang = LanguageAttribution(Latents(), "latents", translator, reading=Reading(layout="NCHW"))
     x, told, phrases = data["test"], data["test captions"], data["phrases"]
     kinds = sorted(set(phrases))
-    said = [each.text for part in x.split(40) for each in lang.describe(part)]
+    said = [each.text for part in torch.split(x, 40) for each in lang.describe(part)]
     nouns = [content_words(phrase)[-1] for phrase in phrases]
     moved = [_another(phrases, number) for number in range(len(phrases))]
     others = [told[number] for number in moved]
     chosen = {kind: [n for n, phrase in enumerate(phrases) if phrase == kind][:1] for kind in kinds}
-    table = lang.words(x[[n for rows in chosen.values() for n in rows]], n=SENTENCES, without_image=False)
+    table: Any = lang.words(
+        x[[n for rows in chosen.values() for n in rows]], n=SENTENCES, without_image=False
+    )
     own, chance = _agreements(table, chosen, told)
     return {
         "explained variance of the autoencoder": data["explained variance"],

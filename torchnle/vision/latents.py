@@ -27,13 +27,18 @@ class Latents(nn.Module):
         ((8, 8), torch.Size([2, 64, 4]), 2.0)
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(
         self, scale: float | Float[Tensor, "C"] = 1.0, shift: float | Float[Tensor, "C"] = 0.0
     ) -> None:
         super().__init__()
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
         self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float32))
-        if not bool((self.scale != 0).all() & self.scale.isfinite().all() & self.shift.isfinite().all()):
+        if 0 in self.scale or not bool(
+            torch.cat([self.scale.view(-1), self.shift.view(-1)]).isfinite().all()
+        ):
             raise ValueError(f"scale={scale}, shift={shift}; pass finite numbers, and a scale that is not 0.")
         self.latents = nn.Identity()
 

@@ -87,7 +87,8 @@ class CrossAttentionDecoder:
     @property
     def device(self) -> torch.device:
         """The device of the model."""
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def fingerprint(self) -> str:

@@ -104,8 +104,8 @@ def held_out(translator: AnyTExplain, supply: Supply, *, longest: int = 60) -> d
     translator.eval()
     nats: list[Tensor] = []
     tokens = 0
-    numbers = torch.arange(len(supply)).split(_BATCH)
-    for batch in supply.batches([part.tolist() for part in numbers]):
+    starts = range(0, len(supply), _BATCH)
+    for batch in supply.batches([range(i, min(i + _BATCH, len(supply))) for i in starts]):
         ids = caption_ids(translator, [texts[0] for texts in batch.captions], longest)
         vectors = translator.network(inputs_of(translator, batch.tokens))
         nats.append(-caption_scores(translator, vectors, ids))
