@@ -68,12 +68,16 @@ def recipe_classes() -> dict[str, type]:
     """Return the class of every table of a recipe, by the table's heading."""
     from torchnle.data.recipe_tables import KINDS
     from torchnle.methods.devil.training import settings
-    from torchnle.training.recipe import Recipe
+    from torchnle.methods.texplain.training.settings import Network
+    from torchnle.training import tables as shared
+    from torchnle.training.recipe import LoopRecipe, Recipe
 
     names = ("vision", "language", "network", "map", "classes", "check", "feeding")
-    tables = {f"[{name}]": getattr(settings, name.capitalize()) for name in names}
+    rooms = {name: settings if hasattr(settings, name.capitalize()) else shared for name in names}
+    tables = {f"[{name}]": getattr(room, name.capitalize()) for name, room in rooms.items()}
     kinds = {f'[[data]] kind = "{kind}"': table for kind, table in KINDS.items()}
-    return {**tables, "[training]": Recipe, **kinds}
+    texplain = {"[network] of TExplain": Network, "[training] and [finetuning] of TExplain": LoopRecipe}
+    return {**tables, "[training]": Recipe, **kinds, **texplain}
 
 
 def _recipe_tables() -> Iterator[str]:

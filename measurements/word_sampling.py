@@ -1,13 +1,15 @@
 """Measure sampling for dominant words with SmolLM2-135M: its cost, and how many sentences are enough.
 
-Run as ``python -m measurements.word_sampling cost OUTPUT``, then ``free`` and ``curve``. Cost: 1,000
-sentences from the prefix of a picture, in processor seconds of one thread, against transformers' `generate`
-with `num_return_sequences=250`, of which four make as many (all of its rows are read at every step, so that
-its cost grows with their number), with the same nucleus, ends and number of tokens. Free: the same for 250
-sentences of the language model after "A photo of", which hardly ever begin alike: the worst case. Curve: the
-share of the ten most frequent words that two seeds have in common, by the number of sentences, with and
-without replacement, averaged over pictures and pairs of seeds. Prefixes are those of the shipped text decoder
-for composed scenes.
+Run as ``python -m measurements.word_sampling cost OUTPUT``, then ``free``, ``curve`` and ``memory``. Cost:
+1,000 sentences from the prefix of a picture, in processor seconds of one thread, against transformers'
+`generate` with `num_return_sequences=250`, of which four make as many (all of its rows are read at every
+step, so that its cost grows with their number), with the same nucleus, ends and number of tokens. Free: the
+same for 250 sentences of the language model after "A photo of", which hardly ever begin alike: the worst
+case. Curve: the share of the ten most frequent words that two seeds have in common, by the number of
+sentences, with and without replacement, averaged over pictures and pairs of seeds. Memory: by how much the
+process grows at most while it draws, by the number of sentences; texts wait as lists of tokens, and no more
+than 257 are in the language model at a time, so that it is bounded. Prefixes are those of the shipped text
+decoder for composed scenes.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ from torchnle.translators.rows import rows_of
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 SENTENCES, PART, TOKENS, TOP_P = 1000, 250, 12, 0.95
 COUNTS, PICTURES, SEEDS, TOP = (25, 50, 100, 200, 500, 1000), 4, 3, 10
+#: Sentences whose memory is measured; Linux resets the peak of a process by this file.
+MANY, MANY_FREE, RESET = (250, 1000, 4000), 500, Path("/proc/self/clear_refs")
+WAYS = ("with replacement", "without replacement")
 
 
 def prefixes(count: int) -> tuple[LanguageModel, Tensor]:
@@ -82,8 +87,36 @@ def cost(free: bool) -> dict[str, Any]:
 def curve() -> dict[str, Any]:
     """Return the overlap of the ten most frequent words of two seeds, by the number of sentences."""
     lm, drawn = prefixes(PICTURES)
-    ways = ("with replacement", "without replacement")
-    return {way: {n: _overlap(lm, drawn, PROMPT, n, way) for n in COUNTS} for way in ways}
+    return {way: {n: _overlap(lm, drawn, PROMPT, n, way) for n in COUNTS} for way in WAYS}
+
+
+def memory() -> dict[str, Any]:
+    """Return the most megabytes that drawing adds, by the way and the number of sentences."""
+    lm, prefix = prefixes(1)
+    free = lm.embed(torch.tensor(lm.tokenize(["A photo of"])))
+    draws: dict[str, Callable[[Tensor, str, int], Any]] = {
+        WAYS[0]: lambda row, prompt, n: _sample(lm, row, prompt, n),
+        WAYS[1]: lambda row, prompt, n: _distinct(lm, row[0], prompt, n, 0),
+    }
+    draws[WAYS[0]](prefix, PROMPT, 10)  # what is built once: packed weights
+    draws[WAYS[0]](free, "", 10)
+    found: dict[str, Any] = {}
+    for way, draw in draws.items():
+        found[way] = {str(n): _growth(draw, prefix, PROMPT, n) for n in MANY}
+        found[way][f"{MANY_FREE}, free"] = _growth(draw, free, "", MANY_FREE)
+    return found
+
+
+def _growth(draw: Callable[..., Any], row: Tensor, prompt: str, n: int) -> float:
+    RESET.write_text("5")
+    before = _kilobytes("VmRSS")
+    draw(row, prompt, n)
+    return (_kilobytes("VmHWM") - before) / 1024
+
+
+def _kilobytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _overlap(lm: LanguageModel, rows: Tensor, prompt: str, n: int, way: str) -> dict[str, float]:
@@ -150,11 +183,15 @@ def page(what: str, found: dict[str, Any]) -> str:
     """Return the result as a table."""
     if what == "curve":
         rows = [
-            [n, *(f"{found[way][n]['mean']:.2f} ± {found[way][n]['std']:.2f}" for way in found)]
+            [n, *(f"{found[way][n]['mean']:.2f} ± {found[way][n]['std']:.2f}" for way in WAYS)]
             for n in COUNTS
         ]
-        table = record.table(["sentences", *found], rows)
+        table = record.table(["sentences", *WAYS], rows)
         return f"# Overlap of the ten first words of two seeds\n\n{table}\n"
+    if what == "memory":
+        rows = [[n, *(f"{found[way][n]:.0f}" for way in WAYS)] for n in found[WAYS[0]]]
+        table = record.table(["sentences", *WAYS], rows)
+        return f"# Megabytes that drawing adds at most\n\n{table}\n"
     timed = [[key, *value.values()] for key, value in found["rows"].items() if isinstance(value, dict)]
     header = ["way", "processor seconds", "wall seconds", "peak MB so far"]
     return (
@@ -167,13 +204,14 @@ def page(what: str, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure one of the two, and write it down."""
+    """Measure one of these, and write it down."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("cost", "free", "curve"))
+    parser.add_argument("what", choices=("cost", "free", "curve", "memory"))
     parser.add_argument("output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = curve() if options.what == "curve" else cost(free=options.what == "free")
+    measures = {"curve": curve, "memory": memory}
+    found = measures.get(options.what, lambda: cost(free=options.what == "free"))()
     name = f"word_sampling_{options.what}"
     record.write(options.output, name, {"setting": record.setting(), **found}, page(options.what, found))
     print(page(options.what, found))

@@ -7,6 +7,7 @@ from letter_encoder import LetterEncoder
 
 from torchnle import LanguageAttribution
 from torchnle.attr.doors.audit import audit, repair
+from torchnle.attr.doors.challenge import background_challenge
 from torchnle.heads.classifier_head import find_head
 from torchnle.methods.texplain.repair.groups import cells
 from torchnle.methods.texplain.repair.refit import refit_last_layer
@@ -88,3 +89,21 @@ def test_a_repair_is_the_refit_of_a_copy(classifier, lang, batches):
         torch.testing.assert_close(made(x), expected(head.read(features).rows), atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="not those of the audit"):
         repair(classifier, batches[:2], found)
+
+
+def test_a_background_challenge_in_batches_is_that_of_all_images(classifier):
+    generator = torch.Generator().manual_seed(3)
+    x, masks = torch.rand(6, 3, 8, 8, generator=generator), torch.zeros(6, 8, 8, dtype=torch.bool)
+    masks[:, 3:6, 1:4] = True
+    y = torch.arange(6) % 3
+    whole = background_challenge(classifier, [(x, masks, y)])
+    parts = background_challenge(classifier, [(x[:2], masks[:2], y[:2]), (x[2:], masks[2:], y[2:])])
+    assert (whole.accuracy, whole.same_answer) == (parts.accuracy, parts.same_answer)
+    torch.testing.assert_close(whole.top_background[1], parts.top_background[1])
+    shares = classifier(x).softmax(dim=1).topk(3, dim=1)
+    assert torch.equal(whole.top[0], shares.indices)
+    torch.testing.assert_close(whole.top[1], shares.values)
+    with pytest.raises(ValueError, match="no images"):
+        background_challenge(classifier, [])
+    with pytest.raises(ValueError, match="masks of"):
+        background_challenge(classifier, [(x, masks[:, :4], y)])

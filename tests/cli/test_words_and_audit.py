@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from torchnle.cli import main
 from torchnle.data import plain_backgrounds, shapes
@@ -24,6 +25,9 @@ def folder(tmp_path_factory):
         path = root / f"{each.label:02}_{scenes.class_names[each.label]}" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         each.image.save(path)
+        mask = root.with_name(f"{root.name}_masks") / path.relative_to(root)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(each.mask).convert("L").save(mask)
         lines.append(f"{path.relative_to(root).as_posix()},{scenes.context_names[each.context]}")
     (root / "groups.csv").write_text("\n".join(lines))
     return root
@@ -51,6 +55,34 @@ def test_an_audit_of_a_folder(folder, tmp_path, capsys):
     assert [each["name"] for each in found["classes"]] == ["square", "star"]
     assert found["groups"]["names"] == ["square, black", "square, white", "star, black", "star, white"]
     assert (tmp_path / "audit.html").read_text().count("<section>") == 2
+
+
+def test_an_audit_with_masks_hides_the_objects(folder, tmp_path, capsys):
+    """Squares and stars on their usual backgrounds are told apart without them, by the backgrounds."""
+    masks = folder.with_name(f"{folder.name}_masks")
+    command = ["audit", str(folder), "--masks", str(masks), "--output", str(tmp_path)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "audit.json").read_text())["challenge"]
+    assert f"with the objects hidden {found['only_background']:.1%}" in said
+    assert found["accuracy"] > 0.9
+    assert 0.25 <= found["only_background"] <= 0.95
+    assert len(found["top"]) == len(found["top with objects hidden"]) == 24
+    assert all(sum(top.values()) == pytest.approx(1, abs=1e-4) for top in found["top"])
+    page = (tmp_path / "audit.html").read_text()
+    assert "objects hidden" in page
+    assert page.count("cloud of words") == 2
+
+
+def test_masks_that_are_missing_or_of_another_size(folder, tmp_path, capsys):
+    assert main(["audit", str(folder), "--masks", str(tmp_path)]) == 2
+    assert "24 images have no mask" in capsys.readouterr().err
+    for path in folder.rglob("*.png"):
+        target = tmp_path / path.relative_to(folder)
+        target.parent.mkdir(exist_ok=True)
+        Image.new("L", (95, 96), 255).save(target)
+    assert main(["audit", str(folder), "--masks", str(tmp_path)]) == 2
+    assert "95x96 pixels, its image 96x96" in capsys.readouterr().err
 
 
 def test_bad_folders_are_told_in_a_sentence(folder, tmp_path, capsys):

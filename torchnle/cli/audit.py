@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,12 +20,20 @@ from torchnle import backbones
 from torchnle.attr import LanguageAttribution
 from torchnle.cli.output import say
 from torchnle.cli.photos import MODEL_HELP
-from torchnle.data.image_folders import LabelledImages, load_class_folders, read_groups
+from torchnle.data.image_folders import (
+    LabelledImage,
+    LabelledImages,
+    load_class_folders,
+    read_groups,
+    read_masks,
+)
 from torchnle.evaluation.subject import attach
 from torchnle.views.audit_page import Section, write_page
-from torchnle.views.words import plot_bars
+from torchnle.views.words import plot_bars, plot_cloud
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from torchnle.methods.texplain.audit.run import Audit
 
 _BATCH = 8
@@ -46,6 +57,12 @@ def add(commands: Any) -> None:
         type=Path,
         metavar="CSV",
         help="known groups, to measure by: columns file (relative) and group",
+    )
+    command.add_argument(
+        "--masks",
+        type=Path,
+        metavar="FOLDER",
+        help="masks of the objects, PNG files named as the images: answers with objects hidden",
     )
     command.add_argument("--model", default="efficientnet-lite0", help=f"{MODEL_HELP} (default: %(default)s)")
     command.add_argument("--translator", default="class-names", metavar="NAME", help="as of describe")
@@ -71,7 +88,7 @@ def _audit(options: argparse.Namespace) -> None:
         )
     backbone = backbones.load(options.model)
     lang = attach(backbone, options.translator, None)
-    rows = torch.cat(list(_rows(lang, backbone, listed)))
+    rows = torch.cat(list(_rows(lang, backbone, listed.images)))
     labels = torch.tensor([each.label for each in listed.images])
     layer = refit_last_layer(rows, labels, len(names)).layer
     found = audit_features(
@@ -80,19 +97,22 @@ def _audit(options: argparse.Namespace) -> None:
     data = {"folder": options.folder.name, "images": len(labels), **_facts(found)}
     if options.groups:
         data["groups"] = _by_group(rows, listed, found)
+    if options.masks:
+        data["challenge"] = _challenge(options, lang, backbone, listed, labels, layer, rows)
     say(json.dumps(record.plain(data), indent=1) if options.json else _lines(found, data))
     if options.output:
-        _write(options, listed, found)
+        _write(options, listed, found, data)
         record.write(options.output, "audit", data, _lines(found, data))
 
 
 def _rows(
-    lang: LanguageAttribution, backbone: backbones.Backbone, listed: LabelledImages
+    lang: LanguageAttribution, backbone: backbones.Backbone, pictures: Sequence[LabelledImage | Image.Image]
 ) -> Iterator[Tensor]:
-    starts = range(0, len(listed.images), _BATCH)
+    starts = range(0, len(pictures), _BATCH)
     for start in tqdm(starts, unit="batch", disable=not sys.stderr.isatty()):
-        part = listed.images[start : start + _BATCH]
-        x = torch.stack([backbone.preprocess(each.image) for each in part])
+        part = pictures[start : start + _BATCH]
+        opened = [each if isinstance(each, Image.Image) else each.image for each in part]
+        x = torch.stack([backbone.preprocess(each) for each in opened])
         with torch.no_grad():
             yield lang.reading.pool(lang.read(x)[-1], None).rows
 
@@ -145,10 +165,49 @@ def _lines(found: Audit, data: dict[str, Any]) -> str:
         lines.append(
             f"{name} the repair: worst group {by['worst']:.1%}, average {by['average']:.1%} (held-out half)"
         )
+    if "challenge" in data:
+        known = data["challenge"]
+        lines.append(
+            f"right answers {known['accuracy']:.1%}, with the objects hidden {known['only_background']:.1%}; "
+            f"the same answer {known['same_answer']:.1%}"
+        )
     return "\n".join(lines)
 
 
-def _write(options: argparse.Namespace, listed: LabelledImages, found: Audit) -> None:
+def _challenge(
+    options: argparse.Namespace,
+    lang: LanguageAttribution,
+    backbone: backbones.Backbone,
+    listed: LabelledImages,
+    labels: Tensor,
+    layer: Callable[[Tensor], Tensor],
+    rows: Tensor,
+) -> dict[str, Any]:
+    """The background challenge: answers to the images, and to them with their objects hidden."""
+    from torchnle.methods.texplain.audit.challenge import challenge, hide_objects
+
+    masks = read_masks(options.masks, listed, options.folder)
+    hidden = []
+    for each, mask in zip(listed.images, masks, strict=True):
+        pixels = torch.from_numpy(np.array(each.image)).permute(2, 0, 1)[None]
+        covered = hide_objects(pixels.float(), torch.from_numpy(mask)[None])[0]
+        hidden.append(Image.fromarray(covered.permute(1, 2, 0).byte().numpy()))
+    without = torch.cat(list(_rows(lang, backbone, hidden)))
+    found = challenge(layer(rows), layer(without), labels)
+    tops = {"top": found.top, "top with objects hidden": found.top_background}
+    return {
+        **{name: getattr(found, name) for name in ("accuracy", "only_background", "same_answer")},
+        **{
+            name: [
+                {listed.class_names[c]: p for c, p in zip(classes, shares, strict=True)}
+                for classes, shares in zip(*(each.tolist() for each in top), strict=True)
+            ]
+            for name, top in tops.items()
+        },
+    }
+
+
+def _write(options: argparse.Namespace, listed: LabelledImages, found: Audit, data: dict[str, Any]) -> None:
     sections = []
     against = found.shortcuts.conflict_scores
     for label, each in enumerate(found.shortcuts.classes):
@@ -171,11 +230,23 @@ def _write(options: argparse.Namespace, listed: LabelledImages, found: Audit) ->
         ]
         verdict = f"{each.verdict} (model {each.model:.2f}, at least {each.model_low:.2f})"
         header = ["context word", "kind", "data", "at least"]
-        sections.append(Section(each.class_name, verdict, header, rows, [(bars, "bars of words")], pictures))
+        figures = [(bars, "bars of words"), *_cloud(found, label, own)]
+        sections.append(Section(each.class_name, verdict, header, rows, figures, pictures))
     introduction = _INTRODUCTION.format(
         model=options.model, count=len(listed.images), classes=len(listed.class_names)
     )
+    if "challenge" in data:
+        introduction += " " + _lines(found, data).splitlines()[-1].capitalize() + "."
     page = write_page(
         options.output / "audit.html", f"Audit of {options.folder.name}", introduction, sections
     )
     say(f"report: {page}")
+
+
+def _cloud(found: Audit, label: int, own: Sequence[str]) -> list[tuple[Figure, str]]:
+    """The cloud of a class's words, where wordcloud is installed and a word has a score."""
+    scores = {word.text: word.score for word in found.of_class(label, 40) if word.score > 0}
+    if find_spec("wordcloud") is None or not scores:
+        return []
+    title = f"words of {found.class_words.class_names[label]}"
+    return [(plot_cloud(scores, own=own, title=title), "cloud of words")]

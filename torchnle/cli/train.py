@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchnle.cli.output import say
+
+if TYPE_CHECKING:
+    from torchnle.training.log import RunLog
 
 _SHOWN = 10
 
@@ -15,13 +19,16 @@ _SHOWN = 10
 def add(commands: Any) -> None:
     """Add the command with its subcommands; without one, it trains DeViL."""
     parser = commands.add_parser("train", help="train a translator")
-    _add_devil(parser)
+    _add_recipe(parser, _devil)
     methods = parser.add_subparsers(required=False, metavar="METHOD")
-    _add_devil(methods.add_parser("devil", help="a DeViL translator, from a recipe file (the default)"))
+    _add_recipe(
+        methods.add_parser("devil", help="a DeViL translator, from a recipe file (the default)"), _devil
+    )
+    _add_recipe(methods.add_parser("texplain", help="a TExplain translator, from a recipe file"), _texplain)
     _add_text_decoder(methods.add_parser("text-decoder", help="the text decoder, on text alone"))
 
 
-def _add_devil(parser: argparse.ArgumentParser) -> None:
+def _add_recipe(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None]) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="a recipe: a file, or a shipped one, as shapes.toml"
     )
@@ -33,7 +40,7 @@ def _add_devil(parser: argparse.ArgumentParser) -> None:
         help="change a value of the recipe (training.steps=100); repeat for more",
     )
     parser.add_argument("--tensorboard", action="store_true", help="write for TensorBoard too")
-    parser.set_defaults(run=_devil)
+    parser.set_defaults(run=run)
 
 
 def _add_text_decoder(parser: argparse.ArgumentParser) -> None:
@@ -80,15 +87,32 @@ def _text_decoder(options: argparse.Namespace) -> None:
 
 
 def _devil(options: argparse.Namespace) -> None:
-    if options.config is None:
-        raise ValueError("torchnle train needs --config FILE, a recipe such as shapes.toml.")
+    _check_config(options)
     from torchnle.methods.devil.training import run
 
     recipe = run.Run.read(options.config, options.set)
     _, log = run.train(recipe, tensorboard=options.tensorboard, progress=not options.quiet)
+    _say_done(recipe.output, log)
+
+
+def _texplain(options: argparse.Namespace) -> None:
+    _check_config(options)
+    from torchnle.methods.texplain.training import run
+
+    recipe = run.Run.read(options.config, options.set)
+    _, log = run.train(recipe, tensorboard=options.tensorboard, progress=not options.quiet)
+    _say_done(recipe.output, log)
+
+
+def _check_config(options: argparse.Namespace) -> None:
+    if options.config is None:
+        raise ValueError("torchnle train needs --config FILE, a recipe such as shapes.toml.")
+
+
+def _say_done(output: Path, log: RunLog) -> None:
     for line in _unreadable(log.unreadable):
         say(line, error=True)
-    say(f"translator: {recipe.output / 'translator'}")
+    say(f"translator: {output / 'translator'}")
 
 
 def _unreadable(found: dict[int, str]) -> list[str]:

@@ -18,6 +18,7 @@ from torchnle.attr.dataset.words import words_dataset
 from torchnle.cli.folders import add_lines, write_lines
 from torchnle.cli.output import say
 from torchnle.cli.photos import Result, add_options, for_each, print_picture
+from torchnle.language.english.content_words import words_and_kinds
 from torchnle.methods.texplain.words.table import Word
 from torchnle.views import plots, words
 
@@ -34,6 +35,9 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--replacement", action="store_true", help="draw them independently, as the paper does"
     )
+    command.add_argument(
+        "--kinds", action="store_true", help="count the more general nouns above the words too"
+    )
     command.add_argument("--top", type=int, default=10, help="how many words (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
     add_lines(command)
@@ -41,15 +45,20 @@ def add(commands: Any) -> None:
 
 
 def _words(options: argparse.Namespace) -> None:
+    asked: dict[str, Any] = {
+        "n": options.n,
+        "replacement": options.replacement,
+        "seed": options.seed,
+        "split": words_and_kinds if options.kinds else None,
+    }
     if options.lines:
-        asked = {"n": options.n, "replacement": options.replacement, "seed": options.seed}
         write_lines(
             options, partial(words_dataset, count=options.top, **asked), _bars, ending="dominant_words"
         )
         return
 
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
-        table = lang.words(image, n=options.n, replacement=options.replacement, seed=options.seed)
+        table = lang.words(image, **asked)
         top = (table[0] if isinstance(table, list) else table).top(options.top)
         result: Result = {"photo": str(path), "words": [asdict(word) for word in top]}
         if options.output:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from torchnle import images
@@ -140,6 +142,39 @@ def read_groups(file: str | Path) -> dict[str, str]:
         ValueError: If a column is missing, or it has no line.
     """
     return {row["file"]: row["group"] for row in read_table(Path(file), ("file", "group"))}
+
+
+def read_masks(folder: str | Path, listed: LabelledImages, root: str | Path) -> list[Bool[np.ndarray, "H W"]]:
+    """Read the mask of every image: a picture of its name, ending aside, in a folder of masks.
+
+    Pixels that are brighter than half are the object.
+
+    Args:
+        folder: The masks, in the images' subfolders: "land_bird/7.png" for "land_bird/7.jpg".
+        listed: The images.
+        root: The folder of the images.
+
+    Raises:
+        FileNotFoundError: If an image has no mask.
+        ValueError: If a mask has another size than its image.
+    """
+    paths = [Path(folder) / each.path.relative_to(root).with_suffix(".png") for each in listed.images]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise FileNotFoundError(
+            f"{len(missing)} images have no mask, such as '{missing[0]}'; give every image one, as PNG."
+        )
+    return [_mask(path, each) for path, each in zip(paths, listed.images, strict=True)]
+
+
+def _mask(path: Path, of: LabelledImage) -> Bool[np.ndarray, "H W"]:
+    mask, size = images.open_image(path).convert("L"), of.image.size
+    if mask.size != size:
+        raise ValueError(
+            f"the mask '{path}' has {mask.width}x{mask.height} pixels, its image {size[0]}x{size[1]}; make "
+            "them the same: a resized mask would leave a rim of the object."
+        )
+    found: Bool[np.ndarray, "H W"] = np.asarray(mask) > 127
+    return found
 
 
 def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:

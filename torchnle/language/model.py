@@ -93,7 +93,7 @@ class LanguageModel:
             self.model.to(dtype=resolve_dtype(dtype, self.device))
         self._head = Head.of(self.model)
         self._spelling = Spelling(tokenizer)
-        self._cache_name = _cache_name(body(self.model))
+        self._cache_name = cache_name(body(self.model))
         self._check_reading()
         if dtype == "int8":
             quantize(body(self.model))
@@ -392,6 +392,6 @@ def most_positions(config: Any, *, plain: bool) -> int | None:
     return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
 
 
-def _cache_name(body: torch.nn.Module) -> str:
-    """The name of the argument for a cache: transformers has changed it."""
+def cache_name(body: torch.nn.Module) -> str:
+    """Return the name of the argument for a cache: transformers has changed it."""
     return "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"

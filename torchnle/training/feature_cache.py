@@ -124,6 +124,7 @@ def cache_key(live: LiveFeatures) -> dict[str, str]:
         "preprocessing": digest([repr(live.preprocess)]),
         "reading": digest([repr(live.reading)]),
         "data": live.source.fingerprint,
+        **({"tokens": "class and register tokens too"} if live.extra else {}),
     }
 
 

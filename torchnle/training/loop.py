@@ -20,6 +20,7 @@ from torchnle.training.processes import Share
 from torchnle.training.recipe import LoopRecipe
 
 _LAST, _BEST = "last.pt", "best.pt"
+_NORMS = (nn.LayerNorm, nn.BatchNorm1d)
 _ENTRIES = ("recipe", "done", "best", "network", "optimiser", "scaler")
 #: Takes the facts of a step or of a validation.
 Report: TypeAlias = Callable[[dict[str, Any]], None]
@@ -281,7 +282,7 @@ class _Run:
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split trainable parameters into those with weight decay, and norms and biases without."""
-    norms = {id(p) for m in network.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
+    norms = {id(p) for m in network.modules() if isinstance(m, _NORMS) for p in m.parameters()}
     trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     decays = [p for name, p in trained if id(p) not in norms and not name.endswith("bias")]
     decayed = {id(p) for p in decays}

@@ -68,6 +68,7 @@ class LiveFeatures:
         preprocess: Converts an RGB image to the model's input, (3, H, W), of one size for all.
         reading: Overrides for a layer with an ambiguous layout.
         workers: Processes that read and preprocess images; 0 = this one.
+        extra: Put class and register tokens before the locations, for networks that read a whole image.
 
     Raises:
         ValueError: If there is no pair, or no image can be read.
@@ -82,11 +83,12 @@ class LiveFeatures:
         *,
         reading: Reading | None = None,
         workers: int = 0,
+        extra: bool = False,
     ) -> None:
         if not len(source):
             raise ValueError("there is no image with a caption to train on.")
         self.model, self.taps, self.reading = model, taps.resolve(model, layers), reading
-        self.source, self.preprocess, self.workers = source, preprocess, workers
+        self.source, self.preprocess, self.workers, self.extra = source, preprocess, workers, extra
         self._shapes: dict[str, tuple[int, int]] = {}
         next(iter(self.batches([[0]])))
 
@@ -118,7 +120,7 @@ class LiveFeatures:
         images = torch.stack([item.pixels for item in self._of_one_size(items)])
         device = next(self.model.parameters(), torch.empty(0)).device
         features = readers.read(self.model, self.taps, images.to(device), reading=self.reading)
-        tokens = {f.layer: f.tokens for f in features}
+        tokens = {f.layer: f.every_token if self.extra else f.tokens for f in features}
         self._check_shapes(tokens)
         unreadable = {number: why for item in items for number, why in item.unreadable.items()}
         return Batch(tokens, [item.captions for item in items], [item.number for item in items], unreadable)

@@ -52,3 +52,14 @@ def pinned(reference: str, revision: str | None) -> str:
             "a revision."
         )
     return f"{reference}@{revision}"
+
+
+def absolute(reference: str) -> str:
+    """Return a local folder by its full path, independent of the working directory.
+
+    Example:
+        >>> absolute("org/name")
+        'org/name'
+    """
+    path = Path(reference).expanduser()
+    return str(path.resolve()) if path.exists() else reference

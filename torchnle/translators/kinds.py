@@ -24,6 +24,9 @@ KINDS = {
     "map_start": "torchnle.methods.devil.map_start:MapStart",
     "devil_network": "torchnle.methods.devil.network:DeViLNetwork",
     "texplain_network": "torchnle.methods.texplain.network:TExplainNetwork",
+    "texplain_cross_attention": (
+        "torchnle.methods.texplain.cross_attention.translator:CrossAttentionTranslator"
+    ),
 }
 #: The module paths that folders named before kinds existed.
 OLD_PATHS = {

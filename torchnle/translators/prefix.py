@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -23,6 +22,7 @@ from torchnle.language.texts import check_texts
 from torchnle.translators import kinds
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Number, Reference, check_config
+from torchnle.translators.configuration import absolute
 from torchnle.translators.prefix_network import PrefixNetwork
 from torchnle.translators.rows import Rows, batches
 from torchnle.types import ScoreKind
@@ -100,7 +100,7 @@ class PrefixTranslator(Translator):
         return {
             "network": kinds.kind_of(type(self.network)),
             "network_config": self.network.config,
-            "language_model": _absolute(self.language_model.reference),
+            "language_model": absolute(self.language_model.reference),
             "prompt": self.prompt,
             "stop": self.stop,
             "max_new_tokens": self.max_new_tokens,
@@ -390,9 +390,3 @@ class PrefixTranslator(Translator):
         prior = dict(zip(written, self._prior(written).tolist(), strict=True)) if written else {}
         ratios = [p - prior.get(text, math.inf) for text, p in zip(texts, log_probs.tolist(), strict=True)]
         return [torch.tensor(ratio).sigmoid().item() for ratio in ratios]
-
-
-def _absolute(reference: str) -> str:
-    """Return a local folder by its full path, independent of the working directory."""
-    path = Path(reference).expanduser()
-    return str(path.resolve()) if path.exists() else reference

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -133,9 +132,7 @@ def rows_of(
 def _rows_of(features: Features, tokens_per_row: int) -> Rows:
     if tokens_per_row == 1:
         return Rows({features.layer: features.rows.unsqueeze(1)}, pooled=None in features.locations)
-    tokens = features.tokens
-    if features.extra is not None:
-        tokens = torch.cat([features.extra, tokens], dim=1)
+    tokens = features.every_token
     if tokens.shape[1] != tokens_per_row:
         raise TranslatorMismatchError(
             f"the translator reads all {tokens_per_row} tokens of an image at once; layer "

@@ -171,6 +171,17 @@ class Features:
         extra = None if self.extra is None else self.extra[chosen]
         return replace(self, tokens=self.tokens[chosen], extra=extra)
 
+    @property
+    def every_token(self) -> Float[Tensor, "N T D"]:
+        """The tokens of each image, class and register tokens first.
+
+        Example:
+            >>> features = Features(torch.zeros(2, 4, 3), "norm", (2, 2), torch.ones(2, 1, 3))
+            >>> features.every_token[0, :, 0].tolist()
+            [1.0, 0.0, 0.0, 0.0, 0.0]
+        """
+        return self.tokens if self.extra is None else torch.cat([self.extra, self.tokens], dim=1)
+
     def extras(self) -> Features:
         """Return the class, distillation and register tokens as features of their own, without locations.
 

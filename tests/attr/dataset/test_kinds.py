@@ -17,6 +17,7 @@ from torchnle.attr.dataset import (
     words_dataset,
     write_table,
 )
+from torchnle.language.english.content_words import words_and_kinds
 
 TEXTS = ["a bee", "the sea"]
 
@@ -53,6 +54,15 @@ def test_words(lang, folder):
         words = lang.words(file).top(3)
         assert [word["text"] for word in found[str(file)]["words"]] == [word.text for word in words]
         assert found[str(file)]["words"][0]["frequency"] == pytest.approx(words[0].frequency, abs=1e-5)
+
+
+def test_words_counted_otherwise_are_another_setting(lang, folder, tmp_path):
+    journal = tmp_path / "words.jsonl"
+    (first, *_) = words_dataset(lang, folder, split=words_and_kinds, journal=journal)
+    plain = {word.text for word in lang.words(first["file"]).top(10)}
+    assert {word["text"] for word in first["words"]} - plain
+    with pytest.raises(ValueError, match="of another setting"):
+        list(words_dataset(lang, folder, journal=journal))
 
 
 def test_explanations(lang, folder):

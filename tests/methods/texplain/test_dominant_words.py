@@ -6,7 +6,7 @@ from fakes import LetterTranslator
 from map_world import WIDTH, captioned, prototypes
 from tiny_translators import features, tiny_language_model, tiny_translator
 
-from torchnle.language.english.content_words import content_words
+from torchnle.language.english.content_words import content_words, words_and_kinds
 from torchnle.methods.aligned.text_features.statistics import Domain
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
@@ -41,6 +41,18 @@ def test_lemmas_tags_and_words_of_the_picture_itself():
     assert content_words("in the background there is a red bus", ("noun", "modifier")) == ("red", "bus")
     with pytest.raises(ValueError, match="adverb"):
         content_words("a hen", ("adverb",))
+
+
+def test_kinds_of_words_gather_what_sentences_scatter():
+    """Three birds that no two sentences share are dominated by the bird; nothing is above everything."""
+    rows = [said("a robin", "a sparrow on a sofa", "an owl")]
+    plain, kinds = WordTable.of(rows), WordTable.of(rows, split=words_and_kinds)
+    assert plain.top(1)[0].frequency == pytest.approx(1 / 3)
+    assert (kinds.top(1)[0].text, kinds.top(1)[0].frequency) == ("bird", pytest.approx(1))
+    assert kinds.frequency("sparrow").tolist() == pytest.approx([1 / 3])
+    assert not {"object", "entity", "animal"} & set(kinds.words)
+    assert all(" " not in word for word in kinds.words)
+    assert words_and_kinds("a qwert") == content_words("a qwert")
 
 
 def test_a_word_counts_once_a_sentence():

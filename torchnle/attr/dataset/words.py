@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from torchnle.attr.dataset.picture_list import Given
 from torchnle.attr.dataset.run import Answer, Draw, Options, Work, run
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.public_calls import checked
+
+if TYPE_CHECKING:
+    from torchnle.methods.texplain.words.table import Split
 
 
 @checked
@@ -25,6 +28,7 @@ def words_dataset(
     n: int | None = None,
     replacement: bool = False,
     seed: int = 0,
+    split: Split | None = None,
     batch_size: int = 32,
     workers: int = 0,
     journal: str | os.PathLike[str] | None = None,
@@ -44,6 +48,7 @@ def words_dataset(
         n: As `LanguageAttribution.words`.
         replacement: As `LanguageAttribution.words`.
         seed: As `LanguageAttribution.words`.
+        split: As `LanguageAttribution.words`.
         batch_size: As `describe_dataset`.
         workers: As `describe_dataset`.
         journal: As `describe_dataset`.
@@ -66,11 +71,13 @@ def words_dataset(
     """
 
     def answer(x: Tensor) -> Iterator[Answer]:
-        table: Any = lang.words(x, n=n, replacement=replacement, seed=seed)
+        table: Any = lang.words(x, n=n, replacement=replacement, seed=seed, split=split)
         for row in range(len(x)):
             top = table[row : row + 1].top(count)
             yield {"words": [asdict(word) for word in top]}, top
 
     options = Options(batch_size, workers, journal, process, processes, draw)
-    setting = {"count": count, "n": n, "replacement": replacement, "seed": seed}
+    setting: dict[str, Any] = {"count": count, "n": n, "replacement": replacement, "seed": seed}
+    if split is not None:
+        setting["split"] = getattr(split, "__qualname__", type(split).__name__)
     return run(lang, files, Work("words", answer, setting), options)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -36,15 +36,27 @@ def compact_below(device: torch.device) -> float:
     return 1.0 if device.type == "cpu" else 0.5
 
 
+@runtime_checkable
+class Speller(Protocol):
+    """A model whose texts end at certain tokens, and that spells tokens."""
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """The tokens that end a text."""
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Turn token ids into a text."""
+
+
 class Ends:
     """The end of a text.
 
     Args:
-        lm: The language model, whose end-of-text tokens end a text.
+        lm: The model, whose end-of-text tokens end a text.
         stop: A string that ends a text; None for none.
     """
 
-    def __init__(self, lm: LanguageModel, stop: str | None) -> None:
+    def __init__(self, lm: Speller, stop: str | None) -> None:
         self.eos = lm.eos_ids
         self.stop = stop
         self.spell = lm.detokenize

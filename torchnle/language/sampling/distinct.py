@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -84,16 +85,15 @@ def sample_distinct(
             f"1, and "
             "some text or None."
         )
-    parts = -(-n // limit)
-    sizes = [n // parts + (i < n % parts) for i in range(parts)]
+    sizes = parts_of(n, limit)
     context = lm.context(prefix[None], prompt)
     lm.require_positions(context.shape[1] + max_new_tokens - 1, f"max_new_tokens={max_new_tokens}")
     ends, found = Ends(lm, stop), []
     with writing(lm, max(sizes), max_new_tokens):
         for size in sizes:
-            beam = _Beam(lm, size, ends, generator, top_p, temperature)
+            beam = Beam(lm, size, ends, generator, top_p, temperature)
             found.append(beam.search(context, max_new_tokens))
-    return _joined(found, parts)
+    return joined(found)
 
 
 @dataclass
@@ -104,12 +104,30 @@ class _Node:
     finished: bool = False
 
 
-class _Beam:
+@runtime_checkable
+class Reader(Protocol):
+    """A model that a beam reads token by token."""
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor | None]:
+        """The weight and bias of the output layer."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Look token ids up."""
+
+    def new_cache(self) -> Any:
+        """Return an empty cache."""
+
+    def hidden(self, embeds: Tensor, *, cache: Any) -> Tensor:
+        """Compute the hidden states that the output layer sees."""
+
+
+class Beam:
     """The `size` + 1 paths of largest perturbed log-probability; the last only gives the threshold."""
 
     def __init__(
         self,
-        lm: LanguageModel,
+        lm: Reader,
         size: int,
         ends: Ends,
         generator: torch.Generator | None,
@@ -191,7 +209,20 @@ class _Beam:
         )
 
 
-def _joined(found: list[Distinct], parts: int) -> Distinct:
+def parts_of(n: int, limit: int) -> list[int]:
+    """Split n texts into samples of like size, none above a limit.
+
+    Example:
+        >>> parts_of(10, 4)
+        [4, 3, 3]
+    """
+    parts = -(-n // limit)
+    return [n // parts + (i < n % parts) for i in range(parts)]
+
+
+def joined(found: list[Distinct]) -> Distinct:
+    """Join independent samples into one, whose estimates are the mean of theirs."""
+    parts = len(found)
     return Distinct(
         [text for each in found for text in each.texts],
         [ids for each in found for ids in each.ids],

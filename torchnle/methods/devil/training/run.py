@@ -19,7 +19,7 @@ from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.devil import devil_translator
 from torchnle.methods.devil.map_start import MapStart
 from torchnle.methods.devil.training.class_features import ClassFeatures
-from torchnle.methods.devil.training.settings import Check, Classes, Feeding, Language, Map, Network, Vision
+from torchnle.methods.devil.training.settings import Classes, Map, Network
 from torchnle.methods.devil.training.start_map import start_map
 from torchnle.metrics import captions
 from torchnle.settings import build, override, read_toml
@@ -29,10 +29,9 @@ from torchnle.training.log import RunLog
 from torchnle.training.order import Part
 from torchnle.training.recipe import Recipe
 from torchnle.training.supply import LiveFeatures, Supply
+from torchnle.training.tables import DTYPES, Check, Feeding, Language, Vision
 from torchnle.training.validation import Scorer, Validation
 from torchnle.translators.prefix import PrefixTranslator
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
             report=log,
         )
     if main:
-        translator.save_pretrained(run.output / "translator", dtype=_DTYPES[run.network.dtype])
+        translator.save_pretrained(run.output / "translator", dtype=DTYPES[run.network.dtype])
     return translator, log
 
 
@@ -165,7 +164,7 @@ def _start(run: Run, backbone: backbones.Backbone, data: Mixture, progress: bool
 def _translator(run: Run, supply: Supply, start: MapTranslator | None) -> PrefixTranslator:
     lm = LanguageModel.from_pretrained(
         run.language.model,
-        dtype="auto" if run.language.dtype == "auto" else _DTYPES[run.language.dtype],
+        dtype="auto" if run.language.dtype == "auto" else DTYPES[run.language.dtype],
     )
     torch.manual_seed(run.training.seed)  # here: what was loaded before may have drawn from it, or not
     if start is not None:

@@ -19,8 +19,9 @@ from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 from torchnle.methods.aligned.fit import fit_captions
 from torchnle.methods.aligned.reader import Reader
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.devil.training.settings import Map, Vision
+from torchnle.methods.devil.training.settings import Map
 from torchnle.training import processes
+from torchnle.training.tables import Vision
 from torchnle.translators.serialization import CONFIG
 from torchnle.vision import taps
 

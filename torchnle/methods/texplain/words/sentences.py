@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torchnle.language.model import LanguageModel
 from torchnle.language.sampling.distinct import sample_distinct
 from torchnle.methods.aligned.decoder.phrase_memory import recall
 from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.texplain.cross_attention.translator import CrossAttentionTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import Rows
@@ -96,6 +98,8 @@ def sentences_of(
     """
     if sampling is None:
         return _phrases(translator, rows) if phrases is None else _among(translator, rows, phrases)
+    if isinstance(translator, CrossAttentionTranslator):
+        return [_attended(translator, each[None], sampling) for each in translator.vectors(rows)]
     lm, prefixes, asked = _voice(translator, rows)
     return _drawn(lm, prefixes, asked, sampling)
 
@@ -110,6 +114,8 @@ def sentences_without_image(translator: Translator, sampling: Sampling | None) -
         known = _as_map(translator, "know the probabilities of phrases")
         layer, fitted = next(iter(known.by_layer.items()))
         return _phrases(known, Rows({layer: fitted.center[None, None]}))[0]
+    if isinstance(translator, CrossAttentionTranslator):
+        return _attended(translator, None, sampling)
     lm, asked = _asked(translator)
     prefix = lm.embed(torch.zeros(0, dtype=torch.long, device=lm.device))
     if isinstance(translator, MapTranslator) and translator.decoder is not None:
@@ -200,3 +206,21 @@ def _drawn(
     weights = torch.full((sampling.n,), 1 / sampling.n)
     parts = range(0, len(texts), sampling.n)
     return [Sentences(tuple(texts[i : i + sampling.n]), weights, None) for i in parts]
+
+
+def _attended(
+    translator: CrossAttentionTranslator, states: Float[Tensor, "1 P E"] | None, sampling: Sampling
+) -> Sentences:
+    """Sentences of one row by a decoder that attends to it, or to nothing."""
+    options: dict[str, Any] = {
+        "top_p": sampling.top_p,
+        "temperature": sampling.temperature,
+        "generator": torch.Generator().manual_seed(sampling.seed),
+        "max_new_tokens": sampling.max_new_tokens or translator.max_new_tokens,
+        "internal_batch_size": sampling.internal_batch_size,
+    }
+    if sampling.replacement:
+        texts = translator.decoder.sample(states, sampling.n, **options).texts
+        return Sentences(tuple(texts), torch.full((sampling.n,), 1 / sampling.n), None)
+    found = translator.decoder.sample_distinct(states, sampling.n, **options)
+    return Sentences(tuple(found.texts), found.weights, found.variances)

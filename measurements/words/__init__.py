@@ -1,0 +1,1 @@
+"""TExplain: its trained translator, and words of latents."""

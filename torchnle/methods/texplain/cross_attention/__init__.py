@@ -1,0 +1,1 @@
+"""A BERT decoder with cross-attention: the language model of the paper."""

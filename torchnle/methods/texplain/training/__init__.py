@@ -1,0 +1,1 @@
+"""Train TExplain's translator by a recipe, in two stages."""
