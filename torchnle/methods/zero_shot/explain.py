@@ -90,7 +90,9 @@ class Explainer:
         Raises:
             ValueError: If too few words are left to write a sentence of.
         """
-        found = evidence(self.fitted, asked.pooled, asked.classes, asked.rather_than)
+        found = evidence(
+            self.fitted, asked.pooled, asked.classes, asked.rather_than, locations=asked.locations
+        )
         listed = top_concepts(self._bank, found.vector, count)
         peaks = _peaks(self.fitted, asked)
         filtered = unwanted_by_default() | {word.lower() for word in unwanted}
