@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="so many, spread over the truth's order (default: all)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    known = _spread(read_photographs(options.folder, options.truth), options.count)
+    known = spread(read_photographs(options.folder, options.truth), options.count)
     encoder = TextEncoder.from_pretrained()
     written, seconds = _write(known, encoder)
     ranks = _percentiles(known, [why.text for why in written], encoder)
@@ -68,13 +68,13 @@ def main() -> None:
     print(json.dumps({key: value for key, value in found.items() if key != "said"}, default=str, indent=1))
 
 
-def _spread(known: Sequence[Photograph], count: int | None) -> list[Photograph]:
+def spread(known: Sequence[Photograph], count: int | None) -> list[Photograph]:
     """Take so many photographs at equal steps; the truth lists them by kind, its first are animals."""
     taken = len(known) if count is None else min(count, len(known))
     return [known[i * len(known) // taken] for i in range(taken)]
 
 
-def _attach(name: str, encoder: TextEncoder) -> tuple[backbones.Backbone, LanguageAttribution]:
+def attached(name: str, encoder: TextEncoder) -> tuple[backbones.Backbone, LanguageAttribution]:
     backbone = backbones.load(name)
     lang = LanguageAttribution.from_classifier(backbone.model, backbone.class_names, encoder=encoder)
     return backbone, lang
@@ -82,7 +82,7 @@ def _attach(name: str, encoder: TextEncoder) -> tuple[backbones.Backbone, Langua
 
 def _write(known: Sequence[Photograph], encoder: TextEncoder) -> tuple[list[Explanation], dict[str, float]]:
     """Explain every photograph by itself; the processor's seconds of each, the first left out."""
-    backbone, lang = _attach(WRITER, encoder)
+    backbone, lang = attached(WRITER, encoder)
     lm = LanguageModel.from_pretrained(dtype=torch.float32)
     written, seconds = [], []
     for photograph in known:
@@ -102,7 +102,7 @@ def _write(known: Sequence[Photograph], encoder: TextEncoder) -> tuple[list[Expl
 
 def _percentiles(known: Sequence[Photograph], texts: Sequence[str], encoder: TextEncoder) -> Tensor:
     """Return the percentile of each sentence among the reference sentences, on the judge's own evidence."""
-    backbone, lang = _attach(JUDGE, encoder)
+    backbone, lang = attached(JUDGE, encoder)
     translator, layer = class_map(lang.translator, list(lang.translator.layers))
     fitted = translator.by_layer[layer]
     rows = []
