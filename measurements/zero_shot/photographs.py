@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from torchnle import LanguageAttribution, backbones
@@ -26,6 +27,7 @@ from torchnle.language.english.captions import phrases_of
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.classes import class_map, predicted
 from torchnle.methods.zero_shot.evidence import evidence
 from torchnle.methods.zero_shot.explanation import Explanation
@@ -100,6 +102,13 @@ def _write(known: Sequence[Photograph], encoder: TextEncoder) -> tuple[list[Expl
     }
 
 
+def evidence_of(fitted: TextMap, locations: Float[Tensor, "N L D"]) -> Float[Tensor, "N D"]:
+    """Return the unit evidence of the predicted class of images that a head reads by the mean."""
+    pooled = locations.float().mean(dim=1)
+    found = evidence(fitted, pooled, predicted(fitted, pooled), locations=locations)
+    return F.normalize(found.vector, dim=1)
+
+
 def _percentiles(known: Sequence[Photograph], texts: Sequence[str], encoder: TextEncoder) -> Tensor:
     """Return the percentile of each sentence among the reference sentences, on the judge's own evidence."""
     backbone, lang = attached(JUDGE, encoder)
@@ -108,27 +117,38 @@ def _percentiles(known: Sequence[Photograph], texts: Sequence[str], encoder: Tex
     rows = []
     for photograph in known:
         (read,) = lang.read(backbone.preprocess(photograph.open())[None])
-        rows.append(lang.reading.pool(read, None).rows)
-    pooled = torch.cat(rows)
-    unit = F.normalize(evidence(fitted, pooled, predicted(fitted, pooled)).vector, dim=1)
+        rows.append(evidence_of(fitted, read.tokens))
+    unit = torch.cat(rows)
     own = (unit * fitted.directions(encoder.encode(texts))).sum(dim=1)
     others = unit @ fitted.directions(embed_cached(encoder, reference_sentences())).T
     return percentile(own, others)
 
 
+def nouns_right(judge: Judge, photograph: Photograph, text: str) -> float:
+    """Return the share of a sentence's noun phrases that are right.
+
+    Each is judged by its own head noun: "a black and white bird" is one part, a bird.
+    """
+    parts = phrases_of(text) or (text,)
+    said = [part.replace(" and ", " ") for part in parts]
+    return sum(judge(part, photograph.exact, photograph.general).right for part in said) / len(said)
+
+
 def _said(known: Sequence[Photograph], written: Sequence[Explanation]) -> dict[str, Any]:
     """Return the share of the sentences' nouns that are right, and the accuracy of the mark "unsure"."""
     judge = Judge()
-    rights, nouns = [], 0
+    rights, nouns, cut = [], 0, []
     for photograph, why in zip(known, written, strict=True):
         parts = phrases_of(why.text) or (why.text,)
-        rights.append(judge(", ".join(parts), photograph.exact, photograph.general).right)
+        cut.append(judge(", ".join(parts), photograph.exact, photograph.general).right)
+        rights.append(nouns_right(judge, photograph, why.text))
         nouns += len(parts)
     wrong = [why.unsure for why, right in zip(written, rights, strict=True) if right <= 0.5]
     good = [why.unsure for why, right in zip(written, rights, strict=True) if right > 0.5]
     heads = [judge(why.prediction, p.exact, p.general).right for p, why in zip(known, written, strict=True)]
     return {
         "nouns_right": sum(rights) / len(rights),
+        "right_with_colours_as_parts": sum(cut) / len(cut),
         "nouns_a_sentence": nouns / len(rights),
         "predicted_class_right": sum(heads) / len(heads),
         "wrong": len(wrong),
