@@ -27,7 +27,12 @@ from torchnle.data import Cutout, Scenes, load_cutouts
 from torchnle.data.palette import COLOURS
 from torchnle.data.tinting import tinted
 from torchnle.evaluation import record
-from torchnle.evaluation.concept_faithfulness import PROMPT, concept_agreement, control_concepts
+from torchnle.evaluation.concept_faithfulness import (
+    PROMPT,
+    concept_agreement,
+    control_concepts,
+    decision_lost,
+)
 from torchnle.evaluation.photographs.truth import picture_files
 from torchnle.evaluation.scenes.data import composed, evaluation_backgrounds, images_of
 from torchnle.language.model import LanguageModel
@@ -38,6 +43,7 @@ from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.zero_shot.banks import as_bank, without_names
 from torchnle.methods.zero_shot.classes import class_map, predicted
 from torchnle.methods.zero_shot.concepts import BankDirections
+from torchnle.methods.zero_shot.evidence import directions_for
 from torchnle.metrics.surrogate import linear_surrogate
 
 #: The concepts of an image, and how many of a scene's images are in a group of one class.
@@ -49,7 +55,7 @@ class World:
     """A classifier, its map, and what is read of pictures."""
 
     def __init__(self) -> None:
-        self.backbone = backbones.load()
+        self.backbone, self._known = backbones.load(), dict[str, Tensor]()
         self.lang = LanguageAttribution.from_backbone(self.backbone)
         self.translator: MapTranslator
         self.translator, self.layer = class_map(self.lang.translator, list(self.lang.translator.layers))
@@ -65,16 +71,21 @@ class World:
         return torch.cat([self.lang.read(x)[0].tokens for x in torch.split(batch, 8)])
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts by the map's encoder."""
-        return embed_cached(self.translator.encoder, texts)
+        """Embed texts by the map's encoder, each once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            with torch.autocast("cpu", torch.bfloat16):
+                vectors = embed_cached(self.translator.encoder, new)
+            self._known.update(zip(new, vectors.float(), strict=True))
+        return torch.stack([self._known[text] for text in texts])
 
 
 @torch.no_grad()
 def concepts(world: World, folder: Path) -> dict[str, Any]:
     """Run the paper's test on photographs: class vectors of unseen classes, regressed with concepts.
 
-    The classes that are predicted are taken from the fit, and as many others; concepts are found by the same
-    regression, so that nothing of their own rows is in it.
+    The classes that are predicted are taken from the fit, and are the candidates; concepts are found by the
+    same regression, so that nothing of their own rows is in it. Texts are embedded in bfloat16.
     """
     fitted, names = world.fitted, list(world.translator.class_names)
     locations = world.read(
@@ -82,9 +93,7 @@ def concepts(world: World, folder: Path) -> dict[str, Any]:
     )
     pooled = locations.mean(dim=1)
     classes = predicted(fitted, pooled).tolist()
-    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()
-    own = sorted(set(classes))
-    unseen = own + [c for c in order if c not in set(own)][: len(own)]
+    unseen = sorted(set(classes))
     seen = [c for c in range(len(names)) if c not in set(unseen)]
     texts = world.embed([PROMPT.replace("{}", name) for name in names])
     rows = fitted.targets[fitted.phrases :]
@@ -104,7 +113,37 @@ def concepts(world: World, folder: Path) -> dict[str, Any]:
     found = {"names alone": ask([()] * len(listed)), "own concepts": ask(listed)}
     for title, others in control_concepts(listed, classes, bank).items():
         found[title] = ask(others)
-    return {"photographs": len(listed), "candidates": len(unseen), "concepts": _CONCEPTS, "agreement": found}
+    lost = _lost(world, locations, classes, bank)
+    return {
+        "photographs": len(listed),
+        "candidates": len(unseen),
+        "concepts": _CONCEPTS,
+        "agreement": found,
+        "share_of_the_decision_lost": lost,
+    }
+
+
+def _lost(
+    world: World, locations: Float[Tensor, "N L D"], classes: list[int], bank: Sequence[str]
+) -> dict[str, float]:
+    """Take concepts out of the features, and see how much of each decision goes with them."""
+    fitted, pooled = world.fitted, locations.mean(dim=1)
+    known = BankDirections.of(world.translator, fitted, bank)
+    best = known.cosines(evidence_of(fitted, locations)).topk(_CONCEPTS, dim=1).indices.tolist()
+    listed = [tuple(bank[i] for i in row) for row in best]
+    column = {text: index for index, text in enumerate(bank)}
+    along = directions_for(fitted, torch.tensor(classes))
+    rows = {"own concepts": listed, **control_concepts(listed, classes, bank)}
+    return {
+        title: float(
+            decision_lost(
+                fitted.whiten(pooled),
+                along,
+                torch.stack([known.directions[[column[c] for c in each]] for each in concepts]),
+            ).mean()
+        )
+        for title, concepts in rows.items()
+    }
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Measure the default sentences beside the paper's mode on the same photographs.
 
-Run as ``python -m measurements.zero_shot.modes OUTPUT --folder PHOTOS --truth TRUTH.json``: EfficientNet-Lite0
-with the map of its class names. Both modes are judged by the same numbers in float32: the cosine of the
+Run as ``python -m measurements.zero_shot.modes OUTPUT --folder PHOTOS --truth TRUTH.json``: the model is
+EfficientNet-Lite0 with the map of its class names. Both modes are judged by the same numbers in float32: the cosine of the
 sentence's direction with the evidence, and the mean log-probability of a token after the same prompt. With
 --journal the slow mode may be ended at any time and goes on where it was; --most-photographs ends it.
 """

@@ -77,6 +77,7 @@ def spread(known: Sequence[Photograph], count: int | None) -> list[Photograph]:
 
 
 def attached(name: str, encoder: TextEncoder) -> tuple[backbones.Backbone, LanguageAttribution]:
+    """Load a backbone and fit the map of its class names."""
     backbone = backbones.load(name)
     lang = LanguageAttribution.from_classifier(backbone.model, backbone.class_names, encoder=encoder)
     return backbone, lang

@@ -3,12 +3,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torchnle.evaluation.concept_faithfulness import PROMPT, concept_agreement, control_concepts
+from torchnle.evaluation.concept_faithfulness import (
+    PROMPT,
+    concept_agreement,
+    control_concepts,
+    decision_lost,
+)
 
 NAMES = ["hen", "cat", "tub"]
 CONCEPTS = ["comb", "fur", "soap", "wheel"]
-#: Class vectors; a concept points where its class does, and a name says little.
-TARGETS = torch.eye(3)
+#: Class vectors, with one direction that all share.
+TARGETS = torch.eye(3, 4)
 
 
 def encode(texts):
@@ -26,7 +31,8 @@ class Regression(nn.Module):
 
     def forward(self, texts):
         names, concepts = texts[:, :3], texts[:, 3:6]
-        return names.roll(1, dims=1) * 0.1 + names * concepts * 5
+        found = names.roll(1, dims=1) * 0.1 + names * concepts * 5
+        return torch.cat([found, torch.full((len(texts), 1), 0.3)], dim=1)
 
 
 def test_concepts_of_an_image_decide_where_names_do_not():
@@ -53,6 +59,15 @@ def test_the_agreement_is_its_definition():
             scores.append(float(F.cosine_similarity(regression(mean), row, dim=0)))
         hits += scores.index(max(scores)) == int(own)
     assert concept_agreement(regression, encode, white, classes, NAMES, concepts) == hits / 6
+
+
+def test_what_is_lost_is_what_projections_take_away():
+    draw = torch.Generator().manual_seed(5)
+    white, along = (torch.randn(4, 9, generator=draw) for _ in range(2))
+    concepts = torch.randn(4, 3, 9, generator=draw)
+    for x, d, rows, lost in zip(white, along, concepts, decision_lost(white, along, concepts), strict=True):
+        left = x - rows.T @ torch.linalg.lstsq(rows.T, x[:, None]).solution[:, 0]
+        assert float(lost) == pytest.approx(float(1 - left @ d / (x @ d)), rel=1e-3)
 
 
 def test_controls_are_of_other_images_and_as_many():

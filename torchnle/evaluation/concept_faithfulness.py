@@ -59,6 +59,31 @@ def concept_agreement(
     return hits / max(1, len(white))
 
 
+def decision_lost(
+    white: Float[Tensor, "N D"], along: Float[Tensor, "N D"], concepts: Float[Tensor, "N B D"]
+) -> Float[Tensor, "N"]:
+    """Compute the share of each decision that is lost where concepts are taken out of the feature.
+
+    The feature keeps what is orthogonal to all of the image's concepts. For a linear head this is exact: no
+    picture has to be changed.
+
+    Args:
+        white: The centered features.
+        along: The directions along which the logits of the decided classes grow.
+        concepts: The directions of each image's concepts, at most D.
+
+    Example:
+        >>> feature = torch.tensor([[3.0, 1.0]])
+        >>> decision_lost(feature, torch.tensor([[1.0, 1.0]]), torch.tensor([[[1.0, 0.0]]])).tolist()
+        [0.75]
+    """
+    basis = torch.linalg.qr(concepts.transpose(1, 2).double()).Q
+    parts = torch.einsum("ndb,nd->nb", basis, white.double())
+    taken = torch.einsum("ndb,nb->nd", basis, parts)
+    whole = (white.double() * along.double()).sum(dim=1)
+    return ((taken * along.double()).sum(dim=1) / whole).to(white)
+
+
 def control_concepts(
     concepts: Listed, classes: Sequence[int], bank: Sequence[str], *, seed: int = 0
 ) -> dict[str, list[tuple[str, ...]]]:

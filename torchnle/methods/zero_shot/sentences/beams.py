@@ -173,7 +173,7 @@ def grow(
 
 
 def _in_turn(candidates: Candidates, *, nouns_only: bool, opening: bool) -> Int[Tensor, "A"]:
-    """List the words that may come next: before the first noun nothing joins, and where one is due it comes."""
+    """List the words that may come next: nouns where one is due, and nothing that joins before the first."""
     words, allowed = candidates.words, candidates.allowed
     if nouns_only and words.named[allowed].any():
         return allowed[words.named[allowed]]

@@ -1,4 +1,4 @@
-"""The nouns that are likely to be true of a picture, by the probabilities with which descriptions are said."""
+"""The nouns that are likely to be true of a picture, by the probabilities of descriptions."""
 
 from __future__ import annotations
 
