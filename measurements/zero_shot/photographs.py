@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from torchnle import LanguageAttribution, backbones
@@ -26,6 +27,7 @@ from torchnle.language.english.captions import phrases_of
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.classes import class_map, predicted
 from torchnle.methods.zero_shot.evidence import evidence
 from torchnle.methods.zero_shot.explanation import Explanation
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="so many, spread over the truth's order (default: all)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    known = _spread(read_photographs(options.folder, options.truth), options.count)
+    known = spread(read_photographs(options.folder, options.truth), options.count)
     encoder = TextEncoder.from_pretrained()
     written, seconds = _write(known, encoder)
     ranks = _percentiles(known, [why.text for why in written], encoder)
@@ -68,13 +70,14 @@ def main() -> None:
     print(json.dumps({key: value for key, value in found.items() if key != "said"}, default=str, indent=1))
 
 
-def _spread(known: Sequence[Photograph], count: int | None) -> list[Photograph]:
+def spread(known: Sequence[Photograph], count: int | None) -> list[Photograph]:
     """Take so many photographs at equal steps; the truth lists them by kind, its first are animals."""
     taken = len(known) if count is None else min(count, len(known))
     return [known[i * len(known) // taken] for i in range(taken)]
 
 
-def _attach(name: str, encoder: TextEncoder) -> tuple[backbones.Backbone, LanguageAttribution]:
+def attached(name: str, encoder: TextEncoder) -> tuple[backbones.Backbone, LanguageAttribution]:
+    """Load a backbone and fit the map of its class names."""
     backbone = backbones.load(name)
     lang = LanguageAttribution.from_classifier(backbone.model, backbone.class_names, encoder=encoder)
     return backbone, lang
@@ -82,7 +85,7 @@ def _attach(name: str, encoder: TextEncoder) -> tuple[backbones.Backbone, Langua
 
 def _write(known: Sequence[Photograph], encoder: TextEncoder) -> tuple[list[Explanation], dict[str, float]]:
     """Explain every photograph by itself; the processor's seconds of each, the first left out."""
-    backbone, lang = _attach(WRITER, encoder)
+    backbone, lang = attached(WRITER, encoder)
     lm = LanguageModel.from_pretrained(dtype=torch.float32)
     written, seconds = [], []
     for photograph in known:
@@ -100,35 +103,53 @@ def _write(known: Sequence[Photograph], encoder: TextEncoder) -> tuple[list[Expl
     }
 
 
+def evidence_of(fitted: TextMap, locations: Float[Tensor, "N L D"]) -> Float[Tensor, "N D"]:
+    """Return the unit evidence of the predicted class of images that a head reads by the mean."""
+    pooled = locations.float().mean(dim=1)
+    found = evidence(fitted, pooled, predicted(fitted, pooled), locations=locations)
+    return F.normalize(found.vector, dim=1)
+
+
 def _percentiles(known: Sequence[Photograph], texts: Sequence[str], encoder: TextEncoder) -> Tensor:
     """Return the percentile of each sentence among the reference sentences, on the judge's own evidence."""
-    backbone, lang = _attach(JUDGE, encoder)
+    backbone, lang = attached(JUDGE, encoder)
     translator, layer = class_map(lang.translator, list(lang.translator.layers))
     fitted = translator.by_layer[layer]
     rows = []
     for photograph in known:
         (read,) = lang.read(backbone.preprocess(photograph.open())[None])
-        rows.append(lang.reading.pool(read, None).rows)
-    pooled = torch.cat(rows)
-    unit = F.normalize(evidence(fitted, pooled, predicted(fitted, pooled)).vector, dim=1)
+        rows.append(evidence_of(fitted, read.tokens))
+    unit = torch.cat(rows)
     own = (unit * fitted.directions(encoder.encode(texts))).sum(dim=1)
     others = unit @ fitted.directions(embed_cached(encoder, reference_sentences())).T
     return percentile(own, others)
 
 
+def nouns_right(judge: Judge, photograph: Photograph, text: str) -> float:
+    """Return the share of a sentence's noun phrases that are right.
+
+    Each is judged by its own head noun: "a black and white bird" is one part, a bird.
+    """
+    parts = phrases_of(text) or (text,)
+    said = [part.replace(" and ", " ") for part in parts]
+    return sum(judge(part, photograph.exact, photograph.general).right for part in said) / len(said)
+
+
 def _said(known: Sequence[Photograph], written: Sequence[Explanation]) -> dict[str, Any]:
     """Return the share of the sentences' nouns that are right, and the accuracy of the mark "unsure"."""
     judge = Judge()
-    rights, nouns = [], 0
+    rights, nouns, cut = [], 0, []
     for photograph, why in zip(known, written, strict=True):
         parts = phrases_of(why.text) or (why.text,)
-        rights.append(judge(", ".join(parts), photograph.exact, photograph.general).right)
+        cut.append(judge(", ".join(parts), photograph.exact, photograph.general).right)
+        rights.append(nouns_right(judge, photograph, why.text))
         nouns += len(parts)
     wrong = [why.unsure for why, right in zip(written, rights, strict=True) if right <= 0.5]
     good = [why.unsure for why, right in zip(written, rights, strict=True) if right > 0.5]
     heads = [judge(why.prediction, p.exact, p.general).right for p, why in zip(known, written, strict=True)]
     return {
         "nouns_right": sum(rights) / len(rights),
+        "right_with_colours_as_parts": sum(cut) / len(cut),
         "nouns_a_sentence": nouns / len(rights),
         "predicted_class_right": sum(heads) / len(heads),
         "wrong": len(wrong),

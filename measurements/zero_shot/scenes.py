@@ -81,6 +81,8 @@ def _whose(
         whole = share == 1.0
         vectors = fitted.whiten(pooled) if whole else evidence(fitted, pooled, classes, kept=share).vector
         found["whole feature" if whole else f"kept {share}"] = _rates(names, vectors, own, other, taken)
+        vectors = evidence(fitted, pooled, classes, kept=share, locations=tokens).vector
+        found[f"decisive locations, kept {share}"] = _rates(names, vectors, own, other, taken)
     rows = fitted.targets[fitted.phrases :][classes]
     found["the class's weights, no image"] = _rates(names, rows, own, other, taken)
     return found
@@ -109,7 +111,9 @@ def _where(
     twice = pooled.repeat_interleave(2, dim=0)
     truth = torch.tensor([bank.texts.index(item.phrase) for scene in scenes for item in scene.objects])
     read = {
-        "whole image, evidence": evidence(fitted, twice, predicted(fitted, twice)).vector,
+        "whole image, evidence": evidence(
+            fitted, twice, predicted(fitted, twice), locations=tokens.repeat_interleave(2, dim=0)
+        ).vector,
         "whole image, whole feature": fitted.whiten(twice),
         "location, evidence": evidence(fitted, rows, predicted(fitted, rows)).vector,
         "location, whole feature": fitted.whiten(rows),

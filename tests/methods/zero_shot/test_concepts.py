@@ -20,10 +20,11 @@ def lang():
 
 
 @torch.no_grad()
-def slow(lang, row, index, bank=BANK):
-    """The concepts of one row by the definition, one text at a time."""
+def slow(lang, locations, index, bank=BANK):
+    """The concepts of one image by the definition, one text at a time."""
     (fitted,) = lang.translator.by_layer.values()
-    vector = evidence(fitted, row[None], torch.tensor([index])).vector[0]
+    row, c = locations.mean(dim=0)[None], torch.tensor([index])
+    vector = evidence(fitted, row, c, locations=locations[None]).vector[0]
     scored = []
     for text in bank:
         embedded = lang.translator.encoder.encode([text])
@@ -32,17 +33,12 @@ def slow(lang, row, index, bank=BANK):
     return sorted(scored, key=lambda pair: -pair[1])
 
 
-@torch.no_grad()
-def pooled(lang, images):
-    (found,) = lang.read(images)
-    return lang.reading.pool(found, None).rows
-
-
 def test_concepts_are_those_nearest_to_the_evidence(lang):
     images = pictures(3)
     logits = conv_net()(images)
+    (read,) = lang.read(images)
     for image, found in enumerate(lang.concepts(images, BANK, count=3)):
-        expected = slow(lang, pooled(lang, images)[image], int(logits[image].argmax()))[:3]
+        expected = slow(lang, read.tokens[image], int(logits[image].argmax()))[:3]
         assert found.prediction == NAMES[int(logits[image].argmax())]
         assert list(found.texts) == [text for text, _ in expected]
         assert [score for _, score in found.found] == pytest.approx([s for _, s in expected], abs=1e-5)
@@ -66,6 +62,19 @@ def test_contributions_of_locations_are_theirs_alone(lang):
     assert [cell.location for cell in grid[0][:5]] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
     one = lang.concepts(images, BANK, where=(1, 2), target="mug")
     assert [c.found for c in one] == [cells[6].found for cells in grid]
+
+
+def test_a_location_without_a_target_is_read_whole(lang):
+    images = pictures(2)
+    (fitted,) = lang.translator.by_layer.values()
+    (read,) = lang.read(images)
+    vectors = lang.translator.encoder.encode(BANK)
+    for image, (found,) in enumerate(zip(lang.concepts(images, BANK, where=(2, 1)), strict=True)):
+        row = fitted.scaled(read.tokens[image, 9][None])
+        cosines = F.normalize(fitted.whiten(row), dim=1) @ fitted.directions(vectors).T
+        cosines = cosines[0] * reliability(fitted, vectors)
+        assert found.texts[0] == BANK[int(cosines.argmax())]
+        assert found.found[0][1] == pytest.approx(float(cosines.max()), abs=1e-5)
 
 
 def test_concepts_of_classes_need_no_image(lang):

@@ -63,6 +63,39 @@ def test_locations_add_up_to_the_decision(captions):
     assert torch.allclose(parts.sum(dim=1), whole, atol=1e-4)
 
 
+def test_locations_count_by_how_much_they_raise_the_logit():
+    fit = fitted(captions=False)
+    locations, classes = drawn(2, 5, WIDTH, seed=8), torch.tensor([1, 2])
+    found = evidence(fit, locations.mean(dim=1), classes, locations=locations, kept=1.0).vector
+    assert bool(location_contributions(fit, locations, classes)[1].max() < 0)
+    for image, c in enumerate(classes):
+        direction = class_directions(fit)[c]
+        raised = [max(0.0, float((f - fit.center) @ direction)) ** 2 for f in locations[image]]
+        weights = raised if sum(raised) else [1.0] * 5  # where no location raises it, all are read alike
+        mean = sum(w * (f - fit.center) for w, f in zip(weights, locations[image], strict=True)) / sum(
+            weights
+        )
+        expected = torch.where(mean * direction > 0, mean, 0.0)
+        torch.testing.assert_close(found[image], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_stands_elsewhere_is_no_evidence():
+    fit = fitted(captions=False)
+    one, other = class_directions(fit)[:2] + fit.center
+    locations = torch.stack([one, other, other])[None]
+    found = evidence(fit, locations.mean(dim=1), torch.tensor([0]), locations=locations, kept=1.0).vector
+    pooled = evidence(fit, locations.mean(dim=1), torch.tensor([0]), kept=1.0).vector
+    cosines = torch.cosine_similarity(torch.cat([found, pooled]), class_directions(fit)[:1])
+    assert float(cosines[0]) > float(cosines[1])
+    assert float(cosines[0]) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_row_that_is_not_the_mean_of_its_locations_stays():
+    fit, locations, classes = fitted(captions=False), drawn(6, 4, WIDTH, seed=2), torch.zeros(6).long()
+    found = evidence(fit, ROWS, classes, locations=locations)
+    torch.testing.assert_close(found.vector, evidence(fit, ROWS, classes).vector)
+
+
 def test_predicted_is_the_classifiers_own_class():
     for captions in (False, True):
         assert predicted(fitted(captions=captions), ROWS).tolist() == logits(ROWS).argmax(1).tolist()

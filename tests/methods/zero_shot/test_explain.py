@@ -28,7 +28,7 @@ def test_every_number_of_an_explanation_is_what_it_says(lang):
     predictions = conv_net()(images).argmax(dim=1)
     (fitted,) = lang.translator.by_layer.values()
     (read,) = lang.read(images)
-    vectors = evidence(fitted, read.tokens.mean(dim=1), predictions).vector
+    vectors = evidence(fitted, read.tokens.mean(dim=1), predictions, locations=read.tokens).vector
     for image, why in enumerate(explain(lang, images)):
         direction = fitted.directions(lang.translator.encoder.encode([why.text]))
         assert why.prediction == NAMES[predictions[image]]
@@ -46,12 +46,13 @@ def test_every_number_of_an_explanation_is_what_it_says(lang):
 
 def test_the_sentence_fits_its_evidence_better_than_the_others_do(lang):
     images = pictures(8, seed=5)
-    found = explain(lang, images, target=[0, 1, 2, 3, 4, 0, 1, 2])
+    said = explain(lang, images, target=[0, 1, 2, 3, 4, 0, 1, 2])
     (fitted,) = lang.translator.by_layer.values()
     (read,) = lang.read(images)
     classes = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
-    vectors = F.normalize(evidence(fitted, read.tokens.mean(dim=1), classes).vector, dim=1)
-    cosines = vectors @ fitted.directions(lang.translator.encoder.encode([w.text for w in found])).T
+    found = evidence(fitted, read.tokens.mean(dim=1), classes, locations=read.tokens)
+    vectors = F.normalize(found.vector, dim=1)
+    cosines = vectors @ fitted.directions(lang.translator.encoder.encode([w.text for w in said])).T
     assert float(cosines.diagonal().mean()) > float(cosines.mean()) + 0.02
 
 

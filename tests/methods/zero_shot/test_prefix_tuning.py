@@ -6,7 +6,14 @@ from zero_shot_world import classifier, pictures
 
 from torchnle.methods.zero_shot.prefix_tuning.edits import edited, speakable
 from torchnle.methods.zero_shot.prefix_tuning.prefixes import Prefixes
-from torchnle.methods.zero_shot.prefix_tuning.tuning import PROMPTS, Tuning, generate, loss, tune
+from torchnle.methods.zero_shot.prefix_tuning.tuning import (
+    PROMPTS,
+    Tuning,
+    generate,
+    loss,
+    remembering,
+    tune,
+)
 
 SHORT = Tuning(iterations=4, candidates=8, most_tokens=6, learning_rate=0.05)
 
@@ -73,6 +80,19 @@ def test_the_best_sentence_of_all_iterations_is_kept_by_the_judge():
         tiny_lm(), letters, SHORT, judge=lambda texts: -torch.tensor([float(len(t)) for t in texts])
     )
     assert len(shortest.text) == min(len(text) for text in seen)
+
+
+def test_a_text_is_scored_once():
+    asked = []
+
+    def fit(texts):
+        asked.extend(texts)
+        return letters(texts)
+
+    scores = remembering(fit)
+    assert scores(["cat", "dog", "cat"]).tolist() == letters(["cat", "dog", "cat"]).tolist()
+    assert scores(["a cat", "dog"]).tolist() == letters(["a cat", "dog"]).tolist()
+    assert asked == ["cat", "dog", "a cat"]
 
 
 def test_edits_follow_the_rules():

@@ -106,8 +106,8 @@ class Explains(LayerReader[Chosen]):
             bank: Phrases, class descriptions by name, the path of a file of either, or None = the shipped
                 bank.
             additional_forward_args: Passed to the model after the inputs.
-            target: The class whose evidence is read; None = the predicted one, at a location the one with the
-                highest logit there.
+            target: The class whose evidence is read; None = the predicted one. At a location None lists what
+                the whole feature there shows, for the class with the highest logit there.
             rather_than: The class that it is contrasted with.
             where: As `LanguageAttribution.describe`.
             count: The number of concepts to list.

@@ -103,8 +103,18 @@ def concepts_of_images(
         others = as_classes(against, translator, fitted, whole).repeat_interleave(each)
     spots = [(image, location) for image in range(chosen.batch_size) for location in chosen.locations]
     bank = BankDirections.of(translator, fitted, phrases)
+    parts = pool(features, "all").tokens if features.grid is not None and not local else None
     found = concepts(
-        fitted, bank, translator.class_names, rows, classes, spots, rather_than=others, count=count
+        fitted,
+        bank,
+        translator.class_names,
+        rows,
+        classes,
+        spots,
+        rather_than=others,
+        locations=parts,
+        whole=local and target is None and against is None,
+        count=count,
     )
     if isinstance(where, str):
         return [found[start : start + each] for start in range(0, len(found), each)]

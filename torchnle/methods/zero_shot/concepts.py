@@ -105,6 +105,8 @@ def concepts(
     spots: Sequence[tuple[int | None, tuple[int, int] | None]],
     *,
     rather_than: Int[Tensor, "R"] | None = None,
+    locations: Float[Tensor, "R L D"] | None = None,
+    whole: bool = False,
     count: int = 15,
 ) -> list[Concepts]:
     """List the concepts of every row's evidence.
@@ -117,13 +119,15 @@ def concepts(
         classes: The class of each row.
         spots: The image and location of each row.
         rather_than: As `evidence`.
+        locations: As `evidence`.
+        whole: Whether all channels are read instead, as at a location that shows one object alone.
         count: How many to list; the paper takes 15, and finds 10 as good.
 
     Raises:
         ValueError: If `count` is not positive.
     """
-    found = evidence(fitted, rows, classes, rather_than)
-    listed = top_concepts(bank, found.vector, count)
+    found = evidence(fitted, rows, classes, rather_than, locations=locations)
+    listed = top_concepts(bank, fitted.whiten(rows) if whole else found.vector, count)
     each = zip(listed, classes.tolist(), found.decision.tolist(), spots, strict=True)
     return [Concepts(names[c], top, moved, image, location) for top, c, moved, (image, location) in each]
 

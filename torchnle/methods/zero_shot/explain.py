@@ -8,13 +8,15 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchnle.language.model import LanguageModel
 from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.zero_shot.classes import predicted
 from torchnle.methods.zero_shot.concepts import BankDirections, top_concepts
 from torchnle.methods.zero_shot.evidence import Evidence, evidence, location_contributions
 from torchnle.methods.zero_shot.explanation import Explanation
@@ -22,10 +24,11 @@ from torchnle.methods.zero_shot.faithfulness import percentile, reference_senten
 from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
 from torchnle.methods.zero_shot.reliability import known_length, reliability
 from torchnle.methods.zero_shot.sentences.beams import Beam, Candidates, Search, write
+from torchnle.methods.zero_shot.sentences.likely import LikelyNouns
 from torchnle.methods.zero_shot.sentences.words import Words, is_unwanted, unwanted_by_default
 from torchnle.methods.zero_shot.truth import sentence_probability
 
-#: A noun is said whose score on the evidence is at least this share of the best noun's.
+#: Where no noun is likely, one is said whose score on the evidence is at least this share of the best noun's.
 _NEAR = 0.5
 #: And that is known to the map at least this far.
 _KNOWN = 0.5
@@ -90,11 +93,17 @@ class Explainer:
         Raises:
             ValueError: If too few words are left to write a sentence of.
         """
-        found = evidence(self.fitted, asked.pooled, asked.classes, asked.rather_than)
+        found = evidence(
+            self.fitted, asked.pooled, asked.classes, asked.rather_than, locations=asked.locations
+        )
         listed = top_concepts(self._bank, found.vector, count)
         peaks = _peaks(self.fitted, asked)
         filtered = unwanted_by_default() | {word.lower() for word in unwanted}
-        written = [self._write(vector, search, filtered) for vector in F.normalize(found.vector, dim=1)]
+        likely = self._likely(asked)
+        written = [
+            self._write(vector, nouns, search, filtered)
+            for vector, nouns in zip(F.normalize(found.vector, dim=1), likely, strict=True)
+        ]
         return [
             self._explanation(asked, found, image, beam, listed[image], peaks[image])
             for image, beam in enumerate(written)
@@ -104,19 +113,54 @@ class Explainer:
         """Score sentences on the unit vector of some evidence: the cosines of their directions with it."""
         return self.fitted.directions(self.translator.encoder.encode(texts)) @ vector
 
-    def candidates(self, vector: Float[Tensor, "D"], unwanted: Collection[str]) -> Candidates:
-        """Collect the words that may be said of some evidence."""
+    def candidates(
+        self, vector: Float[Tensor, "D"], unwanted: Collection[str], likely: Bool[Tensor, "W"] | None = None
+    ) -> Candidates:
+        """Collect the words that may be said of some evidence.
+
+        Args:
+            vector: The unit evidence.
+            unwanted: Words that may not be said.
+            likely: The nouns that are likely to be true; None, or none of them = those near to the evidence.
+        """
         words, allowed = self._words, self._words.allowed(unwanted)
         directions, known = self._word_directions
         nearness = directions @ vector * known
-        nouns = words.named & words.seen & (known >= _KNOWN)
-        best = nearness[nouns].max() if nouns.any() else nearness.max()
-        may = ~words.named | (nouns & (nearness >= _NEAR * best))
+        nouns = words.named & words.seen
+        true = nouns if likely is None else nouns & likely
+        if likely is not None and true[allowed].any():
+            nouns = true
+        else:
+            nouns = nouns & (known >= _KNOWN)
+            best = nearness[nouns].max() if nouns.any() else nearness.max()
+            nouns = nouns & (nearness >= _NEAR * best)
+        may = ~words.named | nouns
         return Candidates(words, allowed[may[allowed]], nearness, lambda texts: self.fit(texts, vector))
 
-    def _write(self, vector: Float[Tensor, "D"], search: Search | Tuning, unwanted: Collection[str]) -> Beam:
+    def _likely(self, asked: Asked) -> list[Bool[Tensor, "W"] | None]:
+        """Mark the nouns that are likely on each image whose predicted class is explained.
+
+        Why another class would be said, or one rather than another, is no question of what the image shows.
+        """
+        fitted, among = self.fitted, self.translator.candidates[self.layer]
+        shares, _ = posterior(fitted, asked.pooled, among, local=False)
+        own = asked.classes == predicted(fitted, asked.pooled)
+        if asked.rather_than is not None:
+            own = own & (asked.rather_than < 0)
+        return [
+            self._nouns.sayable(share, self.translator.sure_above) if plain else None
+            for share, plain in zip(shares, own.tolist(), strict=True)
+        ]
+
+    def _write(
+        self,
+        vector: Float[Tensor, "D"],
+        likely: Bool[Tensor, "W"] | None,
+        search: Search | Tuning,
+        unwanted: Collection[str],
+    ) -> Beam:
         if isinstance(search, Search):
-            return write(self.lm, self.candidates(vector, unwanted), search)[0]
+            return write(self.lm, self.candidates(vector, unwanted, likely), search)[0]
         return tune(self.lm, lambda texts: self.fit(texts, vector), search, unwanted=self._tokens(unwanted))
 
     def _tokens(self, unwanted: Collection[str]) -> list[int]:
@@ -164,6 +208,11 @@ class Explainer:
     @cached_property
     def _words(self) -> Words:
         return Words(self.lm, self.translator.encoder)
+
+    @cached_property
+    def _nouns(self) -> LikelyNouns:
+        named = zip(self._words.texts, self._words.named.tolist(), strict=True)
+        return LikelyNouns.of([word if noun else "" for word, noun in named], self.translator.vocabulary)
 
     @cached_property
     def _word_directions(self) -> tuple[Float[Tensor, "W D"], Float[Tensor, "W"]]:

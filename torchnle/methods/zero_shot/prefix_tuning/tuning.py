@@ -98,7 +98,7 @@ def tune(
         prefixes.parameters(), lr=tuning.learning_rate, weight_decay=tuning.weight_decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, tuning.iterations)
-    draw = torch.Generator().manual_seed(tuning.seed)
+    draw, fit = torch.Generator().manual_seed(tuning.seed), remembering(fit)
     allowed, found = speakable(lm, unwanted), list[Generated]()
     for number in range(tuning.iterations):
         prompt = PROMPTS[int(torch.randint(len(PROMPTS), (1,), generator=draw))]
@@ -115,6 +115,19 @@ def tune(
     best = found[int(scores.argmax())]
     own = float(fit([best.text])[0])
     return Beam(best.ids, best.text, _log_prob(lm, best), own)
+
+
+def remembering(fit: Fit) -> Fit:
+    """Score each text once: sentences of later iterations often begin as earlier ones did."""
+    known: dict[str, Tensor] = {}
+
+    def scores(texts: Sequence[str]) -> Tensor:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, fit(new), strict=True))
+        return torch.stack([known[text] for text in texts])
+
+    return scores
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ from torch import Tensor
 from torchnle.language.model import LanguageModel
 from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words
 
+#: One of so many first words is a noun.
+_FIRST_NOUN = 4
 #: Scores texts on the evidence, (T,).
 Fit = Callable[[Sequence[str]], Tensor]
 
@@ -36,8 +38,8 @@ class Search:
     proposals: int = 512
     encoded: int = 16
     most_words: int = 8
-    least_words: int = 4
-    fluency: float = 0.05
+    least_words: int = 2
+    fluency: float = 0.1
     nearness: float = 0.5
     prompt: str = "The photo shows"
 
@@ -97,8 +99,8 @@ class Candidates:
 def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Beam]:
     """Write sentences that fit some evidence, best first.
 
-    A sentence ends where it is worth most with the probability of a full stop counted in; on a noun, if any
-    of the kept beginnings does.
+    A sentence ends where it is worth most with the probability of a full stop counted in, and on a noun: its
+    last word can be nothing else, and where no beginning that is long enough does, a shorter one is taken.
 
     Args:
         lm: The language model, whose likeliest words are the proposals.
@@ -113,16 +115,18 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
     beams, finished = [Beam()], list[Beam]()
     for step in range(search.most_words + 1):
         log_probs = next_log_probs(lm, beams, search.prompt)
-        if step >= search.least_words:
+        if step:
             finished += ended(beams, stop, log_probs[:, stop].tolist())
-        grown = grow(candidates, log_probs, beams, search) if step < search.most_words else []
+        grown = grow(candidates, log_probs, beams, search, step) if step < search.most_words else []
         if not grown:
             break
         beams = sorted(grown, key=lambda beam: beam.value(search), reverse=True)[: search.beams]
     if not finished:
         raise ValueError("no sentence was found: too few words are left. Pass fewer unwanted words.")
     named = [beam for beam in finished if beam.ids[-2] in nouns]
-    return sorted(named or finished, key=lambda beam: beam.value(search), reverse=True)
+    long = [beam for beam in finished if len(beam.ids) > search.least_words]
+    chosen = [beam for beam in named if len(beam.ids) > search.least_words] or named or long or finished
+    return sorted(chosen, key=lambda beam: beam.value(search), reverse=True)
 
 
 def ended(beams: Sequence[Beam], stop: int, ends: Sequence[float]) -> list[Beam]:
@@ -134,14 +138,29 @@ def ended(beams: Sequence[Beam], stop: int, ends: Sequence[float]) -> list[Beam]
 
 
 def grow(
-    candidates: Candidates, log_probs: Float[Tensor, "B V"], beams: Sequence[Beam], search: Search
+    candidates: Candidates,
+    log_probs: Float[Tensor, "B V"],
+    beams: Sequence[Beam],
+    search: Search,
+    step: int = 0,
 ) -> list[Beam]:
-    """Continue every beam by the words that rank first, and encode these sentences exactly."""
-    words, allowed = candidates.words, candidates.allowed
-    proposed = log_probs[:, words.tokens[allowed]]
-    likely = proposed.topk(min(search.proposals, len(allowed)), dim=1)
-    grown = []
-    for beam, values, places in zip(beams, likely.values, allowed[likely.indices], strict=True):
+    """Continue every beam by the words that rank first, and encode these sentences exactly.
+
+    Args:
+        candidates: What may be said.
+        log_probs: Of the next token behind each beam.
+        beams: The beginnings.
+        search: The settings.
+        step: How many words the beams have. The last word is a noun, and one of the first few is.
+    """
+    words, grown = candidates.words, list[Beam]()
+    nouns = set(words.tokens[words.named].tolist())
+    for beam, behind in zip(beams, log_probs, strict=True):
+        waits = not nouns & set(beam.ids)
+        due = step == search.most_words - 1 or (waits and step >= _FIRST_NOUN - 1)
+        allowed = _in_turn(candidates, nouns_only=due, opening=waits)
+        values, order = behind[words.tokens[allowed]].topk(min(search.proposals, len(allowed)))
+        places = allowed[order]
         worth = values * search.fluency / (len(beam.ids) + 1) + candidates.nearness[places]
         for index in worth.topk(min(search.encoded, len(worth))).indices.tolist():
             word = words.texts[int(places[index])]
@@ -151,6 +170,14 @@ def grow(
                 grown.append(Beam(ids, text, beam.log_prob + float(values[index])))
     fits = candidates.fit([beam.text for beam in grown]).tolist() if grown else []
     return [replace(beam, fit=score) for beam, score in zip(grown, fits, strict=True)]
+
+
+def _in_turn(candidates: Candidates, *, nouns_only: bool, opening: bool) -> Int[Tensor, "A"]:
+    """List the words that may come next: nouns where one is due, and nothing that joins before the first."""
+    words, allowed = candidates.words, candidates.allowed
+    if nouns_only and words.named[allowed].any():
+        return allowed[words.named[allowed]]
+    return allowed[~words.joining[allowed]] if opening else allowed
 
 
 def _repeats(text: str, word: str) -> bool:

@@ -44,6 +44,7 @@ class Words:
         tokens: Their tokens, (W,).
         named: Which are nouns, (W,).
         seen: Which of these name what can be seen, (W,).
+        joining: Which join what stands before them to more: prepositions, conjunctions, verbs, (W,).
 
     Raises:
         ValueError: If the language model has no token that is a whole word.
@@ -61,6 +62,8 @@ class Words:
         self.encoder = encoder
         self.named = torch.tensor([_is_noun(word) for word in found], device=lm.device)
         self.seen = torch.tensor([_can_be_seen(word) for word in found], device=lm.device)
+        joins = FUNCTION_WORDS - DETERMINERS
+        self.joining = torch.tensor([word in joins for word in found], device=lm.device)
         self._vectors: Tensor | None = None
 
     @property

@@ -1,0 +1,280 @@
+"""Measure how faithful explanations are, each against what it must beat.
+
+Run as ``python -m measurements.zero_shot.faithfulness OUTPUT --stamps FOLDER --folder PHOTOS [--part NAME ...]``:
+EfficientNet-Lite0 with the map of its class names. Parts: ``concepts``, the paper's test with three controls,
+on photographs; ``surrogate``, SURF with its sanity rows, on scenes; ``own-image``, sentences matched to ten
+images of one predicted class; ``colours``, planted on cut-outs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from measurements.zero_shot.photographs import evidence_of
+from torchnle import LanguageAttribution, backbones, images
+from torchnle.data import Cutout, Scenes, load_cutouts
+from torchnle.data.palette import COLOURS
+from torchnle.data.tinting import tinted
+from torchnle.evaluation import record
+from torchnle.evaluation.concept_faithfulness import (
+    PROMPT,
+    concept_agreement,
+    control_concepts,
+    decision_lost,
+)
+from torchnle.evaluation.photographs.truth import picture_files
+from torchnle.evaluation.scenes.data import composed, evaluation_backgrounds, images_of
+from torchnle.language.model import LanguageModel
+from torchnle.methods.aligned.embeddings import embed_cached
+from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
+from torchnle.methods.aligned.text_features.text_map import TextMap
+from torchnle.methods.aligned.translator import MapTranslator
+from torchnle.methods.zero_shot.banks import as_bank, without_names
+from torchnle.methods.zero_shot.classes import class_map, predicted
+from torchnle.methods.zero_shot.concepts import BankDirections
+from torchnle.methods.zero_shot.evidence import directions_for
+from torchnle.metrics.surrogate import linear_surrogate
+
+#: The concepts of an image, and how many of a scene's images are in a group of one class.
+_CONCEPTS, _GROUP = 5, 10
+_SIZES = (50, 200, 800)
+
+
+class World:
+    """A classifier, its map, and what is read of pictures."""
+
+    def __init__(self) -> None:
+        self.backbone, self._known = backbones.load(), dict[str, Tensor]()
+        self.lang = LanguageAttribution.from_backbone(self.backbone)
+        self.translator: MapTranslator
+        self.translator, self.layer = class_map(self.lang.translator, list(self.lang.translator.layers))
+
+    @property
+    def fitted(self) -> TextMap:
+        """The map of the head's layer."""
+        return self.translator.by_layer[self.layer]
+
+    @torch.no_grad()
+    def read(self, batch: Tensor) -> Float[Tensor, "N L D"]:
+        """Read the locations of the head's layer, a few images at a time."""
+        return torch.cat([self.lang.read(x)[0].tokens for x in torch.split(batch, 8)])
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts by the map's encoder, each once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            with torch.autocast("cpu", torch.bfloat16):
+                vectors = embed_cached(self.translator.encoder, new)
+            self._known.update(zip(new, vectors.float(), strict=True))
+        return torch.stack([self._known[text] for text in texts])
+
+
+@torch.no_grad()
+def concepts(world: World, folder: Path) -> dict[str, Any]:
+    """Run the paper's test on photographs: class vectors of unseen classes, regressed with concepts.
+
+    The classes that are predicted are taken from the fit, and are the candidates; concepts are found by the
+    same regression, so that nothing of their own rows is in it. Texts are embedded in bfloat16.
+    """
+    fitted, names = world.fitted, list(world.translator.class_names)
+    locations = world.read(
+        torch.stack([world.backbone.preprocess(images.open_image(f)) for f in picture_files(folder)])
+    )
+    pooled = locations.mean(dim=1)
+    classes = predicted(fitted, pooled).tolist()
+    unseen = sorted(set(classes))
+    seen = [c for c in range(len(names)) if c not in set(unseen)]
+    texts = world.embed([PROMPT.replace("{}", name) for name in names])
+    rows = fitted.targets[fitted.phrases :]
+    regression = KernelRidge.fit(texts[seen], rows[seen])
+    bank = without_names(as_bank(None), names)
+    directions = F.normalize(regression(world.embed(bank)), dim=1)
+    best = (evidence_of(fitted, locations) @ directions.T).topk(_CONCEPTS, dim=1).indices.tolist()
+    listed = [tuple(bank[i] for i in row) for row in best]
+    ask = partial(
+        concept_agreement,
+        regression,
+        world.embed,
+        fitted.whiten(pooled),
+        torch.tensor([unseen.index(c) for c in classes]),
+        [names[c] for c in unseen],
+    )
+    found = {"names alone": ask([()] * len(listed)), "own concepts": ask(listed)}
+    for title, others in control_concepts(listed, classes, bank).items():
+        found[title] = ask(others)
+    lost = _lost(world, locations, classes, bank)
+    return {
+        "photographs": len(listed),
+        "candidates": len(unseen),
+        "concepts": _CONCEPTS,
+        "agreement": found,
+        "share_of_the_decision_lost": lost,
+    }
+
+
+def _lost(
+    world: World, locations: Float[Tensor, "N L D"], classes: list[int], bank: Sequence[str]
+) -> dict[str, float]:
+    """Take concepts out of the features, and see how much of each decision goes with them."""
+    fitted, pooled = world.fitted, locations.mean(dim=1)
+    known = BankDirections.of(world.translator, fitted, bank)
+    best = known.cosines(evidence_of(fitted, locations)).topk(_CONCEPTS, dim=1).indices.tolist()
+    listed = [tuple(bank[i] for i in row) for row in best]
+    column = {text: index for index, text in enumerate(bank)}
+    along = directions_for(fitted, torch.tensor(classes))
+    rows = {"own concepts": listed, **control_concepts(listed, classes, bank)}
+    return {
+        title: float(
+            decision_lost(
+                fitted.whiten(pooled),
+                along,
+                torch.stack([known.directions[[column[c] for c in each]] for each in concepts]),
+            ).mean()
+        )
+        for title, concepts in rows.items()
+    }
+
+
+@torch.no_grad()
+def surrogate(world: World, stamps: Path, seed: int, count: int = 400) -> dict[str, Any]:
+    """Read the model's logits off concept activations of scenes, beside rows that must be worse."""
+    scenes = composed(stamps, objects=(1, 2), seed=seed, length=count)[:]
+    parts = [world.read(images_of(world.backbone, scenes[i : i + 8])) for i in range(0, count, 8)]
+    white = world.fitted.whiten(torch.cat(parts).mean(dim=1))
+    logits, cut = world.fitted.head_logits(white), count * 3 // 4
+    bank = without_names(as_bank(None), world.translator.class_names)
+    directions = BankDirections.of(world.translator, world.fitted, bank).directions
+    draw = torch.Generator().manual_seed(seed)
+    compare = lambda x: asdict(linear_surrogate(x[:cut], logits[:cut], x[cut:], logits[cut:]))  # noqa: E731
+    found: dict[str, Any] = {"the feature itself": compare(white)}
+    for size in _SIZES:
+        chosen = directions[torch.randperm(len(bank), generator=draw)[:size]]
+        noise = F.normalize(torch.randn(len(chosen), white.shape[1], generator=draw), dim=1)
+        activations = white @ chosen.T
+        found[f"{len(chosen)} concepts"] = compare(activations)
+        found[f"{len(chosen)} random directions"] = compare(white @ noise.T)
+        found[f"{len(chosen)} concepts of shuffled images"] = compare(
+            activations[torch.randperm(count, generator=draw)]
+        )
+    found["nothing: the mean logits"] = compare(torch.zeros(count, 1))
+    return {"scenes": count, "held_out": count - cut, "rows": found}
+
+
+@torch.no_grad()
+def own_image(world: World, stamps: Path, seed: int, groups: int = 3, pool: int = 400) -> dict[str, Any]:
+    """Match sentences to their own image among ten of one predicted class."""
+    scenes = composed(stamps, objects=(1, 2), seed=seed, length=pool)[:]
+    parts = [world.read(images_of(world.backbone, scenes[i : i + 8])) for i in range(0, pool, 8)]
+    locations = torch.cat(parts)
+    classes = predicted(world.fitted, locations.mean(dim=1))
+    counts = torch.bincount(classes, minlength=len(world.backbone.class_names))
+    lm, found = LanguageModel.from_pretrained(dtype=torch.float32), []
+    for c in counts.topk(groups).indices.tolist():
+        members = (classes == c).nonzero().flatten()[:_GROUP]
+        features = world.lang.read(torch.cat([images_of(world.backbone, [scenes[i]]) for i in members]))
+        texts = [why.text for why in world.lang.explain(features, language_model=lm)]
+        units = evidence_of(world.fitted, locations[members])
+        said = world.fitted.directions(world.translator.encoder.encode(texts))
+        found.append(
+            {
+                "class": world.backbone.class_names[c],
+                "images": len(members),
+                "different_sentences": len(set(texts)),
+                **matched(said, units),
+                "texts": texts,
+            }
+        )
+    total = sum(group["images"] for group in found)
+    chance = len(found) / total
+    return {
+        "groups": found,
+        "chance": chance,
+        "own": sum(g["own"] * g["images"] for g in found) / total,
+        "own_against_the_mean": sum(g["own_against_the_mean"] * g["images"] for g in found) / total,
+    }
+
+
+def matched(said: Float[Tensor, "N D"], units: Float[Tensor, "N D"]) -> dict[str, float]:
+    """Compute how often each sentence fits its own image best; ties, as of equal sentences, count in part.
+
+    "Against the mean": of the images of one class, what they have in common is taken off first.
+    """
+    found = {}
+    for title, vectors in (("own", units), ("own_against_the_mean", units - units.mean(dim=0))):
+        scores = said @ F.normalize(vectors, dim=1).T
+        best = scores >= scores.amax(dim=1, keepdim=True) - 1e-6
+        found[title] = float((best.diagonal().float() / best.sum(dim=1)).mean())
+    return found
+
+
+@torch.no_grad()
+def colours(world: World, stamps: Path, seed: int, count: int = 20) -> dict[str, Any]:
+    """Tint cut-outs, and count how often the planted colour is nearest, and among the three nearest."""
+    cutouts, draw = load_cutouts(stamps), torch.Generator().manual_seed(seed)
+    chosen = [cutouts[i] for i in torch.randperm(len(cutouts), generator=draw)[:count].tolist()]
+    names = list(COLOURS)
+    bank = BankDirections.of(world.translator, world.fitted, [f"something {name}" for name in names])
+    own: dict[str, list[Tensor]] = {"evidence": [], "whole feature": []}
+    for number, cutout in enumerate(chosen):
+        variants = [Cutout(cutout.phrase, tinted(cutout.image, name)) for name in names]
+        shown = [
+            Scenes([v], evaluation_backgrounds(), length=1, objects=(1, 1), scale=(0.5, 0.5), seed=number)[0]
+            for v in variants
+        ]
+        locations = world.read(images_of(world.backbone, shown))
+        own["evidence"].append(evidence_of(world.fitted, locations))
+        own["whole feature"].append(world.fitted.whiten(locations.mean(dim=1)))
+    found: dict[str, Any] = {"cut_outs": len(chosen), "colours": len(names)}
+    for title, rows in own.items():
+        ranked = bank.cosines(torch.cat(rows)).argsort(dim=1, descending=True)
+        truth = torch.arange(len(names)).repeat(len(chosen))
+        other = (truth + 1 + torch.randint(len(names) - 1, truth.shape, generator=draw)) % len(names)
+        found[title] = {
+            f"{who} among the first {most}": float((ranked[:, :most] == c[:, None]).any(dim=1).float().mean())
+            for most in (1, 3)
+            for who, c in (("planted", truth), ("control", other))
+        }
+    return found
+
+
+def main() -> None:
+    """Measure and write zero_shot_faithfulness.json; parts that are not asked for are kept from before."""
+    parts = ("concepts", "surrogate", "own-image", "colours")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--stamps", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--part", action="append", choices=parts, default=[])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    file = options.output / "zero_shot_faithfulness.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    world = World()
+    make = {
+        "concepts": lambda: concepts(world, options.folder),
+        "surrogate": lambda: surrogate(world, options.stamps, options.seed),
+        "own-image": lambda: own_image(world, options.stamps, options.seed),
+        "colours": lambda: colours(world, options.stamps, options.seed),
+    }
+    for part in options.part or parts:
+        found[part] = {"commit": record.setting()["commit"], "seed": options.seed, **make[part]()}
+        print(part, json.dumps(record.plain(found[part]), indent=1), flush=True)
+        options.output.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(record.plain({"setting": record.setting(), **found}), indent=1)
+        file.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The nouns that are likely to be true of a picture, by the probabilities of descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from torchnle.language.english.head_nouns import phrase_words
+from torchnle.language.english.nouns import Nouns
+from torchnle.methods.aligned.probability.vocabulary import MOST_KINDS, Vocabulary
+
+#: So many of a word's commonest senses count.
+_SENSES = 3
+#: Bits that being right is worth beside what a word says, as in descriptions (`aligned.saying`).
+_WORTH = 5.0
+
+
+@dataclass(frozen=True)
+class LikelyNouns:
+    """Which phrases of a vocabulary each noun is about: kinds of it in WordNet, or phrases that end on it.
+
+    Args:
+        about: One where a word is about a phrase, (W, P); sparse.
+        information: What each word says, in bits: minus the log of the share of phrases that it is about; 0
+            for words about none or about all.
+
+    Example:
+        >>> words = ["dog", "poodle", "cat", "sky"]
+        >>> likely = LikelyNouns.of(words, Vocabulary(["a tabby cat", "a poodle", "a beagle"]))
+        >>> shares = torch.tensor([0.1, 0.5, 0.4])
+        >>> [round(p, 1) for p in likely.probabilities(shares).tolist()]
+        [0.9, 0.5, 0.1, 0.0]
+        >>> [word for word, said in zip(words, likely.sayable(shares, sure_above=0.4).tolist()) if said]
+        ['dog', 'poodle']
+    """
+
+    about: Float[Tensor, "W P"]
+    information: Float[Tensor, "W"]
+
+    @classmethod
+    def of(cls, words: Sequence[str], vocabulary: Vocabulary) -> LikelyNouns:
+        """Find the phrases below every word.
+
+        Args:
+            words: Nouns; other words are about nothing.
+            vocabulary: Its phrases are counted.
+        """
+        rows, nouns = _by_meaning(words), Nouns.load()
+        numbers = {word: index for index, word in enumerate(words)}
+        linked = [(i, synset) for i, synset in enumerate(vocabulary.synsets) if synset is not None]
+        pairs = {
+            (row, column)
+            for column, synset in linked
+            for noun in nouns.ancestors(synset) | {synset}
+            for row in rows.get(noun, ())
+        }
+        for column, text in enumerate(vocabulary.phrases):
+            row = numbers.get((phrase_words(text) or [""])[-1])
+            if row is not None and words[row]:
+                pairs.add((row, column))
+        indices = torch.tensor(sorted(pairs), dtype=torch.long).reshape(-1, 2).T
+        size = (len(words), len(vocabulary))
+        below = torch.bincount(indices[0], minlength=len(words)).float()
+        bits = torch.log2(max(1, len(linked)) / below.clamp(min=1))
+        about = torch.sparse_coo_tensor(
+            indices, torch.ones(len(pairs)), size, check_invariants=False
+        ).coalesce()
+        return cls(about, torch.where(below > 0, bits, 0.0))
+
+    def probabilities(self, shares: Float[Tensor, "P"]) -> Float[Tensor, "W"]:
+        """Add up the probabilities of the phrases that each word is about, on the device of `shares`."""
+        found: Tensor = torch.sparse.mm(self.about.to(shares.device), shares.float()[:, None])[:, 0]
+        return found.clamp(max=1)
+
+    def sayable(self, shares: Float[Tensor, "P"], sure_above: float) -> Bool[Tensor, "W"]:
+        """Mark the nouns that are sure enough; where none is, the one that is worth most.
+
+        Worth is the probability times the bits, as descriptions choose their words where nothing is likely.
+
+        Args:
+            shares: The probability of each phrase.
+            sure_above: The least probability of a noun, that from which on descriptions count as sure.
+        """
+        known, bits = self.probabilities(shares), self.information.to(shares.device)
+        likely = (known >= sure_above) & (bits > 0)
+        if likely.any():
+            return likely
+        worth = known * (bits + _WORTH) * (bits > 0)
+        return (worth >= worth.max()) & (worth > 0)
+
+
+def _by_meaning(words: Sequence[str]) -> dict[int, list[int]]:
+    """The numbers of the words that mean each synset, by their common senses that can be seen."""
+    nouns, found = Nouns.load(), dict[int, list[int]]()
+    for index, word in enumerate(words):
+        senses = nouns.common_senses(word) if nouns.exact_senses(word) else ()
+        for synset in senses[:_SENSES]:
+            if nouns.is_thing(synset) and nouns.kinds(synset) <= MOST_KINDS:
+                found.setdefault(synset, []).append(index)
+    return found
