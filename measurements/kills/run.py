@@ -65,7 +65,7 @@ def kill(name: str, count: int, seed: int) -> Outcome:
 
 
 def _lasts(job: Job, found: Outcome) -> float:
-    """Seconds of an undisturbed run now: the first run loads what later ones have, and machines get slower."""
+    """Time an undisturbed run, again and again: the first loads what others have, and machines get slower."""
     begun = time.monotonic()
     status = _forked(job, _SECONDS)
     if status:

@@ -189,7 +189,7 @@ def _build_alone(
         kept = {unfinished / _META, unfinished / _CAPTIONS, *_files(unfinished, shapes)}
         for path in (
             set(unfinished.iterdir()) - kept
-        ):  # the progress, and what a kill left while it was written
+        ):  # the progress, and what a kill left of it
             path.unlink()
         manifest.write(unfinished, sorted(kept))
         os.replace(unfinished, target)
