@@ -58,10 +58,9 @@ class Job(ABC):
         """Raise if what lies there after a kill cannot be used."""
         return None
 
-    def leftovers(self) -> list[str]:
-        """Names of what an unfinished run left, after a finished one."""
-        every = [path.name for path in self.folder.rglob("*")]
-        return [name for name in every if "unfinished" in name or name.startswith((".saving", ".old"))]
+    def files(self) -> set[str]:
+        """Everything in its folder; names that hold a hash of the moment are not made here."""
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*")}
 
 
 class Saving(Job):
@@ -82,10 +81,6 @@ class Saving(Job):
     def _loaded(self) -> str:
         with patch.object(LanguageModel, "from_pretrained", lambda *_, **__: _language_model()):
             return _digest(Translator.from_pretrained(str(self.folder / "it")))
-
-    def leftovers(self) -> list[str]:
-        """All but the translator."""
-        return [path.name for path in self.folder.iterdir() if path.name != "it"]
 
 
 class Training(Job):

@@ -7,7 +7,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from torchnle.evaluation import record
 
 #: After at most so many kills a run is let go to its end, and its answer compared.
 _IN_A_ROW = 4
+#: A run takes a second; one that takes so many waits for a lock or a pipe that nobody lets go.
+_SECONDS = 60
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Outcome:
         finished: How many were done before.
         runs: How many runs went to their end after kills.
         losses: What was lost: an answer, steps, or a file that cannot be used.
-        leftovers: What lay there after the next finished call.
+        leftovers: What lay there after the next finished call, and does not after an undisturbed one.
     """
 
     job: str
@@ -52,14 +54,23 @@ def kill(name: str, count: int, seed: int) -> Outcome:
     """
     make, draw, found = JOBS[name][0], random.Random(f"{seed}/{name}"), Outcome(name)
     with tempfile.TemporaryDirectory() as root:
-        begun = time.monotonic()
-        expected = make(_fresh(root)).work()
-        lasts = time.monotonic() - begun
+        first = make(_fresh(root))
+        expected = _in_time(first.work), first.files()
         while found.kills < count:
+            lasts = _lasts(make(_fresh(root)), found)
             job = make(_fresh(root))
             _kills(job, min(draw.randint(1, _IN_A_ROW), count - found.kills), lasts, draw, found)
-            _end(job, expected, found)
+            _end(job, *expected, found)
     return found
+
+
+def _lasts(job: Job, found: Outcome) -> float:
+    """Time an undisturbed run, again and again: the first loads what others have, and machines get slower."""
+    begun = time.monotonic()
+    status = _forked(job, _SECONDS)
+    if status:
+        found.losses.append(f"an undisturbed run ended with status {status}")
+    return time.monotonic() - begun
 
 
 def _fresh(root: str) -> Path:
@@ -86,16 +97,31 @@ def _kills(job: Job, count: int, lasts: float, draw: random.Random, found: Outco
             return
 
 
-def _end(job: Job, expected: Any, found: Outcome) -> None:
+def _end(job: Job, expected: Any, files: set[str], found: Outcome) -> None:
     found.runs += 1
     try:
-        answer = job.work()
+        answer = _in_time(job.work)
     except (OSError, ValueError, RuntimeError) as error:
         found.losses.append(f"the next call: {type(error).__name__}: {error}"[:200])
         return
     if answer != expected:
         found.losses.append("the next call ends with another answer than an undisturbed one")
-    found.leftovers += job.leftovers()
+    found.leftovers += sorted(job.files() - files)
+
+
+def _in_time(work: Callable[[], Any]) -> Any:
+    """Return what a call returns, or raise a TimeoutError where it hangs."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"a run took more than {_SECONDS} s; it waits for something")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(_SECONDS)
+    try:
+        return work()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _forked(job: Job, delay: float) -> int:

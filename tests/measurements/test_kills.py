@@ -22,10 +22,9 @@ def test_a_few_kills_lose_nothing(name):
 
 
 class Careless(Job):
-    """Writes in place, and leaves its scratch."""
+    """Writes in place."""
 
     def work(self):
-        (self.folder / "a.unfinished").touch()
         file = self.folder / "a"
         if file.exists() and file.read_text() != "whole":
             raise ValueError("half a file")
@@ -40,7 +39,57 @@ class Careless(Job):
 PARENT = os.getpid()
 
 
-def test_losses_and_leftovers_are_found(monkeypatch):
+def test_losses_are_found(monkeypatch):
     monkeypatch.setitem(JOBS, "careless", (Careless, 1))
     found = run.kill("careless", 2, seed=0)
     assert any("half a file" in loss for loss in found.losses)
+
+
+class Untidy(Job):
+    """Leaves its scratch, under another name each time."""
+
+    def work(self):
+        (self.folder / f"{os.getpid()}.scratch").touch()
+        time.sleep(0.2)
+        (self.folder / f"{os.getpid()}.scratch").unlink()
+
+
+def test_leftovers_are_what_an_undisturbed_run_does_not_leave(monkeypatch):
+    monkeypatch.setitem(JOBS, "untidy", (Untidy, 1))
+    found = run.kill("untidy", 3, seed=0)
+    assert (len(found.leftovers) >= 1, found.losses) == (True, [])
+
+
+class Waiting(Job):
+    """Waits for a pipe that nobody closes, once a process was killed."""
+
+    def work(self):
+        mark = self.folder / "begun"
+        if mark.exists() and os.getpid() == PARENT:
+            os.read(os.pipe()[0], 1)
+        mark.touch()
+        time.sleep(0.1)
+        return "done"
+
+
+def test_a_call_that_hangs_is_found(monkeypatch):
+    monkeypatch.setitem(JOBS, "waiting", (Waiting, 1))
+    monkeypatch.setattr(run, "_SECONDS", 1)
+    found = run.kill("waiting", 1, seed=0)
+    assert any("TimeoutError" in loss for loss in found.losses)
+
+
+class Warming(Job):
+    """Slow at first, in the process that loads what all others have."""
+
+    warm = False
+
+    def work(self):
+        time.sleep(0.3 if Warming.warm else 4)
+        Warming.warm = True
+
+
+def test_moments_are_drawn_over_the_time_of_a_later_run(monkeypatch):
+    monkeypatch.setitem(JOBS, "warming", (Warming, 1))
+    found = run.kill("warming", 8, seed=0)
+    assert found.finished < 16

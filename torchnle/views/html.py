@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import os
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from PIL import Image
+
+from torchnle.hub import leftovers
 
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#10182b;background:#fff}
@@ -100,13 +101,6 @@ def write(file: str | os.PathLike[str], content: str) -> Path:
         'a.html'
     """
     target = Path(file)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=".html", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with leftovers.replacing(target) as scratch:
+        scratch.write_text(content, encoding="utf-8")
     return target

@@ -6,7 +6,6 @@ scripts and on machines without a screen. Only drawing normalises; the scores st
 
 from __future__ import annotations
 
-import os
 import tempfile
 import textwrap
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from torchnle.description import Description, DescriptionGrid
+from torchnle.hub import leftovers
 
 INK = "#10182b"
 PAPER = "#ffffff"
@@ -135,14 +135,8 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
     """
     target = Path(path)
     check_folder(target.parent)
-    handle, temporary = tempfile.mkstemp(suffix=".png", dir=target.parent)
-    os.close(handle)
-    try:
-        figure.savefig(temporary, dpi=dpi, facecolor=PAPER)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with leftovers.replacing(target) as scratch:
+        figure.savefig(scratch, dpi=dpi, facecolor=PAPER, format="png")
     return target
 
 

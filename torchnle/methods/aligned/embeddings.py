@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import torch
 from huggingface_hub.constants import HF_HOME
@@ -88,16 +87,8 @@ def _read(file: Path, shape: tuple[int, int]) -> Tensor | None:
 
 def _write(file: Path, vectors: Tensor) -> None:
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        leftovers.sweep(file.parent)
-        with NamedTemporaryFile(dir=file.parent, prefix=leftovers.mine(), delete=False) as scratch:
-            try:
-                scratch.write(save({"vectors": vectors.cpu().contiguous()}))
-                scratch.close()
-                os.replace(scratch.name, file)
-            except OSError:
-                os.unlink(scratch.name)
-                return
+        with leftovers.replacing(file) as scratch:
+            scratch.write_bytes(save({"vectors": vectors.cpu().contiguous()}))
         forget(file.parent, _MOST)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from torchnle.hub import leftovers
 
 _log = logging.getLogger(__name__)
 #: Raised with every change of what is kept, so that older files are not taken for newer ones.
@@ -64,15 +64,8 @@ class Store:
             return None
 
     def _replace(self, content: bytes) -> None:
-        with NamedTemporaryFile(dir=self.folder, prefix=".", delete=False) as scratch:
-            try:
-                scratch.write(content)
-                scratch.close()
-                os.replace(scratch.name, self.file)
-            except OSError:
-                scratch.close()
-                os.unlink(scratch.name)
-                raise
+        with leftovers.replacing(self.file) as scratch:
+            scratch.write_bytes(content)
 
 
 def key_of(parts: Sequence[object]) -> str:
