@@ -1,4 +1,4 @@
-"""Removal, at the next call, of what a killed process left unfinished in a cache."""
+"""Remove unfinished files that killed processes left in a cache."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _SECONDS = 3600.0
 
 
 def mine() -> str:
-    """Begin the name of something unfinished by this process and machine."""
+    """Return the first part of the names of unfinished files of this process on this machine."""
     return f"{PREFIX}{os.getpid()}-{_machine()}-"
 
 
 def sweep(folder: Path, *, older_than: float = _SECONDS) -> list[Path]:
-    """Remove unfinished files and folders whose writers are gone.
+    """Remove unfinished files and folders whose processes have ended.
 
     Args:
-        folder: Where they lie.
-        older_than: Seconds since the last change of anything in them.
+        folder: The folder that holds them.
+        older_than: The least number of seconds since the last change of anything in them.
 
     Returns:
-        What was removed.
+        The removed paths.
 
     Example:
         >>> import tempfile
