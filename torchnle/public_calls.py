@@ -1,4 +1,4 @@
-"""Public functions at their entry: arguments are checked by one table, defaults are torchnle's own.
+"""Checks of the arguments of public functions by one table, and torch defaults independent of the caller's.
 
 A message says what was given, what is allowed and what to do.
 """
@@ -30,7 +30,7 @@ _users = local()
 
 
 def checks_arguments(cls: _Class) -> _Class:
-    """Let every public method of a class check its arguments before it does anything.
+    """Wrap the public methods of a class (decorator) so that they check their arguments first.
 
     Example:
         >>> @checks_arguments
@@ -50,7 +50,7 @@ def checks_arguments(cls: _Class) -> _Class:
 
 
 def checked(method: _Function) -> _Function:
-    """Let a public function check its arguments before it does anything, with defaults of its own.
+    """Wrap a public function (decorator) so that it checks its arguments first and uses torchnle's defaults.
 
     Example:
         >>> @checked
@@ -300,10 +300,10 @@ _TABLE: dict[str, Callable[[str, Any], None]] = {
 
 
 def own_defaults(function: _Function) -> _Function:
-    """Let a public function compute with float32 and the CPU as defaults, whatever the user has set.
+    """Wrap a public function (decorator) so that torch's defaults in it are float32 and the CPU.
 
-    Devices and dtypes of answers follow the model and the inputs. Without a setting of the user's this costs
-    a microsecond.
+    Devices and dtypes of results follow the model and the inputs. If the user has changed no default, this
+    costs a microsecond.
 
     Example:
         >>> @own_defaults

@@ -43,7 +43,16 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """Parse TOML, with a name for messages."""
+    """Parse TOML text to a dict.
+
+    Args:
+        text: The TOML.
+        name: Its name in messages.
+
+    Raises:
+        MissingDependencyError: If Python is 3.10 and tomli is not installed.
+        ValueError: If it is not TOML.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -58,9 +67,13 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 
 
 def override(table: dict[str, Any], settings: Sequence[str]) -> None:
-    """Change values in place by "table.key=value", the value as TOML writes it, or a plain word as text.
+    """Change values of a recipe in place by settings "table.key=value".
 
-    In a list of tables the key is set in each.
+    The value is read as TOML, or as text if it is a plain word. In a list of tables the key is set in each.
+
+    Args:
+        table: The recipe, changed in place.
+        settings: The settings.
 
     Raises:
         ValueError: If a setting has no "=".
@@ -81,7 +94,7 @@ def override(table: dict[str, Any], settings: Sequence[str]) -> None:
 
 
 def build(cls: type[_Settings], table: Mapping[str, Any], where: str) -> _Settings:
-    """Make a dataclass of a table.
+    """Convert a table to a dataclass.
 
     Args:
         cls: A dataclass.

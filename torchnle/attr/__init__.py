@@ -1,4 +1,4 @@
-"""The Captum door: attribution classes that answer in words."""
+"""Attribution classes with Captum's interface, whose results are texts and maps of texts."""
 
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.attr.layer_language_attribution import LayerLanguageAttribution

@@ -1,4 +1,4 @@
-"""Captum's base classes and usage log, typed, and the part of its contract that is refused."""
+"""Captum's base classes and usage log, typed, and the method of its interface that is not implemented."""
 
 from __future__ import annotations
 

@@ -70,7 +70,21 @@ class LanguageAttribution(
     def text_score(
         self, texts: str | Sequence[str], *, where: Where = None, prior: bool = False
     ) -> TextScore:
-        """Build the score of texts as a module that any Captum method explains, with this object's layers."""
+        """Build the score of texts as a module that any Captum method explains, with this object's layers.
+
+        Args:
+            texts: T texts; their order numbers the targets.
+            where: As `describe`, except "all".
+            prior: Subtract each text's log-probability under the language model alone.
+
+        Returns:
+            A module from inputs to scores (N, T).
+
+        Example:
+            >>> score = LanguageAttribution(model, "layer", translator).text_score(["a cat", "a dog"])
+            >>> score(images).shape
+            torch.Size([2, 2])
+        """
         return TextScore(
             self.forward_func,
             self.taps,
@@ -138,6 +152,11 @@ class LanguageAttribution(
         Raises:
             TypeError: If the target is a number; see `TextScore`.
             ValueError: If an input is not (N, C, H, W), or the layer has no grid.
+
+        Example:
+            >>> lang = LanguageAttribution(model, "layer", translator)
+            >>> lang.attribute(images, target=["a cat", "a dog"]).shape
+            torch.Size([2, 3, 8, 8])
         """
         given = self._inputs(inputs)
         check_images(given)
@@ -223,6 +242,16 @@ class LanguageAttribution(
 
         Returns:
             (N, T, H, W) raw scores (`Translator.score`); a list of these for several layers.
+
+        Raises:
+            TypeError: If a text is not a string.
+            ValueError: If an input is not (N, C, H, W), the layer has no grid, a text is blank, or the
+                translator's scores do not support a variant.
+
+        Example:
+            >>> lang = LanguageAttribution(model, "layer", translator)
+            >>> lang.saliency(images, ["a cat", "a dog", "sky"]).shape
+            torch.Size([2, 3, 8, 8])
         """
         given = self._inputs(inputs)
         size = None if interpolate_mode is None else spatial_size(check_images(given))

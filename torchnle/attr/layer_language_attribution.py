@@ -33,7 +33,7 @@ class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen
         layer: A module, a dotted name, a glob, a `Tap`, or a list of these. Several layers give a list of
             results, one a layer.
         translator: Turns features into words and scores words on features.
-        device_ids: For Captum's sake; unused, since only one device is read.
+        device_ids: Accepted for compatibility with Captum; unused, since only one device is read.
         reading: Overrides for a layer with an ambiguous layout.
 
     Raises:
@@ -118,7 +118,11 @@ class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen
 
         Raises:
             TypeError: If the target is a number; see `TextScore`.
-            ValueError: If the layer has no grid, or on bad inputs or texts.
+            ValueError: If the layer has no grid, or an input or text is invalid.
+
+        Example:
+            >>> LayerLanguageAttribution(model, "layer", translator).attribute(images, target="sky").shape
+            torch.Size([2, 1, 4, 4])
         """
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
         maps = self._target_maps(features, target, prior, internal_batch_size)
@@ -197,8 +201,13 @@ class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen
             (N, T, rows, columns) raw scores; a list of these for a list of layers.
 
         Raises:
-            ValueError: If the layer has no grid, on bad inputs or texts, or if a variant is asked for that
-                the translator's scores do not have.
+            ValueError: If the layer has no grid, an input or text is invalid, or the translator's scores do
+                not support a variant.
+
+        Example:
+            >>> lang = LayerLanguageAttribution(model, "layer", translator)
+            >>> lang.saliency(images, ["a cat", "a dog", "sky"]).shape
+            torch.Size([2, 3, 4, 4])
         """
         how = Refinement(prior, normalize, contrast)
         listed = as_texts(texts)

@@ -1,4 +1,4 @@
-"""The shared part of the attribution classes: layers are read, and a translator is given their rows."""
+"""The base of the attribution classes: reads layers and passes their features to a translator."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ Chosen = TypeVar("Chosen", bound=OneLayer | Sequence[Any], covariant=True, defau
 class LayerReader(Generic[Chosen]):
     """Reads layers of a model and passes their rows to a translator.
 
-    Several layers give a list of answers, one a layer; one layer, however it is spelled, gives its answer
-    flat.
+    Several layers give a list of results, one per layer; one layer, in whatever form it is given, gives its
+    result without a list.
 
     Attributes:
         forward_func: The model.
-        taps: What is read, one tap a layer.
+        taps: The layers that are read.
         translator: Turns rows of features into words and scores words on them.
         preprocess: Turns a picture into an input; None = inputs are tensors only.
         reading: Overrides for a layer with an ambiguous layout.
@@ -134,7 +134,7 @@ class LayerReader(Generic[Chosen]):
         joint: bool = False,
         internal_batch_size: int | None = None,
     ) -> Any:
-        """Put layers into words.
+        """Describe in words what each layer represents of every image, or of its locations.
 
         Args:
             inputs: (N, C, H, W), or a tuple of tensors; with a backbone's preprocessing also PIL images and
@@ -149,6 +149,16 @@ class LayerReader(Generic[Chosen]):
         Returns:
             One `Description` an image, or one `DescriptionGrid` an image for ``where="all"``; of several
             layers a list of these, one a layer (unless `joint`).
+
+        Raises:
+            ValueError: If an input is invalid, the layer has no grid, `where` lies outside it, or the
+                translator reads all tokens of an image at once and `where` is not None.
+
+        Example:
+            >>> from torchnle import LanguageAttribution
+            >>> words = LanguageAttribution(model, "layer", translator).describe(images, where=(0, 3))
+            >>> len(words), words[0].location
+            (2, (0, 3))
         """
         features = self.read(inputs, additional_forward_args, attribute_to_layer_input)
         return self._describe(features, where, joint, internal_batch_size)
@@ -217,7 +227,7 @@ class LayerReader(Generic[Chosen]):
         joint: bool = False,
         internal_batch_size: int | None = None,
     ) -> Any:
-        """Describe features that `read` gave, so that one forward serves the whole image and its locations.
+        """Describe features from `read`, so that one forward serves the whole image and its locations.
 
         Args:
             features: The features of every layer, from `read`.
@@ -227,6 +237,9 @@ class LayerReader(Generic[Chosen]):
 
         Returns:
             As `describe`.
+
+        Raises:
+            ValueError: As `describe`.
 
         Example:
             >>> from torchnle import LanguageAttribution
@@ -246,7 +259,25 @@ class LayerReader(Generic[Chosen]):
     def read(
         self, inputs: Pictures, additional_forward_args: Any = None, attribute_to_layer_input: bool = False
     ) -> list[Features]:
-        """Read the features of every layer, in order; no hooks are left behind."""
+        """Read the features of every layer in one forward; no hooks are left on the model.
+
+        Args:
+            inputs: As `describe`.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_layer_input: Read what enters the layer, not what leaves it.
+
+        Returns:
+            One `Features` per layer, in order.
+
+        Raises:
+            ValueError: If an input is invalid, a feature is NaN or infinite, or `attribute_to_layer_input`
+                is True for layers that are read through a lens.
+
+        Example:
+            >>> from torchnle import LanguageAttribution
+            >>> LanguageAttribution(model, "layer", translator).read(images)[0].tokens.shape
+            torch.Size([2, 16, 6])
+        """
         if attribute_to_layer_input and self.reading.layers:
             raise ValueError(
                 "attribute_to_layer_input=True reads another side of layers than the lens was built for. "
@@ -290,7 +321,11 @@ class LayerReader(Generic[Chosen]):
 
 
 def check_whole(where: Where, tokens_per_row: int) -> None:
-    """Refuse locations for a translator that reads all tokens of an image at once."""
+    """Refuse locations for a translator that reads all tokens of an image at once.
+
+    Raises:
+        ValueError: If `where` is not None.
+    """
     if where is not None:
         raise ValueError(
             f"where={where!r}: this translator reads all {tokens_per_row} tokens of an image at once, so it "

@@ -36,7 +36,7 @@ class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):
         forward_func: The model, or any callable if the layer is given as a module.
         layer: The layer whose unit is described: a module, a dotted name or a `Tap`.
         translator: Turns features into words.
-        device_ids: For Captum's sake; unused, since only one device is read.
+        device_ids: Accepted for compatibility with Captum; unused, since only one device is read.
         reading: Overrides for a layer with an ambiguous layout.
 
     Example:
@@ -70,10 +70,25 @@ class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):
         *,
         interpolate_mode: str = "bicubic",
     ) -> Inputs:
-        """Return the unit's activation at every location, enlarged to the input: (N, C, H, W), raw.
+        """Compute the unit's activation at every location, enlarged to the input.
+
+        Args:
+            inputs: (N, C, H, W), or a tuple of such tensors.
+            neuron_selector: The unit, in Captum's forms: a channel's index, a tuple, or a function.
+            additional_forward_args: Passed to the model after the inputs.
+            attribute_to_neuron_input: Read what enters the layer, not what leaves it.
+            interpolate_mode: How `LayerAttribution.interpolate` enlarges the map.
+
+        Returns:
+            The shape of `inputs`, the map repeated over channels; raw activations.
 
         Raises:
             ValueError: If the layer has no such unit or no grid.
+
+        Example:
+            >>> unit = NeuronLanguageAttribution(model, "layer", translator)
+            >>> unit.attribute(images, neuron_selector=1).shape
+            torch.Size([2, 3, 8, 8])
         """
         check_images(inputs)
         features = self._read(inputs, additional_forward_args, attribute_to_neuron_input)
@@ -90,10 +105,17 @@ class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):
         *,
         internal_batch_size: int | None = None,
     ) -> Description:
-        """Describe the unit from all images together.
+        """Describe the unit by one text, from all images together.
+
+        Args:
+            inputs: As `attribute`.
+            neuron_selector: As `attribute`.
+            additional_forward_args: As `attribute`.
+            attribute_to_neuron_input: As `attribute`.
+            internal_batch_size: The most rows the language model sees at once.
 
         Raises:
-            ValueError: If the unit is silent on every image, or the layer has no such unit.
+            ValueError: If the unit is positive on no image, or the layer has no such unit.
         """
         features = self._read(inputs, additional_forward_args, attribute_to_neuron_input)
         weights = unit_activation(features, neuron_selector).clamp(min=0)

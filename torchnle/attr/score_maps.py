@@ -26,7 +26,7 @@ TEMPERATURES = {"log_prob": 1.0, "cosine": 0.2, "projection": 0.1}
 
 @dataclass(frozen=True)
 class Refinement:
-    """Variants of a text's score.
+    """The settings of a score's variants: minus its prior, normalised by length, against other texts.
 
     Args:
         prior: Subtract each text's log-probability under the language model alone.
@@ -57,7 +57,7 @@ def score_variants(
     *,
     internal_batch_size: int | None = None,
 ) -> Float[Tensor, "rows texts"]:
-    """Score texts on rows, minus their prior, by length, and against other texts, as the variant says.
+    """Score texts on rows by one variant: minus their prior, normalised by length, or against other texts.
 
     Args:
         translator: Scores texts on rows.
@@ -90,7 +90,12 @@ def score_variants(
 def against(
     scores: Float[Tensor, "rows every"], chosen: Sequence[int], rivals: Sequence[int]
 ) -> Float[Tensor, "rows chosen"]:
-    """Compute the log-softmax of each chosen column over itself and the rivals.
+    """Compute the log-softmax of each chosen column over itself and the columns it is contrasted with.
+
+    Args:
+        scores: One column per text.
+        chosen: The columns to return.
+        rivals: The columns in every softmax.
 
     Example:
         >>> against(torch.zeros(1, 3), [0, 1], [1, 2]).exp()

@@ -159,7 +159,7 @@ class Rankings(LayerReader[Chosen]):
             `Top`, with descriptions as `describe` returns them: the best text, and k - 1 phrases.
 
         Raises:
-            ValueError: If `k` is not positive, or on bad inputs or texts.
+            ValueError: If `k` is not positive, or an input or text is invalid.
 
         Example:
             >>> from torchnle import LanguageAttribution
@@ -207,7 +207,7 @@ class Rankings(LayerReader[Chosen]):
 
         Raises:
             TypeError: If `text` is not one string.
-            ValueError: If `k` is not positive, or on bad inputs or a blank text.
+            ValueError: If `k` is not positive, an input is invalid, or the text is blank.
 
         Example:
             >>> from torchnle import LanguageAttribution

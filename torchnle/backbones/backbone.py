@@ -41,7 +41,7 @@ class Backbone:
         *,
         name: str = "",
     ) -> Backbone:
-        """Put a model of one's own and its preprocessing together.
+        """Build a backbone from your own model and its preprocessing.
 
         Args:
             model: The classifier; it is put into evaluation mode.

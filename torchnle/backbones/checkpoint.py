@@ -27,7 +27,7 @@ def load_checkpoint(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Backbone:
-    """Build an architecture with one output a class and fill it with the weights of a file.
+    """Build an architecture with one output per class and load a checkpoint file into it.
 
     Args:
         file: A state dict: ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` (with ``weights_only=True``). A
@@ -35,8 +35,8 @@ def load_checkpoint(
         architecture: "timm:NAME" or "torchvision:NAME".
         class_names: One a class, in the order of the outputs.
         size: The side of the input in pixels; None = the architecture's own.
-        mean: Of each channel, on the scale 0 to 1; None = the architecture's own.
-        std: As `mean`.
+        mean: The mean of each channel, on the scale 0 to 1; None = the architecture's own.
+        std: The standard deviation of each channel, likewise.
 
     Raises:
         ValueError: If the architecture is not known, the file is damaged, or its names or shapes are not the

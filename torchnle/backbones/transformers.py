@@ -38,7 +38,7 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
 
     Raises:
         FileNotFoundError: If there is no such folder or type.
-        ValueError: If weights are missing or left over; if it asks for code of its own, which is never run.
+        ValueError: If weights are missing or unused, or it needs code of its own, which is never run.
     """
     from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES

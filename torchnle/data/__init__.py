@@ -1,4 +1,4 @@
-"""Pictures with words: composed scenes with every object and location known, and sources of captions."""
+"""Captioned pictures: composed scenes with every object and location known, and sources of captions."""
 
 from torchnle.data.backgrounds import (
     Background,

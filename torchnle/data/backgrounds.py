@@ -1,4 +1,4 @@
-"""Backgrounds for composed scenes, each with the words that a caption says of it."""
+"""Backgrounds for composed scenes, each with the phrase that captions use for it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _PAIRS = ("blue white", "yellow orange", "green yellow", "pink purple", "black g
 
 @dataclass(frozen=True)
 class Background(ABC):
-    """A background of a scene.
+    """The base class of the backgrounds of composed scenes.
 
     Args:
-        location: The words for it after a list of objects ("on grass"), or "" for no words.
+        location: The phrase for it at the end of a caption ("on grass"), or "" for none.
     """
 
     location: str
@@ -44,11 +44,16 @@ class Background(ABC):
     @property
     @abstractmethod
     def colours(self) -> tuple[Colour, ...]:
-        """The main colours, on which an object of the same colour would not be seen."""
+        """The main colours; scenes avoid objects of the same colours on it."""
 
     @abstractmethod
     def draw(self, draws: np.random.Generator, size: int) -> Image.Image:
-        """Draw one RGB picture of it, `size` pixels wide and high; every draw differs a little."""
+        """Draw the background as an RGB image, `size` x `size` pixels, with random variation.
+
+        Args:
+            draws: The source of randomness.
+            size: Width and height in pixels.
+        """
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Gradient(Background):
         return (self.start, self.stop)
 
     def draw(self, draws: np.random.Generator, size: int) -> Image.Image:
-        """Draw a gradient; colours vary by up to 12 of 255."""
+        """Draw the gradient in a random direction; its colours vary by up to 12 of 255."""
         change = draws.integers(-12, 13, 3)
         ends = np.clip(np.array([self.start, self.stop]) + change, 0, 255).astype(np.float32)
         turn = draws.uniform(0, 2 * np.pi)
@@ -113,7 +118,7 @@ class Picture(Background):
 
 
 def plain_backgrounds() -> tuple[Gradient, ...]:
-    """Make one background a colour: "on a blue background".
+    """Make a single-coloured background for each colour of the palette: "on a blue background".
 
     Example:
         >>> plain_backgrounds()[1].location
@@ -157,7 +162,7 @@ def photo_backgrounds(images: Sequence[Image.Image], location: str = "") -> tupl
 
     Args:
         images: Any mode and size; turned to RGB.
-        location: The words for all of them, or "" for captions without background.
+        location: The phrase for all of them in captions, or "" for none.
 
     Example:
         >>> photo_backgrounds([Image.new("L", (9, 9))], "on the moon")[0].location
@@ -173,8 +178,8 @@ def load_photo_backgrounds(
 
     Args:
         folder: The folder of photographs.
-        location: The words for all of them, or "" for captions without background.
-        largest: Shorter sides are reduced to this, in pixels.
+        location: The phrase for all of them in captions, or "" for none.
+        largest: Photographs are reduced to this length of the shorter side, in pixels.
 
     Raises:
         ValueError: If there is no readable photograph.

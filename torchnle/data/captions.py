@@ -86,8 +86,8 @@ class CaptionFile:
             them out.
 
     Raises:
-        ValueError: If there are no captions, the file is not what its name says, it names an image outside
-            the folder, or (strict) captions and images do not belong together.
+        ValueError: If there are no captions, the file is not of the format that its name states, it names an
+            image outside the folder, or (strict) an image or a caption is missing.
 
     Example:
         >>> import tempfile
@@ -167,6 +167,9 @@ class CaptionFile:
 class Mixture:
     """Several sources, concatenated.
 
+    Args:
+        sources: The sources, in order.
+
     Example:
         >>> square = [CaptionedImage(Image.new("RGB", (4, 4)), ("a square",))]
         >>> both = Mixture([CaptionList(square), CaptionList(2 * square)])
@@ -231,7 +234,10 @@ class CaptionList:
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
-    """Hash parts, each separated from the next.
+    """Hash a sequence of strings or bytes; moving a boundary between two parts changes the hash.
+
+    Returns:
+        Hexadecimal digits.
 
     Example:
         >>> digest(["ab", "c"]) == digest(["a", "bc"])

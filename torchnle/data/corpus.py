@@ -1,6 +1,6 @@
 """Texts about visible objects, to train a text decoder: nouns from WordNet in templates.
 
-The text decoder learns from text alone, so it can only say what its corpus contains: objects, objects with
+The text decoder learns from text alone, so it can only write what its corpus contains: objects, objects with
 attributes, objects in settings, lists of two and three objects, and short definitions.
 """
 
@@ -61,13 +61,17 @@ BLOCKED = frozenset("bitch slut whore nigger negro cock-a-hoop weapon-grade".spl
 
 @dataclass(frozen=True)
 class Noun:
-    """A visible object.
+    """A noun phrase that names a visible object, with WordNet's facts on its noun.
 
     Args:
-        phrase: Its name with article.
-        gloss: WordNet's definition of it, "" if there is none.
-        kind: Its lexicographer file, one of `VISIBLE`, "" if it is from another source.
-        tagged: Whether the texts that WordNet's makers tagged by hand use the word in its first sense.
+        phrase: The noun with its article: "a hen".
+        gloss: WordNet's definition, "" if there is none.
+        kind: WordNet's lexicographer file ("noun.animal"), one of `VISIBLE`; "" for another source.
+        tagged: Whether WordNet's hand-tagged texts use the noun in its first sense.
+
+    Example:
+        >>> Noun("a hen").phrase
+        'a hen'
     """
 
     phrase: str
@@ -107,7 +111,12 @@ def wordnet_nouns(folder: Path, keep: Iterable[str] | None = None) -> list[Noun]
 
 
 def sentences(nouns: Sequence[Noun], count: int, *, seed: int = 0) -> Iterator[str]:
-    """Make `count` texts from templates, the same for the same seed.
+    """Generate `count` texts from templates, the same ones for the same seed.
+
+    Args:
+        nouns: The nouns; repeated ones are drawn more often.
+        count: The number of texts; duplicates occur.
+        seed: The seed of all draws.
 
     Example:
         >>> nouns = [Noun("a hen"), Noun("an owl"), Noun("gravel")]
@@ -121,7 +130,11 @@ def sentences(nouns: Sequence[Noun], count: int, *, seed: int = 0) -> Iterator[s
 
 
 def held_out(text: str, *, fraction: float = 0.02) -> bool:
-    """Return whether a text is kept out of training; its hash decides, so the answer never changes.
+    """Return whether a text belongs to the held-out set; its hash decides, the same in every process.
+
+    Args:
+        text: The text.
+        fraction: The expected share of held-out texts, 0 to 1.
 
     Example:
         >>> 0 < sum(held_out(f"text {i}") for i in range(1000)) < 60

@@ -34,7 +34,7 @@ NOT_THINGS = (
 
 @dataclass(frozen=True)
 class Cutout:
-    """One object that can be put into a scene.
+    """An object with transparency around it, to be composed into scenes, and its noun phrase.
 
     Args:
         phrase: Its name with the article, such as "a compost bin".
@@ -56,7 +56,7 @@ class Cutouts(Sequence[Cutout]):
 
     Args:
         cutouts: The cut-outs.
-        skipped: A reason for each file that gave none.
+        skipped: The reason for each file that could not be used.
 
     Example:
         >>> dot = Image.new("RGBA", (8, 8), "red")
@@ -122,9 +122,9 @@ def load_cutouts(
 ) -> Cutouts:
     """Read every PNG with transparency that has a caption file with it.
 
-    The form is that of Tux Paint's stamps (Debian: tuxpaint-stamps-default): `hen.png` and `hen.txt`, whose
-    first line names the object ("A hen."). Unusable files are skipped; `Cutouts.skipped` says why for each,
-    and one line in the log names them at the end.
+    The format is that of Tux Paint's stamps (Debian: tuxpaint-stamps-default): `hen.png` and `hen.txt`, whose
+    first line names the object ("A hen."). Unusable files are skipped; `Cutouts.skipped` holds the reason for
+    each, and one line of the log summarises them.
 
     Args:
         folder: Searched with all its subfolders.
@@ -133,7 +133,7 @@ def load_cutouts(
         largest: Longer sides are reduced to this, in pixels.
 
     Raises:
-        NotADirectoryError: If the folder is not there.
+        NotADirectoryError: If the folder does not exist.
         ValueError: If the folder holds no usable cut-out.
     """
     root = Path(folder)

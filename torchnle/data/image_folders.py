@@ -77,12 +77,12 @@ class LabelledImages:
 
 
 def load_class_folders(folder: str | Path) -> LabelledImages:
-    """List the images of a folder that holds a folder a class, as torchvision's `ImageFolder` reads it.
+    """List the images of a folder with one subfolder per class, as torchvision's `ImageFolder` reads it.
 
     Names such as "00_dog" and "land_bird" become "dog" and "land bird".
 
     Raises:
-        NotADirectoryError: If the folder is not there.
+        NotADirectoryError: If the folder does not exist.
         ValueError: If there are fewer than two classes, or a class has no image.
     """
     root = Path(folder)
@@ -128,7 +128,7 @@ def load_imagenet9(folder: str | Path, variant: str = "original") -> LabelledIma
     """List a variant of ImageNet-9 (Xiao et al., 2020), such as "only_bg_t": `VARIANT/val/CLASS`.
 
     Raises:
-        NotADirectoryError: If the variant is not there.
+        NotADirectoryError: If the folder of the variant does not exist.
         ValueError: As `load_class_folders`.
     """
     return load_class_folders(Path(folder) / variant / "val")
@@ -138,8 +138,8 @@ def read_groups(file: str | Path) -> dict[str, str]:
     """Read the context of every image from a CSV file with the columns "file" and "group".
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If a column is missing, or it has no line.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a column is missing, or the file has no line.
     """
     return {row["file"]: row["group"] for row in read_table(Path(file), ("file", "group"))}
 
@@ -181,8 +181,8 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read a CSV file that has certain columns.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If a column is missing, or it has no line.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a column is missing, or the file has no line.
     """
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines)

@@ -35,7 +35,7 @@ def place_boxes(
         draws: The source of randomness.
         sizes: (width, height) of each box, in pixels.
         side: The square's side.
-        max_overlap: The most of a box that another may cover, as `overlap` counts it.
+        max_overlap: The largest part of a box that another may cover, as `overlap` computes it.
 
     Example:
         >>> place_boxes(np.random.default_rng(0), [(8, 8)], side=8, max_overlap=0)

@@ -123,7 +123,7 @@ class ScenesTable(DataTable):
         scale: The least and the largest longer side of an object, as a part of `size`.
         max_overlap: The largest part of a box that another object's box may cover.
         locations: Whether captions name the background. A location on an object shows little of it, and a
-            translator that learns to say it everywhere says less of the object.
+            translator that learns to name the background everywhere describes objects worse.
         effects: True, or the settings of `PhotoEffects`, for the noise and blur of photographs.
         seed: The seed of all draws.
     """

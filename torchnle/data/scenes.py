@@ -26,13 +26,13 @@ _CONTRAST = 60.0  # least distance of an object's mean colour from a background'
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object in a scene.
+    """One object in a scene, with its phrase, box and mask.
 
     Args:
         phrase: Its noun phrase, as in the caption.
         box: (left, top, right, bottom) of its visible pixels, the last two exclusive.
         mask: Its visible pixels, (H, W).
-        source: The source of its cut-out.
+        source: The file or shape of its cut-out (`Cutout.source`).
     """
 
     phrase: str
@@ -57,11 +57,11 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture with every object known.
+    """A composed picture with its caption, and the phrase, box and mask of every object.
 
     Args:
         image: RGB, square.
-        caption: "a hen and a compost bin on grass".
+        caption: The caption: "a hen and a compost bin on grass".
         objects: In the order in which the caption lists them.
         location: The words of the caption for the background; "" if there are none.
     """

@@ -1,4 +1,4 @@
-"""The nouns that a text decoder should be able to say: common ones, class names, phrases of captions."""
+"""The nouns of a text decoder's corpus: common ones, class names, phrases of captions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLASS_SHARE, _PHRASE_SHARE = 2, 3
 def vocabulary(
     wordnet: Path, *, class_names: Sequence[str] = (), phrases: Sequence[str] = ()
 ) -> tuple[Noun, ...]:
-    """Gather the nouns; more important ones are listed, and so drawn, more often.
+    """Collect the nouns of a text decoder's corpus; important ones occur, and so are drawn, more often.
 
     WordNet's nouns are kept if they are common and in everyday use: WordNet's hand-tagged texts use them, or
     they are an animal, a food or a plant of one word. ("Scheme arch" and "pot farm" consist of common words,
@@ -32,6 +32,9 @@ def vocabulary(
         wordnet: Holds index.noun and data.noun of WordNet 3.x.
         class_names: Names of classes; text in brackets is left out.
         phrases: Noun phrases with their articles, such as `Cutouts.phrases`.
+
+    Returns:
+        The nouns, with repetitions.
 
     Raises:
         MissingDependencyError: If `wordfreq`, which gives frequencies, is not installed.
@@ -52,7 +55,15 @@ def vocabulary(
 
 
 def decoder_texts(nouns: Sequence[Noun], count: int, *, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Make about `count` different texts, and every noun by itself: for training, and held out.
+    """Make a corpus of about `count` different texts and every noun alone, split into training and held out.
+
+    Args:
+        nouns: The nouns, from `vocabulary`.
+        count: The number of texts that the templates generate, duplicates included.
+        seed: The seed of all draws.
+
+    Returns:
+        The training texts, and the held-out texts (`torchnle.data.corpus.held_out`).
 
     Example:
         >>> nouns = [Noun("a hen"), Noun("an owl"), Noun("gravel"), Noun("a red kite")]

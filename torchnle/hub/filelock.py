@@ -1,4 +1,4 @@
-"""Locks on files and folders between processes, that end with the process."""
+"""Exclusive locks on files and folders between processes; a lock ends with its process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def locked(file: IO[Any] | int) -> Iterator[bool]:
-    """Wait until this process alone holds an open file, and let it go at the end.
+    """Hold an exclusive lock on an open file while the block runs; wait while another process holds it.
 
     Args:
         file: An open file, or its descriptor.
 
     Yields:
-        Whether it could be locked: not on Windows, nor on some network drives.
+        True if the file is locked; False where locks are not supported (Windows, some network drives).
     """
     try:
         import fcntl
@@ -37,10 +37,13 @@ def locked(file: IO[Any] | int) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def alone_in_folder(folder: Path) -> Iterator[None]:
-    """Make a folder, and wait until this process alone works in it.
+    """Create a folder and hold an exclusive lock on it while the block runs.
 
-    A folder that another process renames or removes meanwhile is made anew, so that what is locked in the end
-    is what lies there.
+    If another process renames or removes the folder meanwhile, it is created again, so that the locked folder
+    is the one at this path.
+
+    Args:
+        folder: The folder; its parents are created too.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)

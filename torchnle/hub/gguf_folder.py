@@ -43,11 +43,11 @@ def convert(gguf_file: Path, folder: Path) -> Path:
 
     Args:
         gguf_file: A causal language model of architecture "llama".
-        folder: Where to; created.
+        folder: The folder to write; created if needed.
 
     Raises:
-        ValueError: If the file is not GGUF, or of an architecture, rotary scaling or tokenizer that is not
-            known here.
+        ValueError: If the file is not GGUF, or its architecture, rotary scaling or tokenizer is not
+            supported.
     """
     from gguf import GGUFReader
     from safetensors.torch import save_file

@@ -22,7 +22,7 @@ def save(fields: dict[str, Any], folder: Path) -> None:
         folder: An existing folder.
 
     Raises:
-        ValueError: If the tokenizer is not a byte-level BPE whose way of splitting text is known here.
+        ValueError: If the tokenizer is not a byte-level BPE, or its splitting rule is not supported.
     """
     tokenizer = _tokenizer(fields)
     tokens = fields["tokenizer.ggml.tokens"]

@@ -25,7 +25,7 @@ _NAME = re.compile(rf"{re.escape(PREFIX)}(?P<owner>\d+)-(?P<began>\d+)-(?P<machi
 
 
 def mine() -> str:
-    """Begin the name of something unfinished by this process, with its start and its machine."""
+    """Return the first part of the names of unfinished files of this process: its start and its machine."""
     return f"{PREFIX}{os.getpid()}-{_began(os.getpid())}-{_machine()}-"
 
 
@@ -70,14 +70,15 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path, *, older_than: float = _SECONDS) -> list[Path]:
-    """Remove unfinished files and folders whose writers are gone.
+    """Remove unfinished files and folders whose processes have ended.
 
     Args:
-        folder: Where they lie; a cache, where nobody but torchnle has files of such names.
-        older_than: Seconds since the last change of anything in them, where their writer is not known.
+        folder: The cache that holds them, where nobody but torchnle has files of such names.
+        older_than: The least number of seconds since the last change of anything in those whose process is
+            unknown.
 
     Returns:
-        What was removed.
+        The removed paths.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""Contents of a kept folder: sizes and hashes of its files, checked when it is opened."""
+"""A list of a cached folder's files with their sizes and hashes, checked whenever the folder is opened."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NAME = "manifest.json"
 
 
 def write(folder: Path, files: Iterable[Path], file: Path | None = None) -> None:
-    """List files of a folder with their sizes, times of change and hashes.
+    """Write a list of a folder's files with their sizes, modification times and hashes.
 
     Args:
         folder: The folder.
-        files: The files in it.
-        file: Where the list is kept; None = in the folder.
+        files: The files to list.
+        file: The file to write; None = a file in the folder.
     """
     place = file or folder / NAME
     entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
@@ -29,10 +29,10 @@ def write(folder: Path, files: Iterable[Path], file: Path | None = None) -> None
 
 
 def damaged(folder: Path, file: Path | None = None) -> list[str] | None:
-    """Compare the files of a folder with the list; a file is hashed again only if it was changed since.
+    """Find the files of a folder that differ from its list; only files modified since are hashed again.
 
     Returns:
-        The names of files that are missing or other ones; None where the folder has no list.
+        The names of files that are missing or changed; None if the folder has no list.
 
     Example:
         >>> import tempfile

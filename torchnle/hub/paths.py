@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 
 
 def checked(name: str, source: str) -> PurePosixPath:
-    """Return the name as a relative path.
+    """Return a file name as a relative path, after checking that it stays inside its folder.
 
     Args:
         name: A file name with forward slashes, as archives and the Hub give them.
-        source: Where it comes from, for the error.
+        source: The archive or repository that states it, for the message.
 
     Raises:
         ValueError: If it is absolute, climbs with "..", or could mean another drive or folder on Windows.

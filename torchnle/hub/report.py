@@ -1,4 +1,4 @@
-"""The one error for a reference that led nowhere, and what an error may show: never a password."""
+"""Errors of unresolved references, without passwords or tokens in their messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _QUERY = re.compile(r"(?<=://)([^\s?#'\"<>]*)\?[^\s#'\"<>]+")
 
 
 def unresolved(reference: str, tried: Sequence[str]) -> FileNotFoundError:
-    """Build the error that lists each attempt.
+    """Build the FileNotFoundError of a reference that cannot be resolved, which lists each attempt.
 
     Args:
         reference: What the user gave.
@@ -43,7 +43,7 @@ def hide_secrets(text: str) -> str:
 
 
 def in_short(error: BaseException) -> str:
-    """Shorten an error to its class and first line, cut to a readable length, without secrets.
+    """Format an error as its class and its first line, shortened, without secrets.
 
     Example:
         >>> in_short(OSError("disk full" + chr(10) + "and more"))

@@ -27,7 +27,13 @@ _logger = logging.getLogger("torchnle")
 
 @dataclass(frozen=True)
 class HubModel:
-    """One model repository at one revision; `cache` None means the Hub client's own cache."""
+    """One model repository of the Hub at one revision.
+
+    Args:
+        repo: "org/name".
+        revision: A branch, tag or commit.
+        cache: The folder for downloads; None = the Hub client's own cache.
+    """
 
     repo: str
     revision: str
@@ -38,19 +44,19 @@ class HubModel:
 
 
 def fetch(model: HubModel, verified: Path, *, offline: bool, tried: list[str]) -> Path:
-    """Return a snapshot of the model's weight, configuration and tokenizer files.
+    """Return the folder of a model's weight, configuration and tokenizer files, downloaded if needed.
 
-    The Hub is asked first, so that a moved branch is noticed; if it cannot be reached, the cache answers.
+    The Hub is requested first, so that a moved branch is noticed; if it cannot be reached, the cache is used.
 
     Args:
-        model: What to take.
+        model: The model.
         verified: A folder of marks, one a commit whose files were found to match their hashes.
-        offline: Whether the Hub must not be asked.
-        tried: What was tried before, for the error.
+        offline: Whether to make no request.
+        tried: Earlier attempts, for the message.
 
     Raises:
         FileNotFoundError: If there is no such model or revision, or neither Hub nor cache has it.
-        OSError: If a file broke off on the way.
+        OSError: If a download is interrupted.
         ValueError: If a file does not have the hash that the Hub states; the file is deleted.
     """
     if offline:
@@ -77,7 +83,7 @@ def _network_errors() -> tuple[type[BaseException], ...]:
 
 @contextmanager
 def hidden_secrets() -> Iterator[None]:
-    """Let requests fail with an OSError only, and none that shows a password or a query of an address.
+    """Convert failures of requests in the block to OSErrors that show no password and no query of a URL.
 
     Raises:
         OSError: If a request fails.

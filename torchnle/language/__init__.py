@@ -1,1 +1,1 @@
-"""The frozen text models: language model, decoding, scoring, sentence encoder."""
+"""Frozen text models: language model, decoding, scoring, sentence encoder."""

@@ -1,4 +1,4 @@
-"""The agreement of a language model in a smaller type with itself in float32."""
+"""Measure how well a language model in a smaller dtype agrees with itself in float32."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Agreement:
     """The differences between two models that read the same rows.
 
     Args:
-        rows: How many rows were read.
-        same_texts: How many of them were put into the same words.
-        mean: The mean difference of the given texts' log-probabilities, in nats.
-        largest: The largest.
+        rows: The number of rows.
+        same_texts: The number of rows for which both models decode the same text.
+        mean: The mean absolute difference of the given texts' log-probabilities, in nats.
+        largest: The largest of these differences, in nats.
         same_best: The share of rows on which the same text is the most probable.
     """
 
@@ -50,13 +50,13 @@ def agreement(
     stop: str | None = None,
     max_new_tokens: int = 20,
 ) -> Agreement:
-    """Compare two copies of a model: the texts that they write and their scores of the same rows.
+    """Compare two copies of a language model by the texts that they decode and score on the same rows.
 
     Args:
         lm: The model in a smaller type (`dtype="int8"`, torch.bfloat16).
         exact: The same in float32.
-        prefixes: Soft prompts as they are met in use, at least one, (R, P, E).
-        texts: What both score on every row.
+        prefixes: Soft prompts, at least one, of the kind that the model will read, (R, P, E).
+        texts: The texts that both score on every row.
         prompt: As `decoding.greedy`.
         stop: As `decoding.greedy`.
         max_new_tokens: As `decoding.greedy`.

@@ -17,7 +17,7 @@ from torchnle.vision.running import alone_in, evaluating
 
 
 class ClipText(TextEncoder):
-    """The text side of a whole CLIP of open_clip or transformers, which is left as it is.
+    """The text tower of a whole CLIP of open_clip or transformers, which is not changed.
 
     Texts longer than the tower's context are cut, as the model's own tokenizer does.
 
@@ -26,7 +26,7 @@ class ClipText(TextEncoder):
             SigLIP, ALIGN, ...).
         tokenizer: Its tokenizer: a function from texts to token ids for the first kind, a tokenizer or
             processor of transformers for the second.
-        reference: The string that `from_pretrained` would find it by.
+        reference: Its reference for `from_pretrained`.
 
     Raises:
         TypeError: If the model has no text tower.
@@ -52,7 +52,7 @@ class ClipText(TextEncoder):
 
     @property
     def scale(self) -> float:
-        """Give the trained factor of cosines in CLIP's softmax; 100, its limit, where there is none."""
+        """The trained factor of cosines in CLIP's softmax; 100, its upper limit, if the model has none."""
         logarithm = getattr(self.model, "logit_scale", None)
         return float(logarithm.exp()) if isinstance(logarithm, torch.Tensor) else 100.0
 
@@ -63,12 +63,12 @@ class ClipText(TextEncoder):
         Args:
             reference: "open_clip:NAME@TAG", or a Hub id or local folder of transformers, which may have
                 "transformers:" in front.
-            device: Where to; None is the CPU.
+            device: The device of the model; None = the CPU.
 
         Raises:
             TypeError: If the model that is found has no text tower.
             ValueError: If open_clip has no such model or weights; if a folder lacks weights or a tokenizer,
-                or asks for code of its own, which is never run.
+                or needs code of its own, which is never run.
         """
         with hub.kept_random_state():
             if reference.startswith("open_clip:"):

@@ -1,4 +1,4 @@
-"""Words from prefixes: all rows are decoded together, equal rows once, and leave the batch when they end."""
+"""Decoding after soft prompts: all rows in one batch, equal rows once; finished rows leave the batch."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _DISTRIBUTIONS = 64
 
 @dataclass(frozen=True)
 class Decoded:
-    """The texts that a language model wrote, one for every row.
+    """Texts decoded by a language model, one per row.
 
     Args:
-        texts: The words, as the tokenizer spells them (a leading space is kept).
+        texts: The texts, as the tokenizer decodes them (a leading space is kept).
         ids: The tokens of each text, without the one that ended it.
         log_probs: log p(ids | prefix) in nats, summed over the tokens of `ids`, (R,) float32.
-        disagreement: What `dedupe` changed, measured; None where every row was decoded as it is.
+        disagreement: The measured effect of `dedupe`; None if every row was decoded itself.
     """
 
     texts: list[str]
@@ -65,7 +65,7 @@ def greedy(
     internal_batch_size: int | None = None,
     dedupe: float | None = None,
 ) -> Decoded:
-    """Continue every prefix with the most probable token, again and again.
+    """Decode a text after every prefix greedily: the most probable token at each step.
 
     A row ends at an end-of-text token, where its text contains `stop`, or after `max_new_tokens`. Equal
     prefixes are decoded once.
@@ -77,8 +77,12 @@ def greedy(
         stop: A string that ends a text; it, what follows it and blanks before it are left out.
         max_new_tokens: The most tokens to generate.
         internal_batch_size: The most rows in the model at a time; None = what suits the device.
-        dedupe: Let a prefix speak for others within this distance, relative to its norm: no longer exact.
-            `Decoded.disagreement` says how many texts that changed, on a sample decoded after all.
+        dedupe: Decode one prefix for all within this distance of it, relative to its norm, which is
+            approximate; `Decoded.disagreement` holds the effect, measured on a sample of the others.
+            None = only equal prefixes share a decoding, which is exact.
+
+    Returns:
+        One text per row, in order.
 
     Raises:
         ValueError: If the prefixes do not fit the model, a number is not positive, `stop` is empty, or
@@ -130,26 +134,31 @@ def sample(
     max_new_tokens: int = 20,
     internal_batch_size: int | None = None,
 ) -> Decoded:
-    """Draw `n` continuations of every prefix by nucleus sampling; what continuations share is read once.
+    """Draw `n` texts after every prefix by nucleus sampling; the tokens that texts share are computed once.
 
     Args:
         lm: The language model.
         prefixes: One soft prompt a row, (R, P, E), on the model's device.
-        n: How many texts a row.
+        n: The number of texts per row.
         top_p: Draw from the smallest set of tokens that holds this share of the probability.
-        temperature: What the logits are divided by before.
-        generator: Makes the draws repeatable; a text does not depend on `internal_batch_size`. On the CPU.
+        temperature: The divisor of the logits before that.
+        generator: A generator on the CPU, for repeatable draws that do not depend on `internal_batch_size`;
+            None = the global one.
         prompt: As `greedy`.
         stop: As `greedy`.
         max_new_tokens: As `greedy`.
         internal_batch_size: The most rows in the model at a time; None = what suits the device.
 
     Returns:
-        R * n texts, those of a row together. `log_probs` are the model's own, at temperature 1 over all
-        tokens, whatever they were drawn with.
+        R * n texts, those of a row together. `log_probs` are the model's own, at temperature 1 and over all
+        tokens, not those of the sampling distribution.
 
     Raises:
         ValueError: As `greedy`; if `n` or `temperature` is not positive or `top_p` not in (0, 1].
+
+    Example:
+        >>> lm = LanguageModel.from_pretrained()  # doctest: +SKIP
+        >>> sample(lm, prefixes, n=3).texts  # doctest: +SKIP
     """
     _check(stop, max_new_tokens)
     if n < 1 or not temperature > 0 or not 0 < top_p <= 1:
@@ -169,7 +178,13 @@ def sample(
 
 @contextmanager
 def writing(lm: LanguageModel, rows: int, steps: int) -> Iterator[None]:
-    """Everything that makes a model read single tokens faster."""
+    """Enable every optimisation for reading single tokens while the block runs.
+
+    Args:
+        lm: The language model; other threads wait for it.
+        rows: The number of rows in the batch.
+        steps: The number of tokens to generate.
+    """
     short = short_attention(lm.model) if lm.short_attention else nullcontext()
     with alone_in(lm.model), packed(body(lm.model), rows, steps), short:
         yield

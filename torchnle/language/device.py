@@ -1,4 +1,4 @@
-"""The dtype that a machine runs a language model fastest in."""
+"""The fastest dtype of a language model on a device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def best_dtype(device: torch.device) -> torch.dtype:
     Without these instructions bfloat16 is three to four times slower than float32 on a CPU.
 
     Args:
-        device: Where the model will run.
+        device: The device on which the model will run.
 
     Example:
         >>> best_dtype(torch.device("cpu")) in (torch.float32, torch.bfloat16)
@@ -26,10 +26,15 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def resolve_dtype(dtype: object, device: torch.device) -> torch.dtype:
-    """Return a floating dtype as it is, the best one for "auto", and for "int8" what the rest computes in.
+    """Convert a dtype argument to a floating dtype.
+
+    Args:
+        dtype: A floating dtype; "auto" = the fastest one; "int8" = the dtype of the layers that stay
+            floating.
+        device: The device on which the model will run.
 
     Raises:
-        ValueError: If it is none of them.
+        ValueError: If it is neither of these strings nor a floating dtype.
     """
     if dtype == "int8":
         return torch.float32

@@ -33,10 +33,10 @@ def body(model: PreTrainedModel) -> nn.Module:
 
 
 def check_whole_model(model: object) -> None:
-    """Refuse what is no language model of transformers, or one with adapters that are not merged.
+    """Refuse an object that is no causal language model of transformers, or has unmerged adapters.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If it is refused; the message says why.
 
     Example:
         >>> check_whole_model("gpt2")
@@ -75,7 +75,7 @@ class Head:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Head:
-        """Find a model's head, and check against the model's own logits that there is nothing more to it.
+        """Find a model's linear head, and check that it reproduces the model's own logits.
 
         Raises:
             ValueError: If there is no linear head, or the logits are not a linear function of the last

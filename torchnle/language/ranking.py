@@ -1,4 +1,4 @@
-"""The best of some texts or rows."""
+"""The result of a search for the best texts or rows."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best of some texts or rows.
+    """The best texts of each row, or the best rows of a text, with their scores.
 
     Args:
-        indices: Their numbers, best first: (R, k) texts of each row, or (k,) rows.
+        indices: Their indices, best first: (R, k) texts of each row, or (k,) rows.
         scores: Their scores, of the same shape.
-        extensions: How many beginnings of texts were read after a row's prefix.
-        exhaustive: How many there are: what scoring everything would have read.
+        extensions: The number of partial texts that were read.
+        exhaustive: The number that scoring everything would have read.
     """
 
     indices: Int[Tensor, "*shape"]
@@ -26,7 +26,7 @@ class Ranking:
 
     @classmethod
     def of(cls, scores: Float[Tensor, "*rows n"], k: int) -> Ranking:
-        """Rank scores that are all known: the k largest, or all if there are fewer; equals by number.
+        """Rank given scores: the k largest, or all if there are fewer; equal scores by index.
 
         Example:
             >>> import torch
@@ -38,7 +38,7 @@ class Ranking:
 
 
 def check_k(k: int) -> None:
-    """Raise if it is no number of results.
+    """Refuse a number of results that is not positive.
 
     Raises:
         ValueError: If it is not positive.

@@ -34,15 +34,15 @@ def log_prob(
 ) -> Float[Tensor, "R T"]:
     """Score every text on every row: ``log p(text | prefix, prompt)``, summed over the text's tokens.
 
-    DeViL, equation 4, without its normalisation. Each prefix is read once; the texts follow it packed
-    as a tree of tokens, in which each token sees the prefix and its own ancestors only, so that common
-    beginnings are read once and a text of one token costs no reading at all. The head is computed only
-    where a token is predicted, and its logits are never all in memory. The end of the text is not scored.
+    DeViL, equation 4, without its normalisation. Each prefix is read once; the texts follow it packed as a
+    tree of tokens, in which each token attends to the prefix and its own ancestors only, so that common first
+    tokens are read once and a text of one token needs no reading. The head is computed only where a token is
+    predicted, and its logits are never all in memory. The end of the text is not scored.
 
     Args:
         lm: The language model.
         prefixes: One soft prompt a row, (R, P, E), on the model's device; gradients flow to them.
-        texts: What to score, at least one, none blank; duplicates are fine.
+        texts: The texts, at least one, none blank; duplicates are allowed.
         prompt: Words between the prefix and the texts, the same for all rows.
         internal_batch_size: The most rows in the model at a time; None = what suits the device.
 
@@ -82,12 +82,12 @@ def log_prob(
 def prior(lm: LanguageModel, texts: Sequence[str], *, prompt: str = "") -> Float[Tensor, "T"]:
     """Score every text under the language model alone: ``log p(text | prompt)``, with no prefix.
 
-    Taken from `log_prob`, it leaves the pointwise mutual information of text and prefix. A model without
-    BOS starts from its end-of-text token, after which such models have learnt that a new text begins.
+    `log_prob` minus this is the pointwise mutual information of text and prefix. A model without BOS starts
+    from its end-of-text token, after which such models were trained to begin a new text.
 
     Args:
         lm: The language model.
-        texts: What to score.
+        texts: The texts.
         prompt: Words before the texts.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The tokens of a text as they are inside a longer text."""
+"""Tokenization of texts as they are tokenized inside a longer text."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PROBES = (" a", " the cat", " A", " 3", " .", " xyzzy")
 
 
 class Spelling:
-    """Turns texts into the tokens that they have where they follow something.
+    """Tokenizes texts as continuations of another text.
 
-    Some tokenizers (of Llama 2, Mistral, TinyLlama, T5) put a marker of their own before whatever they are
-    given, so that the tokens of a part are not those of the whole. Whether a tokenizer does is tried out.
+    Some tokenizers (of Llama 2, Mistral, TinyLlama, T5) add a marker before every input, so that the tokens
+    of a part are not those of the whole. Whether a tokenizer does so is tested at construction.
 
     Args:
         tokenizer: A tokenizer of transformers.
@@ -44,9 +44,9 @@ class Spelling:
         return self._ids([kept])[0] if kept else []
 
     def rows(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
-        """Tokenize texts that follow a prompt, or nothing.
+        """Tokenize texts that follow a prompt, or begin a sequence if there is none.
 
-        A text that begins with a blank follows something in any case.
+        A text that begins with a blank is tokenized as a continuation in any case.
         """
         kept = prompt.rstrip(" ")
         parts = [prompt[len(kept) :] + text for text in texts]

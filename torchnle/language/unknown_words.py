@@ -1,4 +1,4 @@
-"""Texts whose words a tokenizer does not know, as where they are in another script."""
+"""Find texts whose words a tokenizer does not know, such as texts in another script."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _FEWEST_LETTERS = 3
 def unknown_texts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], encoded: Sequence[Sequence[int]]
 ) -> list[str]:
-    """List the texts with a token that stands for "unknown", or with a word in another script that is spelt.
+    """List the texts with an unknown token, or with a word of another script that is split into letters.
 
-    English tokenizers know single letters of many scripts, and cut "\u043a\u043e\u0448\u043a\u0430" into
-    these; one that was trained on Russian has it whole, or in two pieces.
+    English tokenizers know single letters of many scripts and split "\u043a\u043e\u0448\u043a\u0430" into
+    letters; a tokenizer trained on Russian gives one or two tokens.
 
     Args:
-        tokenizer: Of the encoder.
+        tokenizer: The encoder's tokenizer.
         texts: The texts.
         encoded: Their token ids.
     """

@@ -1,4 +1,4 @@
-"""Remembers how a language model may be read, so that `packed.self_check` runs once a model."""
+"""A cache of the results of `packed.self_check`, so that it runs once per model."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _seen: dict[str, Verdict] = {}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The finding on a model that reads its own embeddings from left to right.
+    """The result of `packed.self_check` for one model.
 
     Args:
-        difference: What may not be used, and why; None = caches and packed texts are right.
-        short_attention: Whether attention may be replaced for single tokens.
+        difference: The optimised way of reading that is not exact, and its error; None = all are exact.
+        short_attention: Whether the attention may be replaced for single tokens.
     """
 
     difference: str | None
@@ -38,10 +38,10 @@ class Verdict:
 
 
 def reading_of(lm: LanguageModel) -> Verdict:
-    """Check how a model may be read, unless that is known.
+    """Return the cached result of the self-check of a model, or run the check.
 
     Raises:
-        ValueError: If it cannot be read at all.
+        ValueError: As `check_plain_reading`.
     """
     key = key_of(lm)
     verdict = recall(key)
@@ -53,11 +53,11 @@ def reading_of(lm: LanguageModel) -> Verdict:
 
 
 def key_of(lm: LanguageModel) -> str | None:
-    """Compute the key under which a verdict holds: code, configuration, dtype, device and weights.
+    """Hash all that the self-check depends on: code, configuration, dtype, device and weights.
 
     Returns:
-        None for a model that cannot be told from another by these: of a class that is not of transformers
-        (its code has no version), with hooks, or with a forward of its own.
+        The hash; None for a model that these do not identify: of a class outside transformers (whose code has
+        no version), with hooks, or with a replaced forward.
     """
     import transformers
 
@@ -83,7 +83,7 @@ def key_of(lm: LanguageModel) -> str | None:
 
 
 def recall(key: str | None) -> Verdict | None:
-    """Return the verdict under a key, of this process or of an earlier one; None if there is none.
+    """Return the stored result under a key, of this process or from disk; None if there is none.
 
     Example:
         >>> recall(None) is None
@@ -99,7 +99,7 @@ def recall(key: str | None) -> Verdict | None:
 
 
 def remember(key: str | None, verdict: Verdict) -> None:
-    """Keep a verdict; a folder that cannot be written is passed over."""
+    """Store a result in this process and on disk; a folder that cannot be written is ignored."""
     if key is None:
         return
     _seen[key] = verdict

@@ -28,15 +28,15 @@ img {{ max-width: 100%; }} .pictures img {{ height: 7rem; width: auto; margin: .
 
 @dataclass(frozen=True)
 class Section:
-    """The results of one class on a page.
+    """The results of one class, as one section of a page.
 
     Args:
         title: The class.
         verdict: The result in a sentence.
-        header: The columns of the table.
-        rows: Its cells; numbers get two digits.
-        figures: Each with its alternative text.
-        pictures: Examples, each with its alternative text.
+        header: The names of the table's columns.
+        rows: The table's cells; numbers are shown with two digits.
+        figures: Figures, each with its alternative text.
+        pictures: Example pictures, each with its alternative text.
     """
 
     title: str
@@ -48,7 +48,16 @@ class Section:
 
 
 def write_page(file: str | Path, title: str, introduction: str, sections: Sequence[Section]) -> Path:
-    """Write a self-contained page, whole or not at all.
+    """Write a self-contained HTML page atomically.
+
+    Args:
+        file: The file to write.
+        title: The page's title.
+        introduction: The paragraph below the title.
+        sections: One section per class.
+
+    Returns:
+        The file.
 
     Raises:
         ValueError: If the folder cannot be made or written.

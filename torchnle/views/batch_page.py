@@ -30,13 +30,13 @@ section,tr+tr td{border-color:#2c333f}.dim{color:#9da7b5}.unsure{color:#f0ad5e}}
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What is shown of one image.
+    """The content of a page on one image.
 
     Args:
-        name: Its title; it may hold anything.
-        picture: What the model sees, any size.
-        words: One description a layer.
-        maps: Raw scores of every text at each layer with locations, by the layer's name.
+        name: Its title, any text.
+        picture: The part of the image that the model sees, any size.
+        words: One description per layer.
+        maps: Raw scores (texts, rows, columns) of each layer that has locations, by the layer's name.
     """
 
     name: str
@@ -48,14 +48,17 @@ class ImageReport:
 def write_batch(
     file: str | Path, title: str, reports: Sequence[ImageReport], texts: Sequence[str] = (), kind: str = ""
 ) -> Path:
-    """Write a self-contained page, whole or not at all; all maps have one scale.
+    """Write a self-contained HTML page on a batch atomically; all maps have one colour scale.
 
     Args:
-        file: Where to.
-        title: Its title.
-        reports: The images.
+        file: The file to write.
+        title: The page's title.
+        reports: One report per image.
         texts: The texts of the maps.
-        kind: The kind of the maps' scores.
+        kind: The kind of the maps' scores (`Description.score_kind`).
+
+    Returns:
+        The file.
 
     Raises:
         ValueError: If the folder cannot be made or written.
@@ -112,7 +115,13 @@ def _map(picture: Image.Image, scores: Float[Tensor, "h w"], text: str, low: flo
 
 
 def overlay(picture: Image.Image, scores: Float[Tensor, "h w"], low: float, high: float) -> Image.Image:
-    """Lay a map over a grey picture, enlarged bicubically, on the scale from low to high.
+    """Draw a map over a grey version of a picture, enlarged bicubically.
+
+    Args:
+        picture: Any size.
+        scores: The raw map.
+        low: The score of the first colour.
+        high: The score of the last colour.
 
     Example:
         >>> import torch

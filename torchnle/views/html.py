@@ -22,12 +22,12 @@ img{margin:1px;display:inline-block}.dim{color:#6a7288}input[type=search]{paddin
 
 
 def page(title: str, body: str, *, script: str = "", style: str = "") -> str:
-    """Build a whole page around a body.
+    """Build a complete HTML page from its body.
 
     Args:
         title: The title, which is escaped here.
         body: HTML with escaped texts.
-        script: JavaScript at its end.
+        script: JavaScript at the page's end.
         style: CSS in addition to the common one.
 
     Example:
@@ -64,12 +64,12 @@ def picture(image: Image.Image, side: int, text: str = "") -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = "table") -> str:
-    """Build a table that is sorted by clicking a column; cells are HTML.
+    """Build an HTML table whose rows are sorted by clicking a column.
 
     Args:
-        header: Texts.
-        rows: One cell a column.
-        name: Its id.
+        header: The columns' names, escaped here.
+        rows: One HTML cell per column.
+        name: The table's id.
 
     Example:
         >>> table(["a<b"], [["<b>1</b>"]]).count("a&lt;b")
@@ -94,7 +94,7 @@ r.hidden=!w.every(x=>r.textContent.toLowerCase().includes(x))};
 
 
 def write(file: str | os.PathLike[str], content: str) -> Path:
-    """Write a page, whole or not at all, and create its parent folders.
+    """Write a page atomically, and create its parent folders.
 
     Example:
         >>> write(Path(tempfile.mkdtemp(), "pages", "a.html"), page("a", "")).name

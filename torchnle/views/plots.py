@@ -123,7 +123,7 @@ def plot_saliency(
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
-    """Write a figure as PNG, whole or not at all; parent folders are created.
+    """Write a figure as PNG atomically; parent folders are created.
 
     Raises:
         ValueError: If the folder cannot be made or written.
@@ -141,10 +141,10 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Make a folder, and check that files can be written into it.
+    """Create a folder, and check that files can be written into it.
 
     Raises:
-        ValueError: If not, with the system's reason.
+        ValueError: If it cannot be created or written, with the system's reason.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

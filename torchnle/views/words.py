@@ -1,4 +1,4 @@
-"""Pictures of words: clouds and bars, from frequencies that are given."""
+"""Figures of words: clouds and bars of given frequencies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OWN, OTHER = "#c0392b", "#5b6475"
 def plot_cloud(
     frequencies: Mapping[str, float], *, own: Collection[str] = (), title: str = "", seed: int = 0
 ) -> Figure:
-    """Draw words in sizes by their frequencies.
+    """Draw a word cloud, whose sizes are proportional to given frequencies.
 
     Args:
         frequencies: The frequency of each word; words without a positive one are left out.
         own: Words to draw in the class's colour.
-        title: Above the cloud.
-        seed: Of the layout.
+        title: The title above the cloud.
+        seed: The seed of the layout.
 
     Raises:
         MissingDependencyError: If wordcloud is not installed.
@@ -67,14 +67,14 @@ def plot_bars(
     own: Collection[str] = (),
     title: str = "",
 ) -> Figure:
-    """Draw frequencies as bars, the first word on top, with their intervals.
+    """Draw word frequencies as horizontal bars with intervals, the first word on top.
 
     Args:
         words: The words.
         values: Their frequencies.
         intervals: (low, high) of each; None = none are drawn.
         own: Words to draw in the class's colour.
-        title: Above the bars.
+        title: The title above the bars.
 
     Raises:
         ValueError: If there are no words, or not as many values or intervals.

@@ -143,7 +143,7 @@ class Features:
         return self.tokens.reshape(-1, self.width)
 
     def select(self, where: Where) -> Features:
-        """Select the locations asked for.
+        """Select one location, every location, or a mean over them.
 
         Args:
             where: None = the mean over all locations (one token an image); "all" = every location;
@@ -151,9 +151,17 @@ class Features:
                 a tensor (H, W) or (N, H, W) = the mean weighted by it, resized to the grid bilinearly
                 (DeViL, section 3.4: a mask of any size, non-negative, not all zero).
 
+        Returns:
+            Features with the selected tokens and their locations.
+
         Raises:
             ValueError: If the layer has no grid, the location lies outside it, or the mask is negative,
                 empty or of another batch size.
+
+        Example:
+            >>> features = Features(torch.arange(4.0).view(1, 4, 1), layer="layer4", grid=(2, 2))
+            >>> features.select("all").tokens.shape, features.select((1, 0)).tokens.item()
+            (torch.Size([1, 4, 1]), 2.0)
         """
         if where is None:
             return self._pooled(self.tokens.mean(dim=1, keepdim=True))

@@ -72,7 +72,7 @@ def explain_failure(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
 
 
 def explain_shapes(error: Exception, tensors: Sequence[Tensor]) -> str | None:
-    """Explain a failed forward by the shape of its inputs; None if the error does not speak of shapes.
+    """Explain a failed forward by the shape of its inputs; None if the error does not mention shapes.
 
     Example:
         >>> import torch

@@ -18,10 +18,10 @@ _SHARE = 0.01
 def check_padding(forward_func: Callable[..., Any], image: Tensor) -> None:
     """Refuse images that a detector pads right and below, since the locations of its layers would be shifted.
 
-    Only models with a part that states a `size_divisible`, as torchvision's detectors, are looked at.
+    Only models with a part that has a `size_divisible`, such as torchvision's detectors, are checked.
 
     Raises:
-        ValueError: With the size before and after.
+        ValueError: If the images are padded; the message names the size before and after.
     """
     root = unwrap(forward_func)
     if root is None or image.ndim != 4:

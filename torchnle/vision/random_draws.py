@@ -33,7 +33,7 @@ class Draws:
 
 @contextmanager
 def watching() -> Iterator[Draws]:
-    """Detect whether a block draws from the global generators of PyTorch or NumPy.
+    """Detect whether a block draws random numbers from the global generators of PyTorch or NumPy.
 
     Example:
         >>> with watching() as draws:

@@ -93,8 +93,20 @@ def read(
 
     Gradients flow where the caller's grad mode lets them.
 
+    Args:
+        forward_func: The model.
+        layers: The layers, from `taps.resolve`.
+        inputs: One tensor or a tuple of tensors, batch first.
+        additional_forward_args: Passed to the model after the inputs.
+        reading: Overrides for layers whose layout cannot be inferred.
+
     Raises:
-        ValueError: On invalid inputs, and on NaN or infinite features, by layer.
+        ValueError: If an input is invalid, a layout stays ambiguous, or a feature is NaN or infinite.
+
+    Example:
+        >>> from torchnle.vision import taps
+        >>> [features.grid for features in read(model, taps.resolve(model, ["act", "norm"]), images)]
+        [(8, 8), (4, 4)]
     """
     return read_with_output(forward_func, layers, inputs, additional_forward_args, reading)[0]
 
@@ -186,7 +198,7 @@ def select_together(
     """Select the same locations in several layers, on the finest of their grids (DeViL, section 3.2).
 
     Raises:
-        ValueError: If locations are asked for and a layer has none.
+        ValueError: If `where` names locations and a layer has none.
     """
     pool = (reading or Reading()).pool
     if where is None or isinstance(where, Tensor) or len(features) == 1:

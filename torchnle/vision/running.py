@@ -157,7 +157,7 @@ def _check_finite(tensor: Tensor, name: str) -> None:
 
 @contextmanager
 def alone_in(*things: Any) -> Iterator[None]:
-    """Keep other threads of this process out of a model or tokenizer; the thread itself may enter again.
+    """Lock models or tokenizers against other threads of this process; the lock is re-entrant.
 
     Args:
         things: Models, tokenizers, functions. What cannot be referred to weakly is not locked. Several are
@@ -192,8 +192,8 @@ def _lock_of(thing: Any) -> Any:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a module and all within it in evaluation mode, and restore every flag when the last block ends.
 
-    The flags are set directly: `train()` and `eval()` are overridden in the wild (to merge adapters, to keep
-    normalisation frozen) and would not restore what was there. Blocks of several threads may overlap.
+    The flags are set directly, since some models override `train()` and `eval()` (to merge adapters, to keep
+    normalisation frozen), which would not restore them. Blocks of several threads may overlap.
 
     Example:
         >>> model = nn.BatchNorm1d(2)
@@ -220,7 +220,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a hook look at what this thread runs, and not at what others run in the same module meanwhile.
+    """Wrap a hook so that it ignores calls of its module by other threads.
 
     Example:
         >>> seen = []
@@ -292,10 +292,10 @@ def normal_weights(model: nn.Module) -> Iterator[None]:
 
 
 def check_weights(model: nn.Module) -> None:
-    """Raise if weights have no values here: on the meta device, or offloaded by accelerate.
+    """Refuse a model whose weights have no values: on the meta device, or offloaded by accelerate.
 
     Raises:
-        ValueError: With what to do.
+        ValueError: If a weight has no values; the message names a remedy.
 
     Example:
         >>> check_weights(nn.Linear(2, 2))
@@ -316,7 +316,7 @@ def check_weights(model: nn.Module) -> None:
 
 
 def check_hookable(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
-    """Raise if hooks cannot work: on a scripted or traced model, or such a part.
+    """Refuse a scripted or traced model or module, on which hooks do not work.
 
     Raises:
         RuntimeError: If the model or one of the modules is a TorchScript module.
@@ -341,7 +341,7 @@ def _eager() -> AbstractContextManager[Any]:
 
 
 def device_of(model: Callable[..., Any]) -> torch.device:
-    """Find where a model's weights are; the CPU where it has none.
+    """Return the device of a model's weights; the CPU if it has none.
 
     Example:
         >>> device_of(model)

@@ -73,7 +73,7 @@ def resolve(
         at: Which side of the modules to read; a `Tap`, and a name with ":input", keep their own.
 
     Raises:
-        ValueError: If nothing was asked for, a name or glob matches nothing, or a module is not in the
+        ValueError: If `layers` is empty, a name or glob matches nothing, or a module is not in the
             model.
         TypeError: If a layer is none of the above.
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Constructors(LayerReader[Chosen], Attribution):
-    """Fits, loads and adapts translators; only `LanguageAttribution` inherits it."""
+    """Adds the constructors, `adapt` and saving to `LanguageAttribution` (mixin)."""
 
     def __init__(
         self,

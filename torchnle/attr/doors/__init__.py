@@ -1,1 +1,1 @@
-"""Methods of `LanguageAttribution` that are doors to a method of its own folder: explain, words, audit."""
+"""Methods of `LanguageAttribution` in modules of their own (explain, concepts, words, report), and audits."""

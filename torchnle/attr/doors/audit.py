@@ -38,13 +38,13 @@ def audit(
         lang: Reads one layer of the classifier, whose output is a logit a class.
         batches: (images, labels): images as the model takes them, (N,) class indices.
         class_names: The classes in plain words ("land bird"), which decide what words are about them.
-        contexts: Phrases for surroundings of objects; None = the shipped list (sky, water, grass, ...).
+        contexts: Phrases for the surroundings of objects; None = the shipped list (sky, water, grass, ...).
         also: Further words that are about a class, besides WordNet's, by class name.
         n: The number of sentences to draw for an image; None = a map's phrases by their probabilities.
         seed: The seed of the draws.
 
     Returns:
-        An `Audit`: ``print`` it for a verdict a class.
+        An `Audit`, which prints as one verdict per class.
 
     Raises:
         TypeError: If the translator can neither write nor give probabilities of phrases.

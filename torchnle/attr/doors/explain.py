@@ -1,4 +1,4 @@
-"""Concepts and sentences that justify a classifier's prediction (Zero-shot NLE), as methods of the door."""
+"""Concepts and sentences that justify a classifier's prediction (Zero-shot NLE)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Explains(LayerReader[Chosen]):
-    """Explains predictions; only `LanguageAttribution` inherits it."""
+    """Adds `explain` and `concepts` to `LanguageAttribution` (mixin)."""
 
     _explainer: tuple[Any, Explainer] | None = None
 
@@ -44,8 +44,9 @@ class Explains(LayerReader[Chosen]):
     ) -> list[Explanation]:
         """Justify the prediction for every image in a sentence (Zero-shot NLE, section 3.2).
 
-        A beam search over a language model's words, without gradients: the sentence is the one that fits the
-        evidence best, the channels of the head's input that decide the class, and is fluent.
+        The evidence is the channels of the head's input that contribute most to the class's logit. A beam
+        search over a language model's words, without gradients, maximises the cosine of the sentence's
+        direction with the evidence plus a weighted mean log-probability of its tokens.
 
         Args:
             inputs: (N, C, H, W), a tuple of tensors, pictures where the preprocessing is known, or features
@@ -54,12 +55,15 @@ class Explains(LayerReader[Chosen]):
             target: The class to explain, by name or index, one for all images or one an image; None = the
                 predicted one.
             rather_than: The class that it is contrasted with: "X rather than Y".
-            truth: The class of the images: a wrong prediction is contrasted with it, and the answer says
-                where to look.
+            truth: The true class of the images, by name or index: a wrong prediction is contrasted with it,
+                and the sentence names the location that contributes most.
             unwanted: Words that must not be used.
             language_model: Proposes the words: a model or its reference; None = the embedded default.
             search: The settings of the search; or a `Tuning`, the paper's inference-time prefix tuning, which
                 takes minutes a sentence on a CPU; None = the default search.
+
+        Returns:
+            One `Explanation` per image.
 
         Raises:
             TypeError: If the translator was not fitted to a classifier, or a target is neither an index nor

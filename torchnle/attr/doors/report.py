@@ -22,7 +22,7 @@ from torchnle.vision.inputs import channels_last
 
 
 class Reports(ScoreMaps[Chosen]):
-    """Writes reports; only `LanguageAttribution` inherits it."""
+    """Adds `report` to `LanguageAttribution` (mixin)."""
 
     @torch.no_grad()
     def report(
@@ -41,13 +41,13 @@ class Reports(ScoreMaps[Chosen]):
 
         Args:
             inputs: (N, C, H, W), a tuple of tensors, or pictures where the preprocessing is known.
-            file: Where to.
+            file: The HTML file to write; its parent folders are created.
             additional_forward_args: Passed to the model after the inputs.
             texts: Texts to map at every layer that has locations, all on one scale.
             names: A title for every image; None = the names of files, else numbers.
-            pictures: What is drawn of every image; None = what the model sees, of tensors stretched to the
-                range of pixels.
-            title: Of the page.
+            pictures: The picture drawn for each image; None = the part that the model sees, with tensors
+                rescaled to the range of pixels.
+            title: The title of the page.
             internal_batch_size: The most rows (locations) the language model sees at once.
 
         Returns:

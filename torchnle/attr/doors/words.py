@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DominantWords(LayerReader[Chosen]):
-    """Counts words; only `LanguageAttribution` inherits it."""
+    """Adds `words` to `LanguageAttribution` (mixin)."""
 
     @checked
     @torch.no_grad()
@@ -44,8 +44,8 @@ class DominantWords(LayerReader[Chosen]):
                 files.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            n: The number of sentences to draw for an image; None = none: a map from text into features counts
-                its phrases by their probabilities, exactly and at once; a translator that writes draws 200.
+            n: The number of sentences to draw per image; None = for a map from text into features none, since
+                its phrases are counted by their probabilities, which is exact; else 200.
             replacement: Draw sentences independently, as the paper does with n=1000; False = each only once,
                 with weights that keep word frequencies unbiased.
             top_p: The probability mass of the nucleus.
@@ -54,7 +54,7 @@ class DominantWords(LayerReader[Chosen]):
             seed: The seed of the draws.
             where: The locations, as `describe`; each is a row of the table.
             split: Finds the words of a sentence; None = English nouns, as lemmas.
-            without_image: Subtract each word's frequency without any image: the language model's favourites.
+            without_image: Subtract each word's frequency without an image, which the language model causes.
             internal_batch_size: The largest number of rows in the language model at once.
 
         Returns:

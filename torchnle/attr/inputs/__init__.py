@@ -1,1 +1,1 @@
-"""Inputs at the Captum door: pictures, texts, targets, and maps laid on images."""
+"""Inputs of the attribution classes: pictures, texts and targets; and maps enlarged to the inputs' size."""

@@ -27,7 +27,16 @@ def check_images(inputs: Inputs) -> Tensor:
 
 
 def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode: str) -> Inputs:
-    """Enlarge a layer's map to every input's size and repeat it over channels."""
+    """Enlarge a layer's map to every input's size and repeat it over channels.
+
+    Args:
+        inputs: (N, C, H, W) or (N, H, W, C), or a tuple of these.
+        layer_map: One score per location of the layer.
+        interpolate_mode: As for `torch.nn.functional.interpolate`.
+
+    Returns:
+        Tensors of the shapes of `inputs`; a tuple for a tuple.
+    """
     if isinstance(inputs, tuple):
         return tuple(lay_on(tensor, layer_map, interpolate_mode) for tensor in inputs)  # type: ignore[misc]
     enlarged = enlarge(layer_map, spatial_size(inputs), interpolate_mode)

@@ -1,4 +1,4 @@
-"""Pictures at the Captum door: files and PIL images become the tensors that a backbone's model takes."""
+"""Convert picture files and PIL images to the tensors that a backbone's model takes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Pictures: TypeAlias = Inputs | Picture | list[Picture]
 def as_batch(
     given: Any, preprocess: Callable[[Image.Image], Tensor] | None, device: torch.device
 ) -> Float[Tensor, "N C H W"]:
-    """Turn pictures into a batch (N, C, H, W).
+    """Preprocess PIL images or picture files into one batch (N, C, H, W).
 
     Args:
-        given: One picture, or several.
-        preprocess: The backbone's; None = pictures are not taken.
-        device: The device that pictures are put on.
+        given: One picture or a list of pictures, each a PIL image or a path.
+        preprocess: The backbone's preprocessing; None = pictures are refused.
+        device: The device of the result.
 
     Raises:
-        TypeError: If it is anything else, or pictures were given without a preprocessing.
-        ValueError: If a file is no picture, or there is none.
+        TypeError: If `given` is anything else, or there is no preprocessing.
+        ValueError: If a file cannot be read as a picture, or the list is empty.
 
     Example:
         >>> picture = Image.new("RGB", (4, 2))

@@ -1,4 +1,4 @@
-"""The part that each word of a caption has in its noun phrase: the tagger's answer, mended."""
+"""Correct the part-of-speech tags of captions, and classify each word by its part in a noun phrase."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Kind = Literal["article", "modifier", "noun", "list", "verb", "other"]
 
 
 class Word(NamedTuple):
-    """A word and what it is in a noun phrase."""
+    """A word with its part in a noun phrase, one of `Kind`."""
 
     text: str
     kind: str
 
 
 def mended(tagged: Sequence[tuple[str, str]], nouns: Nouns) -> list[Word]:
-    """Say of each word what it is in its noun phrase.
+    """Classify each tagged word by its part in a noun phrase, correcting frequent errors of the tagger.
 
     Args:
         tagged: Words in lower case with their Penn tags.
-        nouns: Knows what can be a noun.
+        nouns: WordNet's nouns, which decide whether a word can be a noun.
 
     Returns:
         Words of the kinds "article", "modifier", "noun", "list" (commas and "and"), "verb" and "other".
@@ -39,12 +39,15 @@ def mended(tagged: Sequence[tuple[str, str]], nouns: Nouns) -> list[Word]:
 def without_guesses(
     tagged: Sequence[tuple[str, str]], known: Container[str], nouns: Nouns
 ) -> list[tuple[str, str]]:
-    """Tag as nouns the things that the tagger takes for foreign, or, by their endings, for no nouns.
+    """Tag physical objects as nouns where the tagger guessed another tag, by the ending or as a foreign word.
 
     Args:
         tagged: Words in lower case with their Penn tags.
-        known: The words whose tags the tagger has from its lexicon.
-        nouns: Knows what is a thing.
+        known: The words in the tagger's lexicon, whose tags are no guesses.
+        nouns: WordNet's nouns, which decide whether a word names a physical object.
+
+    Returns:
+        The words with their tags, in order.
 
     Example:
         >>> without_guesses([("dragonfly", "RB"), ("daily", "RB")], known={"daily"}, nouns=Nouns.load())

@@ -1,4 +1,4 @@
-"""The small words of captions: what points, what measures, and what speaks of the picture itself."""
+"""Function words of captions: determiners, measure words, and words about the picture itself."""
 
 from __future__ import annotations
 

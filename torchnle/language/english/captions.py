@@ -1,4 +1,4 @@
-"""The things that a caption names: its noun phrases, in a form that the captions of other pictures share."""
+"""Noun phrases of captions, in a normal form in which different captions can share them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ _TOKEN = re.compile(r"[^\W_]+(?:['.&-]+[^\W_]+)*|[,;:!?()/.&]")
 def phrases_of(caption: str) -> tuple[str, ...]:
     """Find the noun phrases of a caption, in order, each once.
 
-    Words are tagged by TextBlob's pattern tagger, which needs no download, and its commonest errors are
-    mended by WordNet's nouns. "the", "his" and "some" become the article that the noun takes ("a dog",
-    "dogs", "grass"), so that captions share their phrases. Numbers stay: two dogs do not look like one, and
-    `Nouns.of_phrase` reads through them. "X of Y" stays together where X measures or holds Y ("a glass of
-    wine"), and is two phrases elsewhere. What speaks of the picture ("a photo of", "in front of") is left
-    out.
+    Words are tagged by TextBlob's pattern tagger, which needs no download; its most frequent errors are
+    corrected by WordNet's nouns. "the", "his" and "some" become the article that the noun takes ("a dog",
+    "dogs", "grass"), so that captions share their phrases. Numbers are kept, since two dogs do not look like
+    one; `Nouns.of_phrase` ignores them. "X of Y" is one phrase if X measures or contains Y ("a glass of
+    wine"), and else two. Words about the picture itself ("a photo of", "in front of") are left out.
 
     Args:
         caption: One or more sentences, in English.
+
+    Returns:
+        The phrases; empty if there is none.
 
     Raises:
         MissingDependencyError: If textblob is not installed.
@@ -53,10 +55,14 @@ def phrases_of(caption: str) -> tuple[str, ...]:
 
 
 def tagged_words(caption: str) -> list[Word]:
-    """Tag the words of a caption by what they are in its noun phrases; frames are left out.
+    """Classify the words of a caption by their part in its noun phrases.
 
     Args:
-        caption: One or more sentences, in English.
+        caption: One or more sentences, in English; words about the picture itself ("a photo of") are left
+        out.
+
+    Returns:
+        The words with their kinds, in order.
 
     Raises:
         MissingDependencyError: If textblob is not installed.

@@ -1,4 +1,4 @@
-"""The intended sense of a class name: the one that the other classes of the classifier lie near."""
+"""Choose the intended sense of a class name: the sense nearest to the other classes of the classifier."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ _EITHER = re.compile(r"\s+or\s+|/")
 def choose_senses(
     nouns: NounTable, names: Sequence[str], *, first: int | None = None
 ) -> tuple[int | None, ...]:
-    """Choose a sense for each of a classifier's class names.
+    """Choose one WordNet sense for each of a classifier's class names.
 
-    Nearness of two senses is the information, in bits, of their most special common ancestor: log2 of all
-    synsets over those below it. A class's sense is the one that lies nearest to the 20 nearest other classes.
+    The similarity of two senses is the information content, in bits, of their lowest common ancestor: log2 of
+    the number of all synsets over the number below it. The sense of a class is the one most similar to the 20
+    most similar other classes.
 
     Args:
-        nouns: The hierarchy.
-        names: All the names.
-        first: For how many of them a sense is wanted; None = all.
+        nouns: WordNet's noun hierarchy.
+        names: The class names.
+        first: Return senses for this many names only; None = for all.
 
     Returns:
-        One synset a name, None where the hierarchy knows none.
+        One synset per name; None if WordNet has none.
     """
     possible = [_possible(nouns, name) for name in names]
     wanted = possible[:first]

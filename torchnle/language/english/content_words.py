@@ -1,4 +1,4 @@
-"""The words of a sentence that say what is in a picture, as lemmas."""
+"""Content words of a sentence, as lemmas."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torchnle.language.english.nouns import Nouns
 def content_words(text: str, kinds: tuple[str, ...] = ("noun",)) -> tuple[str, ...]:
     """Find the lemmas of a sentence's content words, each once, in order.
 
-    TextBlob's tagger and WordNet say what each word is (`tagged_words`); nouns come in the singular as
-    WordNet lists them. Words that speak of the picture ("photo", "background") or stand for things ("one")
-    are no content.
+    Words are classified by TextBlob's tagger and WordNet (`tagged_words`); nouns are returned in the
+    singular, as WordNet lists them. Words about the picture itself ("photo", "background") and pronouns
+    ("one") are left out.
 
     Args:
         text: One or more sentences, in English.
-        kinds: "noun", "modifier" (adjectives, and nouns before nouns), "verb".
+        kinds: Any of "noun", "modifier" (adjectives, and nouns before nouns) and "verb".
 
     Raises:
         MissingDependencyError: If textblob is not installed.
@@ -78,7 +78,7 @@ def words_and_kinds(text: str) -> tuple[str, ...]:
 
 
 def is_english(words: Sequence[str]) -> bool:
-    """Return whether WordNet knows at least half of some nouns as English ones; True of none at all.
+    """Return whether at least half of the given nouns are in WordNet; True for no nouns.
 
     Example:
         >>> is_english(["hen", "water", "qwert"]), is_english(["huhn", "wiese", "kuh"])

@@ -1,4 +1,4 @@
-"""The noun that a phrase is about: its head, among words that a dictionary knows."""
+"""Head nouns of noun phrases, among the words of a dictionary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST = 3
 
 
 def phrase_words(phrase: str) -> list[str]:
-    """Split a phrase into its words, without articles, numbers and asides.
+    """Split a phrase into its words in lower case, without articles, numbers and text in brackets.
 
     Example:
         >>> phrase_words("The two crème brûlées (a dessert)!")
@@ -28,19 +28,24 @@ def phrase_words(phrase: str) -> list[str]:
 def head_senses(
     phrase: str, senses: Callable[[str], tuple[int, ...]], is_thing: Callable[[int], bool]
 ) -> tuple[int, ...]:
-    """Look up the senses of the noun that a phrase is about.
+    """Look up the dictionary senses of a phrase's head noun.
 
-    A whole that is a word of its own ("bird of paradise") comes before its head, unless it is a figure of
-    speech ("cup of tea": what one likes) about a thing. The head ends before the first preposition or
-    participle; "a slice of X" and "a pair of X" are about X.
+    The head is the part before the first preposition or participle; of "a slice of X" and "a pair of X" it is
+    X. A phrase that is itself a dictionary word ("bird of paradise") is preferred to its head, except for a
+    figure of speech ("cup of tea") whose head is a physical object.
 
     Args:
-        phrase: Such as "a red car on a street".
-        senses: Of a word or several, commonest first; () where it is unknown.
-        is_thing: Whether a sense is something that has a place in the world.
+        phrase: A noun phrase: "a red car on a street".
+        senses: Returns the senses of a word or compound, most frequent first; () if it is unknown.
+        is_thing: Returns whether a sense is a physical entity.
 
     Returns:
-        The senses of the longest known ending of up to three words; () where none is known.
+        The senses of the head's longest known ending of up to three words; () if none is known.
+
+    Example:
+        >>> known = {"car": (1, 2), "street": (3,)}
+        >>> head_senses("a red car on a street", lambda word: known.get(word, ()), lambda sense: True)
+        (1, 2)
     """
     words = phrase_words(phrase)
     ends = [i for i, word in enumerate(words) if i and word in HEAD_ENDS]

@@ -1,4 +1,4 @@
-"""Nouns: from phrases and class names to meanings, and from meanings up to more general ones."""
+"""WordNet's nouns: look up the senses of phrases and class names, and more general nouns above a sense."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchnle.language.english.wordnet import NounTable
 
 
 class Nouns(NounTable):
-    """WordNet 3.0's nouns, and the phrases and class names that mean them. Get it by `load`.
+    """WordNet 3.0's nouns, with the look-up of phrases and class names; construct it by `load`.
 
     Example:
         >>> nouns = Nouns.load()
@@ -23,11 +23,11 @@ class Nouns(NounTable):
     @classmethod
     @lru_cache(maxsize=1)
     def load(cls) -> Nouns:
-        """Read the shipped table, once a process."""
+        """Load the shipped table, once per process."""
         return cls()
 
     def of_phrase(self, phrase: str) -> int | None:
-        """Find the commonest sense of the noun that a phrase is about; None where WordNet knows none.
+        """Find the most frequent sense of a phrase's head noun; None if WordNet has none.
 
         Example:
             >>> nouns = Nouns.load()
@@ -39,14 +39,14 @@ class Nouns(NounTable):
         return found[0] if found else None
 
     def of_class_name(self, name: str, others: Sequence[str] = ()) -> int | None:
-        """Find what a class name means among the other classes; see `of_class_names`."""
+        """Find the sense of one class name, given the other classes; see `of_class_names`."""
         return choose_senses(self, [name, *others], first=1)[0]
 
     def of_class_names(self, names: Sequence[str]) -> tuple[int | None, ...]:
-        """Find what each of a classifier's class names means; None where WordNet knows none.
+        """Find the sense of each of a classifier's class names; None if WordNet has none.
 
-        Of a name's senses the one nearest to the other classes is chosen, the commonest of equals; a word
-        behind the name or in brackets that says what it is ("crane bird", "ram (male sheep)") comes first.
+        A more general noun after the name or in brackets decides ("crane bird", "ram (male sheep)"); else the
+        sense nearest to the other classes is chosen, the most frequent one of equals.
 
         Example:
             >>> nouns = Nouns.load()

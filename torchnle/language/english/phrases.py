@@ -1,7 +1,7 @@
 """The grammar of scenes: from captions to noun phrases, and from noun phrases to sentences.
 
-The captions of composed scenes and the corpora of a text decoder come from the same functions, so that what
-a decoder learns to say is what a scene's caption says.
+The captions of composed scenes and the corpora of a text decoder come from the same functions, so that a
+decoder is trained on texts of the captions' form.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _SENTENCE_END = re.compile(r"[.!?:;](?:\s|$)|\s*[\u2013\u2014]\s*|\s-\s")
 def noun_phrase(caption: str, *, most_words: int = 8) -> str | None:
     """Return the noun phrase that a caption consists of; None if it is not one.
 
-    Keeps the first sentence up to its verb, without quotation marks and asides, and puts its article right.
+    Keeps the first sentence up to its verb, without quotation marks and brackets, with the right article.
 
     Args:
         caption: One line, such as Tux Paint writes beside its stamps.
@@ -107,11 +107,11 @@ def _small_first(phrase: str) -> str:
 
 
 def with_article(noun: str) -> str:
-    """Put the right article before a noun: "a", "an", or none for plurals and masses.
+    """Put the right article before a noun: "a", "an", or none for plurals and mass nouns.
 
     Args:
-        noun: A common noun with its adjectives, with or without an article; a wrong "a" or "an" is mended,
-            "the", "some" and numbers are left alone.
+        noun: A common noun with its adjectives, with or without an article; a wrong "a" or "an" is
+            corrected, "the", "some" and numbers are kept.
 
     Raises:
         ValueError: If the noun is blank.
@@ -140,7 +140,7 @@ def _article(word: str) -> str:
 
 
 def is_plural(noun: str) -> bool:
-    """Return whether a noun phrase stands for several things ("two flowers", "scissors").
+    """Return whether a noun phrase is plural ("two flowers", "scissors").
 
     Example:
         >>> is_plural("big fireworks"), is_plural("a bus"), is_plural("a glass")
@@ -188,11 +188,11 @@ def listing(phrases: Sequence[str]) -> str:
 
 
 def scene_caption(phrases: Sequence[str], location: str = "") -> str:
-    """Describe a scene: list its objects and, where it has a name, the location.
+    """Compose the caption of a scene: its objects and, if it is named, the background.
 
     Args:
         phrases: Noun phrases with their articles, at least one.
-        location: "on grass", "on a blue background" or "" for nothing.
+        location: The phrase for the background ("on grass"), or "" for none.
 
     Example:
         >>> scene_caption(["a hen", "a compost bin"], "on grass")
@@ -204,17 +204,17 @@ def scene_caption(phrases: Sequence[str], location: str = "") -> str:
 def corpus(
     phrases: Sequence[str], locations: Sequence[str] = (), *, lists: int = 0, most: int = 3, seed: int = 0
 ) -> list[str]:
-    """List the captions that scenes of these phrases can have, for a decoder trained on text alone.
+    """Generate captions that scenes of these phrases can have, for a decoder trained on text alone.
 
     Args:
         phrases: Noun phrases with their articles; repeated ones count once.
-        locations: "on grass", ...; every phrase is set at every location.
-        lists: How many lists of two to `most` different phrases to draw, every second one at a location.
-        most: The longest list, in phrases.
-        seed: The same seed gives the same lists.
+        locations: The phrases for backgrounds ("on grass"); every noun phrase is combined with each.
+        lists: The number of lists of two to `most` different phrases, every second one with a background.
+        most: The largest number of phrases in a list.
+        seed: The seed of the lists.
 
     Returns:
-        Every phrase, every phrase at every location, and the lists, each text once.
+        Every phrase, every phrase with every background, and the lists, each text once.
 
     Raises:
         ValueError: If there are fewer phrases than the longest list needs.

@@ -1,4 +1,4 @@
-"""Attention of one new token a row over few keys, in place of a model's own for a while."""
+"""Replace a model's attention for one new token per row by a faster one while a block runs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _KEYS = 64
 
 @contextmanager
 def short_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model that uses PyTorch's attention take `ops.short_decode_attention` where it reads one token.
+    """Use `ops.short_decode_attention` for single new tokens of a model while the block runs.
 
     Args:
-        model: The model; one that uses another attention is left alone.
+        model: The model; one that does not use PyTorch's attention is not changed.
     """
     config = model.config.get_text_config()
     before = config._attn_implementation

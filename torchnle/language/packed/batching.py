@@ -12,13 +12,13 @@ _CPU_ROWS = 128
 
 
 def batches(rows: Tensor, size: int | None, *, on_cpu: int = _CPU_ROWS) -> Iterator[Tensor]:
-    """Split rows into groups of at most `size`. No rows, no groups.
+    """Split rows into groups of at most `size`; no rows give no groups.
 
     Args:
         rows: Anything with rows first.
-        size: The most rows of a group; None = at most `on_cpu` on a CPU, in groups of like size, and all on
-            other devices.
-        on_cpu: See `size`.
+        size: The largest number of rows of a group; None = at most `on_cpu` on a CPU, in groups of similar
+            size, and all rows on other devices.
+        on_cpu: The largest number of rows of a group on a CPU if `size` is None.
 
     Raises:
         ValueError: If `size` is not positive.

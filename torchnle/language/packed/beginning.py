@@ -1,4 +1,4 @@
-"""The beginning that all rows share, read once."""
+"""A key-value cache for the first token, which all rows share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def one_row_cache() -> Cache:
-    """Return an empty cache that keeps the one row read first, for all rows, and nothing of what follows."""
+    """Return an empty cache that stores the first tokens read, for all rows, and nothing of later calls."""
     from transformers import Cache
 
     return Cache(layer_class_to_replicate=_layer())

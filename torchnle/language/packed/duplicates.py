@@ -1,4 +1,4 @@
-"""Rows that are equal, or nearly so, and need to be decoded only once."""
+"""Find rows that are equal, or nearly equal, so that one of them is decoded for all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CHECKED = 60
 
 @dataclass(frozen=True)
 class Disagreement:
-    """The count of rows whose own text is not the one of the row that spoke for it.
+    """How often the text decoded for a near-duplicate's representative differs from the row's own text.
 
     Args:
-        decoded: How many rows were decoded.
-        checked: How many of the other rows, drawn at random, were decoded after all.
-        different: How many of these had another text.
+        decoded: The number of representatives, which were decoded.
+        checked: The number of other rows, drawn at random, that were decoded for comparison.
+        different: The number of these with another text.
         log_prob_difference: The largest difference of their log-probabilities in nats, 0 if none.
     """
 
@@ -31,11 +31,11 @@ class Disagreement:
 
 
 def unique_rows(rows: Float[Tensor, "R *shape"]) -> tuple[Int[Tensor, "U"], Int[Tensor, "R"]]:
-    """Find rows that are equal, number for number (padding, dead borders).
+    """Find the distinct rows of a tensor, compared exactly.
 
     Returns:
-        The number of the first of each set of equal rows, ascending, and for every row the place of its
-        representative among them.
+        The index of the first of each set of equal rows, ascending, and for every row the position of its
+        representative among these.
 
     Example:
         >>> first, place = unique_rows(torch.tensor([[2.0], [1.0], [2.0]]))
@@ -51,7 +51,7 @@ def unique_rows(rows: Float[Tensor, "R *shape"]) -> tuple[Int[Tensor, "U"], Int[
 
 
 def near_rows(rows: Float[Tensor, "R *shape"], eps: float) -> tuple[Int[Tensor, "U"], Int[Tensor, "R"]]:
-    """Find rows for which an earlier row can speak: within `eps` of it, relative to its Euclidean norm.
+    """Find near-duplicates of earlier rows: within `eps` of one, relative to its Euclidean norm.
 
     Returns:
         As `unique_rows`.
@@ -79,7 +79,15 @@ def near_rows(rows: Float[Tensor, "R *shape"], eps: float) -> tuple[Int[Tensor, 
 
 
 def draw_to_check(first: Int[Tensor, "U"], rows: int) -> Int[Tensor, "C"]:
-    """Draw rows that were spoken for, the same ones in every run."""
+    """Draw a sample of the rows that have another representative, the same one in every run.
+
+    Args:
+        first: The representatives, from `near_rows`.
+        rows: The number of all rows.
+
+    Returns:
+        Indices of at most `CHECKED` rows.
+    """
     spoken_for = torch.ones(rows, dtype=torch.bool)
     spoken_for[first.cpu()] = False
     numbers = spoken_for.nonzero()[:, 0]

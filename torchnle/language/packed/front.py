@@ -1,4 +1,4 @@
-"""Best-first search through the tree of some texts, on one row."""
+"""Best-first search for the most probable of given texts, on one row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torchnle.language.packed.trie import Trie
 
 
 class Tree:
-    """The tree of the texts, with what can still be won below each of its places (0 = before all texts)."""
+    """The token tree of the candidate texts, with the largest offset of the texts below each node.
+
+    Args:
+        ids: The token ids of each text.
+        offsets: Added to each text's log-probability.
+    """
 
     def __init__(self, ids: list[list[int]], offsets: list[float]) -> None:
         self.trie = Trie.build(ids)
@@ -31,7 +36,7 @@ class Tree:
                 self.best_below[place] = max(self.best_below[place], offsets[number])
 
     def fewest(self, k: int) -> int:
-        """Count the fewest beginnings that must be read before any `k` texts are whole."""
+        """Compute the least number of nodes that must be read before any `k` texts are complete."""
         needed: list[list[int]] = [[] for _ in self.paths]  # for 0, 1, ... texts that begin so
         for place in reversed(range(len(self.paths))):
             costs = [0]
@@ -53,12 +58,12 @@ def _cheapest(some: Sequence[int], others: Sequence[int], k: int) -> list[int]:
 
 
 class Front:
-    """The knowledge on one row: the best whole texts, and the beginnings that may yet beat them.
+    """The state of a best-first search on one row: the best complete texts, and the open partial texts.
 
     Args:
-        tree: The tree of the texts.
-        k: How many texts are to be found.
-        most: How many beginnings it may ask for; then it gives up, with none at once.
+        tree: The token tree of the texts.
+        k: The number of texts to find.
+        most: The largest number of partial texts to read; after these `given_up` is True.
     """
 
     def __init__(self, tree: Tree, k: int, most: int) -> None:
@@ -68,7 +73,13 @@ class Front:
         self.open: list[tuple[float, int, float]] = []  # a heap of (minus the bound, place, score)
 
     def extend(self, place: int, score: float, log_probs: Sequence[float]) -> None:
-        """Take in the log-probabilities of the tokens after a place."""
+        """Add the log-probabilities of the tokens that follow a partial text.
+
+        Args:
+            place: The node of the partial text; 0 = the root.
+            score: The log-probability of the partial text.
+            log_probs: The log-probability of each token that may follow, in the tree's order.
+        """
         tree = self.tree
         for token, below, log_prob in zip(
             tree.trie.children[place], tree.places[place], log_probs, strict=True
@@ -82,7 +93,7 @@ class Front:
                     heapq.heappop(self.whole)
 
     def next(self) -> tuple[int, float] | None:
-        """Return the beginning to read next, and its score; None if none can be among the best."""
+        """Return the node of the partial text to read next, and its score; None if the search has ended."""
         if not self.open or (len(self.whole) == self.k and -self.open[0][0] < self.whole[0][0]):
             return None
         if not self.left:
@@ -93,5 +104,5 @@ class Front:
         return place, score
 
     def ranked(self) -> list[tuple[int, float]]:
-        """List the best texts and their scores, best first, equals by number."""
+        """List the best complete texts by index with their scores, best first, equals by index."""
         return [(-number, score) for score, number in sorted(self.whole, reverse=True)]

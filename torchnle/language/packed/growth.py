@@ -1,4 +1,4 @@
-"""Texts that grow together, a token a step, and leave the batch when they are finished."""
+"""Batched decoding, one token per step; finished texts leave the batch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ Choose: TypeAlias = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 def compact_below(device: torch.device) -> float:
-    """Rows are taken out of the batch when less than this share of it is unfinished.
+    """Return the share of unfinished rows below which finished rows are removed from the batch.
 
-    On a CPU as soon as one row ends: that moves the keys and values once more, as every step does anyway;
-    to keep 46 of 98 rows took as long as a step of three. Elsewhere by halves, so that few shapes occur.
+    On a CPU a row is removed as soon as it ends: this copies the keys and values once, as every step does
+    anyway (keeping 46 of 98 rows took as long as a step of three rows). On other devices half of the rows
+    must have ended, so that few shapes occur.
 
     Args:
-        device: Where the model is.
+        device: The device of the model.
 
     Example:
         >>> compact_below(torch.device("cpu")), compact_below(torch.device("cuda"))
@@ -49,7 +50,7 @@ class Speller(Protocol):
 
 
 class Ends:
-    """The end of a text.
+    """The criterion by which a text ends: an end-of-text token or a stop string.
 
     Args:
         lm: The model, whose end-of-text tokens end a text.
@@ -66,7 +67,7 @@ class Ends:
         return ids[-1] in self.eos or (self.stop is not None and self.stop in self.spell(ids))
 
     def cut(self, ids: list[int]) -> tuple[int, str]:
-        """Return how many tokens the text before its end needs, and that text without blanks at its end."""
+        """Return the number of tokens before a text's end, and the text up to it without trailing blanks."""
         kept = len(ids) - 1 if ids[-1] in self.eos else len(ids)
         text = self.spell(ids[:kept])
         if self.stop is None or self.stop not in text:
@@ -79,7 +80,7 @@ class Ends:
 
 @dataclass
 class Row:
-    """One text while it grows."""
+    """The state of one text in decoding: its tokens, their log-probabilities, whether it has ended."""
 
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
@@ -95,15 +96,18 @@ def grow(
     ends: Ends,
     max_new_tokens: int,
 ) -> list[Row]:
-    """Continue every row until it ends.
+    """Decode every row until it ends or has `max_new_tokens` tokens.
 
     Args:
         lm: The language model.
-        hidden: What the head sees after each row's context.
-        cache: The keys and values of the contexts; used up.
-        choose: Picks the tokens.
-        ends: Where a text ends.
-        max_new_tokens: The most tokens of a text.
+        hidden: The hidden state after each row's context.
+        cache: The keys and values of the contexts; it is changed.
+        choose: Chooses the next token of each row.
+        ends: The criterion for the end of a text.
+        max_new_tokens: The largest number of tokens of a text.
+
+    Returns:
+        The finished rows, in order.
     """
     rows = [Row() for _ in range(hidden.shape[0])]
     places = torch.arange(len(rows), device=hidden.device)  # the rows in the cache, finished or not

@@ -1,4 +1,4 @@
-"""Gumbel noise in a tree, drawn from the top down (Kool et al., 2019, "Stochastic beams")."""
+"""Gumbel noise in a tree, drawn from the root down (Kool et al., 2019, "Stochastic beams")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def gumbel(uniform: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Turn uniform numbers in [0, 1) into standard Gumbel ones, in float64."""
+    """Convert uniform numbers in [0, 1) to standard Gumbel ones, in float64."""
     tiny = torch.finfo(torch.float64).tiny
     return -(-uniform.double().clamp_min(tiny).log()).clamp_min(tiny).log()
 

@@ -1,4 +1,4 @@
-"""The texts read so far, kept as embeddings: stand for a cache where a model must be read plainly."""
+"""A replacement of the key-value cache for models that must be read plainly: it stores the embeddings."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class History:
-    """Everything that some rows have read, to be read again with what follows.
+    """The embeddings that each row has read, which are read again with every new token.
 
-    Has the methods of a cache of transformers that torchnle calls, so that the same code reads every model.
+    It has the methods of transformers' caches that torchnle calls, so that the same code reads every model.
 
     Example:
         >>> history = History()
@@ -22,7 +22,7 @@ class History:
         self._embeds: Tensor | None = None
 
     def extend(self, embeds: Float[Tensor, "R L E"]) -> Float[Tensor, "R all E"]:
-        """Append what is read now, and return all there is to read."""
+        """Append new embeddings, and return all embeddings so far."""
         self._embeds = embeds if self._embeds is None else torch.cat([self._embeds, embeds], dim=1)
         return self._embeds
 
@@ -41,6 +41,6 @@ class History:
             self._embeds = self._embeds.repeat_interleave(repeats, dim=0)
 
     def crop(self, length: int) -> None:
-        """Keep the first embeddings, or without the last ones for a negative length."""
+        """Keep the first `length` embeddings; a negative length removes as many at the end."""
         if self._embeds is not None:
             self._embeds = self._embeds[:, :length]

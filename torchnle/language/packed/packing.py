@@ -1,4 +1,4 @@
-"""Weights of a frozen model laid out for the processor, for as long as a text is written."""
+"""Weights of a frozen model in the processor's own memory layout while a text is decoded."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ROWS = 32
 def packed(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
     """Run a model's linear layers on weights in oneDNN's own layout, and restore them afterwards.
 
-    On a CPU products of some hundred rows are 5 to 30 % faster so (fewer rows gain more). A copy of the
-    weights is in memory meanwhile. Nothing happens where that does not pay: on other devices, for few tokens,
-    and in a dtype that the processor does not multiply.
+    On a CPU, matrix products of some hundred rows become 5 to 30 % faster (the fewer rows the more). It costs
+    a copy of the weights in memory. Nothing is done where it would not be faster: on other devices, for few
+    tokens, and in a dtype for which the processor has no instructions.
 
     Args:
-        model: The model; layers other than plain `nn.Linear` are left alone.
-        rows: How many rows it will read.
-        steps: How many times.
+        model: The model; layers other than plain `nn.Linear` are not changed.
+        rows: The number of rows per step.
+        steps: The number of steps.
     """
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
     able = hasattr(torch.ops.mkldnn, "_linear_pointwise") and all(multiplies(x.weight) for x in layers)

@@ -1,4 +1,4 @@
-"""Rows that are read once, and read on from many times."""
+"""Contexts with cached keys and values, for scoring many continuations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ _PRODUCTS = 4096
 
 
 class Reader:
-    """Rows whose contexts have been read, and can be read on from."""
+    """Contexts with cached keys and values, from which continuations are scored without reading them again.
+
+    Args:
+        lm: The language model.
+        prefixes: One soft prompt per row, (R, P, E).
+        prompt: The text between the prefix and the continuations.
+        longest: The largest number of tokens of a continuation.
+    """
 
     def __init__(self, lm: LanguageModel, prefixes: Tensor, prompt: str, longest: int) -> None:
         context = lm.context(prefixes, prompt)
@@ -32,19 +39,19 @@ class Reader:
         self.root = lm.hidden(rest, cache=self.cache)[:, -1].contiguous()
 
     def first(self, token: int) -> Float[Tensor, "R"]:
-        """Compute the log-probability of a token after every row."""
+        """Compute the log-probability of one token directly after every context."""
         rows = torch.arange(len(self.root), device=self.root.device)
         return self.log_probs(self.root, rows, torch.full_like(rows, token))
 
     def rest(self, rows: Int[Tensor, "B"], ids: list[int]) -> Float[Tensor, "B"]:
-        """Compute the log-probability of all tokens of a text but the first, after some rows."""
+        """Compute the summed log-probability of a text's tokens after its first, on selected rows."""
         hidden = self.read(rows, [ids[:-1]] * len(rows)).flatten(0, 1)
         targets = torch.tensor(ids[1:], device=hidden.device).repeat(len(rows))
         places = torch.arange(len(hidden), device=hidden.device)
         return self.log_probs(hidden, places, targets).view(len(rows), -1).sum(dim=1)
 
     def read(self, rows: Int[Tensor, "B"], paths: Sequence[list[int]]) -> Float[Tensor, "B L W"]:
-        """Hidden states after the tokens of a path for each row; the cache is left as it was."""
+        """Compute the hidden states after each token of one path per row; the cache is not changed."""
         longest = max(map(len, paths))
         padded = [path + [0] * (longest - len(path)) for path in paths]
         words = self.lm.embed(torch.tensor(padded, device=self.lm.device))
@@ -61,7 +68,13 @@ class Reader:
     def log_probs(
         self, hidden: Float[Tensor, "B W"], places: Int[Tensor, "E"], tokens: Int[Tensor, "E"]
     ) -> Float[Tensor, "E"]:
-        """Compute the log-probability of each token after the hidden state before it."""
+        """Compute the log-probability of tokens that follow given hidden states.
+
+        Args:
+            hidden: Hidden states, (B, W).
+            places: The hidden state before each token, as an index.
+            tokens: The tokens.
+        """
         weight, bias = self.lm.head
         lse, _, _ = ops.linear_lse(hidden.contiguous(), weight, bias)
         logits = [

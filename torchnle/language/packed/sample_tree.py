@@ -1,4 +1,4 @@
-"""Samples that begin alike are read once: they grow as a tree, in which each node is one row of the batch."""
+"""Sampling with shared computation: samples with equal tokens so far are one row of the batch."""
 
 from __future__ import annotations
 
@@ -52,19 +52,22 @@ def grow_samples(
     max_new_tokens: int,
     limit: int,
 ) -> list[Row]:
-    """Draw texts until they end; those that have drawn the same tokens so far share a row.
+    """Sample texts until they end; samples with the same tokens so far share a row of the batch.
 
-    The texts are those that one row a sample would give.
+    The result is the same as with one row per sample.
 
     Args:
         lm: The language model.
-        hidden: What the head sees after each context.
-        cache: The keys and values of the contexts; used up.
+        hidden: The hidden state after each context.
+        cache: The keys and values of the contexts; it is changed.
         owners: The context of each sample.
-        draw: Draws the tokens.
-        ends: Where a text ends.
-        max_new_tokens: The most tokens of a text.
-        limit: The most rows in the model at a time.
+        draw: Draws the next tokens.
+        ends: The criterion for the end of a text.
+        max_new_tokens: The largest number of tokens of a text.
+        limit: The largest number of rows in the model at once.
+
+    Returns:
+        One finished row per sample, in order.
     """
     rows = [Row() for _ in range(len(owners))]
     waiting = [_Level(hidden, cache, owners, torch.arange(len(owners), device=owners.device), 0)]

@@ -1,10 +1,10 @@
-"""The best texts of every row and the best rows of a text, exactly, without reading most of them.
+"""Exact search for the best texts of every row and the best rows of a text, without scoring all of them.
 
-The log-probability of a text is a sum of terms that are never positive, so what a beginning has scored is an
-upper bound for every text that begins so. Beginnings are read best first, until the k-th best whole text is
-above every bound that is left; the rest need not be read. Where a share of a row's beginnings was read in
-vain, the bound will not help any more, and all texts are scored at once, which costs less a beginning. So are
-they from the start where even k texts that lie as near as possible would need so many.
+The log-probability of a text is a sum of terms that are never positive, so the score of a partial text is an
+upper bound for every text that continues it. Partial texts are read best first, until the k-th best complete
+text exceeds every remaining bound. If too many partial texts of a row are read without a result, or if even k
+texts with as many common tokens as possible would need too many, all texts are scored at once, which costs
+less per partial text.
 """
 
 from __future__ import annotations
@@ -40,16 +40,19 @@ def top_texts(
     offsets: Float[Tensor, "T"] | None = None,
     internal_batch_size: int | None = None,
 ) -> Ranking:
-    """Find the `k` texts of highest log-probability on every row, as if all had been scored.
+    """Find the `k` texts of highest log-probability on every row, exactly, without scoring all texts.
 
     Args:
         lm: The language model.
         prefixes: One soft prompt a row, (R, P, E).
         texts: T texts.
-        k: How many; at most T are found.
+        k: The number of texts to find; at most T are found.
         prompt: Words between the prefix and the texts.
-        offsets: Added to each text's log-probability (minus its prior, for one), (T,).
+        offsets: Added to each text's log-probability (such as minus its prior), (T,).
         internal_batch_size: The most rows in the model at a time; None = what suits the device.
+
+    Returns:
+        The indices of the texts, (R, k), with their scores.
 
     Raises:
         TypeError: If `texts` is one string, or holds something else than strings.
@@ -85,15 +88,18 @@ def top_rows(
     prompt: str = "",
     internal_batch_size: int | None = None,
 ) -> Ranking:
-    """Find the `k` rows on which a text has the highest log-probability, as if all had been scored.
+    """Find the `k` rows on which a text has the highest log-probability, exactly, without scoring all rows.
 
     Args:
         lm: The language model.
         prefixes: One soft prompt a row, (R, P, E); their keys and values are kept in memory meanwhile.
         text: The text.
-        k: How many; at most R are found.
+        k: The number of rows to find; at most R are found.
         prompt: Words between the prefix and the text.
         internal_batch_size: The most rows in the model at a time; None = what suits the device.
+
+    Returns:
+        The indices of the rows, (k,), with the text's scores.
 
     Raises:
         TypeError: If `text` is no string.

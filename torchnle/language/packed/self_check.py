@@ -1,8 +1,8 @@
-"""A check that a language model reads packed, cached and shared beginnings as it reads plain sequences.
+"""A check that a language model gives the same hidden states for packed and cached as for plain sequences.
 
-Attention implementations are chosen by name, positions are counted by index, and recurrent layers keep states
-in place of keys: no list of families can be complete. So a few tokens are read in every way that torchnle
-reads, once, when a model is wrapped.
+Models differ in their attention implementation, their positions and their recurrent states, and no list of
+families can be complete. So a few tokens are read in every way that torchnle uses, once, when a model is
+wrapped.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def check_plain_reading(lm: LanguageModel) -> None:
     """Refuse a model that does not read embeddings from left to right.
 
     Raises:
-        ValueError: If it reads embeddings otherwise than tokens, or a state depends on what follows or on
-            what else is read at a time.
+        ValueError: If embeddings give other hidden states than their tokens, or a hidden state depends on
+            later tokens or on other rows of the batch.
     """
     ids = _ids(lm)
     try:
@@ -63,12 +63,12 @@ def check_plain_reading(lm: LanguageModel) -> None:
 
 @torch.no_grad()
 def difference_of_reading(lm: LanguageModel) -> str | None:
-    """Find a way of reading that gives other hidden states than plain sequences do.
+    """Find an optimised way of reading that gives other hidden states than plain sequences.
 
-    A model whose own attention cannot be replaced for single tokens keeps it: `lm.short_attention` is set.
+    If the model's attention cannot be replaced for single tokens, `lm.short_attention` is set to False.
 
     Returns:
-        Its name and how far it is off; None where all ways agree.
+        Its name and its error; None if all agree.
     """
     ids = _ids(lm)
     expected = lm.hidden(lm.embed(ids))

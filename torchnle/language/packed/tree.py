@@ -1,4 +1,4 @@
-"""A tree of tokens, read by a language model in one pass after a context."""
+"""Hidden states of a tree of tokens after a context, computed in one pass."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def read_at_once(
     lm: LanguageModel, trie: Trie, rest: Float[Tensor, "R rest E"], length: int, cache: Cache | None
 ) -> Float[Tensor, "R n W"]:
-    """Read what is left of the context and the tree's nodes in one pass, which keeps nothing of theirs.
+    """Compute the hidden states of the rest of the context and of all nodes of a tree in one pass.
 
     Args:
         lm: The language model.
         trie: The tree.
-        rest: What is left to read of the context.
+        rest: The embeddings of the context that are not in the cache.
         length: The length of the whole context.
-        cache: Holds the beginning of the context; see `LanguageModel.begin_once`.
+        cache: Holds the first tokens of the context; it is not extended (`LanguageModel.begin_once`).
 
     Returns:
         The hidden states after the context, and after each node.
@@ -44,7 +44,7 @@ def read_at_once(
 
 
 def read_on(lm: LanguageModel, trie: Trie, rows: int, cache: DynamicCache) -> Float[Tensor, "R nodes W"]:
-    """Read the tree's nodes after the cached context, which is left as it was."""
+    """Compute the hidden states of all nodes of a tree after the cached context; the cache is not changed."""
     tokens, positions, seen = _suffix(trie, cache.get_seq_length(), lm.device)
     embeds = lm.embed(tokens).expand(rows, -1, -1)
     hidden = lm.hidden(embeds, cache=cache, positions=positions, mask=seen)
@@ -55,13 +55,13 @@ def read_on(lm: LanguageModel, trie: Trie, rows: int, cache: DynamicCache) -> Fl
 def read_plainly(
     lm: LanguageModel, trie: Trie, context: Float[Tensor, "R C E"], rows: int = 128
 ) -> Float[Tensor, "R n W"]:
-    """Read every path of the tree as a sequence of its own: what `read_at_once` gives, and slower.
+    """Compute the result of `read_at_once` by reading every path of the tree as a sequence of its own.
 
     Args:
         lm: The language model.
         trie: The tree.
-        context: What stands before the tree.
-        rows: About how many sequences to read at a time.
+        context: The embeddings before the tree.
+        rows: About how many sequences are in the model at once.
     """
     if not trie.tokens:
         return lm.hidden(context)[:, -1:]
@@ -96,7 +96,7 @@ def _read_group(
 
 
 def paths_of(trie: Trie) -> list[list[int]]:
-    """List the nodes from the root to each node."""
+    """List the nodes from the root to each node, for every node."""
     paths: list[list[int]] = []
     for node, parent in enumerate(trie.parents):
         paths.append([*(paths[parent] if parent >= 0 else []), node])

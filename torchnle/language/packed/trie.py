@@ -1,4 +1,4 @@
-"""Texts that begin alike share their beginnings: the tree of tokens that a set of texts makes."""
+"""A token tree (trie) of texts, in which texts share the nodes of their common first tokens."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Trie:
-    """A tree of tokens, whose root is what stands before every text.
+    """A tree of tokens whose root is the context before every text.
 
-    An edge is a token to be predicted after a node; a node is a token that the model must read because
-    something is predicted after it. So the last token of a text is an edge alone, and a text of one token
-    adds no node.
+    An edge is a token that is predicted after a node; a node is a token that the model must read because a
+    token is predicted after it. So the last token of a text is an edge only, and a text of one token adds no
+    node.
 
     Args:
         tokens: The token of each node, parents before children.
@@ -37,7 +37,7 @@ class Trie:
 
     @classmethod
     def build(cls, texts: Sequence[Sequence[int]]) -> Trie:
-        """Make the tree of some texts, none of which is empty."""
+        """Build the tree of texts, given by their token ids, none empty."""
         nodes: dict[tuple[int, ...], int] = {(): -1}
         for ids in texts:
             for length in range(1, len(ids)):
@@ -57,14 +57,14 @@ class Trie:
         )
 
     def depths(self) -> list[int]:
-        """Return how many tokens stand between the root and each node."""
+        """Return the number of tokens between the root and each node."""
         depths: list[int] = []
         for parent in self.parents:
             depths.append(0 if parent < 0 else depths[parent] + 1)
         return depths
 
     def ancestors(self) -> Tensor:
-        """Return which nodes each node may look at: its ancestors and itself, (nodes, nodes) bool."""
+        """Return the mask (nodes, nodes), bool, of what each node attends to: its ancestors and itself."""
         mask = torch.eye(len(self.parents), dtype=torch.bool)
         for node, parent in enumerate(self.parents):
             if parent >= 0:
@@ -73,11 +73,11 @@ class Trie:
 
 
 def group(texts: Sequence[Sequence[int]], max_nodes: int) -> list[list[int]]:
-    """Split texts into groups of at most `max_nodes` nodes each, those that begin alike together.
+    """Split texts into groups whose trees have at most `max_nodes` nodes, by their common first tokens.
 
     Args:
         texts: The token ids of each text.
-        max_nodes: The most nodes of a group's tree; a single longer text is a group of its own.
+        max_nodes: The largest number of nodes of a group's tree; a single longer text is a group of its own.
 
     Returns:
         The indices of the texts in each group.

@@ -1,4 +1,4 @@
-"""Sampling without replacement on one prefix tree: no text twice, and weights that undo the choice."""
+"""Sampling without replacement by a stochastic beam search, with importance weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DISTRIBUTIONS = 64
 
 @dataclass(frozen=True)
 class Distinct:
-    """Texts drawn without replacement.
+    """Texts drawn without replacement, with the weights of an unbiased estimate.
 
     For any f, ``sum(weights * f(texts))`` is an unbiased estimate of the mean of f over texts drawn with
     replacement; with f = 1 where a word occurs it is the word's frequency.
@@ -34,8 +34,9 @@ class Distinct:
         texts: As `Decoded`.
         ids: The tokens of each text, without the one that ended it.
         log_probs: The logarithm of the probability with which nucleus sampling draws each text, in nats.
-        weights: Each text's probability over the probability that it is in the sample.
-        variances: What each text adds to the variance of such an estimate, estimated: times f squared.
+        weights: Each text's probability divided by the probability that it is in the sample.
+        variances: Each text's estimated contribution to the variance of such an estimate, to be multiplied
+            by f squared.
     """
 
     texts: list[str]
@@ -59,20 +60,22 @@ def sample_distinct(
     max_new_tokens: int = 20,
     internal_batch_size: int | None = None,
 ) -> Distinct:
-    """Draw `n` texts without replacement from what nucleus sampling draws with: by a stochastic beam search.
+    """Draw `n` texts without replacement from the distribution of nucleus sampling.
+
+    A stochastic beam search (Kool et al., 2019).
 
     Args:
         lm: The language model.
         prefix: One soft prompt, (P, E), on the model's device.
-        n: How many texts; fewer come back where there are no more.
+        n: The number of texts; fewer are returned if there are no more.
         top_p: As `decoding.sample`.
         temperature: As `decoding.sample`.
-        generator: Makes the draws repeatable. On the CPU.
+        generator: A generator on the CPU, for repeatable draws.
         prompt: As `decoding.sample`.
         stop: As `decoding.sample`.
         max_new_tokens: As `decoding.sample`.
-        internal_batch_size: The most texts in the model at a time; more are drawn as several samples, between
-            which texts may come again. None = 256.
+        internal_batch_size: The largest number of texts in the model at once; more are drawn as several
+            samples, between which texts may repeat. None = 256.
 
     Raises:
         ValueError: As `decoding.sample`.

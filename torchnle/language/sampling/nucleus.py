@@ -17,10 +17,10 @@ class Nucleus(NamedTuple):
     """The smallest sets of tokens that hold a share of the probability, one a row.
 
     Args:
-        tokens: The most probable tokens, best first, (R, K); those behind a row's nucleus count for nothing.
+        tokens: The most probable tokens, best first, (R, K); those beyond a row's nucleus are ignored.
         shares: Their probabilities, (R, K).
-        cumulative: These added up, (R, K).
-        last: The place of the last token of each nucleus, (R, 1).
+        cumulative: Their cumulative sums, (R, K).
+        last: The position of the last token of each nucleus, (R, 1).
     """
 
     tokens: Int[Tensor, "R K"]
@@ -35,7 +35,7 @@ class Nucleus(NamedTuple):
         Args:
             logits: (R, V).
             top_p: The share of the probability, in (0, 1]; the most probable token is always in.
-            temperature: What the logits are divided by, above 0.
+            temperature: The divisor of the logits, above 0.
         """
         probabilities = (logits.float() / temperature).softmax(dim=1)
         few = min(_FIRST, probabilities.shape[1])
@@ -72,7 +72,7 @@ def draw(
         logits: (R, V).
         uniform: One number a row, uniform in [0, 1).
         top_p: The share of the probability to draw from, in (0, 1]; the most probable token is always in.
-        temperature: What the logits are divided by, above 0.
+        temperature: The divisor of the logits, above 0.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Read layers without a translator through the model's own upper part, or through a linear fit of it."""
+"""Read a layer that has no translator through the model's own upper part, or through a linear fit of it."""
 
 from torchnle.vision.lens.base import LayerLens
 from torchnle.vision.lens.fitted import FittedLens

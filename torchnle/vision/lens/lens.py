@@ -17,7 +17,7 @@ from torchnle.vision.taps import LayerChoice
 
 
 class Lens(LayerLens):
-    """Maps a location's feature to a deeper layer by the model itself.
+    """Maps a location's feature to a deeper layer by running the model's own layers between the two.
 
     The feature is put at every location of the layer, and the model continues from there: the deeper layer's
     output is that for an image with this feature everywhere. No data is needed. Class and register tokens are

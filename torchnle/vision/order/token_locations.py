@@ -48,7 +48,7 @@ class TokenOrder:
 
 @dataclass(frozen=True)
 class Question:
-    """One tapped layer whose order of tokens is asked for.
+    """A tapped layer whose token order is to be found.
 
     Args:
         tap: The layer.

@@ -68,11 +68,11 @@ class NounTable:
         return len(self._kinds)
 
     def senses(self, lemma: str) -> tuple[int, ...]:
-        """Look up the synsets of a word, commonest first; none where WordNet does not know it.
+        """Look up the synsets of a word, most frequent first; empty if WordNet does not list it.
 
         Args:
-            lemma: One or more words; case, and hyphens for spaces, do not matter. A plural is looked up as
-                its singular, where it is no lemma itself ("glasses" is one).
+            lemma: A word or compound; case, and hyphens for spaces, do not matter. A plural is looked up as
+                its singular, unless it is itself a lemma ("glasses").
 
         Example:
             >>> nouns = NounTable()
@@ -83,7 +83,7 @@ class NounTable:
         return next((senses for senses in found if senses), ())
 
     def lemma(self, word: str) -> str | None:
-        """Look up the form under which WordNet lists a noun: its singular; None where it has none.
+        """Look up the lemma of a noun, its singular; None if WordNet has none.
 
         Example:
             >>> nouns = NounTable()
@@ -93,7 +93,7 @@ class NounTable:
         return next((form for form in self._forms(_plain(word)) if self.exact_senses(form)), None)
 
     def exact_senses(self, lemma: str) -> tuple[int, ...]:
-        """Look up the synsets of a word in lower case that is spelled as WordNet spells it."""
+        """Look up the synsets of a lemma in lower case, spelled exactly as in WordNet."""
         row = self._lemmas.get(lemma) if lemma else None
         if row is None:
             return ()
@@ -101,7 +101,7 @@ class NounTable:
         return tuple(dict.fromkeys(self._senses[start:end].tolist()))
 
     def common_senses(self, lemma: str) -> tuple[int, ...]:
-        """Look up the synsets of a word with names of persons and places last: "crane" is no Stephen Crane.
+        """Look up the synsets of a word, with those of persons and geographic names last.
 
         Example:
             >>> nouns = NounTable()
@@ -118,16 +118,16 @@ class NounTable:
         return senses
 
     def is_thing(self, synset: int) -> bool:
-        """Return whether a synset is a physical entity: something that has a place in the world."""
+        """Return whether a synset is below WordNet's "physical entity"."""
         return self.senses("physical entity")[0] in self.ancestors(synset)
 
     def parents(self, synset: int) -> tuple[int, ...]:
-        """Look up the synsets right above one: its hypernyms, and what it is an instance of."""
+        """Look up the direct hypernyms of a synset, those of which it is an instance included."""
         start, end = self._parent_starts[synset : synset + 2]
         return tuple(self._parents[start:end].tolist())
 
     def ancestors(self, synset: int) -> frozenset[int]:
-        """Collect all synsets above one, itself included."""
+        """Collect all hypernyms of a synset, itself included."""
         if synset not in self._ancestors:
             above = (self.ancestors(parent) for parent in self.parents(synset))
             self._ancestors[synset] = frozenset([synset]).union(*above)
@@ -143,10 +143,10 @@ class NounTable:
         return tuple(self._spellings[row] for row in self._words[start:end])
 
     def said(self, synset: int) -> str | None:
-        """Choose the word that people say for a synset: the first one whose commonest sense it is, or None.
+        """Choose the everyday word for a synset: the first one whose most frequent sense it is, or None.
 
-        Latin names of species are passed over, and words that WordNet's own texts hardly use: nobody calls a
-        pig an even-toed ungulate.
+        Latin names of species, and words that are rare in WordNet's tagged texts ("even-toed ungulate"), are
+        skipped.
 
         Example:
             >>> nouns = NounTable()
@@ -175,7 +175,7 @@ class NounTable:
         return tuple(sorted(common - above))
 
     def closure(self, synsets: Sequence[int]) -> tuple[Int[Tensor, " nodes"], Bool[Tensor, "synsets nodes"]]:
-        """Collect the ancestors of many synsets, and which of them lie above which synset.
+        """Collect the ancestors of many synsets, and the matrix of which ancestor is above which synset.
 
         Args:
             synsets: Repeated ones give repeated rows.
