@@ -1,9 +1,9 @@
 """Measure how faithful explanations are, each against what it must beat.
 
-Run as ``python -m measurements.zero_shot.faithfulness OUTPUT --stamps FOLDER --folder PHOTOS [--part NAME ...]``:
-EfficientNet-Lite0 with the map of its class names. Parts: ``concepts``, the paper's test with three controls,
-on photographs; ``surrogate``, SURF with its sanity rows, on scenes; ``own-image``, sentences matched to ten
-images of one predicted class; ``colours``, planted on cut-outs.
+Run as ``python -m measurements.zero_shot.faithfulness OUTPUT --stamps FOLDER --folder PHOTOS``, with ``--part
+NAME`` for some of it. The model is EfficientNet-Lite0 with the map of its class names. Parts: ``concepts``, the
+paper's test with three controls, on photographs; ``surrogate``, SURF with its sanity rows, on scenes;
+``own-image``, sentences matched to ten images of one predicted class; ``colours``, planted on cut-outs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Measure the default sentences beside the paper's mode on the same photographs.
 
 Run as ``python -m measurements.zero_shot.modes OUTPUT --folder PHOTOS --truth TRUTH.json``: the model is
-EfficientNet-Lite0 with the map of its class names. Both modes are judged by the same numbers in float32: the cosine of the
-sentence's direction with the evidence, and the mean log-probability of a token after the same prompt. With
---journal the slow mode may be ended at any time and goes on where it was; --most-photographs ends it.
+EfficientNet-Lite0 with the map of its class names. Both modes are judged by the same numbers in float32: the
+cosine of the sentence's direction with the evidence, and the mean log-probability of a token after the same
+prompt. With --journal the slow mode goes on where it was ended; --most-photographs ends it.
 """
 
 from __future__ import annotations

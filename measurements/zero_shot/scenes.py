@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--stamps", type=Path, required=True)
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--name", default="zero_shot_scenes", help="of the file (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     backbone = backbones.load()
@@ -146,7 +147,7 @@ def main() -> None:
         found = {"setting": record.setting(), "seed": options.seed, **measure(lang, joined, scenes)}
     options.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record.plain(found), indent=1)
-    (options.output / "zero_shot_scenes.json").write_text(text + "\n", encoding="utf-8")
+    (options.output / f"{options.name}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 
