@@ -1,8 +1,8 @@
 """Measure how faithful explanations are, each against what it must beat.
 
 Run as ``python -m measurements.zero_shot.faithfulness OUTPUT --stamps FOLDER --folder PHOTOS``, with ``--part
-NAME`` for some of it. The model is EfficientNet-Lite0 with the map of its class names. Parts: ``concepts``, the
-paper's test with three controls, on photographs; ``surrogate``, SURF with its sanity rows, on scenes;
+NAME`` for some of it. The model is EfficientNet-Lite0 with the map of its class names. Parts: ``concepts``,
+the paper's test with three controls, on photographs; ``surrogate``, SURF with its sanity rows, on scenes;
 ``own-image``, sentences matched to ten images of one predicted class; ``colours``, planted on cut-outs.
 """
 
@@ -156,7 +156,10 @@ def surrogate(world: World, stamps: Path, seed: int, count: int = 400) -> dict[s
     bank = without_names(as_bank(None), world.translator.class_names)
     directions = BankDirections.of(world.translator, world.fitted, bank).directions
     draw = torch.Generator().manual_seed(seed)
-    compare = lambda x: asdict(linear_surrogate(x[:cut], logits[:cut], x[cut:], logits[cut:]))  # noqa: E731
+
+    def compare(x: Tensor) -> dict[str, float]:
+        return asdict(linear_surrogate(x[:cut], logits[:cut], x[cut:], logits[cut:]))
+
     found: dict[str, Any] = {"the feature itself": compare(white)}
     for size in _SIZES:
         chosen = directions[torch.randperm(len(bank), generator=draw)[:size]]

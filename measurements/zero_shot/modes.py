@@ -158,7 +158,7 @@ def main() -> None:
         options.most_photographs,
         TextEncoder.from_pretrained(),
     )
-    found = {"setting": record.setting(), "model": WRITER, "paper": asdict(tuning)}
+    found: dict[str, Any] = {"setting": record.setting(), "model": WRITER, "paper": asdict(tuning)}
     found |= {"asked": len(known), **summary(rows), "said": rows}
     options.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record.plain(found), indent=1)

@@ -100,7 +100,8 @@ def _predict(
     weights = torch.linalg.solve(
         kernel + scale * torch.eye(len(x), dtype=kernel.dtype, device=x.device), (y - level).double()
     )
-    return ((asked - means).double() @ centered.T @ weights).to(y) + level
+    found: Tensor = ((asked - means).double() @ centered.T @ weights).to(y) + level
+    return found
 
 
 def _compare(predicted: Float[Tensor, "M C"], truth: Float[Tensor, "M C"]) -> tuple[float, float]:

@@ -80,8 +80,8 @@ def plot_class_map(
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axes.set_axis_off()
     old = len(weights)
-    axes.scatter(*points[:old].T.tolist(), s=9, color=_OLD)
-    axes.scatter(*points[old:].T.tolist(), s=26, color=_NEW)
+    axes.scatter(points[:old, 0].numpy(), points[:old, 1].numpy(), s=9, color=_OLD)
+    axes.scatter(points[old:, 0].numpy(), points[old:, 1].numpy(), s=26, color=_NEW)
     for name, point in zip((*names, *new_names), points.tolist(), strict=True):
         fresh = name in new_names
         axes.annotate(name, point, fontsize=9 if fresh else 6, color=_NEW if fresh else INK, parse_math=False)
