@@ -147,9 +147,10 @@ class Explainer:
         own = asked.classes == predicted(fitted, asked.pooled)
         if asked.rather_than is not None:
             own = own & (asked.rather_than < 0)
+        phrases = among.classes.cpu()[asked.classes.cpu()].tolist()
         return [
-            self._nouns.sayable(share, self.translator.sure_above) if plain else None
-            for share, plain in zip(shares, own.tolist(), strict=True)
+            self._nouns.sayable(share, self.translator.sure_above, phrase) if plain else None
+            for share, phrase, plain in zip(shares, phrases, own.tolist(), strict=True)
         ]
 
     def _write(

@@ -36,6 +36,8 @@ class LikelyNouns:
         [0.9, 0.5, 0.1, 0.0]
         >>> [word for word, said in zip(words, likely.sayable(shares, sure_above=0.4).tolist()) if said]
         ['dog', 'poodle']
+        >>> [word for word, said in zip(words, likely.sayable(shares, 1.1, phrase=0).tolist()) if said]
+        ['cat']
     """
 
     about: Float[Tensor, "W P"]
@@ -76,7 +78,9 @@ class LikelyNouns:
         found: Tensor = torch.sparse.mm(self.about.to(shares.device), shares.float()[:, None])[:, 0]
         return found.clamp(max=1)
 
-    def sayable(self, shares: Float[Tensor, "P"], sure_above: float) -> Bool[Tensor, "W"]:
+    def sayable(
+        self, shares: Float[Tensor, "P"], sure_above: float, phrase: int | None = None
+    ) -> Bool[Tensor, "W"]:
         """Mark the nouns that are sure enough; where none is, the one that is worth most.
 
         Worth is the probability times the bits, as descriptions choose their words where nothing is likely.
@@ -84,13 +88,22 @@ class LikelyNouns:
         Args:
             shares: The probability of each phrase.
             sure_above: The least probability of a noun, that from which on descriptions count as sure.
+            phrase: Where no noun is sure, one about this phrase is marked, if any is: the predicted class's.
         """
         known, bits = self.probabilities(shares), self.information.to(shares.device)
         likely = (known >= sure_above) & (bits > 0)
         if likely.any():
             return likely
         worth = known * (bits + _WORTH) * (bits > 0)
+        if phrase is not None and (own := worth * self._about(phrase).to(worth.device)).any():
+            worth = own
         return (worth >= worth.max()) & (worth > 0)
+
+    def _about(self, phrase: int) -> Bool[Tensor, "W"]:
+        rows, columns = self.about.indices().cpu()
+        found = torch.zeros(len(self.about), dtype=torch.bool)
+        found[rows[columns == phrase]] = True
+        return found
 
 
 def _by_meaning(words: Sequence[str]) -> dict[int, list[int]]:
