@@ -27,8 +27,8 @@ def measure(
     """Describe whole scenes by each layer, and by all of several, and count repetitions.
 
     Returns:
-        By layer: "sentences"; "phrase", how many list a phrase twice (with or without another article);
-        "noun", how many list a noun twice, as two balls deserve; "words", the mean number of
+        By layer: "sentences"; "phrase", how many list a phrase twice (with or without another article) or
+        hold a word twice in one phrase; "noun", how many list a noun twice, as two balls deserve; "words", the mean number of
         words; and examples of both.
     """
     said: dict[str, list[str]] = {}
@@ -43,11 +43,15 @@ def counted(texts: Sequence[str]) -> dict[str, Any]:
     """Count texts with a phrase, and with a noun, that stands twice.
 
     Example:
-        >>> found = counted(["a hen and the hen", "a red ball and a green ball", "a hen"])
+        >>> found = counted(["a hen and the hen", "a red ball and a green ball", "a hen", "a wall wall"])
         >>> found["phrase"], found["noun"]
-        (1, 2)
+        (2, 2)
     """
-    phrases = [text for text in texts if _twice(_phrases(text))]
+    phrases = [
+        text
+        for text in texts
+        if _twice(_phrases(text)) or any(_twice(_words(phrase)) for phrase in _phrases(text))
+    ]
     nouns = [text for text in texts if _twice([phrase.split()[-1] for phrase in _phrases(text)])]
     return {
         "sentences": len(texts),
@@ -65,6 +69,10 @@ def _phrases(text: str) -> list[str]:
     pieces = re.split(r"\W* (?:and|or|with|on|in|behind|under|above) |[,;.]\s*", f"{text.lower()} ")
     bare = [re.sub(r"^(?:an?|the) ", "", piece.strip()) for piece in pieces]
     return [piece for piece in bare if piece]
+
+
+def _words(phrase: str) -> list[str]:
+    return [word for word in phrase.split() if word not in ("a", "an", "the", "of")]
 
 
 def _twice(words: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import permutations
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +13,7 @@ from torchnle.language.english.head_nouns import phrase_words
 from torchnle.language.english.nouns import Nouns
 from torchnle.methods.aligned.probability.vocabulary import MOST_KINDS, Vocabulary
 
+_ARTICLES = frozenset({"a", "an", "the"})
 _PARTS = re.compile(r",|;| and | or | with | on | in front of | in ")
 
 
@@ -26,14 +28,19 @@ def parts(text: str) -> list[str]:
 
 
 def repeats(text: str) -> bool:
-    """Return whether a text lists the same twice.
+    """Return whether a text says something twice: a word within a phrase, or a phrase that another contains.
 
     Example:
-        >>> repeats("a hen and a hen"), repeats("a hen on grass")
-        (True, False)
+        >>> [repeats(text) for text in ("a hen and a hen", "a wall wall", "a hen and a big hen")]
+        [True, True, True]
+        >>> [repeats(text) for text in ("a hen on grass", "a red hen and a blue hen")]
+        [False, False]
     """
-    listed = parts(text)
-    return len(set(listed)) < len(listed)
+    listed = [[word for word in part.split() if word not in _ARTICLES] for part in parts(text.lower())]
+    if any(len(set(words)) < len(words) for words in listed):
+        return True
+    alike = ((set(a), set(b)) for a, b in permutations(filter(None, listed), 2) if a[-1] == b[-1])
+    return any(a <= b for a, b in alike)
 
 
 def phrases_about(text: str, vocabulary: Vocabulary) -> Bool[Tensor, "P"]:
