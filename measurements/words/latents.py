@@ -5,10 +5,9 @@ text-to-image weights ship in a package, so the latents are those of an autoenco
 scenes of one stamp on a coloured background, 26 stamps with nouns of their own; stamps and backgrounds are
 the same in training and test, locations, sizes and colours' pairs are not. A TExplain network reads all
 latents of an image at once ("flat") and is trained on scenes with captions by the shared loop, for word steps
-alone, which need no language model. Then SmolLM2-135M describes the latents of new scenes and writes
-sentences of them. As the paper compares feature captions with BLIP's captions of the decoded image, they are
-compared here with the scenes' own captions, and with those of a scene of another stamp: chance. The
-autoencoder sees no caption.
+alone, which need no language model. Then SmolLM2-135M describes the latents of new scenes, a sentence each.
+As the paper compares feature captions with BLIP's captions of the decoded image, they are compared here with
+the scenes' own captions, and with those of a scene of another stamp: chance. The autoencoder sees no caption.
 """
 
 from __future__ import annotations
