@@ -150,7 +150,7 @@ def main() -> None:
     """Measure and write down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="keeps features")
+    parser.add_argument("--work", type=Path, default=Path("runs/scene_words"), help="keeps features")
     parser.add_argument("--seed", type=int, default=11, help="of the scenes; 21 to choose a way on")
     options = parser.parse_args()
     torch.set_num_threads(1)
