@@ -112,7 +112,7 @@ RANKS = {"difference": _by_difference, "weighed ratio": _by_ratio}
 def _counted(
     table: WordTable, rank: str, truths: list[set[str]], answered: list[set[str]]
 ) -> dict[str, float]:
-    best = RANKS[rank](table).topk(TEN, dim=1).indices.tolist()
+    best = RANKS[rank](table).topk(min(TEN, len(table.words)), dim=1).indices.tolist()
     tops = [[table.words[column] for column in row] for row in best]
     order = table.without_image.argsort(descending=True)[:TEN].tolist()
     alone = [table.words[i] for i in order]
@@ -150,7 +150,7 @@ def main() -> None:
     """Measure and write down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="keeps features")
+    parser.add_argument("--work", type=Path, default=Path("runs/scene_words"), help="keeps features")
     parser.add_argument("--seed", type=int, default=11, help="of the scenes; 21 to choose a way on")
     options = parser.parse_args()
     torch.set_num_threads(1)

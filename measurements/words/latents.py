@@ -5,10 +5,10 @@ text-to-image weights ship in a package, so the latents are those of an autoenco
 scenes of one stamp on a coloured background, 26 stamps with nouns of their own; stamps and backgrounds are
 the same in training and test, locations, sizes and colours' pairs are not. A TExplain network reads all
 latents of an image at once ("flat") and is trained on scenes with captions by the shared loop, for word steps
-alone, which need no language model. Then SmolLM2-135M describes the latents of new scenes and writes
-sentences of them. As the paper compares feature captions with BLIP's captions of the decoded image, they are
-compared here with the scenes' own captions, and with those of a scene of another stamp: chance. The
-autoencoder sees no caption.
+alone, which need no language model. Then SmolLM2-135M describes the latents of new scenes, a sentence each;
+beside it stand the words nearest to the prefix that it reads. As the paper compares feature captions with
+BLIP's captions of the decoded image, they are compared here with the scenes' own captions, and with those of
+a scene of another stamp: chance. The autoencoder sees no caption.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from torchnle.vision.latents import Latents
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 SIZE, CHANNELS, GRID = 64, 8, 8
-CATEGORIES, TRAIN, EACH, SENTENCES = 26, 3000, 20, 25
+CATEGORIES, TRAIN, EACH = 26, 3000, 20
 #: After which the language model says again what the prefix says, in 0.8 nats a token untrained.
 PROMPT, STOP = " The picture shows", "."
 RECIPE = LoopRecipe(
@@ -189,31 +189,43 @@ def translator_of(work: Path, data: dict[str, Any]) -> PrefixTranslator:
 
 
 def measure(work: Path) -> dict[str, Any]:
-    """Describe the test latents, write sentences of some, and compare them with captions."""
+    """Describe the test latents, by the language model and by the words nearest to its prefix."""
     data = prepare(work)
     translator = translator_of(work, data)
     lang = LanguageAttribution(Latents(), "latents", translator, reading=Reading(layout="NCHW"))
     x, told, phrases = data["test"], data["test captions"], data["phrases"]
-    kinds = sorted(set(phrases))
-    said = [each.text for part in torch.split(x, 40) for each in lang.describe(part)]
+    texts = {
+        "nearest words of the prefix": nearest_words(translator, x),
+        "the language model": [each.text for part in torch.split(x, 40) for each in lang.describe(part)],
+    }
+    found = {name: _measured(said, told, phrases) for name, said in texts.items()}
+    return {"explained variance of the autoencoder": data["explained variance"], **found}
+
+
+@torch.no_grad()
+def nearest_words(translator: PrefixTranslator, latents: Tensor) -> list[str]:
+    """Spell each prefix by the tokens whose embeddings are nearest to its vectors, up to the stop."""
+    lm, rows = translator.language_model, latents.flatten(2).transpose(1, 2)
+    table = lm.embed(torch.arange(lm.vocab_size)).float()
+    lengths, texts = table.square().sum(dim=1) / 2, []
+    for part in torch.split(rows, 40):
+        prefixes = translator.network.eval()({"latents": part})
+        ids = (prefixes @ table.T - lengths).argmax(dim=2)
+        texts += [lm.detokenize(row).split(STOP)[0].strip() for row in ids.tolist()]
+    return texts
+
+
+def _measured(said: Sequence[str], told: Sequence[str], phrases: Sequence[str]) -> dict[str, Any]:
     nouns = [content_words(phrase)[-1] for phrase in phrases]
     moved = [_another(phrases, number) for number in range(len(phrases))]
-    others = [told[number] for number in moved]
-    chosen = {kind: [n for n, phrase in enumerate(phrases) if phrase == kind][:1] for kind in kinds}
-    table: Any = lang.words(
-        x[[n for rows in chosen.values() for n in rows]], n=SENTENCES, without_image=False
-    )
-    own, chance = _agreements(table, chosen, told)
+    own, chance = _agreements(phrases, said, told)
     return {
-        "explained variance of the autoencoder": data["explained variance"],
-        "noun of the stamp is said": _mean(n in content_words(t) for n, t in zip(nouns, said, strict=True)),
-        "noun of another scene's stamp is said": _mean(
-            nouns[m] in content_words(t) for m, t in zip(moved, said, strict=True)
+        "noun of the stamp": (
+            _mean(n in content_words(t) for n, t in zip(nouns, said, strict=True)),
+            _mean(nouns[m] in content_words(t) for m, t in zip(moved, said, strict=True)),
         ),
-        "agreement of words, own category": own,
-        "agreement of words, other categories": chance,
-        "own captions": _compared(said, told),
-        "captions of another stamp": _compared(said, others),
+        "agreement of a category's words": (own, chance),
+        **_compared(said, told, [told[number] for number in moved]),
     }
 
 
@@ -223,32 +235,43 @@ def _another(phrases: Sequence[str], number: int) -> int:
     return next(n % count for n in range(number + 1, number + count) if phrases[n % count] != phrases[number])
 
 
-def _agreements(table: WordTable, chosen: dict[str, list[int]], told: Sequence[str]) -> tuple[float, float]:
+def _agreements(phrases: Sequence[str], said: Sequence[str], told: Sequence[str]) -> tuple[float, float]:
     """Words of latents against words of captions: of the same category, and of all others."""
-    spoken, start = {}, 0
-    for kind, rows in chosen.items():
-        spoken[kind] = table[start : start + len(rows)]
-        start += len(rows)
-    written = {
-        kind: WordTable.of([Sentences((told[n],), torch.ones(1), torch.zeros(1)) for n in rows])
-        for kind, rows in chosen.items()
+    tables = []
+    for texts in (said, told):
+        spoken = [Sentences((text or "nothing",), torch.ones(1), torch.zeros(1)) for text in texts]
+        table = WordTable.of(spoken)
+        tables.append(
+            {
+                kind: table[[i for i, phrase in enumerate(phrases) if phrase == kind]]
+                for kind in sorted(set(phrases))
+            }
+        )
+    feature_words, caption_words = tables
+    cosines = {
+        (a, b): agreement(one, other)
+        for a, one in feature_words.items()
+        for b, other in caption_words.items()
     }
-    cosines = {(a, b): agreement(spoken[a], written[b]) for a in spoken for b in written}
     return _mean(v for (a, b), v in cosines.items() if a == b), _mean(
         v for (a, b), v in cosines.items() if a != b
     )
 
 
-def _compared(said: Sequence[str], told: Sequence[str]) -> dict[str, float]:
-    """Table 1: cosine of sentence embeddings, ROUGE and METEOR, each up to 1."""
-    encoder = TextEncoder.from_pretrained()
-    references = [(text,) for text in told]
-    cosines = F.cosine_similarity(encoder.encode(list(said)), encoder.encode(list(told)))
-    return {
-        "cosine similarity": cosines.mean().item(),
-        "ROUGE-L": scores.rouge_l(said, references),
-        "METEOR": scores.meteor(said, references),
-    }
+def _compared(
+    said: Sequence[str], told: Sequence[str], others: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Table 1: cosine of sentence embeddings, ROUGE and METEOR, with own captions and others'."""
+    encoder, spoken = TextEncoder.from_pretrained(), [text or "nothing" for text in said]
+    vectors = encoder.encode(spoken)
+
+    def scored(texts: Sequence[str]) -> tuple[float, float, float]:
+        references = [(text,) for text in texts]
+        cosines = F.cosine_similarity(vectors, encoder.encode(list(texts)))
+        return cosines.mean().item(), scores.rouge_l(spoken, references), scores.meteor(spoken, references)
+
+    names = ("cosine similarity", "ROUGE-L", "METEOR")
+    return dict(zip(names, zip(scored(told), scored(others), strict=True), strict=True))
 
 
 def _mean(values: Any) -> float:
@@ -256,13 +279,14 @@ def _mean(values: Any) -> float:
 
 
 def page(found: dict[str, Any]) -> str:
-    """Return the results as tables."""
-    pair = ("own captions", "captions of another stamp")
-    rows = [[key, *(found[name][key] for name in pair)] for key in found[pair[0]]]
-    plain = [[key, value] for key, value in found.items() if isinstance(value, float)]
+    """Return the results as a table."""
+    ways = [name for name, value in found.items() if isinstance(value, dict)]
+    header = ["", *(f"{way}, {whose}" for way in ways for whose in ("own", "another stamp"))]
+    rows = [[key, *(number for way in ways for number in found[way][key])] for key in found[ways[0]]]
+    variance = found["explained variance of the autoencoder"]
     return (
-        f"# Latents of an autoencoder of scenes, {CATEGORIES} stamps\n\n{record.table(['', *pair], rows)}\n\n"
-        f"{record.table(['', 'value'], plain)}\n"
+        f"# Latents of an autoencoder of scenes, {CATEGORIES} stamps\n\n{record.table(header, rows)}\n\n"
+        f"The autoencoder explains {variance:.3f} of the pixels' variance.\n"
     )
 
 
