@@ -194,8 +194,9 @@ class _Run:
     def _answered(self, batch: Sequence[Decoded]) -> list[Line]:
         read = [x for _, x in batch if isinstance(x, Tensor)]
         device = device_of(self.lang.taps[0].module)
-        answers = iter(self.work.answer(torch.stack(read).to(device)) if read else ())
-        return [self._line(number, found, answers) for number, found in batch]
+        with torch.no_grad():
+            answers = iter(self.work.answer(torch.stack(read).to(device)) if read else ())
+            return [self._line(number, found, answers) for number, found in batch]
 
     def _line(self, number: int, found: Tensor | str, answers: Iterator[Answer]) -> Line:
         name = self.pictures.name(number)
