@@ -34,7 +34,8 @@ def explain_func(lang: LanguageAttribution[Any], names: list[str]) -> Any:
 
     def explain(model: torch.nn.Module, inputs: Any, targets: Any, **_: Any) -> np.ndarray:
         x = torch.as_tensor(inputs, dtype=torch.float32)
-        return maps_of(lang, x, [names[int(target)] for target in np.ravel(targets)])[:, None]
+        maps = maps_of(lang, x, [names[int(target)] for target in np.ravel(targets)])[:, None]
+        return maps - maps.min(axis=(2, 3), keepdims=True)  # Quantus takes no map that is negative everywhere
 
     return explain
 
