@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from measurements import text_decoder
+from measurements import start_up, text_decoder
 from measurements.devil import evidence, repetition
 from measurements.explorer import run as explorer
 from measurements.folder import run as folder
 from measurements.reliability import commands as reliability
+from measurements.scale_out import run as scale_out
 from measurements.units import run as dissect_units
 from torchnle import backbones
 from torchnle.cli.evaluate import add_batch, add_scenes, add_subject, leave, scenes_of, subject
@@ -42,6 +43,8 @@ def add(commands: Any) -> None:
     _add_call_path(commands)
     explorer.add(commands)
     folder.add(commands)
+    scale_out.add(commands)
+    start_up.add(commands)
     reliability.add(commands)
     dissect_units.add(commands)
 

@@ -278,7 +278,7 @@ _TABLE: dict[str, Callable[[str, Any], None]] = {
     "neuron_selector": _selector,
     "n": _count("how many sentences to draw, or None", optional=True),
     "count": _count("how many, 1 or more", optional=False),
-    "batch_size": _count("how many pictures are read at once, 1 or more", optional=False),
+    "batch_size": _count("how many pictures are read at once, 1 or more, or None", optional=True),
     "max_new_tokens": _count("how many tokens a sentence may have, 1 or more, or None", optional=True),
     "seed": _whole,
     "workers": _whole,

@@ -42,7 +42,7 @@ def batches(files: list[str], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def shares(files: list[str], options: dict[str, Any]) -> dict[str, Any]:
-    """Time the parts of the work, one after the other on one thread: decoding, resizing, the model, words."""
+    """Time the parts of the work on one thread, in seconds of the processor."""
     torch.set_num_threads(1)
     lang = _attached(files)
     size = int(options["batch_size"])
@@ -96,9 +96,9 @@ def _answer(lang: LanguageAttribution, file: str) -> dict[str, Any]:
 
 
 def _timed(times: dict[str, float], name: str, call: Any) -> Any:
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = call()
-    times[name] += time.perf_counter() - begun
+    times[name] += time.process_time() - begun
     return found
 
 

@@ -46,7 +46,7 @@ load {found["load"]:.1f} when it began. Reading the model is not counted; decodi
 
 ## Parts of the time, on one thread
 
-{record.table(["part", "ms a photograph"], parts)}
+{record.table(["part", "ms of the processor a photograph"], parts)}
 
 Decoding and resizing are {decoding / single:.0%} of one call a photograph, {decoding / batched:.0%} in
 batches.

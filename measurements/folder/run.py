@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
         "--folder", type=Path, metavar="FOLDER", help="where they are made (default: removed)"
     )
     parser.add_argument("--count", type=int, default=200, help="photographs (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=32, help="(default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=4, help="(default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="that decode (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each timing (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=10, help="(default: %(default)s)")

@@ -11,14 +11,16 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torchnle import backbones
 from torchnle.attr import LanguageAttribution
 from torchnle.cli.output import say
 from torchnle.cli.photos import MODEL_HELP
-from torchnle.data import Scenes
 from torchnle.views import plots
+
+if TYPE_CHECKING:
+    from torchnle.data import Scenes  # imports all data sets
 
 #: What a measurement found.
 Found: TypeAlias = dict[str, Any]

@@ -32,7 +32,9 @@ def add_lines(parser: argparse.ArgumentParser) -> None:
         "--lines", type=Path, metavar="FILE", help="write JSON lines here, in batches; goes on where it was"
     )
     lines.add_argument("--table", type=Path, metavar="FILE", help="with --lines: also as .csv or .parquet")
-    lines.add_argument("--batch-size", type=int, default=32, help="at once (default: %(default)s)")
+    lines.add_argument(
+        "--batch-size", type=int, metavar="N", help="at once (default: 4 on a processor, 32 on a GPU)"
+    )
     lines.add_argument(
         "--workers", type=int, metavar="N", help="processes that decode (default: one a processor, at most 8)"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from PIL.Image import Image
@@ -19,8 +19,10 @@ from torchnle.cli.folders import add_lines, write_lines
 from torchnle.cli.output import say
 from torchnle.cli.photos import Result, add_options, for_each, print_picture
 from torchnle.language.english.content_words import words_and_kinds
-from torchnle.methods.texplain.words.table import Word
 from torchnle.views import plots, words
+
+if TYPE_CHECKING:
+    from torchnle.methods.texplain.words.table import Word  # imports language models
 
 
 def add(commands: Any) -> None:

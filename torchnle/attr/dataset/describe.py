@@ -22,7 +22,7 @@ def describe_dataset(
     files: Given,
     *,
     where: Literal["all"] | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int = 0,
     journal: str | os.PathLike[str] | None = None,
     process: int | None = None,
@@ -40,7 +40,8 @@ def describe_dataset(
         files: A folder, a glob, a list of paths (a ".txt"), tar shards, or several of these or of files, in
             the order of the answer; see `PictureList`.
         where: None = whole pictures; "all" = also every location of the layer's grid.
-        batch_size: Pictures in the model at once. With the same batch size the lines are the same to the bit.
+        batch_size: Pictures in the model at once; None = 4 on a processor, where larger batches are slower,
+            and 32 on a GPU. With the same batch size the lines are the same to the bit.
         workers: Processes that decode; 0 = this one.
         journal: A JSONL file to which each batch is appended. A killed run resumes after the last whole
             batch; earlier lines are read from the journal.

@@ -28,7 +28,7 @@ def explain_dataset(
     unwanted: Collection[str] = (),
     bank: Any = None,
     count: int = 5,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int = 0,
     journal: str | os.PathLike[str] | None = None,
     process: int | None = None,

@@ -14,8 +14,6 @@ import numpy as np
 from PIL import Image
 
 from torchnle import images
-from torchnle.data.readers.caption_shards import members
-from torchnle.data.readers.shard_names import expand, is_address
 from torchnle.language.texts import decode, lines
 
 #: A file, folder, glob, list (.txt) or shard (.tar), or several of these.
@@ -100,6 +98,8 @@ class PictureList:
             yield from ((file, _NO_SHARD, 0, 0) for file in _files(given))
 
     def _in_shard(self, shard: str) -> Iterator[_Place]:
+        from torchnle.data.readers.caption_shards import members  # imports all data sets
+
         number, found = len(self.shards), False
         self.shards.append(shard)
         for name, member in members(number, shard):
@@ -128,6 +128,8 @@ def _existing(given: Any) -> Any:
 
 def _local_shards(given: str) -> Sequence[str]:
     """Expand webdataset's notation or a glob to the shards on this machine."""
+    from torchnle.data.readers.shard_names import expand, is_address
+
     named = not any(mark in given for mark in ("{", "::", "$", ":"))
     if glob.has_magic(given) and named and not os.path.isfile(given):
         return _globbed(given, _SHARD)

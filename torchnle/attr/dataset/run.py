@@ -26,6 +26,11 @@ Answer: TypeAlias = tuple[Line, Any]
 #: Draws a picture's answer, given its number, and returns what is added to its line.
 Draw: TypeAlias = Callable[[int, Any], Line]
 _PATIENCE = 3600.0
+#: Pictures at once on a processor: activations of more leave its caches, and each picture costs more.
+_ON_PROCESSOR = 4
+_ON_DEVICE = 32
+#: Pictures that may be decoded before the model takes them, at least.
+_LEAST_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Options:
     """How a run over many pictures goes.
 
     Args:
-        batch_size: Pictures in the model at once. With the same batch size the lines are the same to the bit.
+        batch_size: Pictures in the model at once; None = `suitable_batch`. With the same batch size the lines
+            are the same to the bit.
         workers: Processes that decode; 0 = this one.
         journal: A JSONL file to which each batch is appended, and from which a killed run resumes.
         process: The number of this process; None = torchrun's RANK, or 0.
@@ -57,7 +63,7 @@ class Options:
         patience: Seconds without progress after which other processes are no longer waited for.
     """
 
-    batch_size: int = 32
+    batch_size: int | None = None
     workers: int = 0
     journal: str | os.PathLike[str] | None = None
     process: int | None = None
@@ -86,11 +92,24 @@ def run(lang: LanguageAttribution[Any], files: Given, work: Work, options: Optio
         )
     if lang.several:
         raise ValueError(f"layers {[tap.name for tap in lang.taps]} are read; pass one that reads one layer.")
-    if options.batch_size < 1:
-        raise ValueError(f"batch_size={options.batch_size}; pass 1 or more.")
+    size = (
+        suitable_batch(device_of(lang.taps[0].module)) if options.batch_size is None else options.batch_size
+    )
+    if size < 1:
+        raise ValueError(f"batch_size={size}; pass 1 or more.")
     pictures = files if isinstance(files, PictureList) else PictureList(files)
-    made = _Run(lang, pictures, work, options, Share.chosen(options.process, options.processes))
+    made = _Run(lang, pictures, work, options, size, Share.chosen(options.process, options.processes))
     return Lines(made.lines(), made.count(range(made.batches)[made.share.process :: made.share.processes]))
+
+
+def suitable_batch(device: torch.device) -> int:
+    """Choose how many pictures a model takes at once: few on a processor, more on a GPU.
+
+    Example:
+        >>> suitable_batch(torch.device("cpu")), suitable_batch(torch.device("cuda"))
+        (4, 32)
+    """
+    return _ON_PROCESSOR if device.type == "cpu" else _ON_DEVICE
 
 
 @dataclass(frozen=True)
@@ -99,11 +118,12 @@ class _Run:
     pictures: PictureList
     work: Work
     options: Options
+    size: int
     share: Share
 
     @property
     def batches(self) -> int:
-        return -(-len(self.pictures) // self.options.batch_size)
+        return -(-len(self.pictures) // self.size)
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -112,13 +132,12 @@ class _Run:
             "files": len(self.pictures),
             "layer": self.lang.taps[0].reference,
             "translator": self.lang.translator.name,
-            "batch_size": self.options.batch_size,
+            "batch_size": self.size,
             **self.work.setting,
         }
 
     def pictures_of(self, batch: int) -> range:
-        size = self.options.batch_size
-        return range(batch * size, min((batch + 1) * size, len(self.pictures)))
+        return range(batch * self.size, min((batch + 1) * self.size, len(self.pictures)))
 
     def count(self, batches: Iterable[int]) -> int:
         return sum(len(self.pictures_of(batch)) for batch in batches)
@@ -169,23 +188,21 @@ class _Run:
                 journal.refuse("other files")
         if len(journal) > self.count(batches):
             journal.refuse("other files")
-        whole = len(journal) // self.options.batch_size
+        whole = len(journal) // self.size
         return len(batches) if len(journal) == self.count(batches) else whole
 
     def _kept(self, journal: LineJournal, batches: Sequence[int], chosen: range) -> Iterator[Line]:
         """Yield the lines of a journal of these batches, of those at the chosen positions."""
-        size = self.options.batch_size
         for position in chosen:
-            yield from islice(journal.values(position * size), len(self.pictures_of(batches[position])))
+            yield from islice(journal.values(position * self.size), len(self.pictures_of(batches[position])))
 
     def _computed(self, journal: LineJournal, batches: Sequence[int]) -> Iterator[Line]:
         numbers = array("q", (number for batch in batches for number in self.pictures_of(batch)))
         preprocess = self.lang.preprocess
         if not numbers or preprocess is None:
             return
-        options = self.options
-        ahead = 2 * options.batch_size
-        decoded = decode(self.pictures, numbers, preprocess, workers=options.workers, ahead=ahead)
+        ahead, workers = max(2 * self.size, _LEAST_AHEAD), self.options.workers
+        decoded = decode(self.pictures, numbers, preprocess, workers=workers, ahead=ahead)
         for batch in batches:
             lines = self._answered(list(islice(decoded, len(self.pictures_of(batch)))))
             journal.append(lines)
@@ -194,8 +211,9 @@ class _Run:
     def _answered(self, batch: Sequence[Decoded]) -> list[Line]:
         read = [x for _, x in batch if isinstance(x, Tensor)]
         device = device_of(self.lang.taps[0].module)
-        answers = iter(self.work.answer(torch.stack(read).to(device)) if read else ())
-        return [self._line(number, found, answers) for number, found in batch]
+        with torch.no_grad():
+            answers = iter(self.work.answer(torch.stack(read).to(device)) if read else ())
+            return [self._line(number, found, answers) for number, found in batch]
 
     def _line(self, number: int, found: Tensor | str, answers: Iterator[Answer]) -> Line:
         name = self.pictures.name(number)

@@ -22,7 +22,7 @@ def saliency_dataset(
     files: Given,
     texts: str | Sequence[str],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int = 0,
     journal: str | os.PathLike[str] | None = None,
     process: int | None = None,

@@ -29,7 +29,7 @@ def words_dataset(
     replacement: bool = False,
     seed: int = 0,
     split: Split | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     workers: int = 0,
     journal: str | os.PathLike[str] | None = None,
     process: int | None = None,

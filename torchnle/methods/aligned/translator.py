@@ -256,13 +256,17 @@ class MapTranslator(Translator):
         return torch.stack(parts).mean(dim=0)
 
     def _own_directions(self, layer: str, texts: Sequence[str]) -> Float[Tensor, "R D"]:
-        """Map each row's own text into a layer; what was said before is kept."""
+        """Map each row's own text into a layer; what was said before is kept.
+
+        Each text is embedded and mapped alone, so that the bits of its direction, and so of scores, do not
+        depend on what else was said: a run that is resumed, or shared by processes, writes the same lines.
+        """
         known = self._said.setdefault(layer, {})
         if len(known) > _MOST_SAID:
             known.clear()
         new = [text for text in dict.fromkeys(texts) if text not in known]
-        if new:
-            known.update(zip(new, self.by_layer[layer].directions(self._embed(new)), strict=True))
+        for text in new:
+            (known[text],) = self.by_layer[layer].directions(self._embed([text]))
         return torch.stack([known[text] for text in texts])
 
     def _embed(self, texts: Sequence[str]) -> Float[Tensor, "T k"]:

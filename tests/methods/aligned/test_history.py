@@ -1,0 +1,28 @@
+"""What is said of a batch does not depend, to the bit, on what was said before it."""
+
+import torch
+from zero_shot_world import classifier, pictures
+
+
+def test_a_batch_is_the_same_first_and_later():
+    a, b = pictures(7, seed=3), pictures(9, seed=4)
+    first, later = classifier(), classifier()
+    later.describe(a)
+    later.describe(a, where="all")
+    assert first.describe(b) == later.describe(b)
+    for one, other in zip(first.describe(b, where="all"), later.describe(b, where="all"), strict=True):
+        assert list(one) == list(other)
+
+
+def test_each_text_is_mapped_alone(monkeypatch):
+    lang = classifier()
+    (layer,) = lang.translator.by_layer
+    fitted = lang.translator.by_layer[layer]
+    lang.translator.candidates  # noqa: B018  (computed before the texts that are said)
+    sizes, directions = [], fitted.directions
+    counted = lambda vectors: sizes.append(len(vectors)) or directions(vectors)  # noqa: E731
+    monkeypatch.setattr(fitted, "directions", counted)
+    lang.translator._own_directions(layer, ["a cat", "a boat", "a cat"])
+    assert sizes == [1, 1]
+    (found,) = lang.translator._own_directions(layer, ["a boat"])
+    torch.testing.assert_close(found, directions(lang.translator._embed(["a boat"]))[0])
