@@ -19,8 +19,8 @@ from torchnle.methods.dissect.labels import Dissection
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.run import dissect
 
-#: Probing is timed on so many images, without a state on disk, and counted up to all: it is linear in them, and
-#: a run that is divided or resumed gives the same figure.
+#: Probing is timed on so many images, without a state on disk, and counted up to all: it is linear in them,
+#: and a run that is resumed gives the same figure.
 _SOME = 256
 #: The paper's seconds a unit, on a V100 (A.10).
 PAPER = 38.8
