@@ -19,9 +19,6 @@ from torchnle.methods.dissect.labels import Dissection
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.run import dissect
 
-#: Probing is timed on so many images, without a state on disk, and counted up to all: it is linear in them,
-#: and a run that is resumed gives the same figure.
-_SOME = 256
 #: The paper's seconds a unit, on a V100 (A.10).
 PAPER = 38.8
 
@@ -33,6 +30,7 @@ def measure(
     folder: Path,
     *,
     count: int = 2000,
+    timed: int | None = None,
     chat_units: int = 3,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -44,35 +42,31 @@ def measure(
         stamps: The cut-outs that the images are made of.
         folder: Where images and results are kept.
         count: How many images.
+        timed: So many are probed, and their seconds counted up to all, since probing is linear in them; None =
+            all are probed.
         chat_units: Units that the language model summarises.
         progress: Whether bars show.
     """
-    shown = pictures(stamps, folder, count)
+    shown = pictures(stamps, folder, timed or count)
     layer = translator.layers[-1]
-    cache = folder / "cache"
     images = ProbingSet(shown, backbone.preprocess)
-    some = ProbingSet(sorted(shown.iterdir())[:_SOME], backbone.preprocess)
-    options: dict[str, Any] = {"translator": translator, "progress": progress}
-    only_first: dict[str, Any] = {"only": [0], **options}
-    _, probing = _timed(lambda: dissect(backbone.model, layer, some, **only_first))
-    options["cache"] = cache
-    first = dissect(backbone.model, layer, images, only=[0], **options)
+    options: dict[str, Any] = {"translator": translator, "cache": folder / "cost", "progress": progress}
+    for old in (folder / "cost").glob("*"):
+        old.unlink()
+    first, probing = _timed(lambda: dissect(backbone.model, layer, images, only=[0], **options))
     found, labelling = _timed(lambda: dissect(backbone.model, layer, images, **options))
     chat = ChatSummariser(LocalChat())
     said, asking = _timed(
         lambda: dissect(backbone.model, layer, images, only=range(chat_units), summariser=chat, **options)
     )
-    scale = len(images) / len(some)
-    probed = {name: seconds * scale for name, seconds in probing.items()}
+    probed = {name: seconds * count / len(images) for name, seconds in probing.items()}
     total = probed["processor"] + labelling["processor"]
     return {
         "threads": torch.get_num_threads(),
         "allocator": " ".join(f"{n}={v}" for n, v in sorted(os.environ.items()) if n.startswith("MALLOC_")),
         "images": count,
         "units": len(found),
-        "dead": len(found.dead),
-        "reliable": len(found.reliable),
-        "images_that_probing_is_timed_on": len(some),
+        "images_that_probing_is_timed_on": len(images),
         "probing_of_all": probed,
         "labelling_after_probing": labelling,
         "processor_seconds": total,

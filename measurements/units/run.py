@@ -36,6 +36,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--units", type=int, default=4, help="of interrupted runs, ablations (default: %(default)s)"
     )
+    parser.add_argument("--timed", type=int, metavar="N", help="images to time probing on (default: all)")
+    parser.add_argument("--chat-units", type=int, default=3, help="for SmolLM2 (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=6, help="of interrupted runs (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -79,7 +81,15 @@ def _measure(
         given = (backbone, translator, options.stamps, options.folder)
         return ablations.measure(*given, units=options.units, **common)
     if part == "cost":
-        return cost.measure(backbone, translator, options.stamps, options.folder, **common)
+        return cost.measure(
+            backbone,
+            translator,
+            options.stamps,
+            options.folder,
+            timed=options.timed,
+            chat_units=options.chat_units,
+            **common,
+        )
     shown = () if options.photographs is None else _photographs(options.photographs)
     other = backbones.load("efficientnet-lite2")
     return outputs.measure(
