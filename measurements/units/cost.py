@@ -42,8 +42,7 @@ def measure(
         stamps: The cut-outs that the images are made of.
         folder: Where images and results are kept.
         count: How many images.
-        timed: So many are probed, and their seconds counted up to all, since probing is linear in them; None =
-            all are probed.
+        timed: So many are probed, and their seconds counted up to all: probing is linear in them. None = all.
         chat_units: Units that the language model summarises.
         progress: Whether bars show.
     """
