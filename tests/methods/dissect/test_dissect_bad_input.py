@@ -140,7 +140,7 @@ def test_a_full_disk_while_probing_and_asking_costs_no_label(tmp_path, monkeypat
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("torchnle.methods.dissect.probing.store.NamedTemporaryFile", full)
+    monkeypatch.setattr("torchnle.methods.dissect.probing.store.Store._replace", full)
     monkeypatch.setattr("torchnle.methods.dissect.proposals.Path.open", full)
     with caplog.at_level(logging.WARNING):
         found = run(cache=tmp_path / "full")
