@@ -85,10 +85,10 @@ def measure(
 def _row(found: list[Any], default: list[Any], translator: MapTranslator, seconds: float) -> dict[str, Any]:
     """The mean correlation of the labels, and their likeness to the default ones."""
     pairs = [(a, b) for a, b in zip(found, default, strict=True) if a.text and b.text]
-    vectors = [translator.encoder.encode([pair[i].text for pair in pairs]) for i in range(2)]
+    own, other = (translator.encoder.encode([pair[i].text for pair in pairs]) for i in range(2))
     return {
         "correlation": interval(torch.tensor([a.correlation for a, _ in pairs])),
-        "agreement": interval(F.cosine_similarity(*vectors, dim=1)),
+        "agreement": interval(F.cosine_similarity(own, other, dim=1)),
         "same": sum(a.text == b.text for a, b in pairs) / max(1, len(pairs)),
         "processor_seconds_a_unit": seconds,
         "examples": [a.text for a, _ in pairs[:10]],

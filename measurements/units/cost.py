@@ -30,6 +30,7 @@ def measure(
     folder: Path,
     *,
     count: int = 2000,
+    timed: int | None = None,
     chat_units: int = 3,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -41,30 +42,34 @@ def measure(
         stamps: The cut-outs that the images are made of.
         folder: Where images and results are kept.
         count: How many images.
+        timed: So many are probed, and their seconds counted up to all: probing is linear in them. None = all.
         chat_units: Units that the language model summarises.
         progress: Whether bars show.
     """
-    shown = pictures(stamps, folder, count)
+    shown = pictures(stamps, folder, timed or count)
     layer = translator.layers[-1]
-    cache = folder / "cache"
     images = ProbingSet(shown, backbone.preprocess)
-    options: dict[str, Any] = {"translator": translator, "cache": cache, "progress": progress}
+    options: dict[str, Any] = {"translator": translator, "cache": folder / "cost", "progress": progress}
+    for old in (folder / "cost").glob("*"):
+        old.unlink()
     first, probing = _timed(lambda: dissect(backbone.model, layer, images, only=[0], **options))
     found, labelling = _timed(lambda: dissect(backbone.model, layer, images, **options))
     chat = ChatSummariser(LocalChat())
     said, asking = _timed(
         lambda: dissect(backbone.model, layer, images, only=range(chat_units), summariser=chat, **options)
     )
+    probed = {name: seconds * count / len(images) for name, seconds in probing.items()}
+    total = probed["processor"] + labelling["processor"]
     return {
         "threads": torch.get_num_threads(),
         "allocator": " ".join(f"{n}={v}" for n, v in sorted(os.environ.items()) if n.startswith("MALLOC_")),
         "images": count,
         "units": len(found),
-        "dead": len(found.dead),
-        "reliable": len(found.reliable),
-        "probing": probing,
-        "labelling": labelling,
-        "processor_seconds_a_unit": (probing["processor"] + labelling["processor"]) / len(found),
+        "images_that_probing_is_timed_on": len(images),
+        "probing_of_all": probed,
+        "labelling_after_probing": labelling,
+        "processor_seconds": total,
+        "processor_seconds_a_unit": total / len(found),
         "chat_processor_seconds_a_unit": asking["processor"] / chat_units,
         "paper_seconds_a_unit": PAPER,
         "same_labels_when_resumed": first[0] == found[0],

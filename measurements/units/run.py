@@ -36,6 +36,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--units", type=int, default=4, help="of interrupted runs, ablations (default: %(default)s)"
     )
+    parser.add_argument("--timed", type=int, metavar="N", help="images to time probing on (default: all)")
+    parser.add_argument("--chat-units", type=int, default=3, help="for SmolLM2 (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=6, help="of interrupted runs (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -68,18 +70,22 @@ def _measure(
     from measurements.units import ablations, cost, interrupted, outputs, planted
 
     common: dict[str, Any] = {"count": options.count, "progress": not options.quiet}
+    stamps, folder = options.stamps, options.folder
     if part == "planted":
-        common |= {"cache": options.folder / "cache"}
-        given = (backbone, translator, options.stamps)
-        return {"by_seed": {str(n): planted.measure(*given, seed=n, **common) for n in options.seeds}}
+        common["cache"] = folder / "cache"
+        return {
+            "by_seed": {
+                str(n): planted.measure(backbone, translator, stamps, seed=n, **common) for n in options.seeds
+            }
+        }
     if part == "interrupted":
         given = {"count": options.count, "units": options.units, "kills": options.kills}
-        return interrupted.measure(options.stamps, options.folder, seed=options.seeds[0], **given)
+        return interrupted.measure(stamps, folder, seed=options.seeds[0], **given)
     if part == "ablations":
-        given = (backbone, translator, options.stamps, options.folder)
-        return ablations.measure(*given, units=options.units, **common)
+        return ablations.measure(backbone, translator, stamps, folder, units=options.units, **common)
     if part == "cost":
-        return cost.measure(backbone, translator, options.stamps, options.folder, **common)
+        common |= {"timed": options.timed, "chat_units": options.chat_units}
+        return cost.measure(backbone, translator, stamps, folder, **common)
     shown = () if options.photographs is None else _photographs(options.photographs)
     other = backbones.load("efficientnet-lite2")
     return outputs.measure(

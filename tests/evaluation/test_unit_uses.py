@@ -6,6 +6,7 @@ from fakes import conv_net
 from sklearn.metrics import roc_auc_score
 
 from torchnle.evaluation.units.pruning import prune, prune_and_refit
+from torchnle.evaluation.units.spurious import prune_concept, units_of
 from torchnle.evaluation.units.unseen import unseen_class
 from torchnle.methods.dissect.labels import Dissection, UnitLabel
 
@@ -59,3 +60,27 @@ def test_units_for_unseen_classes_and_random_ones():
         unseen_class(Dissection("layer", labels), "boat", activations, truth)
     with pytest.raises(ValueError, match="0 of 100"):
         unseen_class(Dissection("layer", labels), "car", activations, torch.zeros(100, dtype=torch.bool))
+
+
+def test_a_concept_that_a_class_lives_on_is_found_by_what_it_loses():
+    model, images = conv_net(), drawn(60, 3, 8, 8)
+    with torch.no_grad():
+        model.head.weight[:, [2, 3]] = 0
+    truth = model(images).argmax(1)
+    words = ["a pink sky", "pink", "fishing", "a boat fishing", "sky", "sky"]
+    named = Dissection("norm", [UnitLabel(u, text, 0.5) for u, text in enumerate(words)])
+    assert units_of(named, ["Pink", "purple"]) == (0, 1)
+    idle = prune_concept(model, "norm", named, ["fishing"], images, truth, draws=3)
+    assert idle.units == (2, 3)
+    assert idle.share == pytest.approx(1 / 3)
+    assert idle.after == pytest.approx(idle.before, nan_ok=True)
+    found = prune_concept(model, "norm", named, ["pink"], images, truth, draws=3, batch_size=7)
+    with torch.no_grad():
+        model.head.weight[:, [0, 1]] = 0
+        said = model(images).argmax(1)
+    for label in truth.unique().tolist():
+        slow = (said == label)[truth == label].float().mean().item()
+        assert found.after[label] == pytest.approx(slow)
+        assert found.lost[label] == pytest.approx(found.random[label] - slow)
+    with pytest.raises(ValueError, match=r"0 of 6 units.*shares_of"):
+        prune_concept(model, "norm", named, ["car"], images, truth)

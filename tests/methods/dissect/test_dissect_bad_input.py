@@ -57,7 +57,7 @@ def server(answer):
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     try:
-        yield ServedChat(f"http://127.0.0.1:{running.server_port}/v1", "m", timeout=0.05, retries=0)
+        yield ServedChat(f"http://127.0.0.1:{running.server_port}/v1", "m", timeout=30.0 if answer is not None else 0.05, retries=0)
     finally:
         done.set()
         running.shutdown()
@@ -140,7 +140,7 @@ def test_a_full_disk_while_probing_and_asking_costs_no_label(tmp_path, monkeypat
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("torchnle.methods.dissect.probing.store.NamedTemporaryFile", full)
+    monkeypatch.setattr("torchnle.methods.dissect.probing.store.Store._replace", full)
     monkeypatch.setattr("torchnle.methods.dissect.proposals.Path.open", full)
     with caplog.at_level(logging.WARNING):
         found = run(cache=tmp_path / "full")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -36,13 +38,13 @@ def soft_wpmi(
         >>> soft_wpmi(torch.tensor([[0], [1]]), cosines).argmax(dim=1)
         tensor([0, 1])
     """
-    shares = (scale * cosines.float()).softmax(dim=1)
+    shares = (scale * cosines.double()).softmax(dim=1)  # sums of near equals
     k = images.shape[1]
     belongs = _FIRST - torch.arange(k) / k * (_FIRST - _LAST)
     given = torch.stack(
         [(1 + belongs[:, None] * (shares[row] - 1) + _LEAST).log().sum(dim=0) for row in images]
     )
-    return given - prior * _log_mean(given)
+    return (given - prior * _log_mean(given)).float()
 
 
 def wpmi(
@@ -64,11 +66,11 @@ def wpmi(
         >>> wpmi(torch.tensor([[0], [1]]), torch.eye(2)).argmax(dim=1)
         tensor([0, 1])
     """
-    shares = (scale * cosines.float()).softmax(dim=1)
+    shares = (scale * cosines.double()).softmax(dim=1)  # sums of near equals
     given = torch.stack([(shares[row] + _LEAST).log().sum(dim=0) for row in images])
-    return given - prior * _log_mean(given)
+    return (given - prior * _log_mean(given)).float()
 
 
 def _log_mean(given: Float[Tensor, "U T"]) -> Float[Tensor, "T"]:
     """The log of the mean over units of what `given` is the log of."""
-    return given.logsumexp(dim=0) - torch.log(torch.tensor(float(len(given))))
+    return given.logsumexp(dim=0) - math.log(len(given))
