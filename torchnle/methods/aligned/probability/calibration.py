@@ -62,7 +62,9 @@ def calibrate_by_captions(fitted: TextMap, pooled: Float[Tensor, "R D"], named: 
 def choose_offset(
     fitted: TextMap, pooled: Float[Tensor, "R D"], named: Bool[Tensor, "R P"], folds: int = FOLDS
 ) -> float:
-    """Choose the offset that is subtracted from the cosines of fitted phrases (generalised zero-shot learning).
+    """Choose the offset that is subtracted from the cosines of fitted phrases.
+
+    This is calibration for generalised zero-shot learning.
 
     Fitted phrases are nearer to every feature than other texts. Fold by fold, phrases are treated as unseen,
     with the directions predicted by the fit without their fold, and compete with the fitted phrases of the
