@@ -1,4 +1,4 @@
-"""A run over many pictures: decoded ahead, answered in batches, kept in a journal, shared by processes."""
+"""A run over many pictures: decoded ahead, computed in batches, kept in a journal, shared by processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PATIENCE = 3600.0
 
 @dataclass(frozen=True)
 class Work:
-    """The work on each batch of pictures.
+    """The computation on each batch of pictures of a run, and what its results depend on.
 
     Args:
         what: What the lines are, in messages and in the journal: "descriptions".
@@ -45,7 +45,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Options:
-    """How a run over many pictures goes.
+    """The settings of a run over many pictures: batches, workers, journal, processes.
 
     Args:
         batch_size: Pictures in the model at once. With the same batch size the lines are the same to the bit.
@@ -67,7 +67,7 @@ class Options:
 
 
 def run(lang: LanguageAttribution[Any], files: Given, work: Work, options: Options) -> Lines:
-    """Start a run; nothing is read before the first line is asked for.
+    """Build the iterator of a run over pictures; nothing is read before its first line is requested.
 
     Args:
         lang: Made with `LanguageAttribution.from_backbone`; one layer is read.

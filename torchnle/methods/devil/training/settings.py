@@ -1,4 +1,4 @@
-"""The tables of a recipe file that only DeViL has: network, start and pairs of classes."""
+"""The tables of a recipe file that only DeViL has: network, start at a map, synthetic pairs of classes."""
 
 from __future__ import annotations
 
