@@ -145,9 +145,9 @@ def read_groups(file: str | Path) -> dict[str, str]:
 
 
 def read_masks(folder: str | Path, listed: LabelledImages, root: str | Path) -> list[Bool[np.ndarray, "H W"]]:
-    """Read the mask of every image: a picture of its name, ending aside, in a folder of masks.
+    """Load the object mask of every image from a folder of mask pictures with the images' names.
 
-    Pixels that are brighter than half are the object.
+    Pixels brighter than half are the object. Endings of names may differ.
 
     Args:
         folder: The masks, in the images' subfolders: "land_bird/7.png" for "land_bird/7.jpg".

@@ -1,1 +1,1 @@
-"""Benchmark runs that produce the tables of the documentation."""
+"""Measurements of a translator: scenes, photographs, class maps, annotated units."""

@@ -38,7 +38,7 @@ def measure(
     journal: Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Compare Grad-CAM, the query's saliency and random maps at every attached layer.
+    """Compare Grad-CAM, a text's saliency and random maps by insertion and deletion at every attached layer.
 
     Args:
         backbone: The classifier, with class names.
@@ -46,13 +46,14 @@ def measure(
         batches: Images, their predicted classes and their phrases.
         steps: The number of parts in which pixels change.
         bfloat16: As `compare`.
-        contrast: Also measure the query against those of all other classes: costly through a language model.
+        contrast: Also measure the text's saliency contrasted with all other classes, which is slow with a
+        language model.
         seed: The seed of the random maps.
         journal: A file that keeps the curves of every batch, from which a killed run resumes.
         progress: Whether to show a progress bar.
 
     Returns:
-        By layer the result of `compare`; and the number of pictures of each phrase.
+        The result of `compare` by layer; and the number of pictures of each phrase.
 
     Raises:
         ValueError: If there is no picture, or the file is another measurement's.
@@ -82,13 +83,16 @@ def measure(
 def pictures(
     backbone: Backbone, cutouts: Path | None, count: int, *, seed: int = 0
 ) -> list[tuple[Tensor, Tensor, list[str]]]:
-    """Choose photographs of scikit-image and scenes of one cut-out each that are classified rightly.
+    """Collect photographs and one-object scenes that a classifier classifies correctly, in batches.
 
     Args:
         backbone: The classifier, with class names.
         cutouts: A folder of captioned cut-outs, as `load_cutouts` reads it; None = the photographs alone.
         count: The number of pictures.
         seed: The seed of the scenes.
+
+    Returns:
+        Batches (images, predicted classes, phrases).
     """
     if cutouts is None:
         return list(rightly_classified(backbone, photographs(), count))
@@ -98,7 +102,7 @@ def pictures(
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """Format the areas as Markdown, a table a layer."""
+    """Format the areas under the curves as Markdown, one table per layer."""
     parts = [_PREFACE.format(**data)]
     for layer, found in data["layers"].items():
         rows = [

@@ -27,19 +27,22 @@ def concept_agreement(
     names: Sequence[str],
     concepts: Listed,
 ) -> float:
-    """Measure how often class vectors regressed from names and an image's concepts decide as the model did.
+    """Measure how often class vectors regressed from names and an image's concepts predict the model's class.
 
     Every class is described by its name and each of the image's concepts ("an image of a hen, a red comb");
-    the sentence embeddings are averaged and carried into feature space. Concepts that the feature shows bring
-    the right class vector nearer to it. Without concepts the names alone are taken.
+    the sentence embeddings are averaged and mapped into feature space. Concepts that are present in the
+    feature bring the right class vector nearer to it. Without concepts the names alone are used.
 
     Args:
-        regression: Carries sentence embeddings to class vectors; better one that was fitted to other classes.
-        encode: Embeds texts.
+        regression: Maps sentence embeddings to class vectors; preferably fitted to other classes.
+        encode: Encodes texts.
         white: The centered features.
-        classes: What the model decided, as indices of `names`.
-        names: The candidates.
-        concepts: Those of each image; empty ones mean none.
+        classes: The model's predictions, as indices of `names`.
+        names: The class names.
+        concepts: The concepts of each image, possibly none.
+
+    Returns:
+        The share of images.
 
     Raises:
         ValueError: If there is not one list of concepts and one class an image.
@@ -62,10 +65,10 @@ def concept_agreement(
 def decision_lost(
     white: Float[Tensor, "N D"], along: Float[Tensor, "N D"], concepts: Float[Tensor, "N B D"]
 ) -> Float[Tensor, "N"]:
-    """Compute the share of each decision that is lost where concepts are taken out of the feature.
+    """Compute the share of each logit's decision that is lost if concepts are projected out of the feature.
 
-    The feature keeps what is orthogonal to all of the image's concepts. For a linear head this is exact: no
-    picture has to be changed.
+    The component orthogonal to all of the image's concepts is kept. For a linear head this is exact, without
+    changing a picture.
 
     Args:
         white: The centered features.
@@ -87,13 +90,13 @@ def decision_lost(
 def control_concepts(
     concepts: Listed, classes: Sequence[int], bank: Sequence[str], *, seed: int = 0
 ) -> dict[str, list[tuple[str, ...]]]:
-    """Draw as many concepts for each image that are not its own.
+    """Draw control concepts for each image, as many as its own: random, of its class, of another class.
 
     Args:
-        concepts: Those of each image.
+        concepts: The concepts of each image.
         classes: The class of each image.
-        bank: What they were chosen from.
-        seed: Draws images and concepts.
+        bank: The phrases that they were chosen from.
+        seed: The seed of the draws.
 
     Returns:
         "random": drawn from the bank; "same class": those of another image of the class, the image's own

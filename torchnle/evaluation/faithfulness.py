@@ -41,18 +41,18 @@ def compare(
     journal: Journal | None = None,
     part: str = "",
 ) -> dict[str, Any]:
-    """Measure maps of the same images by insertion and deletion.
+    """Compare methods' maps of the same images by insertion and deletion.
 
     Args:
         model: Images -> logits.
-        batches: (images, classes), the classes that are explained.
-        methods: The functions that compute maps, by name; the others are compared with the first.
+        batches: (images, classes), with the class of each image that is explained.
+        methods: The functions that compute maps, by name; the first is the baseline of the differences.
         steps: The number of parts in which pixels change.
         batch_size: The largest number of perturbed images in the model at once.
         bfloat16: Run perturbed images in bfloat16, which is much faster on some processors; maps are computed
             in the model's own dtype.
-        journal: Stores the curves of every batch at once, and holds those of an earlier run.
-        part: Their name in the journal.
+        journal: Stores the curves of every batch, so that a killed run resumes.
+        part: The name of these curves in the journal.
 
     Returns:
         For each method "deletion" and "insertion", each with the mean "area", the standard error of that
@@ -112,7 +112,12 @@ def _in_bfloat16(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def grad_cam(model: nn.Module, tap: Tap) -> MapMaker:
-    """Compute Captum's LayerGradCam of the class's logit, with negative values, which order pixels too."""
+    """Build a map maker: Captum's LayerGradCam of the class's logit, with its negative values.
+
+    Args:
+        model: The classifier.
+        tap: The layer.
+    """
     explained = LayerGradCam(model, tap.module)
 
     def make(images: Tensor, targets: Tensor) -> Tensor:
@@ -131,15 +136,15 @@ def query_maps(
     contrast: Sequence[str] | None = None,
     magnitude: bool = False,
 ) -> MapMaker:
-    """Build the maps of a text made from the class's name, at one of the attached layers.
+    """Build a map maker: the saliency of a text that contains the class's name, at one attached layer.
 
     Args:
         lang: The attached translator.
-        class_names: One a class.
+        class_names: One name per class.
         layer: The layer's index in the list.
         query: The text, with "{}" for the name.
         contrast: As `LanguageAttribution.saliency`.
-        magnitude: Multiply cosines by the length of the feature, which makes them parts of a dot product
+        magnitude: Multiply cosines by the norm of the location's feature, so that their mean is a product
             with the pooled feature, as a class's logit is.
     """
 
@@ -160,7 +165,12 @@ def query_maps(
 
 
 def random_maps(grid: tuple[int, int], *, seed: int = 0) -> MapMaker:
-    """Draw random maps as coarse as a layer's, the control; a picture always gets the same map."""
+    """Build a map maker: random maps on a layer's grid, the same for the same picture (control).
+
+    Args:
+        grid: (rows, columns) of the maps.
+        seed: The seed of the maps.
+    """
 
     def draw(image: Tensor) -> Tensor:
         own = crc32(image.cpu().numpy().tobytes(), seed)

@@ -1,4 +1,4 @@
-"""MILANNOTATIONS: sentences for units against people's (DeViL, section 4.2; Hernandez et al. 2022).
+"""MILANNOTATIONS: descriptions of units against human ones (DeViL, section 4.2; Hernandez et al. 2022).
 
 The data, one folder a network, must be as MILAN's own code reads it: ``annotations.csv`` with the
 columns "layer", "unit" and "summary", and a folder for each layer with ``images.npy`` (units, images, 3, H,
@@ -34,14 +34,14 @@ _COLUMNS = ("layer", "unit", "summary")
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of some network: the pictures that excite it most, and people's descriptions of them.
+    """A unit with the pictures of its largest activations, and human descriptions of them.
 
     Args:
-        layer: Its layer's folder.
-        number: Its number in the layer.
+        layer: The name of its layer's folder.
+        number: Its index in the layer.
         images: The pictures, (K, 3, H, W), uint8.
         masks: Its activation on them, (K, H, W), not negative.
-        summaries: People's descriptions.
+        summaries: The human descriptions.
     """
 
     layer: str
@@ -52,7 +52,10 @@ class Unit:
 
 
 def units(folder: Path) -> Iterator[Unit]:
-    """Yield every annotated unit, layer by layer; pictures stay on disk until they are used.
+    """Yield every annotated unit of a folder, layer by layer; pictures are read from disk when used.
+
+    Args:
+        folder: The folder of one network's annotations.
 
     Raises:
         FileNotFoundError: If the annotations, or a layer's pictures or masks are missing.
@@ -69,9 +72,17 @@ def units(folder: Path) -> Iterator[Unit]:
 
 
 def describe_unit(backbone: Backbone, lang: LanguageAttribution, unit: Unit) -> str | None:
-    """Describe a unit in one sentence: each layer's features, averaged under the masks and over pictures.
+    """Describe a unit by one text, from features averaged under the masks and over the pictures.
 
-    A picture whose mask is empty is left out, as in the authors' code; None if all are.
+    A picture whose mask is empty is left out, as in the authors' code.
+
+    Args:
+        backbone: The model that reads the pictures.
+        lang: The translator attached to it.
+        unit: The unit.
+
+    Returns:
+        The text; None if all masks are empty.
     """
     kept = [index for index, mask in enumerate(unit.masks) if np.any(mask > 0)]
     if not kept:
@@ -94,17 +105,20 @@ def measure(
     count: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Describe units and compare the sentences with people's.
+    """Describe annotated units and score the descriptions against human ones.
 
-    The caller must separate the units and networks that a translator was trained on.
+    The caller must exclude the units and networks that a translator was trained on.
 
     Args:
         folder: One network's annotated pictures.
-        backbone: The model that looks at the pictures; it need not be the annotated one.
+        backbone: The model that reads the pictures; it need not be the annotated one.
         lang: The translator attached to it; it reads all its layers together.
         encoder: For BERTScore, with idf, on texts in lower case without a full stop.
         count: The largest number of units; None = all.
         progress: Whether to show a progress bar.
+
+    Returns:
+        The scores and their setting.
 
     Raises:
         FileNotFoundError: As `units`.
@@ -138,7 +152,7 @@ def measure(
 
 
 def page(data: dict[str, Any]) -> str:
-    """Format the scores as Markdown, with the paper's."""
+    """Format the scores as Markdown, beside those of the paper."""
     paper = ", ".join(f"{name} {score}" for name, score in data["paper_bert_score"].items())
     return (
         f"# `{data['translator']}` on {data['units']} units of {data['data']}\n\n"

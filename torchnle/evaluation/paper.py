@@ -1,4 +1,4 @@
-"""The paper's own numbers (Dani et al. 2023), for comparison."""
+"""The numbers that the DeViL paper reports (Dani et al. 2023), for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of one named object, on which a classifier's answer can be right or wrong."""
+"""Pictures of one named object, for which a classifier's prediction is right or wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def named_alike(phrase: str, class_name: str) -> bool:
 def rightly_classified(
     backbone: Backbone, pictures: Iterable[tuple[Image.Image, str]], count: int, *, batch_size: int = 16
 ) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Yield batches of the pictures whose predicted class agrees with their phrase.
+    """Yield batches of the pictures whose predicted class has their phrase's head noun.
 
     Args:
         backbone: A classifier with class names.
@@ -76,7 +76,17 @@ def single_scenes(
     size: int = 224,
     seed: int = 0,
 ) -> Iterator[tuple[Image.Image, str]]:
-    """Compose scenes, without end, of one large object each whose phrase agrees with some class.
+    """Compose an endless stream of scenes of one large object whose head noun is that of a class.
+
+    Args:
+        cutouts: The objects.
+        backgrounds: The backgrounds.
+        class_names: The classes.
+        size: Width and height in pixels.
+        seed: The seed of the scenes.
+
+    Yields:
+        (picture, phrase).
 
     Raises:
         ValueError: If no cut-out has the head noun of a class.

@@ -1,4 +1,4 @@
-"""Records of measurements: JSON with the setting, and a page of Markdown tables."""
+"""Results of measurements as JSON and Markdown, with machine, versions and commit."""
 
 from __future__ import annotations
 

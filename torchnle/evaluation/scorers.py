@@ -46,7 +46,7 @@ def scorer_for(reference: str, backbone: Backbone) -> TextImageScorer:
 
 
 def translator_scorer(backbone: Backbone, lang: LanguageAttribution) -> TextImageScorer:
-    """Build a scorer from a translator's scores of whole pictures, by its last layer."""
+    """Build a scorer from the scores of a translator's last layer on whole pictures."""
     preprocess = replace(backbone.preprocess, share=1.0)
 
     @torch.no_grad()
@@ -61,7 +61,7 @@ def open_clip_scorer(name: str, **options: Any) -> TextImageScorer:
     """Build a scorer from both towers of an open_clip model.
 
     Args:
-        name: "NAME" (random weights) or "NAME@TAG" ("ViT-B-32@openai", the paper of CLIPScore's).
+        name: "NAME" (random weights) or "NAME@TAG" ("ViT-B-32@openai", that of the CLIPScore paper).
         options: Passed to `open_clip.create_model_and_transforms`.
 
     Raises:

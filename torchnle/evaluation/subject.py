@@ -1,4 +1,4 @@
-"""The model under test, with a translator attached to the layers that it was made for."""
+"""Attach a translator to a model for a measurement."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ def attach(
     translator: str | Translator = CLASS_NAMES,
     layers: Sequence[str] | str | None = (),
 ) -> LanguageAttribution[Any]:
-    """Attach a translator to a model; it is moved to the model's device.
+    """Attach a translator to a backbone, on the backbone's device.
 
     Args:
         backbone: The model.
         translator: A translator or its reference; "class-names" = one fitted to the classifier's own
             head, or a CLIP's own text tower.
-        layers: The layers; none = all that the translator names, None = the last of these. Class names read
-            those that the head does not read through the model's own upper part.
+        layers: The layers; () = all that the translator names, None = the last of these. With class names,
+            layers below the head's are read through the model's own upper part.
+
+    Returns:
+        The attribution.
 
     Raises:
         ValueError: If neither names the layers.

@@ -23,7 +23,7 @@ _MOST_OF_SPREAD = 0.1
 
 @dataclass(frozen=True)
 class Comparison:
-    """Recomputed logits, compared with the model's own.
+    """The errors of recomputed logits, relative to the model's own.
 
     Args:
         error: The largest difference, relative to the model's largest logit.
@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def agree(self) -> bool:
-        """True if the recomputed logits are the model's."""
+        """True if the recomputed logits equal the model's, up to rounding."""
         if self.error <= self.tolerance:
             return True
         return self.error <= max(_MOST, _COARSE * self.tolerance) and self.of_spread <= _MOST_OF_SPREAD
@@ -54,7 +54,7 @@ def compare(
     tolerance: float,
     answer: Callable[[Any, str], Tensor] | None = None,
 ) -> Comparison:
-    """Run a model on one image of the example and one of noise, and compare recomputed logits with its own.
+    """Compare recomputed logits with a model's own, on one image of the example and one of noise.
 
     Args:
         model: The classifier.
@@ -63,10 +63,10 @@ def compare(
         logits: Computes (N, classes) from its features.
         example: A few images, as the model takes them.
         tolerance: The relative resolution of the dtype.
-        answer: Picks the logits out of the model's output; None = what is called logits, or the first tensor.
+        answer: Selects the logits in the model's output; None = its `logits`, or its first tensor.
 
     Raises:
-        ValueError: If the layer cannot be read that way.
+        ValueError: If the layer cannot be read by `reading`.
 
     Example:
         >>> model, images = nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), torch.rand(1, 2, 1, 1)

@@ -22,7 +22,7 @@ def as_class_names(class_names: Iterable[object] | Mapping[Any, Any]) -> tuple[s
             of a known list ("imagenet-1k").
 
     Raises:
-        TypeError: If it has no order (a set), is a mapping of something else, or holds anything but strings.
+        TypeError: If it has no order (a set), is another mapping, or holds other than strings.
         ValueError: If it is one string and no known list, a name is blank or generated (LABEL_0), or a
             mapping does not number its classes from 0.
 

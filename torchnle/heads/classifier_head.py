@@ -37,7 +37,7 @@ _NO_PLACES = (
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassifierHead(Readout):
-    """The linear head of a classifier, with a readout of the features in front of it at each location.
+    """The linear head of a classifier, with the readout that computes its input at each location.
 
     `read` returns the input of the head: ``rows @ weight.T + bias`` are class scores. At a location they are
     the head's scores for an image that has the features of that location everywhere. Without a neck and with
@@ -105,9 +105,12 @@ def find_head(model: nn.Module, example: Tensor, num_classes: int | None = None)
 
     Args:
         model: The classifier; its output is (N, classes), or holds that as `logits`, as first tensor or, with
-            `num_classes`, as the tensor of that width. Or it scores every location, (N, classes, H, W).
+            `num_classes`, as the tensor of that width; or (N, classes, H, W) if it scores every location.
         example: A few images, (N, channels, height, width), as the model takes them.
         num_classes: The number of class names; None = do not check.
+
+    Returns:
+        The head.
 
     Raises:
         TypeError: If the example is no tensor.
@@ -240,7 +243,10 @@ def find_readout(
     Args:
         model: The encoder, or a bound method such as `clip.encode_image`.
         example: A few images, as the encoder takes them.
-        answer: Takes the vectors (N, D) out of what the encoder returns; None = its first tensor.
+        answer: Selects the vectors (N, D) in the encoder's output; None = its first tensor.
+
+    Returns:
+        The readout of that layer.
 
     Raises:
         ValueError: If no layer gives the vector.

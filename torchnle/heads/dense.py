@@ -31,7 +31,7 @@ class Enlarging:
     Args:
         factor: Rows and columns of the output, relative to those of the map.
         mode: As for `torch.nn.functional.interpolate`; "" = the map is the output.
-        align_corners: As there.
+        align_corners: As for `torch.nn.functional.interpolate`.
 
     Example:
         >>> Enlarging((2.0, 2.0), "nearest")(torch.ones(1, 5, 3, 3)).shape
@@ -76,10 +76,10 @@ def find_dense(
         run: The trace of the model on the example.
         model: The model.
         example: The images.
-        answer: Picks the map of scores out of the model's output.
+        answer: Selects the map of scores in the model's output.
 
     Raises:
-        ValueError: If no convolution of 1x1 gives it.
+        ValueError: If no 1x1 convolution gives it.
     """
     kind = type(run.root).__name__
     for name, module in _candidates(run):

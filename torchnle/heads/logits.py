@@ -1,4 +1,4 @@
-"""Find the linear layers that compute a classifier's logits, among the calls of one run, by numbers alone."""
+"""Find the linear layers that compute a classifier's logits, among the calls of one run, by numbers only."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LinearPart:
 
 
 def find_linear(run: Trace) -> list[LinearPart]:
-    """Find the linear parts whose sum is the logits.
+    """Find the linear layers whose sum is a classifier's logits.
 
     A layer is accepted if its output is its input times its weight plus its bias; a subclass of Linear may
     compute something else. Tried in this order: the last layer that gives the logits; the same with negative
@@ -61,6 +61,12 @@ def find_linear(run: Trace) -> list[LinearPart]:
     the last few layers of that size (averaged or scaled heads); such a layer followed by a scale and shift
     per class; a matrix of the model times a vector of the run, either or both of unit length (CLIP's head of
     text embeddings, a cosine head).
+
+    Args:
+        run: The trace of one run of the classifier.
+
+    Returns:
+        The parts of the sum.
 
     Raises:
         ValueError: If none of these gives the logits.

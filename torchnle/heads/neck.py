@@ -48,8 +48,8 @@ class Product(nn.Module):
     """Multiplies rows by a matrix that a model holds as a parameter (CLIP's projection).
 
     Args:
-        matrix: (D, E), the model's own, detached.
-        name: Its dotted name.
+        matrix: The parameter, (D, E), detached.
+        name: The parameter's dotted name.
 
     Example:
         >>> import torch
@@ -65,12 +65,12 @@ class Product(nn.Module):
         self.name = name
 
     def forward(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R E"]:
-        """Multiply."""
+        """Multiply rows by the matrix."""
         return rows @ self.matrix
 
 
 class Unit(nn.Module):
-    """Brings every row to unit length.
+    """Normalises every row to unit length.
 
     Example:
         >>> import torch
@@ -79,12 +79,12 @@ class Unit(nn.Module):
     """
 
     def forward(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-        """Divide by the length."""
+        """Divide each row by its Euclidean norm."""
         return F.normalize(rows, dim=1)
 
 
 class Filled(nn.Module):
-    """Applies a pooling module to features of all locations, or of one, repeated; one row an image.
+    """Applies a pooling module to flattened features of all locations, or of one location.
 
     Args:
         pool: The module; None = the model flattens the map.

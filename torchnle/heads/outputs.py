@@ -1,4 +1,4 @@
-"""The logits among the tensors of a model's output: by name, by place, by the number of classes."""
+"""Find the logits among the tensors of a model's output: by name, by position, by the number of classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOGITS = "logits"
 
 @dataclass(frozen=True)
 class Answer:
-    """Picks one tensor of a model's output, the same in every call.
+    """Selects one tensor of a model's output by its path of keys and indices.
 
     Args:
         path: Its keys and indices from the output on; () = the output itself.
@@ -42,12 +42,12 @@ class Answer:
 
 
 def answers(output: Any, model_name: str, classes: int | None = None) -> list[Answer]:
-    """List what may be the logits in the output of a model, the likeliest first.
+    """List the tensors of a model's output that may be its logits, most probable first.
 
     Args:
         output: A tensor, or tensors in tuples, lists, dicts, dataclasses.
         model_name: For the message.
-        classes: How many class names there are; None = take what is called "logits", or the first tensor.
+        classes: The number of class names; None = take the entry `logits`, or the first tensor.
 
     Raises:
         ValueError: If there is no tensor (N, classes) or (N, classes, H, W) of so many classes.

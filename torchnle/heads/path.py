@@ -51,7 +51,7 @@ class _Step:
 
 
 def find_path(run: Trace, vector: Tensor, before: int) -> Path | None:
-    """Trace a vector back to a layer with locations; None if no path reproduces it.
+    """Trace a vector of a model back to a layer with locations; None if no path reproduces it.
 
     Tried at every step, in this order: a reading that equals the vector, or two readings of one layer
     concatenated; a module, a matrix or a normalisation that computed it from another vector; a module that
@@ -60,7 +60,7 @@ def find_path(run: Trace, vector: Tensor, before: int) -> Path | None:
     Args:
         run: The run.
         vector: The vector to reproduce, (N, D), float32.
-        before: The time at which it existed.
+        before: The trace's time at which it existed.
     """
     steps: list[_Step] = []
     wanted = vector

@@ -1,4 +1,4 @@
-"""Candidate poolings: an activation with locations, read as one vector an image."""
+"""Candidate poolings: ways to read an activation with locations as one vector per image."""
 
 from __future__ import annotations
 

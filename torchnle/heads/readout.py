@@ -1,4 +1,4 @@
-"""Readouts: the computation of one vector from a layer with locations, and of the same at each location."""
+"""Readouts: compute a model's vector from a layer with locations, and the same vector at each location."""
 
 from __future__ import annotations
 

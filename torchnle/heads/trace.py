@@ -1,4 +1,4 @@
-"""Trace of one dry run: the inputs and outputs of a model's modules, each reduced to a vector an image."""
+"""Trace of one dry run: the inputs and outputs of a model's modules, each reduced to one vector per image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COMPUTED = {torch.bfloat16, torch.float16, torch.float32, torch.float64}
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a module that maps one vector an image to another.
+    """One call of a module that maps one vector per image to another.
 
     Args:
         name: The module's dotted name.
@@ -113,7 +113,7 @@ class Trace:
 
     @cached_property
     def tolerance(self) -> float:
-        """Three quarters of the digits of the coarsest dtype that the model computes in."""
+        """The largest relative difference of values that count as equal: the coarsest dtype's eps ** 0.75."""
         held = {p.dtype for p in self.root.parameters()} & _COMPUTED
         return float(max(torch.finfo(dtype).eps for dtype in held | {self.answer.dtype}) ** 0.75)
 
@@ -180,7 +180,7 @@ class Trace:
                 yield pool
 
     def giver(self, vector: Tensor) -> Tap | None:
-        """Find the innermost module whose output is a vector, up to its length."""
+        """Find the innermost module whose output equals a vector, up to its norm."""
         unit = F.normalize(vector, dim=1)
         taps = [(Tap(c.name, c.module), c.gave) for c in (*self.calls, *self.outer)]
         taps += [(Tap(p.tap.name, p.tap.module), p.gave) for p in (*self.pools, *self.ends)]
@@ -212,7 +212,7 @@ def trace(
     Args:
         model: The model, or a bound method of one.
         example: Images, (N, channels, height, width).
-        answer: Picks the vectors out of the model's output; None = its logits.
+        answer: Selects the vectors in the model's output; None = its logits.
 
     Raises:
         TypeError: If the model is a plain function.
@@ -265,10 +265,10 @@ def difference(value: Tensor, expected: Tensor) -> float:
 
 
 def first_answer(output: Any, model_name: str) -> Answer:
-    """Pick what is called logits in the output of a classifier, or its first tensor.
+    """Select the entry `logits` in a classifier's output, or its first tensor.
 
     Raises:
-        ValueError: If that has not the shape of logits.
+        ValueError: If that is not (N, classes) or (N, classes, H, W).
 
     Example:
         >>> first_answer({"logits": torch.ones(1, 5)}, "model").path

@@ -1,4 +1,4 @@
-"""A classifier's last layer as one named vector a class."""
+"""The class weights of a classifier's last layer, checked and centred."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchnle.heads.class_names import as_class_names
 def class_vectors(
     weight: Float[Tensor, "C D"], origin: Float[Tensor, "D"] | None = None
 ) -> Float[Tensor, "C D"]:
-    """Centre the class weights and bring each to unit length, in float32.
+    """Centre the class weights and normalise each to unit length, in float32.
 
     A vector added to all weights changes no softmax and no ranking of classes, so their mean carries no
     information.
@@ -33,10 +33,14 @@ def class_vectors(
 
 
 def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str, ...]:
-    """Return the names as a tuple, or raise if weights and names do not form a classifier.
+    """Check that class names fit the rows of a head's weight, and return them as a tuple.
 
     Two classes may have the same name (ImageNet has two cranes); its text is then mapped between their
     vectors.
+
+    Args:
+        weight: The head's weight, (classes, width).
+        class_names: One name per row.
 
     Raises:
         TypeError: If `class_names` has no order or holds something else than strings (`as_class_names`).

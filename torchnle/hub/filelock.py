@@ -64,10 +64,10 @@ def alone_in_folder(folder: Path) -> Iterator[None]:
 
 
 def try_lock(folder: Path) -> int | None:
-    """Lock a folder for as long as the descriptor that is returned is open, here or in a child that has it.
+    """Lock a folder without waiting, while the returned descriptor is open here or in a child process.
 
     Returns:
-        None if another process holds it, or folders cannot be locked here.
+        The descriptor; None if another process holds the lock, or folders cannot be locked on this system.
     """
     try:
         import fcntl
@@ -84,7 +84,7 @@ def try_lock(folder: Path) -> int | None:
 
 
 def is_free(folder: Path, patience: float) -> bool:
-    """Return whether nobody holds a folder's lock, or lets it go within so many seconds.
+    """Return whether a folder's lock is free, or becomes free within `patience` seconds.
 
     Example:
         >>> import tempfile

@@ -31,7 +31,7 @@ def mine() -> str:
 
 @contextlib.contextmanager
 def unfinished_folder(parent: Path) -> Iterator[tuple[Path, int | None]]:
-    """Make a folder to work in, which is removed at the end, or at the next sweep if this process is killed.
+    """Create a scratch folder that is removed at the end, or by the next `sweep` if this process is killed.
 
     Yields:
         The folder, and the descriptor that locks it. A child process that inherits the descriptor keeps the
@@ -48,9 +48,9 @@ def unfinished_folder(parent: Path) -> Iterator[tuple[Path, int | None]]:
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Yield a path to write to, which replaces a file in one step at the end; after an error it is removed.
+    """Yield a scratch path that atomically replaces a file at the end, and is removed after an error.
 
-    What killed processes left beside the file is removed, too.
+    Leftovers of killed processes beside the file are removed too.
 
     Example:
         >>> file = Path(tempfile.mkdtemp()) / "new" / "a.txt"

@@ -1,4 +1,4 @@
-"""Modules run in a process of their own, which ends when this one does, however that ends."""
+"""Run a module in a child process that ends when this process does, however that ends."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def run(module: str, arguments: Sequence[str], lock: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a Python module as ``python -m`` does, and wait for its end.
+    """Run a Python module in a child process, as ``python -m`` does, and wait for it.
 
-    A killed process leaves its children running; this child notices, on every system, that the pipe it reads
-    has ended.
+    The children of a killed process keep running; this child ends itself when the pipe that it reads is
+    closed, on every system.
 
     Args:
-        module: Its name.
-        arguments: Its arguments.
+        module: The module's name.
+        arguments: The module's arguments.
         lock: A descriptor that the child keeps open while it runs.
 
     Returns:
-        Its exit status, and what it wrote.
+        The exit status and the output.
 
     Example:
         >>> run("json.tool", ["--help"]).returncode

@@ -413,5 +413,5 @@ def most_positions(config: Any, *, plain: bool) -> int | None:
 
 
 def cache_name(body: torch.nn.Module) -> str:
-    """Return the name of the argument for a cache: transformers has changed it."""
+    """Return the name of the argument for a cache in a model's forward, which transformers has changed."""
     return "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"

@@ -1,8 +1,8 @@
-"""Corpus scores of captions against people's, without Java or downloads.
+"""Corpus scores of captions against reference captions, without Java or downloads.
 
 BLEU-4 comes from sacrebleu, ROUGE-L's matches from rouge-score, METEOR from NLTK; CIDEr is our own
-(`torchnle.metrics.consensus`). Texts are cut into words as MS-COCO's evaluation does, so scores equal its own
-if the formula is the same. METEOR's is not: MS-COCO runs the later METEOR 1.5, in Java
+(`torchnle.metrics.consensus`). Texts are tokenized as in MS-COCO's evaluation, so that scores with the same
+formula are equal to its own. METEOR's formula differs: MS-COCO runs the later METEOR 1.5, in Java
 (`torchnle.metrics.java`). Higher is better; 1 is a perfect score, and 10 for CIDEr.
 """
 
@@ -41,7 +41,7 @@ _RECALL_WEIGHT = 1.2  # MS-COCO's beta in ROUGE-L
 
 
 def words(text: str) -> list[str]:
-    """Cut a text into words as MS-COCO does: Penn Treebank's rules, lower case, no punctuation.
+    """Tokenize a text as MS-COCO's evaluation does: Penn Treebank's rules, lower case, no punctuation.
 
     Example:
         >>> words("A hen's well-made nest, isn't it?")
@@ -55,7 +55,10 @@ def bleu4(candidates: Sequence[str], references: References) -> float:
 
     Args:
         candidates: One text an image.
-        references: For each of them what people wrote.
+        references: The reference captions of each image.
+
+    Returns:
+        The score, from 0 to 1.
 
     Raises:
         MissingDependencyError: If sacrebleu is not installed.
@@ -83,7 +86,10 @@ def rouge_l(candidates: Sequence[str], references: References) -> float:
 
     Args:
         candidates: One text an image.
-        references: For each of them what people wrote.
+        references: The reference captions of each image.
+
+    Returns:
+        The score, from 0 to 1.
 
     Raises:
         MissingDependencyError: If rouge-score is not installed.
@@ -119,9 +125,12 @@ def meteor(candidates: Sequence[str], references: References, *, wordnet: Any = 
 
     Args:
         candidates: One text an image.
-        references: For each of them what people wrote.
+        references: The reference captions of each image.
         wordnet: NLTK's reader of WordNet (`nltk.corpus.wordnet`, whose data are a download); None = no
             synonyms.
+
+    Returns:
+        The score, from 0 to 1.
 
     Raises:
         MissingDependencyError: If nltk is not installed.
@@ -151,8 +160,8 @@ def cider(candidates: Sequence[str], references: References) -> float:
 
     Args:
         candidates: One text an image.
-        references: For each of them what people wrote; the rarity of words is counted in them, so a single
-            image scores 0.
+        references: The reference captions of each image; they also give the document frequencies, so a
+            single image scores 0.
 
     Raises:
         ValueError: As `bleu4`.
@@ -167,18 +176,29 @@ def cider(candidates: Sequence[str], references: References) -> float:
 
 
 def caption_scores(candidates: Sequence[str], references: References) -> dict[str, float]:
-    """Compute the default set: "bleu4", "meteor" (without synonyms), "rouge_l" and "cider".
+    """Compute BLEU-4, METEOR without synonyms, ROUGE-L and CIDEr-D of captions.
+
+    Args:
+        candidates: One text per image.
+        references: The reference captions of each image.
+
+    Returns:
+        "bleu4", "meteor", "rouge_l" and "cider".
 
     Raises:
         MissingDependencyError: If a package of the extra "eval" is not installed.
         ValueError: As `bleu4`.
+
+    Example:
+        >>> sorted(caption_scores(["a hen"], [["a hen"]]))  # doctest: +SKIP
+        ['bleu4', 'cider', 'meteor', 'rouge_l']
     """
     scores = {"bleu4": bleu4, "meteor": meteor, "rouge_l": rouge_l, "cider": cider}
     return {name: score(candidates, references) for name, score in scores.items()}
 
 
 def check_captions(candidates: Sequence[str], references: References) -> None:
-    """Refuse captions that cannot be scored.
+    """Refuse captions and references whose numbers do not fit, or that are not lists.
 
     Raises:
         TypeError: If a single string is given for a list.

@@ -1,4 +1,4 @@
-"""CIDEr-D: similarity of captions by their rare words (Vedantam et al. 2015, section 4 and its "CIDEr-D")."""
+"""CIDEr-D: similarity of captions by n-grams weighted by rarity (Vedantam et al. 2015, section 4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Grams: TypeAlias = Counter[tuple[str, ...]]
 def cider_scores(
     candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> list[float]:
-    """Compute CIDEr-D of each caption.
+    """Compute the CIDEr-D score of each caption.
 
     A caption is a vector over n-grams, of their counts times their log inverse frequency among the images'
     references. For each n from 1 to 4 the score is the cosine with a reference's vector, the caption's counts
@@ -29,7 +29,7 @@ def cider_scores(
         references: The words of each of its references.
 
     Returns:
-        Numbers from 0 to 10.
+        One score per caption, from 0 to 10.
 
     Example:
         >>> references = [[["a", "hen"]], [["an", "owl"]]]

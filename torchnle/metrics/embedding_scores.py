@@ -29,15 +29,15 @@ def bert_score(
 ) -> float:
     """Compute BERTScore's F1, the mean over captions (Zhang et al. 2020): matched contextual token vectors.
 
-    Every token is matched with the nearest one of the other text; the mean cosine is the recall of the
-    reference's tokens, and the precision of the candidate's. The reference of best F1 counts. Numbers depend
-    on the encoder (here its last layer) and are comparable only for one encoder; they are not rescaled by a
-    baseline.
+    Every token is matched with the nearest token of the other text; the mean cosine is the recall for the
+    reference's tokens, and the precision for the candidate's. The reference of largest F1 is used. Scores
+    depend on the encoder (its last layer is used) and are comparable for one encoder only; they are not
+    rescaled by a baseline.
 
     Args:
         candidates: One text an image.
-        references: For each of them what people wrote.
-        encoder: Its `model` and `tokenizer` give the vectors.
+        references: The reference captions of each image.
+        encoder: The encoder whose `model` and `tokenizer` give the token vectors.
         idf: Weight tokens by their inverse frequency in the references.
 
     Raises:
@@ -65,7 +65,7 @@ def clip_score(images: Sequence[Image.Image], texts: Sequence[str], scorer: Text
 
     Args:
         images: The pictures.
-        texts: One a picture.
+        texts: One text per picture.
         scorer: Computes the cosines; the score depends on its model (the paper's is CLIP ViT-B/32).
 
     Raises:

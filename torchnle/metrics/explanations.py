@@ -1,4 +1,4 @@
-"""Metrics of explanations by frozen judges (Zero-shot NLE, section 4.2): the judges are given."""
+"""Metrics of explanations by given frozen models (Zero-shot NLE, section 4.2)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Distance: TypeAlias = Callable[[Image.Image, Image.Image], float]
 
 @dataclass(frozen=True)
 class ExplanationScores:
-    """The scores of explanations, each None where its judge was not given.
+    """The scores of explanations; None where the model of a score was not given.
 
     Args:
         clip_score: CLIPScore of the images and their sentences.
@@ -47,16 +47,16 @@ def explanation_scores(
     embed: Embed | None = None,
     distance: Distance | None = None,
 ) -> ExplanationScores:
-    """Score explanations by the judges that are given.
+    """Score explanations of images by CLIPScore and by pictures of their sentences.
 
     Args:
         images: The explained images.
         texts: One explanation an image.
         scorer: Computes cosines of images and texts, for CLIPScore.
-        imagine: Finds or makes a picture of a sentence (`retrieve`, or any text-to-image model); needed by
-            `embed` and `distance`.
+        imagine: Finds or generates a picture of a sentence (`retrieve`, or any text-to-image model); needed
+            by `embed` and `distance`.
         embed: Computes features, in the paper those of the explained model.
-        distance: Measures how far two pictures are apart.
+        distance: Computes the perceptual distance of two pictures.
 
     Raises:
         ValueError: If there is not one text an image, there is no judge, or `embed` or `distance` are given
@@ -88,7 +88,7 @@ def explanation_scores(
 
 
 def retrieve(gallery: Sequence[Image.Image], scorer: TextImageScorer) -> Imagine:
-    """Build an `imagine` that finds the picture of a gallery that fits a text best.
+    """Build a function that retrieves the picture of a gallery with the largest score for a text.
 
     Args:
         gallery: At least one picture, without the explained ones.

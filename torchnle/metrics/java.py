@@ -18,11 +18,11 @@ def java_scores(
 ) -> dict[str, float]:
     """Compute METEOR 1.5 ("meteor_java") and SPICE ("spice_java"), as pycocoevalcap runs them.
 
-    SPICE fetches Stanford's parser from the web when it is first used.
+    SPICE downloads Stanford's parser when it is first used.
 
     Args:
         candidates: One text an image.
-        references: For each of them what people wrote.
+        references: The reference captions of each image.
         names: The scores to compute.
 
     Raises:

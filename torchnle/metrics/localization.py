@@ -1,7 +1,7 @@
 """Localisation of saliency maps: pointing game, energy inside and best overlap, each for N maps at once.
 
-Every measure gives one number from 0 to 1 a map, to be averaged by `mean_over_classes`, and has a chance
-level, the value of a constant map. Ties are shared evenly, so that a constant map scores its chance level.
+Every measure gives one number from 0 to 1 per map, to be averaged by `mean_over_classes`. Its chance level is
+the score of a constant map, in which ties are shared evenly.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Float[Tensor, " N"]:
 
 
 def best_iou(maps: Tensor, masks: Tensor) -> Float[Tensor, " N"]:
-    """Compute intersection over union of the object and the map cut at its own best threshold.
+    """Compute the largest intersection over union of an object and a thresholded map.
 
-    All thresholds are tried, by sorting: the best of the sets "pixels with at least this value".
+    The maximum over all thresholds of the set of pixels with at least this value, computed by sorting.
 
     Args:
         maps: Raw scores, (N, H, W), any floating dtype.

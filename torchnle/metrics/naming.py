@@ -12,12 +12,12 @@ from torchnle.metrics.captions import words
 
 
 def says_nouns(texts: Sequence[str], nouns: Sequence[str]) -> Bool[Tensor, "texts nouns"]:
-    """Return whether each text has each noun among its words, exactly.
+    """Return a mask of which texts contain which nouns as whole words.
 
     Args:
         texts: Sentences.
-        nouns: The heads of the phrases that could be meant, as `torchnle.data.head_noun` gives them; "bins"
-            does not contain "bin".
+        nouns: The head nouns of the possible phrases, from `torchnle.data.head_noun`; "bins" does not
+            contain "bin".
 
     Raises:
         ValueError: If there is no text or no noun.
@@ -37,11 +37,11 @@ def says_nouns(texts: Sequence[str], nouns: Sequence[str]) -> Bool[Tensor, "text
 def nearest_phrases(
     texts: Sequence[str], phrases: Sequence[str], encode: Callable[[list[str]], Tensor]
 ) -> Bool[Tensor, "texts phrases"]:
-    """Return which phrase each text's sentence embedding is nearest to, by cosine: one True a row.
+    """Return a mask of the phrase whose sentence embedding is nearest to each text's, by cosine.
 
     Args:
-        texts: Sentences; a blank one is near to none.
-        phrases: All phrases that could be meant, each once.
+        texts: Sentences; a blank one has no nearest phrase.
+        phrases: The possible phrases, each once.
         encode: Texts -> unit vectors (`TextEncoder.encode`).
 
     Raises:
@@ -68,7 +68,7 @@ def nearest_phrases(
 def naming_rates(
     named: Bool[Tensor, "texts phrases"], truth: Sequence[int], scenes: Sequence[int]
 ) -> dict[str, float]:
-    """Compute how often the sentence of an object's location names it, and how often other sentences would.
+    """Compute the rate at which sentences name the object at their location, and that of two controls.
 
     Args:
         named: The phrases that each object's sentence names, from `says_nouns` or `nearest_phrases`.

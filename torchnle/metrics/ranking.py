@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def auroc(values: Float[Tensor, "N W"], positive: Bool[Tensor, "N"]) -> Float[Tensor, "W"]:
-    """Compute a column's probability that a positive's value exceeds a negative's; ties count half.
+    """Compute the area under the ROC curve of each column of scores; ties count half.
 
     Args:
-        values: A column a score.
+        values: One column per score.
         positive: Whether each row is positive.
 
     Raises:
@@ -33,6 +33,11 @@ def auroc(values: Float[Tensor, "N W"], positive: Bool[Tensor, "N"]) -> Float[Te
 
 def auroc_error(area: Float[Tensor, "W"], positives: int, negatives: int) -> Float[Tensor, "W"]:
     """Compute the standard error of areas under the curve (Hanley and McNeil, 1982).
+
+    Args:
+        area: The areas.
+        positives: The number of positive rows.
+        negatives: The number of negative rows.
 
     Example:
         >>> round(auroc_error(torch.tensor([0.8]), 50, 50).item(), 3)

@@ -45,17 +45,17 @@ def linear_surrogate(
     held_out: Float[Tensor, "M Z"],
     truth: Float[Tensor, "M C"],
 ) -> Surrogate:
-    """Predict a model's logits from explanations by ridge regression, and compare on other images.
+    """Measure how well ridge regression predicts a model's logits from explanations, on other images (SURF).
 
-    An explanation is faithful to the model as a whole as far as the model's outputs, all of them, can be
-    read off it by the simplest of models. Compare with explanations of shuffled images, which say nothing,
-    and with random directions, as many as there are concepts.
+    An explanation is faithful to the model as far as all outputs of the model can be predicted from it by a
+    linear model. Compare with the explanations of shuffled images, which carry no information, and with as
+    many random directions as there are concepts.
 
     Args:
-        explanations: One row an image: how far each concept is active.
-        logits: The model's, of the same images.
-        held_out: Explanations of other images.
-        truth: The model's logits of these.
+        explanations: The activation of each concept, one row per image.
+        logits: The model's logits for the same images.
+        held_out: The explanations of other images.
+        truth: The model's logits for these.
 
     Raises:
         ValueError: If there are fewer than five images to fit to, none to compare on, or the sizes differ.

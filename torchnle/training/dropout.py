@@ -1,4 +1,4 @@
-"""DeViL's two dropouts: whole locations before pooling, and whole layers (section 3.3, supplement A)."""
+"""DeViL's two dropouts: of locations before pooling, and of whole layers (section 3.3, supplement A)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torchnle.training.randomness import generator
 class Draws:
     """The random draws of one step, for all rows of its batch.
 
-    It is drawn for the whole batch from the step's own seed and then cut into rows, so that a run does not
-    depend on how many processes share the batch, nor on where it was interrupted.
+    They are drawn for the whole batch from the step's own seed, so that a run does not depend on the number
+    of processes or on interruptions.
 
     Args:
         captions: The caption of each image, as a fraction of their number from 0 to 1, (B,).
@@ -40,13 +40,13 @@ class Draws:
         layer_dropout: float,
         location_dropout: tuple[float, float],
     ) -> Draws:
-        """Draw a step.
+        """Draw the dropouts and captions of one step.
 
         Args:
-            seed: The run's.
-            step: Its number.
+            seed: The seed of the run.
+            step: The number of the step.
             batch_size: The rows B of the whole batch.
-            location_counts: How many locations L each layer has.
+            location_counts: The number of locations L of each layer.
             layer_dropout: The probability of dropping a layer.
             location_dropout: The range of the probability of dropping a location, which is drawn for each
                 image and layer.
@@ -72,10 +72,10 @@ class Draws:
 def keep(
     probability: Float[Tensor, "B 1"], count: int, generator: torch.Generator
 ) -> Bool[Tensor, "B count"]:
-    """Keep each of `count` parts independently with a row's probability; redraw a row until one is kept.
+    """Draw a mask that keeps each of `count` parts with its row's probability, and at least one per row.
 
     Raises:
-        ValueError: If a probability is not above 0 and up to 1: nothing would ever be kept.
+        ValueError: If a probability is not in (0, 1].
 
     Example:
         >>> kept = keep(torch.full((1000, 1), 0.01), 3, torch.Generator().manual_seed(0))
@@ -94,7 +94,7 @@ def keep(
 def of_the_known(
     drawn: Mapping[str, Bool[Tensor, "B"]], known: Mapping[str, Bool[Tensor, "B"]]
 ) -> dict[str, Bool[Tensor, "B"]]:
-    """Return the drawn layers among the known ones; all known layers if none of them was drawn.
+    """Restrict the drawn layers of each row to those that it has; all that it has if none was drawn.
 
     Args:
         drawn: Whether each layer is read, (B,) by name.

@@ -22,13 +22,13 @@ _NUMBERS = 64
 def run_identity(
     translator: PrefixTranslator, supply: Supply, parts: Sequence[Part], validation: Supply | None = None
 ) -> dict[str, str]:
-    """Digest each thing beside the recipe that decides a run: data, models, prompt, network.
+    """Compute a digest of each input of a run besides the recipe: data, models, prompt, network.
 
     Args:
-        translator: What is trained.
-        supply: Features and captions.
-        parts: Which pairs are read during which steps.
-        validation: What the best weights are chosen on.
+        translator: The translator that is trained.
+        supply: The supply of features and captions.
+        parts: The ranges of pairs and their steps.
+        validation: The supply on which the best weights are chosen.
     """
     language_model, network = translator.language_model, translator.network
     return {
@@ -43,14 +43,14 @@ def run_identity(
 
 
 def language_identity(language_model: LanguageModel) -> str:
-    """Digest a language model: its class, dtype, words, and some numbers of every weight."""
+    """Compute a digest of a language model: its class, dtype, vocabulary and some numbers of every weight."""
     total = sha256(f"{type(language_model.model).__name__} {language_model.dtype}".encode())
     total.update(repr(sorted(language_model.tokenizer.get_vocab().items())).encode())
     return _with_weights(total, language_model.model)
 
 
 def supply_identity(supply: Supply | None) -> dict[str, str]:
-    """Digest what features are made of; a supply of another kind says it by `identity` or `fingerprint`."""
+    """Compute the digests of a supply's inputs, by its own `identity` or `fingerprint` if it has one."""
     if supply is None:
         return {}
     if isinstance(supply, CachedFeatures):
@@ -64,10 +64,15 @@ def supply_identity(supply: Supply | None) -> dict[str, str]:
 
 
 def check_identity(theirs: Mapping[str, str], ours: Mapping[str, str], where: str) -> None:
-    """Refuse to go on with a run of something else.
+    """Refuse to resume from the checkpoint of a run with other inputs.
+
+    Args:
+        theirs: The digests in the checkpoint.
+        ours: The digests of this run.
+        where: The checkpoint, for the message.
 
     Raises:
-        ValueError: With what differs.
+        ValueError: If a digest differs; the message names it.
 
     Example:
         >>> check_identity({"prompt": "'a'"}, {"prompt": "'b'"}, "runs/last.pt")

@@ -1,4 +1,4 @@
-"""Reports of a run: a progress bar, a file of JSON lines, TensorBoard."""
+"""The log of a training run: a progress bar, a file of JSON lines, TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torchnle.errors import MissingDependencyError
 
 
 class RunLog:
-    r"""Writes the reports of a run.
+    r"""Writes the reports of a training run to a file, a progress bar and TensorBoard.
 
     Args:
-        folder: Gets ``log.jsonl`` (and TensorBoard's files).
+        folder: The folder of ``log.jsonl`` (and TensorBoard's files).
         steps: The run's number of steps.
         done: The number of steps already done; lines of later steps, which will be repeated, are removed.
         tensorboard: Write for TensorBoard too.

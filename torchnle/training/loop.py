@@ -58,7 +58,7 @@ class Objective(ABC):
         self.network = network
 
     def identity(self) -> dict[str, str]:
-        """Digest what the run depends on beside the recipe: data, models, prompt; nothing by default."""
+        """Compute the digests of a run's inputs besides the recipe: data, models, prompt; none by default."""
         return {}
 
     @abstractmethod

@@ -14,12 +14,12 @@ _BATCH = 64
 
 
 def fit_moments(network: PrefixNetwork, supply: Supply, count: int) -> None:
-    """Set a network's standardisation from the pooled features of images spread over the data.
+    """Set the moments by which a network standardises features, from pooled features of the data.
 
     Args:
         network: The network; nothing is done if it does not standardise.
         supply: The source of features.
-        count: The largest number of images.
+        count: The largest number of images, spread over the data.
     """
     if not network.standardise:
         return
@@ -30,7 +30,7 @@ def fit_moments(network: PrefixNetwork, supply: Supply, count: int) -> None:
 
 
 def pooled_sample(supply: Supply, count: int) -> dict[str, Float[Tensor, "n _"]]:
-    """Compute each layer's features of images spread over the data, averaged over locations, on the CPU.
+    """Compute the pooled features of each layer for images spread over the data, on the CPU.
 
     Args:
         supply: The source of features.

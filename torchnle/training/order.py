@@ -1,4 +1,4 @@
-"""The pairs of each step, as a function of the seed and the step alone, so that any step can be repeated."""
+"""The pairs of each step, as a function of the seed and the step only, so that any step can be repeated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Part:
 
 
 class Order:
-    """All pairs of the parts in turn, shuffled anew in every epoch.
+    """The order of training pairs: every pair once per epoch, shuffled anew in every epoch.
 
     Args:
         parts: The ranges of pairs and their steps; steps that draw from the same parts are a stage, with
@@ -43,11 +43,11 @@ class Order:
         steps: The number of steps.
         batch_size: Pairs a step.
         seed: Seeds the shuffles.
-        chunks: For each pair the number of the shard it lies in. Then whole shards are shuffled, and pairs
-            within a window of 100 batches, so that a tar file is read almost sequentially.
+        chunks: The shard of each pair. If given, whole shards are shuffled, and pairs within a window of 100
+            batches, so that a tar file is read almost sequentially.
 
     Raises:
-        ValueError: If a step would draw from no part.
+        ValueError: If a step has no part to draw from.
 
     Example:
         >>> order = Order([Part(range(3))], steps=9, batch_size=3, seed=0)

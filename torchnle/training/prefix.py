@@ -53,7 +53,7 @@ class Pairs(SayTexts):
         self.translator, self.supply, self.recipe, self.order = translator, supply, recipe, order
 
     def identity(self) -> dict[str, str]:
-        """Digest data, vision model, language model, prompt and network."""
+        """Compute the digests of data, vision model, language model, prompt and network."""
         return run_identity(self.translator, self.supply, self.order.parts)
 
     def begin(self) -> None:

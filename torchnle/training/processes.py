@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """The rows of every batch for one process, in the parts that it accumulates.
+    """The rows of every batch that one process computes, split into accumulated parts.
 
     Args:
-        process: The number of the process.
+        process: The index of the process.
         processes: The number of processes.
-        accumulate: The number of parts in which each reads its rows.
+        accumulate: The number of parts per process.
     """
 
     process: int = 0
@@ -78,7 +78,7 @@ def accelerator(recipe: LoopRecipe) -> Accelerator:
 
 
 def gathered(pairs: dict[int, str]) -> dict[int, str]:
-    """Gather the pairs of all processes."""
+    """Merge the dicts of all processes into one."""
     return dict(_accelerate().utils.gather_object(list(pairs.items())))
 
 

@@ -1,4 +1,4 @@
-"""Random numbers that depend on names and numbers alone, not on earlier draws."""
+"""Random generators seeded by names and numbers only, independent of earlier draws."""
 
 from __future__ import annotations
 

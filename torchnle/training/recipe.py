@@ -1,4 +1,4 @@
-"""Settings of training runs: those of every run, and those of a run on features and captions."""
+"""The settings of training runs: those of every run, and those of a run on features and captions."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class LoopRecipe:
 
     @property
     def total(self) -> int:
-        """All steps, of words and of sentences; steps are counted through both."""
+        """The number of all steps, with and without the language model."""
         return self.word_steps + self.steps
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate: linear up, linear down to the floor, for words and for sentences."""
+        """Return the learning rate of a step: linear warm-up, then linear decay."""
         if step < self.word_steps:
             return self._linear(step, self.word_steps, self.word_learning_rate, 0.0)
         return self._linear(step - self.word_steps, self.steps, self.learning_rate, self.final_learning_rate)

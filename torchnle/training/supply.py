@@ -1,4 +1,4 @@
-"""Features and captions of a step's pairs, by their numbers."""
+"""Supplies of features and captions, by the indices of their pairs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Supply(Protocol):
 
 
 class LiveFeatures:
-    """Runs the vision model on every image on request.
+    """A supply that runs the vision model on every image when its pair is read.
 
     Args:
         model: The vision model, on its device.

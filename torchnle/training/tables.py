@@ -1,4 +1,4 @@
-"""The tables of a recipe file that every method's training has: models, checks and feeding."""
+"""The tables of a recipe file that every method's training has: models, validation, feature supply."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Vision:
-    """The vision model that is described.
+    """The settings of the vision model.
 
     Args:
         model: A name for `backbones.load`.
-        layers: Dotted names; with ":input" behind it, what that module receives.
-        fit: How a photograph becomes square; the paper squeezes nothing and crops the middle.
-        pretrained: False = random weights, for examples that download nothing.
+        layers: Dotted names; with the suffix ":input", the module's input.
+        fit: How a photograph becomes square (`Preprocess`); the paper crops the center.
+        pretrained: False = random weights, for examples without downloads.
     """
 
     model: str
@@ -33,14 +33,14 @@ class Vision:
 
 @dataclass(frozen=True)
 class Language:
-    """The frozen language model and how it is addressed.
+    """The settings of the frozen language model, its prompt and its limits.
 
     Args:
         model: A model reference.
         dtype: "auto", "float32", "bfloat16" or "float16".
-        prompt: What stands between the prefix and the words.
-        stop: What ends a text beside the end-of-sequence token.
-        max_new_tokens: The most tokens that a trained translator writes.
+        prompt: The text between the prefix and the description.
+        stop: A string that ends a text, besides the end-of-sequence token.
+        max_new_tokens: The largest number of tokens that a trained translator decodes.
     """
 
     model: str
@@ -52,11 +52,11 @@ class Language:
 
 @dataclass(frozen=True)
 class Check:
-    """Settings of the translator's validation.
+    """The settings of the translator's validation.
 
     Args:
-        metric: "loss", or "cider" on what is said.
-        described: How many images are described for CIDEr.
+        metric: "loss", or "cider" of the descriptions.
+        described: The number of images described for CIDEr.
     """
 
     metric: Literal["loss", "cider"] = "loss"
@@ -65,12 +65,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Feeding:
-    """Settings of how features come to the network.
+    """The settings of the supply of features: computed at every step, or cached on disk.
 
     Args:
         cache: The folder for a cache of features; "" = the vision model runs at every step.
-        dtype: How the cache stores them.
-        workers: Processes that read images.
+        dtype: The dtype in the cache.
+        workers: The number of processes that read images.
     """
 
     cache: str = ""

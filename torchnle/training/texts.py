@@ -16,11 +16,12 @@ from torchnle.translators.prefix import PrefixTranslator
 
 
 class SayTexts(Objective):
-    """Trains a network whose prefixes make a frozen language model write each row's text.
+    """Trains a network so that a frozen language model writes each row's text after its prefix.
 
-    The loss is DeViL's equation 1, in nats a token. In the `word_steps` steps before, each prefix vector
-    learns the embedding of the text's token at its position: without the language model a step costs hundreds
-    of times less, and the language model can read such a prefix from the start. The paper does not do this.
+    The loss is DeViL's equation 1, in nats per token. In the `word_steps` steps before, each prefix vector is
+    regressed on the embedding of the text's token at its position: such a step does not run the language
+    model and costs hundreds of times less, and gives prefixes that the language model can read. The paper
+    does not do this.
 
     Args:
         network: Maps a row's inputs to prefixes.
@@ -53,7 +54,7 @@ class SayTexts(Objective):
         return len(batch.ids) if step < self.word_steps else sum(map(len, batch.ids))
 
     def losses(self, network: nn.Module, step: int, batch: Examples) -> Float[Tensor, "R"]:
-        """Compute the nats of each row's text, or the error of its token embeddings."""
+        """Compute each row's negative log-probability in nats, or in word steps its embedding error."""
         prefixes = network(*batch.inputs)
         if step < self.word_steps:
             return word_errors(self.language_model, prefixes[:, self.opening_length :], batch.ids, self.scale)
@@ -63,7 +64,7 @@ class SayTexts(Objective):
 def word_errors(
     lm: LanguageModel, prefixes: Float[Tensor, "B P E"], tokens: Sequence[Sequence[int]], scale: float
 ) -> Float[Tensor, "B"]:
-    """Compute the squared error of each row's prefix to its tokens' embeddings, relative to their variance.
+    """Compute the squared error of each row's prefix against its tokens' embeddings, over their variance.
 
     Args:
         lm: The language model.
@@ -93,7 +94,7 @@ def embedding_scale(lm: LanguageModel) -> float:
 
 
 def ended(lm: LanguageModel, texts: Sequence[str], stop: str | None, prompt: str = "") -> list[list[int]]:
-    """Tokenize texts, each with its end: the stop, or without one the end-of-sequence token.
+    """Tokenize texts, each followed by the stop string, or by the end-of-sequence token if there is none.
 
     Raises:
         ValueError: If a text is blank, or there is no end token.

@@ -22,13 +22,13 @@ Scorer: TypeAlias = Callable[[Sequence[str], Sequence[Sequence[str]]], float]
 
 @dataclass(frozen=True)
 class Validation:
-    """Measures the loss on held-out pairs, by all layers and by each alone, and a score of descriptions.
+    """Measures a translator on held-out pairs: its loss with all layers and with each, and a caption score.
 
     Args:
         supply: Features and captions, all of which are used.
         scorer: Scores descriptions against captions; it then decides which translator is best. None = the
             loss decides.
-        described: The number of images described for the scorer.
+        described: The number of images that are described for the scorer.
         batch_size: Pairs at a time.
     """
 
@@ -39,7 +39,15 @@ class Validation:
 
     @torch.no_grad()
     def measure(self, translator: PrefixTranslator) -> dict[str, Any]:
-        """Measure nats a token ("loss", "loss_by_layer"), "score", and "worth"; higher worth is better."""
+        """Measure a translator on the held-out pairs.
+
+        Args:
+            translator: The translator.
+
+        Returns:
+            "loss" and "loss_by_layer" in nats per token, "score", and "worth", by which the best weights are
+            chosen (higher is better).
+        """
         translator.eval()
         nats: dict[str, list[Tensor]] = {name: [] for name in ("", *self.supply.widths)}
         tokens, said, references = 0, list[str](), list[tuple[str, ...]]()

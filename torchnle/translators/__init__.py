@@ -1,1 +1,1 @@
-"""Translators: features into words."""
+"""Translators: turn features into texts, and score texts on features."""

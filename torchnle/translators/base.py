@@ -30,16 +30,16 @@ _UNITS: dict[ScoreKind, str] = {
 class Translator(Pretrained):
     """Turns features into words (`describe`) and scores given words on features (`score`).
 
-    It is given `Rows`, one group a layer or one for several layers that are read together; it knows no images
-    or grids (`LanguageAttribution` makes the rows and assigns the answers to their locations).
+    Its input is `Rows`, one group per layer or one for several layers that are read together, without images
+    or grids (`LanguageAttribution` builds the rows and assigns the results to their locations).
 
-    It is saved and loaded as any `Pretrained`. A translator of your own states a kind where it is
-    defined, ``class Mine(Translator, kind="mine")``, and gives `score_kind`, `describe`, `score` and
-    `config`; once its module is imported, ``Translator.from_pretrained`` finds it.
+    It is saved and loaded as any `Pretrained`. A subclass states a kind in its definition,
+    ``class Mine(Translator, kind="mine")``, and defines `score_kind`, `describe`, `score` and `config`; once
+    its module is imported, ``Translator.from_pretrained`` finds it.
 
     Attributes:
-        layers: The dotted names of the layers it was made for; empty if it does not name them.
-        backbone: The reference of the vision model it was made for; "" if it does not name it.
+        layers: The dotted names of the layers that it was fitted to; empty if unknown.
+        backbone: The reference of the vision model that it was fitted to; "" if unknown.
         tokens_per_row: 1 = a row is one location or one pooled feature; more = all tokens of an image.
 
     Example:
@@ -101,7 +101,17 @@ class Translator(Pretrained):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
-        """Score every text on every row, raw, in float32, differentiable in the rows' tokens."""
+        """Score every text on every row; differentiable in the rows' tokens.
+
+        Args:
+            rows: The rows, group by group.
+            texts: The texts.
+            prior: Subtract each text's log-probability under the language model alone.
+            internal_batch_size: The largest number of rows at once.
+
+        Returns:
+            Raw scores of the kind `score_kind`, float32.
+        """
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
         """Return the number of tokens over which each text's score is summed.
@@ -124,7 +134,18 @@ class Translator(Pretrained):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` texts of highest score on every row; see `score`."""
+        """Find the `k` texts of highest score on every row.
+
+        Args:
+            rows: As `score`.
+            texts: As `score`.
+            k: The number of texts.
+            prior: As `score`.
+            internal_batch_size: As `score`.
+
+        Raises:
+            ValueError: As `score`, or if `k` is not positive.
+        """
         check_k(k)
         scores = self.score(rows, texts, prior=prior, internal_batch_size=internal_batch_size)
         return Ranking.of(scores, k)
@@ -139,14 +160,25 @@ class Translator(Pretrained):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` rows of highest score for a text; see `score`."""
+        """Find the `k` rows of highest score for a text.
+
+        Args:
+            rows: As `score`.
+            text: The text.
+            k: The number of rows.
+            prior: As `score`.
+            internal_batch_size: As `score`.
+
+        Raises:
+            ValueError: As `score`, or if `k` is not positive.
+        """
         check_k(k)
         scores = self.score(rows, [text], prior=prior, internal_batch_size=internal_batch_size)
         return Ranking.of(scores[:, 0], k)
 
     @property
     def adaptable(self) -> Translator | None:
-        """The translator whose statistics of pictures can be replaced: itself, one that it uses, or none."""
+        """The translator whose feature statistics can be replaced: itself, one that it uses, or None."""
         return None
 
     @property
@@ -156,7 +188,7 @@ class Translator(Pretrained):
 
     @property
     def summary(self) -> str:
-        """A sentence on its function, for its model card."""
+        """A sentence on what it does, for its model card."""
         return (
             f"A `{type(self).__name__}` of torchnle: it turns the features of a vision model into words and "
             f"scores words on features ({_UNITS.get(self.score_kind, self.score_kind)})."

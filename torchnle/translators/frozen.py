@@ -25,7 +25,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def stated(reference: str, tensors: Mapping[str, Tensor], what: str) -> dict[str, str]:
-    """Describe a saved model as a configuration stores it, by reference and hash.
+    """Build the entry of a frozen model in a configuration: its reference and its hash.
 
     Args:
         reference: Its reference for `from_pretrained`.
@@ -56,11 +56,11 @@ def stated(reference: str, tensors: Mapping[str, Tensor], what: str) -> dict[str
 
 
 def check(given: Mapping[str, Any], what: str) -> None:
-    """Refuse a reference to a model that has changed since the configuration was written.
+    """Refuse a frozen model whose weights have changed since the configuration was saved.
 
     Raises:
-        TranslatorMismatchError: With both hashes.
-        ValueError: If the entry has not the form that `stated` returns.
+        TranslatorMismatchError: If the hashes differ.
+        ValueError: If the entry does not have the form that `stated` returns.
     """
     if given.keys() != {"reference", "sha256"}:
         raise ValueError(f"{what} is stated by {sorted(given)}; it must be by 'reference' and 'sha256'.")

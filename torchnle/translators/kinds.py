@@ -1,7 +1,7 @@
 """Kinds: stable names of saved classes, independent of their modules' paths.
 
-A saved folder names a kind, and the table here gives its class; no other module is imported on behalf of a
-file. A user's own class states its kind in its definition: ``class Mine(Translator, kind="mine")``.
+A saved folder names a kind, and the table here maps it to a class; no other module is imported because of a
+file. A user-defined class states its kind in its definition: ``class Mine(Translator, kind="mine")``.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def kind_of(cls: type) -> str:
 
 
 def is_ours(cls: type) -> bool:
-    """Return whether a class is in torchnle's table, so that no import by hand is needed."""
+    """Return whether a class is in torchnle's table, so that it needs no import before loading."""
     return _where(cls) in KINDS.values()
 
 

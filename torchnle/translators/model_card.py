@@ -1,4 +1,4 @@
-"""The model card: README.md with front matter for the Hub, written from the configuration and given facts."""
+"""The model card of a saved folder: README.md with front matter for the Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prefix translator: a network maps features to a prefix, and a frozen language model continues it."""
+"""Prefix translator: a network maps features to a prefix, after which a frozen language model writes."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ AnyPrefixTranslator = TypeVar("AnyPrefixTranslator", bound="PrefixTranslator")
 
 
 class PrefixTranslator(Translator):
-    """Describes features by a frozen language model that continues a prefix computed from them.
+    """Describes features by a frozen language model that decodes a text after a prefix computed from them.
 
     The language model reads BOS (if it has one), the prefix, and the prompt; then it decodes greedily, or
     scores a text by its log-probability (DeViL, equation 1 and section 3.4). It is no submodule: it is not in
     `parameters`, `state_dict` or the saved weights, but moves with `to`.
 
     Args:
-        network: Maps the tokens of its layers to prefixes.
+        network: The network from the tokens of its layers to prefixes.
         language_model: The frozen language model.
-        prompt: Text between the prefix and the text that is written or scored.
-        stop: A text at which writing stops, besides the end-of-sequence token.
-        max_new_tokens: The largest number of tokens that are written.
+        prompt: Text between the prefix and the text that is decoded or scored.
+        stop: A string that ends a decoded text, besides the end-of-sequence token.
+        max_new_tokens: The largest number of decoded tokens.
         backbone: The reference of the vision model that the network was trained on.
 
     Raises:
@@ -109,7 +109,7 @@ class PrefixTranslator(Translator):
 
     @property
     def adaptable(self) -> Translator | None:
-        """The translator that the network uses and whose statistics of pictures can be replaced, if any."""
+        """The translator that the network uses and whose feature statistics can be replaced, or None."""
         return self.network.adaptable
 
     @property
@@ -147,19 +147,18 @@ class PrefixTranslator(Translator):
         *,
         internal_batch_size: int | None = None,
     ) -> list[Description]:
-        """Write a text for every row.
+        """Describe every row by a greedily decoded text.
 
         Args:
             rows: One group a layer, or one of several layers that are read together, as DeViL trains.
             internal_batch_size: The largest number of rows at once.
 
         Returns:
-            One `Description` a row, in row order; `score` is the log-probability of what was written, in
-            nats. `probability` is the network's own estimate, and the text may be one that it puts in the
-            stead of what was written (`PrefixNetwork.judged`); if there is none, p(text | row) /
-            (p(text | row) + p(text)), p(text) under the language model alone: the posterior odds of the
-            feature against the language model's prior. A text that is no likelier with
-            the feature than without it is unsure.
+            One `Description` per row, in row order; `score` is the log-probability of the decoded text, in
+            nats. `probability` is the network's own estimate, if it has one, and the text may be replaced
+            (`PrefixNetwork.judged`). Else it is p(text | row) / (p(text | row) + p(text)), with p(text) under
+            the language model alone, and a text that is not more probable with the feature than without it
+            is unsure.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -188,9 +187,9 @@ class PrefixTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
-        """Compute the log-probability of every text on every row, in nats, summed over tokens (no end token).
+        """Compute the log-probability of every text on every row, in nats, summed over tokens.
 
-        Where the network brings evidence of its own (`PrefixNetwork.evidence`), it is added with its weight.
+        The end token is not scored. The network's own evidence, if any, is added (`PrefixNetwork.evidence`).
 
         Args:
             rows: As `describe`.
@@ -226,9 +225,9 @@ class PrefixTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` texts of highest score on every row, exactly, reading few of them to the end.
+        """Find the `k` texts of highest score on every row, exactly, without scoring all of them.
 
-        Where the network brings evidence of its own, all texts are scored.
+        If the network has evidence of its own, all texts are scored.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -258,9 +257,9 @@ class PrefixTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Ranking:
-        """Find the `k` rows of highest score for a text, exactly, reading few to the end.
+        """Find the `k` rows of highest score for a text, exactly, without scoring all of them.
 
-        Where the network brings evidence of its own, all rows are scored.
+        If the network has evidence of its own, all rows are scored.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -280,7 +279,7 @@ class PrefixTranslator(Translator):
         return replace(found, scores=found.scores - self._prior([text])) if prior else found
 
     def follow(self, texts: Sequence[str]) -> list[str]:
-        """Return the texts as they follow a prompt: after a space.
+        """Return the texts as continuations of a prompt: each after a space.
 
         Raises:
             TypeError: If `texts` is a single string.

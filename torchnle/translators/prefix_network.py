@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class PrefixNetwork(HasKind, nn.Module, ABC):
     """Maps the tokens of some layers to a prefix: vectors that a language model reads like word embeddings.
 
-    A user's own network states the kind by which a saved translator names it:
+    A subclass states the kind by which a saved translator names it:
     ``class Mine(PrefixNetwork, kind="mine")``.
 
     Args:
@@ -33,9 +33,9 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
     Attributes:
         opening_length: The number of learned vectors before the prefix of every row.
         standardise: Whether features are standardised by the moments of `set_moments`.
-        sure_above: A description of a pooled feature that is less probable than this is unsure.
+        sure_above: The probability below which a description of a pooled feature is unsure.
         sure_above_at_location: The same for a single location.
-        evidence_weight: How much of `evidence` is added to the log-probability of a text; 0 = none.
+        evidence_weight: The weight of `evidence` in the log-probability of a text; 0 = none.
     """
 
     evidence_weight: float = 0.0
@@ -69,25 +69,24 @@ class PrefixNetwork(HasKind, nn.Module, ABC):
 
     @property
     def adaptable(self) -> Translator | None:
-        """The translator that it uses and whose statistics of pictures can be replaced; none for most."""
+        """The translator that it uses and whose feature statistics can be replaced; None for most."""
         return None
 
     def set_moments(self, layer: str, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
-        """Set a layer's moments, by which its features are standardised; for networks that do that."""
+        """Set the mean and standard deviation by which a layer's features are standardised, if they are."""
         raise TypeError(f"{type(self).__name__} does not standardise its features.")
 
     def judged(self, rows: Rows, texts: Sequence[str]) -> list[tuple[str, float]] | None:
-        """Judge the text that was written of each row.
+        """Estimate the probability of each row's decoded text, and replace a text by a more probable one.
 
         Returns:
-            Each row's text, or a better one in its stead, and how likely it is true; None where the network
-            knows no estimate.
+            One (text, probability) per row; None if the network has no estimate.
         """
         return None
 
     def evidence(self, rows: Rows, texts: Sequence[str]) -> Float[Tensor, "R T"]:
-        """Give what the network itself knows for each text on each row, in nats; differentiable in the rows.
+        """Compute the network's own score of each text on each row, in nats; differentiable in the rows.
 
-        Only asked for where `evidence_weight` is not 0.
+        Called only if `evidence_weight` is not 0.
         """
         raise NotImplementedError(f"{type(self).__name__} states an evidence_weight and gives no evidence.")

@@ -26,7 +26,7 @@ _OF_READING = "reading/"
 
 
 class Frozen(Protocol):
-    """A model that is used and never trained or saved: a language model, an encoder, a text decoder."""
+    """A frozen model, which is never trained or saved: a language model, an encoder, a text decoder."""
 
     reference: str
 
@@ -81,7 +81,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
     @property
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Everything but the tensors that `from_config` needs, as plain values for JSON."""
+        """The arguments of `from_config` as plain values for JSON: all but the tensors."""
 
     @classmethod
     def from_config(cls: type[AnyPretrained], config: Mapping[str, Any]) -> AnyPretrained:
@@ -97,7 +97,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
 
     @property
     def summary(self) -> str:
-        """A sentence on its function, for its model card."""
+        """A sentence on what it does, for its model card."""
         return f"A `{type(self).__name__}` of torchnle."
 
     @property

@@ -14,7 +14,7 @@ from torchnle.vision.features import Features
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that are read from the same layers.
+    """A group of rows from the same layers, the input of a translator.
 
     Args:
         tokens: Each layer's tokens, (rows R, tokens S, width D) by the layer's name. Several layers: each row
@@ -42,7 +42,7 @@ class Rows:
         return "+".join(self.tokens)
 
     def for_inputs(self, widths: Mapping[str, int], translator: str) -> Rows:
-        """Name the tokens by the translator's inputs that their layers match.
+        """Rename the layers of the tokens to the translator's matching inputs.
 
         Args:
             widths: The translator's inputs: layer name -> width D.

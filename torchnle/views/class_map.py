@@ -17,11 +17,14 @@ _OLD, _NEW = "#7a8699", "#c2410c"
 
 
 def tsne(vectors: Float[Tensor, "N D"], *, seed: int = 0) -> Float[Tensor, "N 2"]:
-    """Lay vectors out in the plane by t-SNE of their cosine distances.
+    """Embed vectors in the plane by t-SNE of their cosine distances.
 
     Args:
-        vectors: At least four.
-        seed: Draws the start.
+        vectors: At least four vectors.
+        seed: The seed of the initialisation.
+
+    Returns:
+        Points in the plane, (N, 2).
 
     Raises:
         MissingDependencyError: If scikit-learn is not installed.
@@ -52,14 +55,14 @@ def plot_class_map(
     *,
     seed: int = 0,
 ) -> Figure:
-    """Draw class weights, and rows of new classes among them, so that like classes lie side by side.
+    """Draw class weights and the rows of new classes in the plane, by t-SNE.
 
     Args:
-        weights: One row a class, as the head has them; their mean is taken off.
+        weights: The head's weight, one row per class; the mean row is subtracted.
         names: The class names.
         new: Rows of new classes, such as those that `extend_classifier` adds.
         new_names: Their names.
-        seed: Of the layout.
+        seed: The seed of the layout.
 
     Raises:
         MissingDependencyError: If scikit-learn is not installed.

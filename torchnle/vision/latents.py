@@ -1,4 +1,4 @@
-"""Any tensor as the layer of a model: latents of a generative model before its decoder."""
+"""Any tensor as the layer of a model, such as latents of a generative model before its decoder."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from torch import Tensor, nn
 
 
 class Latents(nn.Module):
-    """A model whose one layer, "latents", is what it is given, in the units of the decoder.
+    """A model whose only layer, "latents", is its input, rescaled to the units of a decoder.
 
-    With it everything that reads a layer reads a tensor that no forward pass has made: the latents that a
-    pipeline is about to decode, a cached feature, a vector from a file. TExplain explains the last latents of
-    Stable Diffusion so (section 4.3).
+    It lets everything that reads a layer read a given tensor: the latents of a pipeline before decoding, a
+    cached feature, a vector from a file. TExplain explains the last latents of Stable Diffusion in this way
+    (section 4.3).
 
     Args:
-        scale: What the given latents are divided by, a number or one a channel.
-        shift: What is added then, a number or one a channel.
+        scale: The divisor of the latents: a number, or one per channel.
+        shift: Added after the division: a number, or one per channel.
 
     Example:
+        >>> from torchnle.vision import taps
         >>> from torchnle.vision.reading import read
-        >>> (features,) = read(Latents(0.5), ["latents"], torch.ones(2, 4, 8, 8))
+        >>> model = Latents(0.5)
+        >>> (features,) = read(model, taps.resolve(model, "latents"), torch.ones(2, 4, 8, 8))
         >>> features.grid, features.tokens.shape, features.tokens.max().item()
         ((8, 8), torch.Size([2, 64, 4]), 2.0)
     """
@@ -47,8 +49,8 @@ class Latents(nn.Module):
         """Read the units of latents from the configuration of a diffusers autoencoder (``pipeline.vae``).
 
         A pipeline called with ``output_type="latent"`` returns latents multiplied by the autoencoder's
-        ``scaling_factor``; ``shift_factor``, or ``latents_mean`` and ``latents_std``, say the rest, as
-        diffusers undoes it before it decodes.
+        ``scaling_factor``, and shifted by ``shift_factor`` or ``latents_mean`` and ``latents_std``; diffusers
+        inverts this before decoding.
 
         Args:
             autoencoder: A module with a ``config``.

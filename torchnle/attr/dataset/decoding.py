@@ -1,4 +1,4 @@
-"""Decodes pictures in processes of their own, each a task, in order."""
+"""Decode pictures in worker processes, in order, ahead of the model."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def decode(
 
     Args:
         pictures: The pictures.
-        numbers: Those to decode.
-        preprocess: RGB image -> (C, H, W).
-        workers: Processes; 0 = this one.
-        ahead: How many pictures may be decoded before they are asked for.
+        numbers: The indices of those to decode.
+        preprocess: Converts an RGB image to (C, H, W).
+        workers: The number of worker processes; 0 = decode in this one.
+        ahead: The largest number of pictures that are decoded in advance.
 
     Raises:
-        OSError: If a process that decodes was killed, as by the system when memory runs out.
+        OSError: If a worker process is killed, for example by the system when memory runs out.
     """
     loader: DataLoader[Any] = DataLoader(
         _Task(pictures, preprocess),
@@ -64,7 +64,7 @@ def decode(
 
 
 def suitable_workers(pictures: int) -> int:
-    """Choose how many processes decode: one a processor that this process may use, at most eight.
+    """Choose the number of worker processes: one per processor that this process may use, at most eight.
 
     Example:
         >>> suitable_workers(3)

@@ -1,4 +1,4 @@
-"""Lines: the answer of a run over many pictures, one line a picture, as an iterator and as a table."""
+"""The results of a run over many pictures, one line per picture, as an iterator and as a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Line: TypeAlias = dict[str, Any]
 
 
 class Lines(Iterator[Line]):
-    """An iterator over lines, a picture each, which are computed batch by batch as they are asked for.
+    """An iterator over the results of a run, one line per picture, computed batch by batch on demand.
 
     Args:
         found: Yields the lines.
@@ -38,7 +38,7 @@ class Lines(Iterator[Line]):
         return next(self._found)
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return the lines that are left as a pandas DataFrame, a row a picture.
+        """Compute the remaining lines and return them as a pandas DataFrame, one row per picture.
 
         Raises:
             MissingDependencyError: If pandas is not installed.

@@ -26,10 +26,10 @@ _NO_SHARD = -1
 
 
 class PictureList:
-    """Numbered pictures, none of which is opened before it is asked for.
+    """A list of pictures by name, each opened when it is read.
 
-    Names are packed into one block of bytes: a million of them take some 100 MB less than as strings, and are
-    shared with processes that decode.
+    Names are packed into one block of bytes: a million of them take some 100 MB less than as strings, and the
+    block is shared with worker processes.
 
     Args:
         given: A file; a folder, whose pictures are taken by name; a glob, in which ``**`` enters folders; a

@@ -1,4 +1,4 @@
-"""A run over many pictures: decoded ahead, answered in batches, kept in a journal, shared by processes."""
+"""A run over many pictures: decoded ahead, computed in batches, kept in a journal, shared by processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LEAST_AHEAD = 16
 
 @dataclass(frozen=True)
 class Work:
-    """The work on each batch of pictures.
+    """The computation on each batch of pictures of a run, and what its results depend on.
 
     Args:
         what: What the lines are, in messages and in the journal: "descriptions".
@@ -50,7 +50,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Options:
-    """How a run over many pictures goes.
+    """The settings of a run over many pictures: batches, workers, journal, processes.
 
     Args:
         batch_size: Pictures in the model at once; None = `suitable_batch`. With the same batch size the lines
@@ -73,7 +73,7 @@ class Options:
 
 
 def run(lang: LanguageAttribution[Any], files: Given, work: Work, options: Options) -> Lines:
-    """Start a run; nothing is read before the first line is asked for.
+    """Build the iterator of a run over pictures; nothing is read before its first line is requested.
 
     Args:
         lang: Made with `LanguageAttribution.from_backbone`; one layer is read.

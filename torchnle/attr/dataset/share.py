@@ -1,4 +1,4 @@
-"""The share of one of several processes in a run: its batches, its file, and the joining of all files."""
+"""The share of one of several processes in a run: its batches, its journal, and the merging of journals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PAUSE = 0.2
 
 @dataclass(frozen=True)
 class Share:
-    """One of several processes that share the batches of a run in turn.
+    """The batches of one process in a run: every `processes`-th batch.
 
     Args:
-        process: Its number.
-        processes: How many there are.
+        process: The index of the process.
+        processes: The number of processes.
 
     Raises:
         ValueError: If the number is not below their count.
@@ -54,7 +54,7 @@ class Share:
         return cls(own, count)
 
     def of(self, batches: int, first: int = 0) -> range:
-        """Return the numbers of this process's batches, from one on."""
+        """Return the indices of this process's batches from `first` on."""
         return range(first + (self.process - first) % self.processes, batches, self.processes)
 
     def file(self, journal: Path) -> Path:
@@ -70,7 +70,7 @@ class Share:
         return [Share(number, self.processes) for number in range(self.processes)]
 
     def check_leftovers(self, journal: Path) -> None:
-        """Refuse a journal beside which the parts of another number of processes lie.
+        """Refuse a journal with parts of a run by another number of processes beside it.
 
         Raises:
             ValueError: If there are such parts.
@@ -108,7 +108,7 @@ def await_all(share: Share, journal: Path, patience: float) -> None:
 def join(
     share: Share, kept: LineJournal, lines: int, setting: Mapping[str, Any], sizes: Sequence[int]
 ) -> None:
-    """Put the parts of all processes together into the journal, which is then as one process would leave it.
+    """Merge the parts of all processes into the journal, which then equals that of a single process.
 
     Args:
         share: Of any of the processes; all have finished.

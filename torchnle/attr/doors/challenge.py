@@ -1,4 +1,4 @@
-"""The background challenge of a classifier on images with masks: its answers when objects are hidden."""
+"""The background challenge: a classifier's predictions when objects are hidden, on images with masks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @checked
 @torch.no_grad()
 def background_challenge(model: Any, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Challenge:
-    """Compare a classifier's answers with and without the objects (TExplain, section 4.1).
+    """Compare a classifier's predictions with and without the objects (TExplain, section 4.1).
 
     Each object's box is covered with tiles of the background beside it ("Only-BG-T" of the background
-    challenge). An answer that stays the same, and right, came from the background.
+    challenge). A prediction that stays right was based on the background.
 
     Args:
         model: The classifier, whose output is a logit a class.

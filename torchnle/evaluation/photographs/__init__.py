@@ -1,8 +1,8 @@
-"""Photographs with recorded content: the accuracy of a translator's words and maps on them.
+"""Photographs with recorded content: the accuracy of a translator's descriptions and maps on them.
 
-`truth` holds the recorded content, `judge` decides whether a text is right, `answers` counts, `run` measures,
-`adaptation` adapts a translator to unlabelled pictures, `grids` composes pictures, and `report` writes the
-page.
+`truth` reads the recorded content, `judge` decides whether a text is right, `answers` computes rates, `run`
+measures, `adaptation` adapts a translator to unlabelled pictures, `grids` composes pictures, and `report`
+writes the page.
 """
 
 from torchnle.evaluation.photographs.answers import Answer, rates

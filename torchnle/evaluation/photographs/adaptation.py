@@ -1,4 +1,4 @@
-"""Choose the unlabelled pictures that a translator is adapted to before it reads photographs."""
+"""Adapt a translator to unlabelled pictures before it describes photographs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Batches:
-    """Pictures as a model takes them, batch by batch, any number of times.
+    """Preprocessed pictures in batches, iterable any number of times.
 
     Args:
-        files: The pictures.
-        preprocess: From a picture to the model's input (C, H, W).
+        files: The picture files.
+        preprocess: Converts a picture to the model's input (C, H, W).
     """
 
     files: tuple[Path, ...]
@@ -38,10 +38,10 @@ class Batches:
 
 
 class Adaptation:
-    """Adapts an attribution by its `adapt(batches)`, which replaces the effect of an earlier call.
+    """Adapts an attribution before it describes photographs, without using a photograph's own statistics.
 
-    No photograph is read by statistics that it is itself part of: in `folds` folds, each fold's photographs
-    (those whose index has the same remainder) are read by the statistics of the other folds'.
+    In `folds` folds, each fold's photographs (those whose index has the same remainder) are described with
+    the statistics of the other folds. `lang.adapt` is called for each fold and replaces the earlier call.
 
     Args:
         lang: The attribution, adapted if it has `adapt`.
@@ -77,7 +77,7 @@ class Adaptation:
 
     @property
     def statistics(self) -> str:
-        """The pictures whose statistics are used to read photographs, in words."""
+        """A sentence on the pictures whose statistics are used."""
         if self._files:
             return f"of {len(self._files)} pictures of the folder {self._files[0].parent.name!r}"
         if self._folds == 1:

@@ -1,4 +1,4 @@
-"""Answers about a photograph, and the rates at which they are right and marked unsure."""
+"""Descriptions of photographs, and the rates at which they are right and marked unsure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torchnle.metrics.ranking import auroc
 
 @dataclass(frozen=True)
 class Answer:
-    """A text about a photograph, with its score.
+    """A description of a photograph with its score.
 
     Args:
-        text: The words.
+        text: The text.
         score: The description's probability if it has one, else its raw score.
         unsure: Whether the description was marked unsure.
         description: All fields of the description.
@@ -46,7 +46,7 @@ class Answer:
 
 
 def rates(answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Count right, useful and unmarked wrong answers, and measure how well the score separates them.
+    """Compute the rates of right, useful and unmarked wrong descriptions, and the AUROC of their score.
 
     Args:
         answers: The texts.

@@ -1,4 +1,4 @@
-"""Pictures of four photographs: whether each is named and located in its own quarter."""
+"""Grids of four photographs: whether each is described and located in its own quarter."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _QUARTERS = ((0, 0), (1, 0), (0, 1), (1, 1))  # columns and rows
 
 
 class Grids:
-    """Describes the middle of each quarter, and maps each quarter's text.
+    """Measures descriptions and maps of texts on grids of four photographs.
 
     Args:
         judge: Judges the texts.
         seed: The seed of the order of photographs.
-        rounds: How often each photograph is used, at most.
+        rounds: The largest number of grids per photograph.
     """
 
     def __init__(self, judge: Judge, *, seed: int, rounds: int) -> None:
@@ -34,18 +34,24 @@ class Grids:
         self._hits: list[float] = []
 
     def read(self, subject: Subject, photographs: Sequence[Photograph]) -> None:
-        """Compose photographs that the classifier names rightly, and describe and map them."""
+        """Compose grids of photographs that the classifier classifies correctly, and describe and map them.
+
+        Args:
+            subject: The model and translator.
+            photographs: The photographs.
+        """
         self._photographs += len(photographs)
         for group in _groups(photographs, self._judge, self._seed, self._rounds):
             self._count += 1
             self._read(subject, group)
 
     def summary(self) -> dict[str, Any]:
-        """Count the results.
+        """Summarise the results.
 
         Returns:
-            "count" of grids, "photographs" they were made from, the `rates` of what is "said", and the share
-            of queries whose map peaks "in_quarter" (chance: 0.25).
+            "count", the number of grids; "photographs", the number of different photographs; "said", the
+            `rates` of the descriptions; "in_quarter", the share of texts whose map has its maximum in the
+            right quarter (chance: 0.25).
         """
         return {
             "count": self._count,

@@ -1,4 +1,4 @@
-"""Judge a text about a photograph by its head nouns and WordNet's hierarchy around the true ones."""
+"""Judge a description of a photograph by its head nouns and WordNet's hierarchy around the true ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PARTS = re.compile(r"[,;]| or | and ")
 
 @dataclass(frozen=True)
 class Verdict:
-    """The shares of a text that are right and useful.
+    """The shares of a text's parts that are right and useful.
 
     Args:
         right: The share of its parts that are right.
@@ -34,12 +34,12 @@ class Verdict:
 
 
 class Judge:
-    """Judges texts by their nouns.
+    """Judges descriptions by their head nouns in WordNet.
 
-    A text is cut at "," ";" "or" and "and", and counts as the share of its parts that are right, so that
-    guessing several costs. A part is judged by its head noun alone, its longest ending of up to three words
-    that WordNet knows. It is right where that is one of the truth's words or, in one of its first three
-    senses, lies above or below an exact word in WordNet.
+    A text is split at "," ";" "or" and "and", and scores the share of its parts that are right, so that
+    alternatives cost. A part is judged by its head noun only, its longest ending of up to three words that
+    WordNet lists. It is right if the head noun is one of the true words or, in one of its first three senses,
+    a hypernym or hyponym of an exact one.
 
     Example:
         >>> judge = Judge()

@@ -43,24 +43,24 @@ def measure(
     internal_batch_size: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measure a translator on photographs.
+    """Measure a translator's descriptions, location descriptions and maps on photographs.
 
-    As a whole a photograph is read through the backbone's own preprocessing, as `describe` is used. For
-    locations, maps and grids it is squeezed whole into the model's input, so that boxes and points fit.
+    Whole photographs are preprocessed as by the backbone. For locations, maps and grids the whole photograph
+    is squeezed into the model's input, so that the recorded boxes and points apply.
 
     Args:
         backbone: A classifier with class names.
         lang: The translator attached to it; of several layers, the last one is measured.
         photographs: The photographs with their recorded content.
-        seed: The seed of the other queries that each query is ranked among, and of the grids.
-        rounds: How often each photograph is used in a grid, at most.
-        folds: Above 1, each fold is read after `lang.adapt` on the others, if there is such a method.
+        seed: The seed of the texts that each text is ranked among, and of the grids.
+        rounds: The largest number of grids per photograph.
+        folds: Above 1, each fold is described after `lang.adapt` on the other folds, if it has `adapt`.
         adapt_to: A folder of pictures for `lang.adapt` before the first photograph.
         internal_batch_size: Rows in the language model at once.
         progress: Whether to show a progress bar.
 
     Returns:
-        "summary", all figures; and "said", the answers by kind (one of `KINDS`) and photograph.
+        "summary", all figures; and "said", the descriptions by kind (one of `KINDS`) and photograph.
 
     Raises:
         ValueError: As `Adaptation`.
@@ -103,7 +103,12 @@ def measure(
 
 
 def write_said(folder: Path, said: dict[str, dict[str, Answer]]) -> None:
-    """Write KIND.json for each of `KINDS`: by photograph "text", "score", "unsure" and the "description"."""
+    """Write the descriptions as one JSON file per kind, by photograph.
+
+    Args:
+        folder: The folder.
+        said: The descriptions, from `measure`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for kind, texts in said.items():
         data = {name: text.to_dict() for name, text in texts.items()}
@@ -138,7 +143,7 @@ def _count(maps: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def others_of(photographs: Sequence[Photograph], judge: Judge, seed: int) -> dict[str, list[str]]:
-    """Draw for each photograph the queries of others that are not right for it, once from the seed."""
+    """Draw for each photograph texts of other photographs that are wrong for it."""
     draw = random.Random(seed)
     chosen = {}
     for photograph in photographs:

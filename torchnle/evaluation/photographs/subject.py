@@ -1,4 +1,4 @@
-"""The model and translator under test, on one layer."""
+"""The model and translator that are measured, on one layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torchnle.evaluation.photographs.truth import location
 
 
 class Subject:
-    """The model and the translator on one layer, run on one picture at a time."""
+    """The model and the translator on one layer, for one picture at a time."""
 
     def __init__(
         self, backbone: Backbone, lang: LanguageAttribution, *, internal_batch_size: int | None = None
@@ -30,16 +30,16 @@ class Subject:
         self._rows = internal_batch_size
 
     def input(self, picture: Image.Image) -> Float[Tensor, "1 3 H W"]:
-        """Squeeze a whole picture into the model's input, so that relative locations in both agree."""
+        """Squeeze a whole picture into the model's input, so that relative positions are the same in both."""
         return self.preprocess(picture)[None]
 
     def own_view(self, picture: Image.Image) -> Float[Tensor, "1 3 H W"]:
-        """Preprocess a picture as the backbone does, as a user of `describe` would."""
+        """Preprocess a picture as the backbone does."""
         return self.backbone.preprocess(picture)[None]
 
     @torch.no_grad()
     def say(self, x: Float[Tensor, "1 3 H W"], point: tuple[float, float] | None = None) -> Answer:
-        """Describe the whole picture, or the layer's location that holds a point."""
+        """Describe the whole picture, or the layer's location that contains a point."""
         where = None
         if point is not None:
             (features,) = self.lang.read(x)
@@ -57,7 +57,7 @@ class Subject:
 
     @torch.no_grad()
     def first_class(self, x: Float[Tensor, "1 3 H W"]) -> Answer:
-        """Return the classifier's first class, with its probability."""
+        """Return the classifier's most probable class, with its probability."""
         best = self.backbone.model(x)[0].softmax(dim=0).max(dim=0)
         name, share = self.backbone.class_names[int(best.indices)], best.values.item()
         return Answer.of(Description(name, share, layer="classifier", probability=share))

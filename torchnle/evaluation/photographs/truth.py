@@ -18,18 +18,20 @@ _SIDE = 7
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph and its content. Points and boxes are fractions of its width and height.
+    """A photograph with its recorded content.
+
+    Points and boxes are fractions of its width and height.
 
     Args:
         name: The name of its file without the ending.
         file: The picture.
-        query: A text that fits.
+        query: A text that describes the main object.
         exact: Nouns that name the main object.
         general: More general nouns.
         point: (x, y) on the main object.
         box: (x0, y0, x1, y1) of the main object.
         pointing: Whether the box is small enough for the pointing game.
-        elsewhere: Other points, with words that are right there.
+        elsewhere: Other points, with the nouns that are right there.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Photograph:
 
 
 def read_photographs(folder: Path, truth: Path) -> list[Photograph]:
-    """Read the recorded content of the photographs of a folder.
+    """Load the photographs of a folder with their recorded content.
 
     Args:
         folder: Holds pictures called NAME with any ending of `torchnle.images.SUFFIXES`.

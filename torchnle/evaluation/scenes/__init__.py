@@ -1,4 +1,4 @@
-"""Composed scenes: the accuracy of any translator's words and maps.
+"""Composed scenes: the accuracy of any translator's descriptions and maps.
 
 ``torchnle evaluate scenes`` measures local naming, pointing and whole-image captions, layer by layer, and a
 ridge probe on the same features for comparison.

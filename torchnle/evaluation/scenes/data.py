@@ -80,7 +80,7 @@ def images_of(backbone: Backbone, scenes: Sequence[Scene]) -> Tensor:
 def read(
     backbone: Backbone, lang: LanguageAttribution, scenes: Scenes, *, batch_size: int
 ) -> Iterator[tuple[list[Scene], list[Features]]]:
-    """Yield scenes and the features of every attached layer, batch by batch."""
+    """Yield scenes with the features of every attached layer, batch by batch."""
     for start in range(0, len(scenes), batch_size):
         batch = scenes[start : start + batch_size]
         with torch.no_grad():

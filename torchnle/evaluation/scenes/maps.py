@@ -28,7 +28,7 @@ MEAN = "mean of layers"
 
 
 class Pointing:
-    """The measures of maps, by layer and variant.
+    """Accumulates the localisation measures of maps, by layer and variant.
 
     Example:
         >>> pointing = Pointing()
@@ -76,7 +76,16 @@ def point(
     *,
     internal_batch_size: int | None = None,
 ) -> None:
-    """Add the maps of a batch of scenes: the query is an object's phrase, the mask is its box."""
+    """Measure the maps of every object's phrase in a batch of scenes against the object's box.
+
+    Args:
+        lang: The attached translator.
+        scenes: The scenes.
+        features: The features of each layer.
+        rivals: The other texts of the contrast variants.
+        pointing: Accumulates the measures.
+        internal_batch_size: The largest number of rows in the language model at once.
+    """
     located = all_locations(lang, features)
     for index, scene in enumerate(scenes):
         masks, size = masks_of(scene)
@@ -94,7 +103,7 @@ def point(
 
 
 def chance(scenes: Sequence[Scene]) -> dict[str, float]:
-    """Compute the scores of a random point, over all objects."""
+    """Compute the chance level of every measure, averaged over all objects."""
     masks = [masks_of(scene)[0] for scene in scenes]
     means = {
         name: torch.cat([chance_level(mask, tolerance=pixels) for mask in masks]).mean().item()
@@ -111,7 +120,7 @@ def variants(
     *,
     internal_batch_size: int | None = None,
 ) -> dict[str, Float[Tensor, "rows queries"]]:
-    """Return every saliency variant of the queries' scores on rows, from one scoring of the texts."""
+    """Compute every variant of the texts' scores on rows, from one scoring."""
     every = [*queries, *(rival for rival in rivals if rival not in queries)]
     raw = translator.score(rows_of(features), every, internal_batch_size=internal_batch_size)
     count = len(queries)
@@ -154,6 +163,6 @@ def _forms(
 
 
 def rivals_from(phrases: Sequence[str], count: int, seed: int) -> list[str]:
-    """Draw the texts of the contrast: a sample of the phrases."""
+    """Draw the texts of the contrast variants: a sample of the phrases."""
     order = torch.randperm(len(phrases), generator=torch.Generator().manual_seed(seed))
     return [phrases[i] for i in order[:count].tolist()]

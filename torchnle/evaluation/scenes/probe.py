@@ -1,4 +1,4 @@
-"""The ridge probe: names and locates objects by a regression from pooled features to labels."""
+"""The ridge probe, a baseline: regress phrases on pooled features, and apply it to locations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from torchnle.vision.features import Features
 class Probe:
     """Ridge regressions from each layer's pooled, standardised features to the phrases of a scene.
 
-    Like a translator it learns from whole images alone; applied to single locations it is a simple baseline
-    for the same features.
+    It is fitted to whole images only, as a translator is, and applied to single locations: a baseline on the
+    same features.
 
     Args:
         phrases: All phrases.
@@ -64,7 +64,7 @@ class Probe:
                 self._pointing.add(f.layer, "raw", enlarge(one, scores(one.rows)[:, truth], size), masks)
 
     def results(self) -> Mapping[str, Any]:
-        """Return by layer the share of objects "named" at their location, and the measures of its maps."""
+        """Return, by layer, the share of objects "named" at their location and the measures of the maps."""
         found = self._pointing.means()
         return {
             layer: {"named": sum(named) / len(named), **found[layer]["raw"]}

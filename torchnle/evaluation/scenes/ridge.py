@@ -1,4 +1,4 @@
-"""Ridge regression in one pass, from accumulated sums.
+"""Ridge regression in one pass over the data, from accumulated sums.
 
 A layer's features X (n, d) are mapped to sentence embeddings Y (n, k) by minimising
 ``|Z W - (Y - mean(Y))|^2 + penalty |W|^2`` with Z the features standardised channel by channel. Only sums of

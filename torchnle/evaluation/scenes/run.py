@@ -1,4 +1,4 @@
-"""Measure a translator on scenes: sentences, maps and the probe, from one reading of each scene."""
+"""Measure a translator on scenes: descriptions, maps and the probe, from one reading of each scene."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def measure(
     internal_batch_size: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measure a translator on scenes.
+    """Measure a translator's naming, captions and maps on composed scenes.
 
     Args:
         backbone: The model.
@@ -44,7 +44,7 @@ def measure(
         scorer: Cosines of pictures and texts, for CLIPScore.
         bert: Whether BERTScore is among the captions' scores.
         probe: Scenes of another seed, to which the ridge probe is fitted; None = no probe.
-        maps: The number of scenes with maps, which are slowest through a language model; None = all.
+        maps: The number of scenes with maps, which are slow with a language model; None = all.
         rivals: The number of other phrases in the contrast variants; 0 = without these.
         batch_size: Scenes in the model at once.
         internal_batch_size: Rows in the language model at once.

@@ -34,11 +34,11 @@ ALL = "all layers"
 
 
 class Sentences:
-    """The descriptions of scenes, by layer.
+    """Collects the descriptions of scenes and of their objects, by layer.
 
     Attributes:
-        wholes: By layer, one sentence a scene.
-        at_objects: By layer, one sentence an object.
+        wholes: By layer, one text per scene.
+        at_objects: By layer, one text per object.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Sentences:
 def say_wholes(
     lang: LanguageAttribution, features: Sequence[Features], *, internal_batch_size: int | None = None
 ) -> dict[str, list[str]]:
-    """Describe each image by every layer and, if there are several, by all of them together."""
+    """Describe each whole image with every layer and, if there are several, with all together."""
     pooled = whole(lang, features)
     texts = {f.layer: say(lang, [f], internal_batch_size) for f in pooled}
     return texts | ({ALL: say(lang, pooled, internal_batch_size)} if len(pooled) > 1 else {})
@@ -77,7 +77,7 @@ def say_objects(
     *,
     internal_batch_size: int | None = None,
 ) -> dict[str, list[str]]:
-    """Describe each object at the location that holds the middle of its box; layers as `say_wholes`."""
+    """Describe each object at the location of its box's middle; layers as in `say_wholes`."""
     images = [i for i, scene in enumerate(scenes) for _ in scene.objects]
 
     def local(f: Features) -> Features:
@@ -98,18 +98,18 @@ def naming(
     phrases: Sequence[str],
     encode: Callable[[list[str]], Tensor],
 ) -> dict[str, dict[str, float]]:
-    """Compute how often objects are named at their location: by head noun, and by the nearest phrase.
+    """Compute the rates at which objects are named at their location, by head noun and by nearest phrase.
 
     Args:
-        wholes: One sentence a scene.
-        at_objects: One sentence an object.
+        wholes: One text per scene.
+        at_objects: One text per object.
         scenes: The scenes.
-        phrases: All phrases that could be meant.
+        phrases: The possible phrases.
         encode: Texts -> unit vectors.
 
     Returns:
-        For "head_noun" and "nearest_phrase" the rates of `naming_rates`, and under "whole" the share of
-        objects named by the sentence for the whole image.
+        For "head_noun" and "nearest_phrase" the rates of `naming_rates`, and "whole", the share of objects
+        named by the text for the whole image.
     """
     nouns = [head_noun(phrase) for phrase in phrases]
     judges: dict[str, Judge] = {
@@ -122,7 +122,7 @@ def naming(
 def rates(
     judge: Judge, wholes: list[str], at_objects: list[str], scenes: Sequence[Scene], phrases: Sequence[str]
 ) -> dict[str, float]:
-    """Compute how often a judge finds objects named: `naming_rates`, and "whole", by the scene's sentence."""
+    """Compute the rates at which a judge finds objects named: `naming_rates`, and "whole" as in `naming`."""
     items = [(i, item) for i, scene in enumerate(scenes) for item in scene.objects]
     owners = [i for i, _ in items]
     truth = [phrases.index(item.phrase) for _, item in items]
@@ -138,7 +138,7 @@ def captioning(
     encoder: TextEncoder | None = None,
     scorer: TextImageScorer | None = None,
 ) -> dict[str, float]:
-    """Score the captions of whole scenes by every metric, those with a model only if it is given."""
+    """Score the captions of whole scenes by every metric whose model is given."""
     known = [references(scene) for scene in scenes]
     scores = caption_scores(wholes, known)
     if encoder is not None:

@@ -49,11 +49,11 @@ _MOST_KINDS = 2000
 
 @lru_cache(maxsize=200_000)
 def words_and_kinds(text: str) -> tuple[str, ...]:
-    """Find the nouns of a sentence, and the more general nouns that people say for them.
+    """Find the nouns of a sentence and their everyday hypernyms, as lemmas.
 
-    A feature that makes a language model say now "robin", now "sparrow" is dominated by "bird", which none of
-    its sentences holds. Pass this as ``split=`` to count such words too. Nouns that are above almost
-    everything, and terms of several words, are left out.
+    If the sentences of a feature contain "robin" or "sparrow", its dominant word is "bird", which none of
+    them contains. Pass this as ``split=`` to count such words too. Hypernyms of almost all nouns, and terms
+    of several words, are left out.
 
     Args:
         text: One or more sentences, in English.

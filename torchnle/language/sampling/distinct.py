@@ -213,7 +213,7 @@ class Beam:
 
 
 def parts_of(n: int, limit: int) -> list[int]:
-    """Split n texts into samples of like size, none above a limit.
+    """Split a number of texts into samples of similar size, none above a limit.
 
     Example:
         >>> parts_of(10, 4)

@@ -1,1 +1,1 @@
-"""The map from text into features, and the translator that scores texts and names things by it."""
+"""The map from text into features, and the translator that scores and ranks texts by it."""

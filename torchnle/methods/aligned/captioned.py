@@ -1,4 +1,4 @@
-"""The results of captioned pictures, in one pass: each layer's prototypes, statistics and calibration."""
+"""Sums over captioned pictures, in one pass: each layer's prototypes, statistics and calibration."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _Fit: TypeAlias = tuple[TextMap, tuple[str, ...]]
 
 
 class CaptionedSums:
-    """The sums over captioned pictures for every layer that is read; memory does not grow with the data.
+    """Accumulates the sums that fit a map for every layer; memory does not grow with the data.
 
     Attributes:
-        count: How many pictures were added.
-        example: One of them, (1, C, H, W); None where there was none.
+        count: The number of pictures added.
+        example: One of them, (1, C, H, W); None if there was none.
         sums: Each layer's normal equations.
         domains: Each layer's statistics.
     """
@@ -40,11 +40,11 @@ class CaptionedSums:
         self._named: dict[int, Sequence[str]] = {}  # the phrases of the pictures that are sampled
 
     def add(self, reader: Reader, images: Tensor, captions: Sequence[str], parse: Parse) -> None:
-        """Read a batch of images, and add it with its captions' phrases.
+        """Read the features of a batch of images, and add them with the phrases of its captions.
 
         Raises:
-            TypeError: If images are no tensor, or captions one string or no strings.
-            ValueError: If there is not one caption an image.
+            TypeError: If `images` is no tensor, or `captions` is one string or holds other than strings.
+            ValueError: If there is not one caption per image.
         """
         _check_captions(check_batch(images), captions)
         phrases = [tuple(parse(caption)) for caption in captions]
@@ -58,7 +58,7 @@ class CaptionedSums:
         self._named = {number: self._named[number] for number in sampled}
 
     def fit(self, layer: str, encode: Encode, classes: Classes | None, shrinkage: float) -> _Fit:
-        """Fit a layer's map, and calibrate it; also give the phrases that it was fitted to.
+        """Fit and calibrate a layer's map; return it with the phrases that it was fitted to.
 
         Raises:
             ValueError: If there are too few images or phrases, or features do not vary with them.

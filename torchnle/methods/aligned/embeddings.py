@@ -1,4 +1,4 @@
-"""Sentence embeddings of lists of phrases, kept on disk, so that a second start encodes nothing."""
+"""A cache on disk of the sentence embeddings of phrases."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _MOST = 1 << 30
 
 
 def embed_cached(encoder: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, "P k"]:
-    """Encode phrases block by block, and keep the result in the cache under a hash of encoder and phrases.
+    """Encode phrases block by block, or read their embeddings from the cache on disk.
 
-    An encoder without a reference or without weights cannot be told from others, so nothing is kept of it. A
-    file that cannot be read or written is passed over.
+    The cache is keyed by a hash of encoder and phrases. An encoder without a reference or without weights
+    cannot be identified, so its embeddings are not cached. A file that cannot be read or written is ignored.
 
     Args:
         encoder: The sentence encoder.
@@ -60,7 +60,7 @@ def _block(encoder: TextEncoder, phrases: list[str]) -> Float[Tensor, "P k"]:
 
 
 def cache_folder() -> Path:
-    """Name the folder in which embeddings are kept, beside the Hub's cache."""
+    """Return the folder in which embeddings are cached."""
     return Path(HF_HOME) / "torchnle" / "embeddings"
 
 
@@ -93,7 +93,11 @@ def _write(file: Path, vectors: Tensor) -> None:
 
 
 def forget(folder: Path, most: int) -> None:
-    """Remove the files of a folder that were not used for longest, until the others are no more than so much.
+    """Remove the least recently used files of a folder until its size is at most a limit.
+
+    Args:
+        folder: The folder.
+        most: The limit, in bytes.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Fits of the map: to a classifier's names alone, to captions, or to both; and to other pictures."""
+"""Fit the map to class names, to captions or to both, and adapt it to other pictures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fit_class_names(
     vocabulary: Sequence[str] | None = None,
     regression: str = "ridge",
 ) -> MapTranslator:
-    """Fit the head's layer from the classifier's weights and class names; no image is needed.
+    """Fit the map of the layer that a classifier's head reads, by its weights and class names alone.
 
     Args:
         reader: Reads the layer that the head reads, and no other.
@@ -58,12 +58,15 @@ def fit_class_names(
         class_names: One a row of the head.
         encoder: The sentence encoder.
         example: A few inputs, of which only size, dtype and device are used.
-        images: Unlabelled pictures of the kind that is to be read, batch by batch; None = the center is taken
-            from the statistics of the model's batch normalisations, or is zero where it has none.
-        decoder: Says whole pictures in sentences.
-        vocabulary: What `describe` may say beside the class names; None = what of the shipped
-            concept bank is near to them (`shipped_near`).
+        images: Unlabelled pictures of the kind to be read, batch by batch; None = the center is computed from
+            the statistics of the model's batch normalisations, or is zero if it has none.
+        decoder: Describes whole pictures in sentences; None = phrases only.
+        vocabulary: Phrases that `describe` chooses from besides the class names; None = the phrases of the
+            shipped concept bank that are near to them (`shipped_near`).
         regression: "ridge", or "mlp" as in Zero-shot NLE (section 3.1).
+
+    Returns:
+        The translator.
 
     Raises:
         ValueError: If weights and names do not fit.
@@ -86,13 +89,13 @@ def fit_class_names(
 
 
 def shipped_near(texts: Sequence[str], encoder: TextEncoder) -> tuple[str, ...]:
-    """Choose the shipped phrases that are near to a fitted text, at most half as many as these.
+    """Choose the phrases of the shipped concept bank that are near to a fitted text, at most half as many.
 
-    Of phrases that lie further off the map knows nothing, and among many phrases few classes would be lost.
+    The map's directions of distant phrases are not reliable, and many phrases would outweigh few classes.
 
     Args:
         texts: The class names and phrases that were fitted.
-        encoder: Embeds both.
+        encoder: The sentence encoder.
     """
     offered = shipped_phrases()
     nearness = (embed_cached(encoder, offered) @ embed_cached(encoder, texts).T).amax(dim=1)
@@ -112,19 +115,22 @@ def fit_captions(
     parse: Parse = phrases_of,
     shrinkage: float = SHRINKAGE,
 ) -> MapTranslator:
-    """Fit each layer to captioned pictures in one pass, and the head's layer to its class names too.
+    """Fit the map of each layer to captioned pictures in one pass, and to class names in the head's layer.
 
     Args:
         reader: Reads the layers.
         batches: (images, captions): images as the model takes them, one caption an image.
         encoder: The sentence encoder.
-        head: The classifier's head, if its class names are to be known too.
-        class_names: One a row of the head.
-        decoder: Says whole pictures in sentences.
-        vocabulary: What `describe` may say beside phrases and class names; None = what of the shipped
-            concept bank is near to them (`shipped_near`).
+        head: The classifier's head, to fit its class names too.
+        class_names: One per row of the head.
+        decoder: Describes whole pictures in sentences; None = phrases only.
+        vocabulary: Phrases that `describe` chooses from besides the captions' phrases and the class names;
+            None = the phrases of the shipped concept bank that are near to them (`shipped_near`).
         parse: Finds the phrases of a caption.
-        shrinkage: Of the whitening (`whitening`).
+        shrinkage: The shrinkage of the whitening (`whitening`).
+
+    Returns:
+        The translator.
 
     Raises:
         TypeError: If a batch is not a tensor of images with a list of captions.
@@ -166,12 +172,12 @@ def adapt(
     *,
     example: Tensor | None = None,
 ) -> None:
-    """Give a translator the statistics of other pictures, and calibrate it by the classifier's own softmax.
+    """Replace a translator's feature statistics by those of other pictures, and calibrate it again.
 
     Args:
-        translator: It is changed.
+        translator: The translator, changed in place.
         reader: Reads its layers.
-        images: Unlabelled pictures as the model takes them, batch by batch; None = as `fit_class_names`.
+        images: Unlabelled pictures as the model takes them, batch by batch; None = as in `fit_class_names`.
         example: Inputs of the model's size; None = the first images.
 
     Raises:
@@ -221,10 +227,17 @@ def _check_enough(sums: Mapping[str, DomainSums]) -> None:
 def fallback_domains(reader: Reader, example: Tensor) -> dict[str, Domain]:
     """Estimate each layer's center and norms without images, from its batch normalisations.
 
-    Noise is run through the model while these use the noise's own statistics. Its locations are as long as
-    those of pictures, but, being unlike each other, they average to a shorter pooled feature: its norm is
-    taken as the geometric mean of the center's and the locations' norms. Without such layers the center is
-    zero, and the norms are those of the noise.
+    Noise is run through the model while the batch normalisations use the statistics of the noise. The
+    features of its locations have the norm of pictures' features, but are less correlated, so their mean is
+    shorter: the pooled norm is estimated as the geometric mean of the center's and the locations' norms.
+    Without such layers the center is zero, and the norms are those of the noise.
+
+    Args:
+        reader: Reads the layers.
+        example: A few inputs, of which only size, dtype and device are used.
+
+    Returns:
+        The statistics by layer.
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(8, *example.shape[1:], generator=generator).to(example)
@@ -259,7 +272,7 @@ def _read_nothing(translator: MapTranslator, reader: Reader, example: Float[Tens
 
 
 def class_phrase(name: str) -> str:
-    """Put a class name as a text says it: with its article, without what stands in brackets.
+    """Convert a class name to a noun phrase: with its article, without text in brackets.
 
     Example:
         >>> class_phrase("crane (machine)")

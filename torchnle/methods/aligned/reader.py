@@ -1,4 +1,4 @@
-"""Reading for fits: pooled features, and those of all locations, batch by batch."""
+"""Read features for fitting: pooled ones, and those of all locations, batch by batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class Reader:
 
 
 def check_batch(images: object) -> Tensor:
-    """Return a batch of images, or raise where it is no tensor.
+    """Check that a batch of images is a tensor, and return it.
+
+    Raises:
+        TypeError: If it is not.
 
     Example:
         >>> check_batch("photo.jpg")

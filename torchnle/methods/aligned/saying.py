@@ -1,4 +1,4 @@
-"""The words that are said, the most special ones that the evidence carries, and descriptions out of them."""
+"""Choose the text of a description from the posterior: the most specific one that is probable enough."""
 
 from __future__ import annotations
 
@@ -29,18 +29,25 @@ _LISTED = 6
 
 @dataclass(frozen=True)
 class Said:
-    """Words and the probability that they are true."""
+    """A text with the estimated probability that it is true."""
 
     text: str
     probability: float
 
 
 def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
-    """Choose words for every row of probabilities.
+    """Choose the text of every row from its phrases' probabilities.
 
-    One phrase where one is likely; else the most special noun that is; else two phrases that together are
-    ("x or y"); else the phrase or noun of the largest expected reward, its probability times the bits that it
-    says (Deng et al., 2012, "Hedging your bets").
+    The first of these that is probable enough: one phrase; the most specific hypernym; two phrases together
+    ("x or y"). Else the phrase or hypernym of the largest expected reward, its probability times its
+    information content (Deng et al., 2012, "Hedging your bets").
+
+    Args:
+        posterior: The probability of each phrase.
+        vocabulary: The phrases and their hypernyms.
+
+    Returns:
+        One text per row with its probability.
 
     Example:
         >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
@@ -53,7 +60,7 @@ def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
 
 
 def noun_mass(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> Float[Tensor, "R nouns"]:
-    """Add the phrases' probabilities up into the nouns above them, on the device of `posterior`.
+    """Sum the phrases' probabilities below each hypernym, on the device of `posterior`.
 
     Example:
         >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
@@ -105,14 +112,14 @@ def described(
     *,
     sure_above: float,
 ) -> list[Description]:
-    """Make one description a row, with its likeliest phrases and their probabilities.
+    """Build one description per row, with its most probable phrases and their probabilities.
 
     Args:
-        said: The words of each row, and their probability.
-        scores: The raw score of each row's words.
+        said: The text of each row, with its probability.
+        scores: The raw score of each row's text.
         shares: The probability of each phrase on each row.
         phrases: The phrases.
-        sure_above: Less probable words are unsure.
+        sure_above: Less probable texts are marked unsure.
     """
     best = shares.topk(min(_LISTED, shares.shape[1]), dim=1)
     listed = zip(best.indices.tolist(), best.values.tolist(), strict=True)

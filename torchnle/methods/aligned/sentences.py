@@ -1,4 +1,4 @@
-"""Sentences of whole pictures, kept only where they fit the feature at least as the best phrase does."""
+"""Sentences for whole pictures, kept only if they score at least as high as the best phrase."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 class Sentences:
-    """Turns probabilities of phrases into a sentence by a text decoder, and judges it by the map.
+    """Decodes a sentence from phrases' probabilities, and keeps it only if the map scores it high enough.
 
-    The decoder is given the mean of the phrases' embeddings, weighted by their probabilities (a memory of
-    phrases; DeCap, Li et al., 2023, section 3.2), at the distance of a phrase from the mean of all.
+    The decoder reads the mean of the phrases' embeddings, weighted by their probabilities (phrase memory;
+    DeCap, Li et al., 2023, section 3.2), rescaled as in `recall`.
 
     Args:
-        translator: Whose vocabulary and maps are used.
-        decoder: Says the sentences; None = the translator's own.
+        translator: Gives the vocabulary and the maps.
+        decoder: The text decoder; None = the translator's own.
     """
 
     def __init__(self, translator: MapTranslator, decoder: TextDecoder | None = None) -> None:
         self.translator, self.decoder = translator, decoder or translator.decoder
 
     def improve(self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[Said]) -> list[Said]:
-        """Say a sentence in a phrase's stead where its score on the feature is at least the best phrase's."""
+        """Replace a phrase by a decoded sentence where the sentence's score is at least the best phrase's."""
         return self.judge(rows, posterior, said, self.decode(posterior))
 
     def judge(
         self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[Said], texts: list[str]
     ) -> list[Said]:
-        """Keep sentences that were decoded where their score is at least the best phrase's, as `improve`."""
+        """Keep given sentences where their score is at least the best phrase's; else the phrases."""
         translator = self.translator
         sentences = translator._scores(
             rows, [text or each.text for text, each in zip(texts, said, strict=True)]

@@ -1,4 +1,4 @@
-"""The translator on the map from text into features: scores, ranks and names by one product."""
+"""The translator on the map from text into features: scores, ranks and describes by one matrix product."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ _MOST_SAID = 4096
 
 
 class MapTranslator(Translator):
-    """Scores texts on features, and names what features show, by a map from text into each layer's features.
+    """Scores texts on features, and describes features, by a map from text into each layer's features.
 
-    A text's direction is computed once; a location is scored by one product with it. From the same products
-    come saliency maps, rankings, and the probability of every phrase of a vocabulary (`posterior`), of which
-    `describe` says the most special words that are likely (`say`).
+    A text's direction is computed once; a location is scored by its product with the direction. Saliency
+    maps, rankings and the probabilities of a vocabulary's phrases (`posterior`) are computed from these
+    products; `describe` chooses the most specific text that is probable enough (`say`).
 
     Args:
         maps: One fitted map a layer, by the layer's dotted name.
         encoder: The frozen sentence encoder that the maps were fitted to.
-        decoder: Says whole pictures in sentences; a sentence is kept only where it scores at least as
-            the best phrase does. None = phrases alone.
-        phrases: The phrases that captions named and the maps were fitted to, in the maps' order.
+        decoder: Describes whole pictures in sentences; a sentence is kept only if it scores at least as
+            high as the best phrase. None = phrases only.
+        phrases: The phrases of captions that the maps were fitted to, in the maps' order.
         class_names: The classifier's class names, as it states them.
-        class_texts: The same, as the maps were fitted to them.
-        vocabulary: What else `describe` may say.
+        class_texts: The same names as the noun phrases that the maps were fitted to.
+        vocabulary: Further phrases that `describe` chooses from.
         sure_above: A description of a whole picture that is less probable than this is unsure.
         sure_above_at_location: The same for a single location.
 
     Raises:
         TypeError: If `vocabulary` is one string, or holds something else than strings.
-        ValueError: If there is no map, or nothing to say, phrases or class names are fewer than a map was
-            fitted to, or one of `vocabulary` is blank.
+        ValueError: If there is no map or no phrase, phrases or class names are fewer than a map was fitted
+            to, or one of `vocabulary` is blank.
     """
 
     score_kind: ClassVar[ScoreKind] = "projection"
@@ -116,15 +116,15 @@ class MapTranslator(Translator):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Everything that `describe` may say of a thing."""
+        """The vocabulary that `describe` chooses from."""
         return Vocabulary(
             [*self.phrases, *self.extra], class_names=self.class_names, class_texts=self.class_texts
         )
 
     def directions(self, layer: str, texts: Sequence[str]) -> Float[Tensor, "T D"]:
-        """Map texts into a layer's whitened features, as unit vectors.
+        """Map texts to unit directions in a layer's whitened feature space.
 
-        Those of new class names are the weights of new classes (Zero-shot NLE, section 4.1).
+        The directions of new class names are the weights of new classes (Zero-shot NLE, section 4.1).
 
         Raises:
             KeyError: If the layer has no map.
@@ -148,22 +148,22 @@ class MapTranslator(Translator):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
-        """Score every text on every row: how far the whitened feature points along the text's direction.
+        """Compute the projection of every row's whitened feature on every text's direction.
 
-        In the units of the features, of which those in which pictures of the same phrases vary more count
-        less (where captions were fitted). 0 = the center of the pictures that are read.
+        In units of the features. If captions were fitted, directions along which features of the same phrases
+        vary count less. 0 = the center of the pictures that are read.
 
         Args:
             rows: One group a layer; of layers read together the scores and probabilities are averaged.
-            texts: The texts, as they are; a thousand cost one matrix product.
-            prior: Not offered: there is no language model whose prior could be subtracted.
-            internal_batch_size: The most rows in work at once.
+            texts: The texts; no template is added.
+            prior: Must be False: there is no language model whose prior could be subtracted.
+            internal_batch_size: The largest number of rows at once.
 
         Raises:
             TranslatorMismatchError: If a layer fits no map.
             TypeError: If `texts` is a single string.
             ValueError: If there are no rows or texts, one is blank, a feature is NaN or infinite, or `prior`
-                is asked for.
+                is True.
         """
         if prior:
             raise ValueError(
@@ -186,14 +186,13 @@ class MapTranslator(Translator):
         *,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "rows texts"]:
-        """Estimate the probability of every text on every row; the rest is none of them.
+        """Estimate the probability of every text on every row; the remainder to one is "none of them".
 
         Args:
             rows: The features.
-            texts: What to choose from; other texts are as likely before the feature is seen as those that
-                captions taught. None = the phrases of `vocabulary`, to which the classifier's own
-                probabilities are added.
-            internal_batch_size: The most rows in work at once.
+            texts: The texts that compete; texts that were not fitted are a priori as likely as those that
+                were. None = the phrases of `vocabulary`, mixed with the classifier's own probabilities.
+            internal_batch_size: The largest number of rows at once.
         """
         parts = [self._posterior(part, texts) for part in self._batches(rows, internal_batch_size)]
         return torch.cat(parts)
@@ -205,18 +204,18 @@ class MapTranslator(Translator):
         *,
         internal_batch_size: int | None = None,
     ) -> list[Description]:
-        """Say what every row shows, and how probable that is.
+        """Describe every row by the most specific text that is probable enough, with its probability.
 
-        A single location at which nothing is likely, and whose feature is shorter than those of locations are
-        in the mean, is said as background: sky, grass, a wall.
+        A single location without a probable phrase whose feature is shorter than the mean location's is
+        described as background ("the sky", "grass", "a wall").
 
         Args:
             rows: One group a layer; of layers read together the scores and probabilities are averaged.
-            internal_batch_size: The most rows in work at once.
+            internal_batch_size: The largest number of rows at once.
 
         Returns:
-            One description a row: `phrases` holds the likeliest phrases with their probabilities, `score` the
-            text's raw score.
+            One description per row: `phrases` holds the most probable phrases with their probabilities,
+            `score` the text's raw score.
         """
         found: list[Description] = []
         for part in self._batches(rows, internal_batch_size):
@@ -285,7 +284,7 @@ class MapTranslator(Translator):
 
     @property
     def adaptable(self) -> MapTranslator:
-        """Itself: its statistics of pictures can be replaced."""
+        """The translator itself, since its feature statistics can be replaced."""
         return self
 
     @cached_property
@@ -299,7 +298,7 @@ class MapTranslator(Translator):
 
     @property
     def candidates(self) -> dict[str, Candidates]:
-        """The vocabulary's phrases as each layer's map sees them."""
+        """The vocabulary's phrases as candidates in each layer's map."""
         if self._candidates is None:
             self._candidates = {layer: candidates(self, fitted) for layer, fitted in self.by_layer.items()}
         return self._candidates
@@ -323,7 +322,7 @@ class MapTranslator(Translator):
         return {}
 
     def forget(self) -> None:
-        """Drop what was computed from the maps, after they have changed."""
+        """Clear everything cached from the maps, after they have changed."""
         self._latest = self._candidates = self._backgrounds = None
         self._said.clear()
 

@@ -17,11 +17,11 @@ from torchnle.methods.clip.translator import ClipTranslator
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP taken apart for attribution.
+    """The parts of a CLIP that an attribution needs.
 
     Args:
         translator: Scores and describes vectors of the common space.
-        readout: The layer that the image vector is made of, and how its locations become such vectors.
+        readout: The layer that the image vector is computed from, and how its locations become such vectors.
         encode_image: The model's own method: images (N, 3, H, W) -> vectors (N, k).
     """
 
@@ -38,15 +38,14 @@ def read_clip(
     bank: Sequence[str] | None = None,
     reference: str = "",
 ) -> Clip:
-    """Find where a CLIP's image vector comes from, and score texts there by its own text tower.
+    """Find the layer that a CLIP's image vector is computed from, and score texts on it by the text tower.
 
-    For a whole image the score is CLIP's own cosine of image and text. A location gets the vector that the
-    model would make if the image looked like it everywhere: of a ViT, its token in the last layer goes
-    through the last norm and the projection in the class token's stead; in an attention pool (CLIP's
-    ResNets, SigLIP) the location is alone to be attended to, so that its value remains, as in MaskCLIP
-    (Zhou, Loy & Dai, 2022, section 3.2). MaskCLIP does that in a ViT's last block too; here the token is
-    taken as the block gives it. CLIP was never trained on such vectors: their order is to be trusted more
-    than their size.
+    For a whole image the score is CLIP's own cosine of image and text. A location gets the vector of an image
+    that has the location's feature everywhere: in a ViT, its token of the last block passes the last norm and
+    the projection in place of the class token; in an attention pool (CLIP's ResNets, SigLIP) only the
+    location is attended to, so that its value vector remains, as in MaskCLIP (Zhou, Loy & Dai, 2022, section
+    3.2). MaskCLIP changes the last block of a ViT too; here the block is not changed. CLIP was not trained on
+    such vectors: their ranking is more reliable than their values.
 
     Args:
         model: A whole CLIP of open_clip or transformers.
@@ -54,6 +53,9 @@ def read_clip(
         example: A few images for the dry run; None = noise of the size that the model states, else 224 x 224.
         bank: The phrases that `describe` chooses from; None = the shipped concept bank.
         reference: The CLIP's own reference, so that the translator can be saved.
+
+    Returns:
+        The translator, the readout and the model's image function.
 
     Raises:
         TypeError: If the model is no whole CLIP.

@@ -1,4 +1,4 @@
-"""The translator that needs no fit at all: the space that a CLIP's images and texts share."""
+"""The translator of a CLIP, which needs no fit: images and texts share one space."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from torchnle.types import ScoreKind
 
 
 class ClipTranslator(Translator):
-    """Scores texts on a CLIP's image features by the cosine with what its own text tower makes of them.
+    """Scores texts on a CLIP's image features by the cosine with the vectors of its own text tower.
 
     The probability of a phrase is CLIP's own: the softmax of its cosines with all phrases of the bank, times
     the scale that it was trained with.
 
     Args:
-        text_encoder: The text tower; held outside the module and never saved.
+        text_encoder: The text tower, which is no submodule and is never saved.
         bank: The phrases that `describe` chooses from; None = the shipped concept bank, whose encoding takes
-            a minute or so on a processor.
+            about a minute on a CPU.
         layer: The name of the layer that is read.
 
     Example:
@@ -83,15 +83,15 @@ class ClipTranslator(Translator):
 
         Args:
             rows: The rows of the layer, before or after pooling; one layer each.
-            texts: The texts, as they are: no prompt is put around them.
-            prior: Not offered: there is no language model whose prior could be subtracted.
-            internal_batch_size: The most rows that are in work at once.
+            texts: The texts; no template is added.
+            prior: Must be False: there is no language model whose prior could be subtracted.
+            internal_batch_size: The largest number of rows at once.
 
         Raises:
             TranslatorMismatchError: If the features are not as wide as the space.
             TypeError: If `texts` is a single string.
             ValueError: If there are no rows or texts, one is blank, a feature is NaN or infinite, features
-                and translator are on different devices, `prior` is asked for, or several layers jointly.
+                and translator are on different devices, `prior` is True, or layers are read together.
         """
         if prior:
             raise ValueError(
@@ -108,14 +108,14 @@ class ClipTranslator(Translator):
         *,
         internal_batch_size: int | None = None,
     ) -> list[Description]:
-        """Say what every row shows, by the phrases of the bank, and how probable that is.
+        """Describe every row by the most probable phrase of the bank, with its probability.
 
         Args:
             rows: As for `score`.
             internal_batch_size: As for `score`.
 
         Returns:
-            One description a row: `phrases` holds the likeliest phrases with their probabilities.
+            One description per row: `phrases` holds the most probable phrases with their probabilities.
 
         Raises:
             TranslatorMismatchError: As `score`.

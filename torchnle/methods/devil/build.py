@@ -44,13 +44,16 @@ def devil_translator(
         heads: The number of its attention heads.
         feedforward: The width of its feed-forward layers.
         standardise: Standardise features channel by channel; the paper does not.
-        start: Words at whose embeddings the prefix starts, over and over up to its length; the paper's
-            starts at random.
-        opening: Words whose embeddings stand before the prefix, trained too; the paper has none.
-        prompt: Text between the prefix and what is written or scored.
-        stop: A text at which writing stops, besides the end-of-sequence token.
-        max_new_tokens: The most tokens that are written.
-        backbone: The reference of the vision model, for the record.
+        start: Words at whose embeddings the prefix is initialised, repeated up to its length; "" = at random,
+            as in the paper.
+        opening: Words at which further trained vectors before the prefix are initialised; the paper has none.
+        prompt: Text between the prefix and the text that is decoded or scored.
+        stop: A string that ends a decoded text, besides the end-of-sequence token.
+        max_new_tokens: The largest number of decoded tokens.
+        backbone: The reference of the vision model, which is saved.
+
+    Returns:
+        The translator, to be trained.
 
     Raises:
         ValueError: If a size is not positive, or the width is no multiple of the heads.

@@ -1,4 +1,4 @@
-"""A DeViL network that begins where the closed form ends: the map's prefix, and what is learned on top."""
+"""A DeViL network that starts at the closed-form map: the map's prefix plus a learned correction."""
 
 from __future__ import annotations
 
@@ -33,26 +33,25 @@ EVIDENCE_WEIGHT = 4.0
 
 
 class MapStart(PrefixNetwork):
-    """Computes the prefix that a `MapTranslator` gives its text decoder, to which a `DeViLNetwork` adds.
+    """Maps features to a prefix: that of a fitted `MapTranslator`, plus the output of a `DeViLNetwork`.
 
-    Each layer's map says how likely every phrase of the vocabulary is; layers that are read together are
-    averaged. The phrases' sentence embeddings, weighted by it (`recall`), become a prefix by the text
-    decoder's network. The last layer of the `DeViLNetwork` starts at zero, so that the first prefix is
-    exactly the map's, and training can only add to it. What the map knows better is kept: a text is said only
-    where its phrases are as likely, by the map, as what the map itself would say (`judged`), and to the
-    log-probability of a text the map's own score is added (`evidence`).
+    Each layer's map estimates the probability of every phrase of the vocabulary; layers that are read
+    together are averaged. The mean of the phrases' sentence embeddings, weighted by these probabilities
+    (`recall`), is mapped to a prefix by the text decoder's network. The last layer of the `DeViLNetwork` is
+    initialised to zero, so that training starts at exactly the map's prefix. The map also corrects the
+    results: a decoded text is replaced by the map's own description if it is less probable by the map
+    (`judged`), and the map's score is added to the log-probability of a text (`evidence`).
 
-    The map and the decoder's network are frozen and never saved: the configuration names them, with the hash
-    of what they were, and only what is learned is stored. Features of every layer are brought to the mean
-    norm of pooled ones, whatever they are a mean of: training's location dropout draws everything between a
-    single location and all, and a row does not say which it is.
+    The map and the decoder's network are frozen and saved by reference and hash; only the `DeViLNetwork` is
+    stored. Features are rescaled to the mean norm of pooled ones, since location dropout in training averages
+    any number of locations.
 
     Args:
-        translator: The map.
+        translator: The fitted map.
         speak: The text decoder's network.
         decoder: The text decoder's reference.
         change: The remaining arguments of the `DeViLNetwork`.
-        evidence_weight: How much the map's own scores count beside the log-probabilities of texts.
+        evidence_weight: The weight of the map's scores relative to the log-probabilities of texts.
 
     Raises:
         ValueError: If `change` holds an unknown argument, or map and decoder are of different encoders.
@@ -92,10 +91,10 @@ class MapStart(PrefixNetwork):
 
     @classmethod
     def of(cls, translator: MapTranslator, language_width: int, **change: Any) -> MapStart:
-        """Start from a map that has a text decoder.
+        """Build the network from a map that has a text decoder.
 
         Args:
-            translator: Fitted, with a text decoder; it is frozen, and not copied.
+            translator: A fitted map with a text decoder; it is frozen, and not copied.
             language_width: The width E of the language model's embeddings.
             change: Arguments of the `DeViLNetwork` (width, depth, heads, feedforward, standardise).
 
@@ -121,7 +120,7 @@ class MapStart(PrefixNetwork):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The references and hashes of map and text decoder, and the sizes of what is learned.
+        """The references and hashes of map and text decoder, and the sizes of the learned network.
 
         Raises:
             ValueError: If the map or the decoder has no reference, or was changed since it was loaded.
@@ -169,12 +168,12 @@ class MapStart(PrefixNetwork):
 
     @property
     def adaptable(self) -> MapTranslator:
-        """The map: `adapt` replaces its statistics, and with them what is said and scored."""
+        """The map, whose feature statistics `adapt` replaces."""
         return self.map
 
     @property
     def base_models(self) -> tuple[str, ...]:
-        """The references of the map, of the text decoder, and of what the map works with."""
+        """The references of the map, of the text decoder, and of the map's own frozen models."""
         return self.map.reference, self.decoder, *self.map.base_models
 
     def forward(
@@ -194,7 +193,7 @@ class MapStart(PrefixNetwork):
         return start + change
 
     def set_moments(self, layer: str, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
-        """Set the moments by which what is added standardises a layer's features."""
+        """Set the moments by which the learned network standardises a layer's features."""
         self.change.set_moments(layer, mean, std)
 
     def posterior(
@@ -202,7 +201,12 @@ class MapStart(PrefixNetwork):
         tokens: Mapping[str, Float[Tensor, "R _ _"]],
         keep: Mapping[str, Bool[Tensor, "R _"]] | None = None,
     ) -> Float[Tensor, "R P"]:
-        """Estimate how likely each phrase of the vocabulary is: the mean over the layers that are read."""
+        """Estimate the probability of each phrase of the vocabulary, averaged over the layers that are read.
+
+        Args:
+            tokens: As `forward`.
+            keep: As `forward`.
+        """
         maps, candidates, kept = self.map.by_layer, self._candidates, keep or {}
         shares = torch.stack(
             [posterior(maps[name], x[:, 0], candidates[name], local=True)[0] for name, x in tokens.items()]
@@ -212,9 +216,17 @@ class MapStart(PrefixNetwork):
         return (weights * shares).sum(dim=0) / weights.sum(dim=0)
 
     def judged(self, rows: Rows, texts: Sequence[str]) -> list[tuple[str, float]]:
-        """Keep each row's text where its phrases are as likely as what the map says; else say the map's.
+        """Replace each row's decoded text by the map's own description where that is more probable.
 
-        A text that names a thing twice, or nothing that the vocabulary knows, gives way too.
+        Probabilities are the map's (`probability_of`). A text that lists a noun phrase twice, or none of the
+        vocabulary, is replaced too.
+
+        Args:
+            rows: The features.
+            texts: The decoded text of each row.
+
+        Returns:
+            One (text, probability) per row.
         """
         shares = self.map.probabilities([rows])
         own = say(shares, self.vocabulary)
@@ -232,10 +244,15 @@ class MapStart(PrefixNetwork):
         return text, known
 
     def evidence(self, rows: Rows, texts: Sequence[str]) -> Float[Tensor, "R T"]:
-        """Give the map's scores of texts, in the nats of its calibrated softmax; averaged over layers.
+        """Compute the map's scores of texts, in nats of its calibrated softmax, averaged over layers.
 
-        A cosine with a text's direction counts its temperature. Of a location the score counts the length of
-        the feature too, as in the map's own saliency: background is quiet.
+        The score of a pooled feature is its cosine with the text's direction times the map's temperature. The
+        score of a location is also proportional to the norm of its feature, as in the map's saliency, so that
+        background scores low.
+
+        Args:
+            rows: The features.
+            texts: The texts.
         """
         found = []
         for layer, tokens in rows.tokens.items():

@@ -17,22 +17,23 @@ class DeViLNetwork(PrefixNetwork):
     """DeViL's translation network: a Transformer over layer tokens and learned prefix queries.
 
     Section 3.1-3.2 and supplement A: every layer's feature vector is projected to one token and gets its
-    layer's position embedding; learned queries are appended; what the Transformer puts out at the queries
-    is the prefix. A layer that is not given is simply absent, which is the same as masking its token:
-    layer tokens are only ever keys for the queries and for one another.
+    layer's position embedding; learned queries are appended; the Transformer's outputs at the queries are
+    the prefix. A layer that is not given is absent, which is the same as masking its token, since tokens
+    interact by attention only.
 
     Args:
-        layers: What it reads: layer name -> width D.
+        layers: The inputs: layer name -> width D.
         language_width: The width E of the language model's embeddings.
         prefix_length: The number P of queries, and so of prefix vectors.
         width: The width of the Transformer.
         depth: The number of its layers.
         heads: The number of attention heads.
         feedforward: The width of its feed-forward layers.
-        standardise: Standardise each channel by the moments that `set_moments` was given. The paper does not.
-        start: Add to the prefix a learned one that `begin_at` sets to real words. The paper does not.
-        opening_length: The number O of learned vectors that stand before every prefix, the same for all
-            rows, and that `begin_at` sets to real words. The paper has none.
+        standardise: Standardise each channel by the moments from `set_moments`. The paper does not.
+        start: Add a learned constant to the prefix, which `begin_at` sets to the embeddings of words. The
+            paper does not.
+        opening_length: The number O of learned vectors before every prefix, the same for all rows, which
+            `begin_at` sets to the embeddings of words. The paper has none.
 
     Raises:
         ValueError: If a size is not positive, or the width is no multiple of the heads.
@@ -106,7 +107,11 @@ class DeViLNetwork(PrefixNetwork):
 
     @torch.no_grad()
     def begin_at(self, words: Float[Tensor, "P E"], opening: Float[Tensor, "O E"] | None = None) -> None:
-        """Start at the embeddings of real words, with changes of their size: then the prefix is understood.
+        """Initialise the prefix at the embeddings of words, and the network's output to their scale.
+
+        Args:
+            words: One embedding per vector of the prefix.
+            opening: One embedding per vector of the opening; None = there is none.
 
         Raises:
             ValueError: If the network was built without `start`, or without an opening that is given.
@@ -122,7 +127,7 @@ class DeViLNetwork(PrefixNetwork):
 
     @torch.no_grad()
     def set_moments(self, layer: str, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
-        """Give a layer's channels their means and standard deviations; a constant channel is left out.
+        """Set the means and standard deviations of a layer's channels; a constant channel is set to zero.
 
         Raises:
             ValueError: If the network was built without `standardise`.

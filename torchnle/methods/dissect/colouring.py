@@ -1,4 +1,4 @@
-"""Colours in labels: found where a unit is active, and kept where contrast images lack them."""
+"""Add colours to labels: those that exemplars share and contrast images lack."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Colouring:
     """Adds the colour that a unit's exemplars share to its label.
 
     Args:
-        translator: Finds in contrast images what the label names.
+        translator: Locates the label in contrast images.
         layer: The evidence layer's name.
-        record: What probing found, with its table.
+        record: The probing record, with its table.
         images: The probing set.
         runner: Runs the model.
-        contrast: Contrast exemplars a unit.
+        contrast: The number of contrast images per unit.
     """
 
     translator: MapTranslator

@@ -1,4 +1,4 @@
-"""How well texts fit units: what all images say of them, and what the exemplars show."""
+"""Score candidate labels of units by all images and by the exemplars together."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _UNITS, _LEAST = 64, 1e-6
 def fits(
     correlations: Float[Tensor, "U T"], shown: Float[Tensor, "U T"] | None, weight: float = EXEMPLARS
 ) -> Float[Tensor, "U T"]:
-    """Join correlations with the probability that the exemplars show a text.
+    """Combine each text's correlation with a unit and its probability on the unit's exemplars.
 
     ``correlation * probability ** weight``: a text must explain the activation over all images, and be true
     of the exemplars where the unit is active. Negative correlations stay as they are.
 
     Args:
-        correlations: Of each unit's activation with each text's score.
+        correlations: The correlation of each unit's activation with each text's score.
         shown: The geometric mean of each text's probability over the unit's exemplars; None = unknown.
-        weight: Of the exemplars.
+        weight: The exponent of the probability.
 
     Example:
         >>> fits(torch.tensor([[0.5, 0.6, -0.1]]), torch.tensor([[0.64, 0.04, 0.9]])).round(decimals=3)

@@ -1,4 +1,4 @@
-"""The results of dissection: one label a unit, with all that it was chosen by."""
+"""The result of a dissection: one label per unit, with its score and alternatives."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from torchnle.methods.dissect.probing.record import LayerRecord
 
 @dataclass(frozen=True)
 class UnitLabel:
-    """The words for one unit.
+    """The label of one unit, with what it was chosen by and from.
 
     Args:
-        unit: Its number.
-        text: Its label; "" where there is none.
-        score: By which the label was chosen: larger fits better, comparable within a unit; 0 without a label.
-        labels: All labels that say different things with their scores, the best first (A.7).
-        candidates: What the label was chosen from, with scores, the best first.
-        correlation: Of the label's score with the unit's activation over all images; 0 where unknown.
-        captions: What the exemplars show.
-        images: The exemplars' numbers in the probing set.
-        dead: The unit never became active, so it has no label.
-        reliable: Its label explains some of its activation; see `dissect`.
-        note: What went wrong, "" if nothing did.
+        unit: The unit's index.
+        text: The label; "" if there is none.
+        score: The score by which the label was chosen, comparable within a unit only; 0 without a label.
+        labels: Labels with different meanings and their scores, best first (A.7).
+        candidates: The candidate labels with their scores, best first.
+        correlation: The correlation of the label's score with the unit's activation over all images; 0 if
+            unknown.
+        captions: The captions of the exemplars.
+        images: The exemplars' indices in the probing set.
+        dead: True if the unit never became active; it has no label then.
+        reliable: True if the label explains enough of the unit's activation.
+        note: The reason of a failure; "" if there was none.
 
     Example:
         >>> print(UnitLabel(3, "a car", 0.61))
@@ -59,14 +60,14 @@ class UnitLabel:
 
 
 class Dissection(Sequence[UnitLabel]):
-    """The labels of one layer's units, in their order.
+    """The labels of one layer's units, in the order of the units.
 
     Args:
         layer: The layer's name.
         units: The labels.
-        record: What probing found.
+        record: The layer's probing record.
         images: The probing set.
-        encoder: Embeds labels, for `find`; None = labels are matched by their words.
+        encoder: Encodes labels for `find`; None = labels are matched by their words.
 
     Example:
         >>> found = Dissection("layer", [UnitLabel(0, "a car", 0.6), UnitLabel(1, "a red car", 0.5)])
@@ -112,7 +113,7 @@ class Dissection(Sequence[UnitLabel]):
     def find(self, text: str, k: int = 10) -> list[UnitLabel]:
         """Find the units whose labels are nearest to a text.
 
-        By embeddings where there is an encoder, else those whose labels contain all the text's words.
+        By embeddings if there is an encoder; else those whose labels contain all words of the text.
 
         Raises:
             ValueError: If `k` is not positive.
@@ -129,7 +130,7 @@ class Dissection(Sequence[UnitLabel]):
         return [labelled[i] for i in cosines.topk(min(k, len(labelled))).indices.tolist()]
 
     def find_active(self, activations: Float[Tensor, "U"], k: int = 10) -> list[tuple[UnitLabel, float]]:
-        """Find the units that a picture excites most, in standard deviations above their means.
+        """Find the units of largest activation for a picture, in standard deviations above their means.
 
         Args:
             activations: Every unit's activation in the picture, as `UnitRunner.activations` gives them.

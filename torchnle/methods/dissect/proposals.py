@@ -1,4 +1,4 @@
-"""Candidates of all units, and those of a run that was stopped, from disk."""
+"""A log on disk of every unit's candidate labels, from which a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _log = logging.getLogger(__name__)
 
 
 class ProposalLog:
-    """Keeps each unit's proposal as soon as it is there, a line of JSON each.
+    """Stores each unit's proposal as soon as it is made, one line of JSON each.
 
     Args:
-        file: Where to; None = nothing is kept.
+        file: The file; None = nothing is stored.
 
     Example:
         >>> log = ProposalLog(None)
@@ -30,7 +30,7 @@ class ProposalLog:
         self._found = {} if file is None else _read(file)
 
     def get(self, unit: int, make: Callable[[], Proposal]) -> Proposal:
-        """Return the proposal that was found before, or make it and write it down."""
+        """Return a unit's stored proposal, or make and store it."""
         if unit not in self._found:
             self._found[unit] = make()
             self._write(unit)

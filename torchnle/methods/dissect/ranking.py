@@ -1,4 +1,4 @@
-"""Candidates of every unit ranked by how well they fit it, before any image is made of them."""
+"""Rank each unit's candidate labels before any image is made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchnle.translators.base import Translator
 
 @dataclass(frozen=True)
 class RankedCandidates:
-    """A unit's candidates.
+    """A unit's candidate labels, ranked by their fit.
 
     Args:
         texts: With how well each fits, the best first.

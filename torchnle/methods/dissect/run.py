@@ -1,4 +1,4 @@
-"""`dissect`: the labels of a layer's units, from a model and some images."""
+"""`dissect`: label a layer's units, from a model and some images."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ _SHOWN = 64
 
 @dataclass(frozen=True)
 class DissectSettings:
-    """Settings of how candidates are made and chosen.
+    """The settings of how candidate labels are generated and selected.
 
     Args:
-        candidates: Summaries a unit (the paper's N).
-        correlated: So many candidates are added a unit: the phrases of the translator's vocabulary whose
-            scores correlate best with its activation over the whole probing set, and as many that fit best
-            when what the exemplars show counts as well.
-        labels: Labels a unit, at most (A.7).
-        same: Labels of a larger cosine say the same.
-        crops: Add attention crops to the exemplars (A.1.1); takes some dozens of runs of the model a unit.
-        colours: Add the colour that exemplars share to the label, where contrast exemplars lack it.
-        final: So many candidates a unit get images from the image source.
-        scoring: How these images are scored (A.1.5).
-        labeller: Another method on the same record, in the place of candidates and their choice; None =
-            Describe-and-Dissect. Of "linear" the words and weights are the unit's `labels`.
-        seed: Of shuffled captions, sampling and image sources.
+        candidates: The number of summaries per unit (the paper's N).
+        correlated: The number of phrases of the translator's vocabulary that are added to each unit's
+            candidates by the correlation of their scores with its activation over the probing set; as many
+            are added by their combined fit to correlation and exemplars (`fits`).
+        labels: The largest number of labels per unit (A.7).
+        same: The cosine above which two labels count as synonyms.
+        crops: Add attention crops to the exemplars (A.1.1); takes some dozens of runs of the model per unit.
+        colours: Add the colour that exemplars share, and contrast images lack, to the label.
+        final: The number of candidates per unit for which the image source gives images.
+        scoring: The scoring function of these images (A.1.5).
+        labeller: Another labelling method on the same record; None = Describe-and-Dissect. The words and
+            weights of "linear" are the unit's `labels`.
+        seed: The seed of shuffled captions, sampling and image sources.
 
     Raises:
         ValueError: If a number is not positive.
@@ -120,39 +120,41 @@ def dissect(
     cache: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Dissection:
-    """Label the units of a layer by what excites them (Describe-and-Dissect).
+    """Label the units of a layer in words, by the images that activate them (Describe-and-Dissect).
 
-    One pass of the probing set finds each unit's exemplars; a captioner says what they show where the unit is
-    active; a summariser makes candidates of the captions. Of these the one is chosen whose score correlates
-    best with the unit's activation over all images and which its exemplars show where the unit is active; or,
-    with an image source, the one whose images excite the unit most. By default the words come from the
-    classifier's own class names, and everything runs offline.
+    One pass over the probing set finds each unit's exemplars; a captioner describes them where the unit is
+    active; a summariser proposes candidate labels from the captions. The label is the candidate of best
+    combined fit: the correlation of its score with the unit's activation over all images, and its probability
+    on the exemplars (`fits`); or, with an image source, the candidate whose images activate the unit most. By
+    default the words are those of the classifier's own class names, and everything runs offline.
 
     Args:
         model: The vision model, unmodified.
         layer: The layer whose units are labelled.
         probing_set: A folder of images, a data set, or a `ProbingSet`.
         transform: Turns an RGB image into the model's input, such as a backbone's `preprocess`.
-        class_names: The names of the classifier's classes, to fit a map from text into features to.
-        translator: In place of class names: a translator or its reference.
-        evidence_layer: Which of the translator's layers words are found in; None = its last.
-        units: What a unit is; None = a channel.
-        only: The numbers of the units to label; None = all.
-        captioner: Says what exemplars show; None = the translator, at the active locations.
-        summariser: Makes candidates of captions; None = extractive, without a language model.
-        proposer: In place of both: makes candidates of exemplars.
-        images_of: Gives images of the last few candidates, on which the model is run (the paper's step 3).
-        probing: What is kept while probing.
-        settings: How candidates are made and chosen.
+        class_names: The classifier's class names, to which a map from text into features is fitted.
+        translator: A translator or its reference, instead of class names.
+        evidence_layer: The translator's layer whose features are described; None = its last.
+        units: The definition of the units; None = channels.
+        only: The indices of the units to label; None = all.
+        captioner: Describes exemplars; None = the translator, at the active locations.
+        summariser: Summarises captions as candidate labels; None = extractive, without a language model.
+        proposer: Proposes candidate labels from exemplars, instead of captioner and summariser.
+        images_of: Returns images of the last few candidates, on which the model is run (the paper's step 3).
+        probing: The settings of probing.
+        settings: The settings of generating and selecting candidates.
         reading: How to read a layer whose layout is ambiguous.
-        cache: A folder for what was found so far: a run that was killed goes on.
-        progress: Whether bars show.
+        cache: A folder for intermediate results, from which a killed run resumes.
+        progress: Whether to show progress bars.
 
     Returns:
-        One label a unit; dead units are marked and have none.
+        One label per unit; dead units are marked and have none.
 
     Raises:
-        ValueError: If there are too few images, nothing that can speak is given, or a unit is not there.
+        ValueError: If there are too few images, a unit does not exist, or none of `class_names`,
+            `translator`,
+        `captioner` and `proposer` is given.
 
     Example:
         >>> found = dissect(model, "layer", list(images), translator=translator, evidence_layer="layer",

@@ -25,7 +25,7 @@ def text_correlations(
     Args:
         translator: Scores texts on the evidence layer.
         layer: The evidence layer's name.
-        record: What probing found.
+        record: The probing record.
         texts: The texts.
 
     Returns:

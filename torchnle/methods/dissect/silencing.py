@@ -1,4 +1,4 @@
-"""Silencing: a model without some of its units, and as it was afterwards."""
+"""Silence units of a model: set them to a constant while a block runs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def silenced(
 
     Args:
         model: The model.
-        layer: Its layer; what it returns is changed ("name:input" is not offered).
-        units: The channels' numbers.
-        value: What they are set to: 0, as the paper prunes, or one number a unit, such as their means.
+        layer: The layer, whose output is changed ("name:input" is not supported).
+        units: The channels' indices.
+        value: The constant: 0, as in the paper, or one number per unit, such as their means.
         axis: The axis of the layer's output that holds the channels; None = found by the layer's layout.
 
     Raises:
@@ -95,7 +95,7 @@ def _replaced(output: Any, old: Tensor, new: Tensor) -> Any:
 
 
 def mean_values(activations: Tensor, units: Sequence[int]) -> Tensor:
-    """Average units' activations over images: what to silence them to where zero is no neutral value.
+    """Average units' activations over images, as the constant for `silenced` if zero is not neutral.
 
     Example:
         >>> import torch

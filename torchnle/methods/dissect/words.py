@@ -1,4 +1,4 @@
-"""The one place where dissection asks a translator for words: features in, texts and scores out."""
+"""The calls of a translator by a dissection: descriptions, scores and probabilities of features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torchnle.translators.rows import Rows
 
 @torch.no_grad()
 def describe_rows(translator: Translator, layer: str, rows: Float[Tensor, "R D"]) -> list[tuple[str, float]]:
-    """Say what each feature shows, with the probability; 1.0 where the translator estimates none.
+    """Describe each feature, with the description's probability; 1.0 if the translator estimates none.
 
     Args:
         translator: Any translator that reads the layer.
@@ -43,12 +43,12 @@ def phrase_probabilities(
 def score_rows(
     translator: Translator, layer: str, rows: Float[Tensor, "R D"], texts: Sequence[str]
 ) -> Float[Tensor, "R T"]:
-    """Score texts on features, raw."""
+    """Compute the raw scores of texts on features."""
     return translator.score([Rows({layer: rows[:, None]})], list(texts)).float()
 
 
 def score_weights(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Float[Tensor, "T D"]:
-    """Find the weights with which a map's scores are linear in the features."""
+    """Compute the weights of a map's scores, which are linear in the features."""
     name = map_name(translator, layer)
     fitted = translator.by_layer[name]
     column = {phrase: i for i, phrase in enumerate(translator.vocabulary.phrases)}
@@ -62,10 +62,10 @@ def score_weights(translator: MapTranslator, layer: str, texts: Sequence[str]) -
 
 
 def map_name(translator: MapTranslator, layer: str) -> str:
-    """Find the map of a layer that may be called otherwise, since the model stands inside another one.
+    """Find the map of a layer whose name may have a further prefix, since the model is inside another one.
 
     Raises:
-        TranslatorMismatchError: If no map is called like the end of the layer's name.
+        TranslatorMismatchError: If no map has the name, or an ending of it.
     """
     fitting = [name for name in translator.layers if layer == name or layer.endswith(f".{name}")]
     if not fitting:

@@ -27,7 +27,7 @@ class TExplainNetwork(PrefixNetwork):
     not the output.
 
     Args:
-        layers: What it reads, one entry: layer name -> width D.
+        layers: The input, one entry: layer name -> width D.
         language_width: The width E of the language model's embeddings.
         tokens: The number of tokens that make one row: an image's, or 1.
         mode: "per_token" or "flat".

@@ -1,4 +1,4 @@
-"""From the features of a head's layer to what is asked of them: the one place where images become rows."""
+"""Convert features of the head's layer to the inputs of `Explainer` and of concept lists."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def ask(
     against: Target = None,
     truth: Target = None,
 ) -> Asked:
-    """Lay out what `Explainer` is asked.
+    """Build the input of `Explainer`: what the head reads, the classes, and the locations.
 
     Args:
         translator: Fitted to the classifier.
         layer: The layer that the head reads.
         features: Of that layer.
-        pool: Makes of them what the head reads.
+        pool: Pools them to what the head reads.
         target: The class to explain.
-        against: The class that it is set against.
-        truth: What the images show; a wrong prediction is set against it.
+        against: The class that it is contrasted with.
+        truth: The true class; a wrong prediction is contrasted with it.
 
     Raises:
         TypeError: If a target is neither an index nor a name.
-        ValueError: If a target is no class, both `against` and `truth` are given, or a class is set against
-            itself.
+        ValueError: If a target is no class, both `against` and `truth` are given, or a class is contrasted
+            with itself.
     """
     if against is not None and truth is not None:
         raise ValueError("rather_than and truth are both given; pass one of them.")
@@ -83,7 +83,7 @@ def concepts_of_images(
     where: Where = None,
     count: int = 15,
 ) -> list[Concepts] | list[list[Concepts]]:
-    """List the concepts of images, or of their locations; see `LanguageAttribution.concepts`.
+    """List the concepts of images or of their locations; see `LanguageAttribution.concepts`.
 
     Raises:
         TypeError: If a target is neither an index nor a name.
@@ -124,7 +124,7 @@ def concepts_of_images(
 def concepts_of_classes(
     translator: MapTranslator, layer: str, phrases: Sequence[str], target: Target, count: int
 ) -> list[Concepts]:
-    """List the concepts of classes by their weights alone.
+    """List the concepts of classes by their weights, without an image.
 
     Args:
         translator: Fitted to the classifier.

@@ -1,4 +1,4 @@
-"""Banks of concepts: files, class descriptions in Menon and Vondrick's form, and the shipped phrases."""
+"""Concept banks: files, class descriptions in Menon and Vondrick's form, and the shipped phrases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Bank: TypeAlias = Sequence[str] | Mapping[str, Sequence[str]] | str | Path | Non
 
 
 def as_bank(bank: Bank) -> tuple[str, ...]:
-    """Return the phrases of a bank, each once.
+    """Load a concept bank in any form, and return its phrases, each once.
 
     Args:
         bank: A list of phrases; a mapping from class name to descriptors; the path of a file (`read_bank`);
@@ -43,7 +43,7 @@ def as_bank(bank: Bank) -> tuple[str, ...]:
 
 
 def read_bank(file: Path) -> tuple[str, ...]:
-    """Read a bank from a file.
+    """Read a concept bank from a text or JSON file.
 
     Args:
         file: A text file with a phrase a line ("#" begins a comment), or ``.json``: a list of phrases, or
@@ -84,14 +84,14 @@ def _of_classes(found: Mapping[str, object], what: str) -> tuple[str, ...]:
 
 
 def general_words(encoder: TextEncoder, count: int = 4000) -> tuple[str, ...]:
-    """List the commonest nouns that name what can be seen, by the encoder's own vocabulary.
+    """List the most frequent nouns for visible objects, by the encoder's own vocabulary.
 
-    WordPiece vocabularies are ordered by how often a word occurs. General words explain a classifier better
-    than descriptors that a language model wrote for its classes (U-F2-CBM).
+    WordPiece vocabularies are ordered by word frequency. General words explain a classifier better than class
+    descriptors written by a language model (U-F2-CBM).
 
     Args:
-        encoder: The sentence encoder; of one without such a vocabulary the shipped bank is taken.
-        count: The most to list.
+        encoder: The sentence encoder; if it has no such vocabulary, the shipped bank is used.
+        count: The largest number of words.
     """
     tokenizer, nouns = getattr(encoder, "tokenizer", None), Nouns.load()
     vocabulary = {} if tokenizer is None else tokenizer.get_vocab()
@@ -102,7 +102,7 @@ def general_words(encoder: TextEncoder, count: int = 4000) -> tuple[str, ...]:
 
 
 def without_names(phrases: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
-    """Leave out phrases that are a class's name, but for articles, hyphens, capitals and number.
+    """Remove phrases that equal a class's name up to articles, hyphens, case and number.
 
     Example:
         >>> without_names(["an owl", "wings", "Tree Frogs"], ["owl", "tree-frog (amphibian)"])

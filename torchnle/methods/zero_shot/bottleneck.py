@@ -23,17 +23,18 @@ _ERROR = 0.01
 
 
 class ConceptBottleneck(HeadReader):
-    """A classifier whose logits are sums over concepts.
+    """A classifier whose logits are sums of the contributions of named concepts.
 
-    The activation of a concept is how far the feature points along its direction; each class's weight row is
-    written as a sum of those directions. What the mean of all rows adds, the same for every class, stays.
+    The activation of a concept is the projection of the whitened feature on its direction; each class's
+    weight row is approximated by a weighted sum of these directions. The mean of all rows, which is the same
+    for every class, is kept.
 
     Args:
         source: The classifier, fitted.
         concepts: The concepts.
         directions: Their unit directions, (Z, D).
-        coefficients: How much each concept counts for each class, (C, Z).
-        penalty: Of the ridge regression that found them.
+        coefficients: The weight of each concept for each class, (C, Z).
+        penalty: The penalty of their ridge regression.
     """
 
     directions: Tensor
@@ -62,7 +63,7 @@ class ConceptBottleneck(HeadReader):
         self.register_buffer("bias", own_bias(source.head) + (weight - weight.mean(dim=0)) @ center)
 
     def activations(self, images: Float[Tensor, "N channels H W"]) -> Float[Tensor, "N Z"]:
-        """Measure how far each image's feature points along every concept's direction."""
+        """Compute the projection of each image's feature on every concept's direction."""
         return self._activations(super().forward(images))
 
     def _activations(self, rows: Float[Tensor, "N L D"]) -> Float[Tensor, "N Z"]:
@@ -75,7 +76,7 @@ class ConceptBottleneck(HeadReader):
         return self._activations(rows) @ self.coefficients.T + self.bias + shared[:, None]
 
     def contributions(self, images: Float[Tensor, "N channels H W"], target: int) -> Float[Tensor, "N Z"]:
-        """Split a class's logit into what each concept adds.
+        """Compute the contribution of each concept to a class's logit.
 
         Args:
             images: As the model takes them.
@@ -89,7 +90,7 @@ class ConceptBottleneck(HeadReader):
         return self.activations(images) * self.coefficients[target]
 
     def without(self, *concepts: str) -> ConceptBottleneck:
-        """Take concepts out, by name: a copy that shares the model, in which they are never active.
+        """Return a copy with some concepts, by name, set to inactive; it shares the model.
 
         Raises:
             ValueError: If one is not among the concepts.
@@ -105,7 +106,7 @@ class ConceptBottleneck(HeadReader):
 
     @torch.no_grad()
     def agreement(self, batches: Iterable[Float[Tensor, "N channels H W"]]) -> float:
-        """Measure the share of images on which bottleneck and model predict the same class.
+        """Compute the share of images for which bottleneck and model predict the same class.
 
         Args:
             batches: Images as the model takes them, batch by batch.
@@ -134,15 +135,14 @@ def concept_bottleneck(
     images: Iterable[Tensor] | None = None,
     encoder: TextEncoder | str | None = None,
 ) -> ConceptBottleneck:
-    """Write a trained classifier as a sum over concepts, without training and without data.
+    """Convert a trained classifier to a concept bottleneck, without training or data (TextUnlock).
 
     Args:
         model: The classifier, unmodified; the result runs it and shares its parameters.
-        concepts: The bank; None = the commonest nouns that name what can be seen. Names of the classes are
-            left out.
+        concepts: The bank; None = the most frequent nouns for visible objects. Class names are removed.
         class_names: One a row of the model's head; None = as its configuration states.
         example: A few inputs for the dry run that finds the head.
-        images: Unlabelled pictures, batch by batch, for their statistics; None = without.
+        images: Unlabelled pictures, batch by batch, for their feature statistics; None = without.
         encoder: The sentence encoder, or its reference.
 
     Raises:
@@ -171,10 +171,10 @@ def concept_bottleneck(
 
 @torch.no_grad()
 def solve(source: FittedClassifier, directions: Float[Tensor, "Z D"]) -> tuple[Float[Tensor, "C Z"], float]:
-    """Write each class's row as a sum of directions by ridge regression, as much penalised as may be.
+    """Approximate each class's row by a sum of directions, by ridge regression.
 
-    A penalty may be that leaves no more than `_ERROR` of the rows' squares out; where none may, since the
-    bank is too small, the smallest is taken.
+    The largest allowed penalty is used. A penalty is allowed if the residual is at most `_ERROR` of the rows'
+    squared norm; if none is, since the bank is too small, the smallest penalty is used.
     """
     rows = (source.fitted.targets * source.fitted.class_norms[:, None]).double()
     known = directions.double()

@@ -1,4 +1,4 @@
-"""The classes of a fitted head: their directions, and which of them a caller means."""
+"""The classes of a fitted head: their directions, and the conversion of a caller's targets to indices."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def class_map(translator: object, layers: Sequence[str]) -> tuple[MapTranslator,
 
 
 def class_directions(fitted: TextMap) -> Float[Tensor, "C D"]:
-    """Give each class's weight row as a direction of the whitened features, less the mean of all rows.
+    """Compute each class's weight row, minus the mean row, as a direction of the whitened features.
 
-    Its product with a whitened feature is the class's logit, up to a constant a row and the bias.
+    Its product with a whitened feature is the class's logit, up to the bias and a constant per row.
     """
     return fitted.targets[fitted.phrases :] * fitted.class_norms[:, None]
 
@@ -63,17 +63,17 @@ def predicted(fitted: TextMap, rows: Float[Tensor, "R D"]) -> Int[Tensor, "R"]:
 def as_classes(
     target: Target, translator: MapTranslator, fitted: TextMap, pooled: Features
 ) -> Int[Tensor, "N"]:
-    """Turn what a caller names into one class an image.
+    """Convert a caller's target, by name or index, to one class index per image.
 
     Args:
         target: See `Target`.
         translator: Knows the class names.
         fitted: Its map of the head's layer.
-        pooled: What the head reads, one row an image.
+        pooled: What the head reads, one row per image.
 
     Raises:
         TypeError: If a target is neither an index nor a name.
-        ValueError: If a name is no class, an index lies outside, or there is not one target an image.
+        ValueError: If a name is no class, an index is out of range, or there is not one target per image.
     """
     if target is None:
         return predicted(fitted, pooled.rows)

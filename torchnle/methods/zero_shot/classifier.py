@@ -1,4 +1,4 @@
-"""A classifier read for new rows and for concepts: its head, its map, and what the head receives."""
+"""A classifier with the map fitted to its class names, and the features that its head reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torchnle.vision.reading import read_with_output
 
 @dataclass(frozen=True, eq=False)
 class FittedClassifier:
-    """A classifier with the map that was fitted to its names.
+    """A classifier with its head and the map fitted to its class names.
 
     Args:
         model: The classifier.
@@ -30,7 +30,7 @@ class FittedClassifier:
         names: Its class names.
         fitted: The map of the layer that the head reads.
         encoder: The sentence encoder of the map.
-        sample: Pooled features of the unlabelled pictures that were given, (N, D); None without.
+        sample: Pooled features of unlabelled pictures, (N, D); None if none were given.
     """
 
     model: nn.Module
@@ -54,13 +54,13 @@ def fit_classifier(
     images: Iterable[Tensor] | None = None,
     encoder: TextEncoder | str | None = None,
 ) -> FittedClassifier:
-    """Find a classifier's head and fit the map from text to its weights.
+    """Find a classifier's head, and fit the map from text into features to its weights.
 
     Args:
         model: The classifier.
         class_names: One a row of its head, or a mapping; None = those that its configuration states.
         example: A few inputs for the dry run; None = noise of the size that the model states, else 224 x 224.
-        images: Unlabelled pictures, batch by batch, for their statistics.
+        images: Unlabelled pictures, batch by batch, for their feature statistics.
         encoder: The sentence encoder, or its reference; None = the embedded default.
 
     Raises:
@@ -103,7 +103,7 @@ def _stated(model: nn.Module) -> tuple[str, ...]:
 
 
 class HeadReader(nn.Module):
-    """Runs a classifier and gives what its head receives, every location of it where the head clips there.
+    """Runs a classifier up to its head, and returns the head's input.
 
     Args:
         model: The classifier; its parameters are this module's.
@@ -116,14 +116,14 @@ class HeadReader(nn.Module):
         self.head = head
 
     def forward(self, images: Float[Tensor, "N channels H W"]) -> Float[Tensor, "N L D"]:
-        """Read images, as the model takes them."""
+        """Compute the head's input: one row per image, or one per location if the model clips there."""
         (features,), _ = read_with_output(self.model, [self.head.tap], images, None, self.head.reading)
         return self.head.read(features, "all" if self.head.clipped else None).tokens.float()
 
     def logits(
         self, rows: Float[Tensor, "N L D"], weight: Float[Tensor, "C D"], bias: Float[Tensor, "C"]
     ) -> Float[Tensor, "N C"]:
-        """Apply rows of a head as the model applies its own."""
+        """Compute logits with the weight and bias of another head, applied as the model applies its own."""
         scores = nn.functional.linear(rows, weight, bias)
         return (scores.relu() if self.head.clipped else scores).mean(dim=1)
 

@@ -1,4 +1,4 @@
-"""Concepts: the phrases of a bank that the evidence of a prediction shows (Zero-shot NLE, section 4.3)."""
+"""Concepts: the phrases of a bank that are present in the evidence of a prediction (section 4.3)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Concepts:
 
     Args:
         prediction: The class whose evidence was read.
-        found: The concepts with the cosines of their directions and the evidence, best first; of a concept
-            that is unlike all that was fitted the cosine is made smaller (`reliability`).
-        contribution: How much the image or location raises the logit of that class.
+        found: The concepts with the cosines of their directions and the evidence, best first; cosines of
+            concepts unlike all fitted texts are reduced (`reliability`).
+        contribution: The contribution of the image or location to the logit of that class.
         image: The index of the image in the batch; None for a class without an image.
         location: The (row, column) on the layer's grid; None for the whole image.
 
@@ -57,12 +57,12 @@ class Concepts:
 
 @dataclass(frozen=True)
 class BankDirections:
-    """A bank as a layer's map sees it.
+    """A concept bank as directions in a layer's map.
 
     Args:
         texts: The phrases.
         directions: Their unit directions.
-        weights: How far each is known to the map.
+        weights: The reliability of each direction, 0 to 1.
     """
 
     texts: tuple[str, ...]
@@ -71,12 +71,12 @@ class BankDirections:
 
     @classmethod
     def of(cls, translator: MapTranslator, fitted: TextMap, texts: Sequence[str]) -> BankDirections:
-        """Encode a bank, block by block, and carry it into a map."""
+        """Encode a bank, block by block, and map it to directions."""
         vectors = embed_cached(translator.encoder, texts).to(fitted.texts)
         return cls(tuple(texts), fitted.directions(vectors), reliability(fitted, vectors))
 
     def cosines(self, vectors: Float[Tensor, "R D"]) -> Float[Tensor, "R Z"]:
-        """Score all phrases on whitened features, or on the part of them that is evidence."""
+        """Compute the reliability-weighted cosine of every phrase with whitened features or evidence."""
         return F.normalize(vectors, dim=1) @ self.directions.T * self.weights
 
 
@@ -109,7 +109,7 @@ def concepts(
     whole: bool = False,
     count: int = 15,
 ) -> list[Concepts]:
-    """List the concepts of every row's evidence.
+    """List the concepts that are present in every row's evidence (section 4.3).
 
     Args:
         fitted: The map of the head's layer.
@@ -121,7 +121,7 @@ def concepts(
         rather_than: As `evidence`.
         locations: As `evidence`.
         whole: Whether all channels are read instead, as at a location that shows one object alone.
-        count: How many to list; the paper takes 15, and finds 10 as good.
+        count: The number of concepts; the paper uses 15, and finds 10 as good.
 
     Raises:
         ValueError: If `count` is not positive.
@@ -135,14 +135,14 @@ def concepts(
 def class_concepts(
     fitted: TextMap, bank: BankDirections, names: Sequence[str], classes: Int[Tensor, "R"], count: int = 15
 ) -> list[Concepts]:
-    """List the concepts of classes by their weight rows alone, without an image.
+    """List the concepts of classes by their weight rows, without an image.
 
     Args:
         fitted: The map of the head's layer.
         bank: The concepts.
         names: The class names.
-        classes: Which classes.
-        count: How many to list.
+        classes: The classes.
+        count: The number of concepts.
 
     Raises:
         ValueError: If `count` is not positive.

@@ -1,4 +1,4 @@
-"""The evidence of a prediction: the part of a feature that decides a class, and where it comes from."""
+"""The evidence of a prediction: the channels and locations that contribute most to its logit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ _SAME = 1e-3
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence for a class in some features.
+    """The evidence for a class in each feature: the channels that contribute most to its logit.
 
     Args:
-        vector: The whitened features, zero but for the channels that decide, (R, D); where locations were
-            given, of the locations that decide.
-        decision: How much the whitened feature moves the logit away from the mean class's, (R,): the sum of
-            all channels' contributions; of two classes, the difference of their logits.
-        share: The share of `decision` that the kept channels carry, (R,); above one where the others speak
-            against the class.
+        vector: The whitened features, zero except in the kept channels, (R, D); averaged as in `decisive` if
+            locations were given.
+        decision: The sum of all channels' contributions, (R,): the class's logit minus the mean class's, or
+            the difference of two classes' logits.
+        share: The share of `decision` in the kept channels, (R,); above one if the others' sum is negative.
     """
 
     vector: Float[Tensor, "R D"]
@@ -39,12 +38,12 @@ class Evidence:
 def directions_for(
     fitted: TextMap, classes: Int[Tensor, "R"], rather_than: Int[Tensor, "R"] | None = None
 ) -> Float[Tensor, "R D"]:
-    """Give the direction among whitened features along which a class's logit grows.
+    """Compute the gradient of a class's logit with respect to the whitened feature.
 
     Args:
         fitted: The map of the head's layer.
-        classes: One class a row.
-        rather_than: Other classes, whose logits are taken off; -1 = none.
+        classes: One class per row.
+        rather_than: Other classes, whose logits are subtracted; -1 = none.
     """
     directions = class_directions(fitted)
     chosen = directions[classes]
@@ -62,7 +61,7 @@ def evidence(
     kept: float = KEPT,
     locations: Float[Tensor, "R L D"] | None = None,
 ) -> Evidence:
-    """Keep the channels of each row that raise a class's logit most, and the locations that raise it.
+    """Keep the channels, and the locations, that contribute most to a class's logit.
 
     The contribution of a channel is its product with the class's direction: for a linear head these are the
     integrated gradients from the center of the pictures that are read (Sundararajan et al., 2017), exactly.
@@ -70,12 +69,15 @@ def evidence(
     Args:
         fitted: The map of the head's layer.
         rows: What the head reads.
-        classes: One class a row.
-        rather_than: The classes against which it is decided; None, or -1 = the mean of all.
-        kept: The share of the channels that is kept; of these, those that speak against the class are zero.
-        locations: The features whose mean each row is. They are then averaged by how much each raises the
-            logit, so that what stands elsewhere in the picture is no evidence. Rows that are not their mean,
-            behind a norm or of a class token, are taken as they are.
+        classes: One class per row.
+        rather_than: The class that each is contrasted with; None, or -1 = the mean of all.
+        kept: The share of channels to keep; those with negative contributions are zero in any case.
+        locations: The features whose mean each row is. They are then averaged with weights by their
+            contributions (`decisive`), so that other parts of the picture are no evidence. Rows that are not
+            their mean (behind a norm, or of a class token) are used as they are.
+
+    Returns:
+        The evidence of each row.
 
     Raises:
         ValueError: If `kept` is not above 0 and at most 1.
@@ -100,16 +102,16 @@ def decisive(
     locations: Float[Tensor, "R L D"],
     directions: Float[Tensor, "R D"],
 ) -> Float[Tensor, "R D"]:
-    """Average locations by the square of how much each raises a logit; none that lowers it counts.
+    """Average locations with weights: the squares of their positive contributions to a logit.
 
-    Of two objects in a picture the one that is not the class often raises its logit a little. Squares leave
-    it aside, and agree with a threshold at half of the largest without having one.
+    Locations of other objects often have small positive contributions. Squares suppress these as a threshold
+    at half of the maximum does, without a threshold.
 
     Args:
         fitted: The map of the head's layer.
-        rows: What the head reads; where it is not the mean of the locations, it is the answer.
+        rows: What the head reads, which is returned if it is not the mean of the locations.
         locations: The features of every location.
-        directions: Along which each row's logit grows (`directions_for`).
+        directions: The gradient of each row's logit (`directions_for`).
     """
     raised = _along(fitted, locations, directions).clamp(min=0).square()
     total = raised.sum(dim=1, keepdim=True)
@@ -125,15 +127,15 @@ def location_contributions(
     classes: Int[Tensor, "N"],
     rather_than: Int[Tensor, "N"] | None = None,
 ) -> Float[Tensor, "N L"]:
-    """Split a class's logit over the locations that a head averages.
+    """Compute the contribution of each location to a class's logit.
 
-    With mean pooling and nothing between it and the head, their sum is `Evidence.decision` of the pooled
-    feature; behind a norm, or with a class token, it is what each location would speak for by itself.
+    With mean pooling directly before the head, their sum is `Evidence.decision` of the pooled feature. With a
+    norm in between, or a class token, it is the decision of each location's feature alone.
 
     Args:
         fitted: The map of the head's layer.
         locations: The features of every location as the head would read them.
-        classes: One class an image.
+        classes: One class per image.
         rather_than: As `evidence`.
     """
     return _along(fitted, locations, directions_for(fitted, classes, rather_than)) / locations.shape[1]

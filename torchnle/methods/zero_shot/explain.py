@@ -36,13 +36,13 @@ _KNOWN = 0.5
 
 @dataclass(frozen=True)
 class Asked:
-    """The question that is asked of some images.
+    """The input of `Explainer`: what the head reads of each image, and the classes to explain.
 
     Args:
-        pooled: What the head reads, one row an image.
-        classes: The class that is explained, one an image.
-        rather_than: The class against which it was decided; None, or -1 = the mean of all.
-        wrong: Whether `rather_than` is what the images show.
+        pooled: What the head reads, one row per image.
+        classes: The class to explain, one per image.
+        rather_than: The class that it is contrasted with; None, or -1 = the mean of all.
+        wrong: Whether `rather_than` is the true class.
         locations: The features of every location as the head would read them; None where there are none.
         grid: Their (rows, columns).
     """
@@ -57,14 +57,14 @@ class Asked:
 
 @dataclass(eq=False)
 class Explainer:
-    """Writes explanations of one classifier; what can be computed once is kept.
+    """Writes explanations of one classifier, and caches what all of them share.
 
     Args:
         translator: Fitted to the classifier.
         layer: The layer that the head reads.
         lm: The language model that proposes words.
         bank: The phrases of `Explanation.concepts`.
-        references: The sentences among which `Explanation.percentile` is found.
+        references: The sentences with which `Explanation.percentile` compares.
     """
 
     translator: MapTranslator
@@ -110,13 +110,13 @@ class Explainer:
         ]
 
     def fit(self, texts: Sequence[str], vector: Float[Tensor, "D"]) -> Float[Tensor, "T"]:
-        """Score sentences on the unit vector of some evidence: the cosines of their directions with it."""
+        """Compute the cosines of sentences' directions with the unit vector of some evidence."""
         return self.fitted.directions(self.translator.encoder.encode(texts)) @ vector
 
     def candidates(
         self, vector: Float[Tensor, "D"], unwanted: Collection[str], likely: Bool[Tensor, "W"] | None = None
     ) -> Candidates:
-        """Collect the words that may be said of some evidence.
+        """Collect the words from which a sentence on some evidence is composed.
 
         Args:
             vector: The unit evidence.

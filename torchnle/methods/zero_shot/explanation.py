@@ -1,4 +1,4 @@
-"""Explanation: a prediction, and the sentence that justifies it."""
+"""Explanation: a prediction with the sentence that justifies it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a classifier decided as it did, in words.
+    """A sentence that justifies a classifier's prediction, with scores of its faithfulness.
 
     Args:
         prediction: The class that is explained.
-        text: What the evidence for it shows.
+        text: The description of the evidence.
         score: The cosine of the text's direction and the evidence.
         fluency: The mean log-probability of a token of the text, in nats.
         percentile: The share of reference sentences that fit the evidence less, in percent.
-        slope: How much the class's logit grows along the text's direction, in units of its growth along the
-            class's own name.
-        slope_of_others: The same, in the mean over the reference sentences.
+        slope: The derivative of the class's logit along the text's direction, relative to that along the
+            class's own weight row.
+        slope_of_others: The mean of the same over the reference sentences.
         concepts: The phrases that fit the evidence best, with their cosines.
         location: The (row, column) that contributes most to the decision; None where there are no locations.
-        rather_than: The class against which it was decided, or "".
-        is_wrong: Whether `rather_than` is known to be the truth.
+        rather_than: The class that the prediction is contrasted with, or "".
+        is_wrong: Whether `rather_than` is known to be the true class.
         image: The index of the image in the batch.
         probability: The probability that the text's nouns are true of the picture; see `Description`.
-        unsure: True where `probability` is too low for the text to be relied on.
+        unsure: True if `probability` is too low to rely on the text.
 
     Example:
         >>> why = Explanation("king penguin", "a black and white bird", score=0.37, percentile=98.2)
@@ -53,7 +53,7 @@ class Explanation:
 
     @property
     def sentence(self) -> str:
-        """The whole sentence, with what to look at where the prediction is known to be wrong.
+        """The whole sentence; for a wrong prediction with the location that contributes most.
 
         Example:
             >>> Explanation("ox", "a cow", rather_than="moose", is_wrong=True, location=(3, 4)).sentence

@@ -1,4 +1,4 @@
-"""A sentence's faithfulness: among others, along the class's gradient, and from one writing to the next."""
+"""Measures of a sentence's faithfulness: percentile, slope of the logit, agreement between runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchnle.methods.zero_shot.classes import class_directions
 
 @lru_cache(maxsize=1)
 def reference_sentences() -> tuple[str, ...]:
-    """Give the shipped sentences about other pictures.
+    """Load the shipped reference sentences, which describe other pictures.
 
     Composed by ``python -m measurements.zero_shot.references``: one for each of ImageNet's classes, with a
     part or a scene of the concept bank.
@@ -30,11 +30,11 @@ def reference_sentences() -> tuple[str, ...]:
 
 
 def percentile(score: Float[Tensor, "R"], others: Float[Tensor, "R T"]) -> Float[Tensor, "R"]:
-    """Say which share of other sentences fit less than one does, in percent; ties count half.
+    """Compute the percentage of other sentences with a lower score; ties count half.
 
     Args:
         score: The score of each row's sentence.
-        others: Those of the other sentences on the same row.
+        others: The scores of the other sentences on the same row.
 
     Example:
         >>> import torch
@@ -48,29 +48,29 @@ def percentile(score: Float[Tensor, "R"], others: Float[Tensor, "R T"]) -> Float
 def slopes(
     fitted: TextMap, classes: Int[Tensor, "R"], directions: Float[Tensor, "T D"]
 ) -> Float[Tensor, "R T"]:
-    """Compute how much a class's logit grows along a text's direction (as FaithTrace does).
+    """Compute the derivative of a class's logit along each text's direction (as FaithTrace does).
 
-    In units of the growth along the class's own weight row, the most that any direction of one length gives:
-    for a linear head, the cosine of the two.
+    Relative to the derivative along the class's own weight row, the largest of any unit direction; for a
+    linear head this is the cosine of the two.
 
     Args:
         fitted: The map of the head's layer.
-        classes: One class a row.
+        classes: One class per row.
         directions: Unit directions of texts.
     """
     return F.normalize(class_directions(fitted)[classes], dim=1) @ directions.T
 
 
 def agreement(encoder: TextEncoder, first: list[str], second: list[str]) -> Float[Tensor, "R"]:
-    """Compare two writings of the same explanations by the cosine of their sentence embeddings.
+    """Compute the cosine of the sentence embeddings of two explanations of the same images.
 
     Args:
         encoder: The sentence encoder.
-        first: One sentence an image.
+        first: One sentence per image.
         second: The same, written from another seed or prompt.
 
     Raises:
-        ValueError: If they are not as many.
+        ValueError: If the numbers of sentences differ.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} sentences were given with {len(second)} others; pass pairs.")

@@ -1,4 +1,4 @@
-"""New classes for a trained classifier, from their names alone (Zero-shot NLE, section 4.1)."""
+"""Add classes to a trained classifier by their names (Zero-shot NLE, section 4.1)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _CONFIDENCE = 0.7
 
 
 class ExtendedClassifier(HeadReader):
-    """A classifier with further rows in its head.
+    """A classifier with additional classes, as further rows of its head.
 
     Args:
         source: The classifier, fitted.
         new_names: The names of the new classes.
         weight: Their rows, (n, D).
         bias: Their biases, (n,).
-        offset: What the calibration added to these biases.
+        offset: The calibration offset in these biases.
 
     Attributes:
         class_names: The old names, then the new ones, as the logits are ordered.
@@ -58,7 +58,7 @@ class ExtendedClassifier(HeadReader):
         self.register_buffer("bias", torch.cat([own_bias(source.head), bias]))
 
     def forward(self, images: Float[Tensor, "N channels H W"]) -> Float[Tensor, "N M"]:
-        """Compute the logits of all classes, the old ones first and as they were."""
+        """Compute the logits of all classes, the original ones first and unchanged."""
         return self.logits(super().forward(images), self.weight, self.bias)
 
 
@@ -75,9 +75,9 @@ def extend_classifier(
 ) -> ExtendedClassifier:
     """Add classes to a trained classifier by their names, without an image of them.
 
-    The row of a new class is what the map from text gives for its name, as long as the mean row. Seen classes
-    lie nearer to every picture than new ones; how far the new biases are raised is found without labels, by
-    treating classes that the model knows as new ones: on `images`, or on features drawn from the weights.
+    The row of a new class is the map's direction of its name, with the mean row's norm. Trained classes score
+    higher on every picture than new ones; the biases of the new classes are calibrated without labels, by
+    treating trained classes as new ones: on `images`, or on features drawn from the weights.
 
     Args:
         model: The classifier, unmodified; the result runs it and shares its parameters.
@@ -120,16 +120,19 @@ def new_directions(
 
 @torch.no_grad()
 def calibrate(source: FittedClassifier, count: int, *, seed: int = 0) -> float:
-    """Find the bias of new classes among the old, without labels.
+    """Calibrate the bias of new classes relative to the trained ones, without labels.
 
-    Some classes at a time are treated as new: their rows are what the regression predicts without them. The
-    offset makes the harmonic mean of the rates, at which the model's own decisions for old and new classes
-    are then repeated, the largest.
+    Some classes at a time are treated as new, with the rows that the regression predicts without them. The
+    offset maximises the harmonic mean of the rates at which the model's own predictions of trained and of new
+    classes are reproduced.
 
     Args:
         source: The classifier, fitted.
-        count: How many classes are to be new.
-        seed: Draws the classes.
+        count: The number of new classes.
+        seed: The seed of the draws of classes.
+
+    Returns:
+        The offset.
     """
     regression = source.fitted.regression
     if not isinstance(regression, KernelRidge):
@@ -152,10 +155,10 @@ def calibrate(source: FittedClassifier, count: int, *, seed: int = 0) -> float:
 
 
 def stand_ins(source: FittedClassifier, generator: torch.Generator) -> Float[Tensor, "C D"]:
-    """Draw a feature for every class that stands for its pictures, from the weights alone.
+    """Draw a synthetic pooled feature for every class, from the weights only.
 
-    It points along the class's own row, and along a random mixture of all rows so far that the head is as
-    sure of it in the mean as classifiers are of pictures.
+    It is a sum of the class's row and a random mixture of all rows, scaled so that the head's mean confidence
+    is that of classifiers on pictures.
     """
     own = source.fitted.targets
     mixed = F.normalize(torch.randn(len(own), len(own), generator=generator).to(own) @ own, dim=1)

@@ -1,4 +1,4 @@
-"""A map's knowledge of a text: the length of the regression's prediction before it is normalised."""
+"""The reliability of a text's direction: the norm of the regression's prediction before normalisation."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _STRANGE = 0.1
 def reliability(
     fitted: TextMap, vectors: Float[Tensor, "T k"], known: float | None = None
 ) -> Float[Tensor, "T"]:
-    """Weigh texts between 0, nothing like them was fitted, and 1.
+    """Compute the reliability of texts' directions, from 0 (far from all fitted texts) to 1.
 
-    Kernel ridge regression shrinks its prediction towards zero where no fitted text is near, and the
-    direction of such a prediction is noise. A text counts fully whose prediction is as long as those of nine
-    tenths of the fitted texts are by the fit without them.
+    Kernel ridge regression shrinks its prediction towards zero far from the fitted texts, and the direction
+    of such a prediction is noise. The reliability is 1 from the norm that nine tenths of the fitted texts
+    exceed by the leave-one-out fit.
 
     Args:
-        fitted: The map. One fitted by the MLP, whose output is normalised, knows no difference: all ones.
+        fitted: The map; with the MLP, whose output is normalised, the result is all ones.
         vectors: Sentence embeddings.
-        known: `known_length` of the map, where it is at hand.
+        known: `known_length` of the map; None = compute it.
     """
     if not isinstance(fitted.regression, KernelRidge):
         return vectors.new_ones(len(vectors))
@@ -36,7 +36,7 @@ def reliability(
 
 @torch.no_grad()
 def known_length(fitted: TextMap) -> float:
-    """Find the length from which on a prediction counts as known; see `reliability`."""
+    """Compute the norm of a prediction from which its reliability is 1; see `reliability`."""
     if not isinstance(fitted.regression, KernelRidge):
         return 1.0
     lengths = fitted.regression.left_out().norm(dim=1)

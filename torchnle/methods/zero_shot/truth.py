@@ -1,4 +1,4 @@
-"""The probability of a sentence's nouns, by the probabilities with which descriptions are said."""
+"""The probability that a sentence's nouns are true, from the posterior over a vocabulary."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def sentence_probability(
     predicted: int,
     slope: float,
 ) -> tuple[float, bool]:
-    """Estimate how probable a sentence is on a pooled feature, and whether that is too low.
+    """Estimate the probability that a sentence is true of a pooled feature, and whether it is unsure.
 
-    The larger of two estimates: the sum over the phrases that its nouns are about; and the share of the
+    The larger of two estimates: the sum over the phrases that make its nouns true; and the probability of the
     predicted class times the cosine of the sentence's direction with the class's.
 
     Args:

@@ -19,8 +19,7 @@ def correlation(presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"
     """Compute Pearson's correlation of each label's presence with its unit's activation; 0 without variance.
 
     Args:
-        presence: The degree to which each unit's label is true of each image: 0 or 1, a probability, or a
-            prediction.
+        presence: The presence of each unit's label in each image: 0 or 1, a probability, or a prediction.
         activations: Each unit's activation in each image.
 
     Raises:
@@ -38,6 +37,10 @@ def correlation(presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"
 def cosine(presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"]) -> Float[Tensor, "U"]:
     """Compute the cosine of each label's presence with its unit's activation; 0 for an inactive unit.
 
+    Args:
+        presence: As `correlation`.
+        activations: As `correlation`.
+
     Example:
         >>> cosine(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [5.0]]))
         tensor([1.])
@@ -49,7 +52,7 @@ def cosine(presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"]) ->
 def auprc(
     presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"], share: float = ACTIVE
 ) -> Float[Tensor, "U"]:
-    """Compute the area under the precision-recall curve with which presence finds a unit's active images.
+    """Compute the area under the precision-recall curve of predicting a unit's active images by presence.
 
     Average precision: equal presences form one step, so that a constant label scores the share of active
     images, whatever their order.
@@ -57,7 +60,7 @@ def auprc(
     Args:
         presence: As `correlation`.
         activations: As `correlation`.
-        share: The images of the largest activations that count as active, as a share.
+        share: The share of images, those of the largest activations, that count as active.
 
     Example:
         >>> auprc(torch.tensor([[1.0], [0.0]]), torch.tensor([[2.0], [1.0]]), share=0.5)
@@ -72,7 +75,7 @@ def auprc(
 def f1_iou(
     presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"], share: float = ACTIVE
 ) -> tuple[Float[Tensor, "U"], Float[Tensor, "U"]]:
-    """Compare the images that have a label with those that excite its unit: F1 and intersection over union.
+    """Compute F1 and intersection over union of the images with a label and its unit's active images.
 
     Args:
         presence: As `correlation`; a label is present from 0.5 on.
@@ -103,13 +106,13 @@ def active_images(activations: Float[Tensor, "N U"], share: float = ACTIVE) -> B
 
 
 def cosy_auc(made: Float[Tensor, "Q U"], control: Float[Tensor, "N U"]) -> Float[Tensor, "U"]:
-    """Compute the probability that a unit is more active in an image of its label than in a control image.
+    """Compute the area under the ROC curve of a unit's activation, for images of its label against controls.
 
     CoSy's AUC (Kopf et al., 2024); equal activations count half.
 
     Args:
-        made: Each unit's activation in images made of its label.
-        control: Each unit's activation in other images.
+        made: Each unit's activation in images generated for its label.
+        control: Each unit's activation in control images.
 
     Example:
         >>> cosy_auc(torch.tensor([[2.0], [3.0]]), torch.tensor([[1.0], [2.0]]))
@@ -125,9 +128,9 @@ def cosy_auc(made: Float[Tensor, "Q U"], control: Float[Tensor, "N U"]) -> Float
 
 
 def cosy_mad(made: Float[Tensor, "Q U"], control: Float[Tensor, "N U"]) -> Float[Tensor, "U"]:
-    """Compute by how many standard deviations of the controls a label's images raise a unit's activation.
+    """Compute the mean increase of a unit's activation on its label's images, in the controls' deviations.
 
-    CoSy's MAD; 0 where the unit does not vary in the controls.
+    CoSy's MAD (Kopf et al., 2024); 0 if the unit does not vary in the controls.
 
     Args:
         made: As `cosy_auc`.

@@ -1,4 +1,4 @@
-"""Measures between labels: of two captioners, and against their units' images."""
+"""Measures of unit labels: agreement of two labellings, and of labels with their units' images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def label_agreement(first: Float[Tensor, "U k"], second: Float[Tensor, "U k"]) -
     """Compare two labellings of the same units: the mean cosine of a unit's two labels (A.4.3).
 
     Args:
-        first: Embeddings of one labelling's labels.
-        second: Of the other's.
+        first: The embeddings of one labelling's labels.
+        second: The embeddings of the other labelling's labels.
 
     Example:
         >>> label_agreement(torch.eye(2), torch.eye(2))

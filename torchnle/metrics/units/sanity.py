@@ -20,11 +20,11 @@ PASSES = 0.9
 
 @dataclass(frozen=True)
 class SanityCheck:
-    """The rates at which a measure detects a spoiled label.
+    """The rates at which a measure's score falls for corrupted labels.
 
     Args:
         missing: The share of units whose score falls when half of a label's images lose it.
-        extra: The share of units whose score falls when as many other images get it.
+        extra: The share of units whose score falls when as many further images get the label.
         units: The number of units.
 
     Example:
@@ -45,13 +45,13 @@ class SanityCheck:
 def sanity_checks(
     measure: Measure, presence: Float[Tensor, "N U"], activations: Float[Tensor, "N U"], *, seed: int = 0
 ) -> SanityCheck:
-    """Spoil true labels by removal and by addition, and count how often a measure's score falls.
+    """Corrupt true labels by removal and by addition, and count how often a measure's score falls.
 
     Args:
         measure: The measure to check.
         presence: Whether each unit's true label is present, 0 or 1.
         activations: Each unit's activation in each image.
-        seed: Draws the images.
+        seed: The seed of the draws of images.
 
     Raises:
         ValueError: If no label is present in at least two images and absent in as many.

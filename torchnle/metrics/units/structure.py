@@ -30,7 +30,10 @@ def clarity(exemplars: Float[Tensor, "U k E"]) -> Float[Tensor, "U"]:
 
 
 def redundancy(exemplars: Float[Tensor, "U k E"]) -> Float[Tensor, "U"]:
-    """Measure the similarity of each unit's nearest other unit: the cosine of the means of their exemplars.
+    """Measure the similarity of each unit to its nearest other unit: the cosine of their exemplars' means.
+
+    Args:
+        exemplars: As `clarity`.
 
     Example:
         >>> redundancy(torch.tensor([[[1.0, 0.0]], [[2.0, 0.0]], [[0.0, 1.0]]]))
@@ -45,7 +48,7 @@ def redundancy(exemplars: Float[Tensor, "U k E"]) -> Float[Tensor, "U"]:
 def polysemanticity(
     exemplars: Float[Tensor, "U k E"], *, draws: int = 200, seed: int = 0
 ) -> tuple[Float[Tensor, "U"], Float[Tensor, "U"]]:
-    """Measure whether each unit's exemplars fall into two groups, against a null of one group.
+    """Test whether each unit's exemplars form two clusters, against a null distribution with one cluster.
 
     The exemplars are split in two along their main direction, as in 2-means; the measure is the share of
     their variance between the two groups. The null: as many points from one normal distribution with the
@@ -53,11 +56,11 @@ def polysemanticity(
 
     Args:
         exemplars: Features of each unit's exemplars.
-        draws: Of the null.
-        seed: Of the draws.
+        draws: The number of draws from the null distribution.
+        seed: The seed of the draws.
 
     Returns:
-        The shares, and the probability of as large a one under the null: small = several meanings.
+        The shares, and their p-values: small = several meanings.
 
     Raises:
         ValueError: If there are fewer than four exemplars a unit.

@@ -1,4 +1,4 @@
-"""The texts of a text decoder: to train on, held out, and to be said word for word."""
+"""The texts of a text decoder: for training, held out, and to be reproduced exactly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDNET, STAMPS = Path("/usr/share/wordnet"), Path("/usr/share/tuxpaint/stamps")
 
 @dataclass(frozen=True)
 class Corpus:
-    """The texts of a decoder.
+    """The training texts, held-out texts and known phrases of a text decoder.
 
     Args:
         made: Texts made by templates, in the order of a seeded shuffle, without the held-out ones.
@@ -38,16 +38,16 @@ class Corpus:
 
     @classmethod
     def make(cls, wordnet: Path, stamps: Path, *, count: int = 180_000, seed: int = 0) -> Corpus:
-        """Make the texts from WordNet's nouns, the class names and the phrases of cut-outs.
+        """Generate the texts from WordNet's nouns, ImageNet's class names and the phrases of cut-outs.
 
         Args:
-            wordnet: Holds WordNet's index.noun and data.noun.
-            stamps: Captioned cut-outs.
-            count: How many texts the templates make, duplicates included.
-            seed: Seeds the templates.
+            wordnet: The folder of WordNet's index.noun and data.noun.
+            stamps: The folder of captioned cut-outs (`load_cutouts`).
+            count: The number of texts that the templates generate, duplicates included.
+            seed: The seed of the templates.
 
         Raises:
-            ValueError: If WordNet or the cut-outs are not where they should be.
+            ValueError: If a folder does not hold WordNet or cut-outs.
         """
         names = imagenet_class_names()
         phrases = load_cutouts(stamps).phrases
@@ -58,7 +58,7 @@ class Corpus:
 
     @cached_property
     def known(self) -> list[str]:
-        """The phrases that are to be said word for word: class names and cut-outs, each once."""
+        """The phrases to be reproduced exactly: class names and cut-outs, each once."""
         return list(dict.fromkeys([*self.classes, *self.phrases]))
 
     @cached_property
@@ -68,6 +68,6 @@ class Corpus:
         return [text for text in self.unseen if text not in known]
 
     def texts(self, most: int | None = None) -> list[str]:
-        """Return the texts to train on: the first `most` made ones, or all, and every known phrase."""
+        """Return the training texts: the first `most` generated ones (None = all), and every known phrase."""
         made = list(self.made[:most])
         return made + sorted(set(self.known) - set(made))

@@ -1,4 +1,4 @@
-"""Text decoding judged by the sentence encoder: of several texts the nearest in embedding is said."""
+"""Decode several texts per embedding, and keep the one whose own embedding is nearest to it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ def decode_nearest(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> Decoded:
-    """Say every embedding by the text, of several, whose own embedding is nearest to it by cosine.
+    """Decode every embedding to the text, of several candidates, whose own embedding is nearest by cosine.
 
-    The candidates are the greedily decoded text and, where its embedding is not the given one again (a cosine
-    of at least `SAID`), `candidates` texts drawn by nucleus sampling. Only the given embedding is used, so
-    this is as honest as greedy decoding. It costs the draws of those rows, and encoding all candidates.
+    The candidates are the greedily decoded text and, unless its embedding equals the given one (a cosine of
+    at least `SAID`), `candidates` texts drawn by nucleus sampling. No information besides the given embedding
+    is used. It costs the draws of those rows, and encoding all candidates.
 
     Args:
-        decoder: Writes the candidates.
+        decoder: The text decoder.
         encoder: The encoder whose embeddings the decoder reads.
-        embeddings: Sentence embeddings, or vectors mapped among them.
-        candidates: How many texts are drawn for a row beside the greedy one; 0 = none.
-        temperature: What they are drawn with.
-        seed: Seeds the draws.
+        embeddings: Sentence embeddings, or vectors mapped into their space.
+        candidates: The number of texts drawn per row besides the greedy one; 0 = none.
+        temperature: The temperature of these draws.
+        seed: The seed of these draws.
+
+    Returns:
+        One text per row.
 
     Raises:
         ValueError: If the embeddings have another width than the encoder's, or `temperature` is not positive.

@@ -1,4 +1,4 @@
-"""A memory of phrases: probabilities of phrases become one sentence embedding, which a decoder can say."""
+"""Phrase memory: probabilities of phrases become one sentence embedding, which a text decoder decodes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from torch import Tensor
 
 
 def recall(posterior: Float[Tensor, "R P"], vectors: Float[Tensor, "P k"]) -> Float[Tensor, "R k"]:
-    """Compute the mean of the phrases' embeddings, weighted by their probabilities, as far out as a phrase.
+    """Compute the mean of phrases' embeddings, weighted by their probabilities and rescaled to their spread.
 
-    DeCap (Li et al., 2023, section 3.2), seen from the mean of all phrases: the mean step away from it is
-    brought to the phrases' mean distance, so that a decoder trained on sentences meets a vector like theirs.
+    DeCap (Li et al., 2023, section 3.2), relative to the mean of all phrases: the weighted mean's difference
+    from it is rescaled to the phrases' mean distance, so that the decoder receives a vector as long as those
+    that it was trained on.
 
     Args:
-        posterior: The probability of each phrase; only the ratios within a row count.
+        posterior: The probability of each phrase; only the ratios within a row matter.
         vectors: The phrases' sentence embeddings.
+
+    Returns:
+        One embedding per row, (R, k).
 
     Example:
         >>> import torch

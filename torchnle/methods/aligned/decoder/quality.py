@@ -1,4 +1,4 @@
-"""The quality of what a text decoder says: its words, embedded again, beside their source."""
+"""Measure a text decoder: its texts are encoded again and compared with their source."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def decoding_quality(
     seed: int = 0,
     examples: int = 12,
 ) -> dict[str, Any]:
-    """Decode the embeddings of held-out texts, clean and with noise of stated sizes.
+    """Measure how well held-out texts are decoded from their embeddings, clean and with added noise.
 
     Args:
-        decoder: What is measured.
-        encoder: The encoder that it reads.
+        decoder: The decoder.
+        encoder: The encoder whose embeddings it reads.
         texts: Texts that it was not trained on.
-        noises: Sizes of Gaussian noise on the standardised embeddings.
-        candidates: How many texts are drawn beside the greedy one (`decode_nearest`); 0 = greedy alone.
-        seed: Seeds the noise, and the draws.
-        examples: How many texts are shown with what was said of them.
+        noises: The standard deviations of Gaussian noise on the standardised embeddings.
+        candidates: The number of texts drawn besides the greedy one (`decode_nearest`); 0 = greedy only.
+        seed: The seed of the noise and the draws.
+        examples: The number of texts that are returned with their decoded texts.
 
     Returns:
-        For each noise: "given_cosine" of the noisy embedding to the true one; "cosine" of what was said,
-        embedded again, to the true one; "exact", the share said word for word; "head_noun", the share whose
-        head noun (of the first thing) is among the words said; "nats_per_token" of what was said under the
-        language model alone. "source_nats_per_token" is that of the texts themselves.
+        For each noise: "given_cosine" of the noisy embedding with the clean one; "cosine" of the decoded
+        text's embedding with the clean one; "exact", the share decoded exactly; "head_noun", the share whose
+        first head noun is among the decoded words; "nats_per_token" of the decoded texts under the language
+        model alone. "source_nats_per_token" is that of the given texts.
     """
     source = encoder.encode(texts).to(decoder.network.mean)
     generator = torch.Generator().manual_seed(seed)
@@ -77,11 +77,18 @@ def decoding_quality(
 def said_back(
     decoder: TextDecoder, encoder: TextEncoder, phrases: Sequence[str], *, candidates: int = 0, seed: int = 0
 ) -> dict[str, Any]:
-    """Decode the embeddings of phrases that a decoder was trained on; `candidates` as `decoding_quality`.
+    """Measure how many phrases that a decoder was trained on are decoded exactly from their embeddings.
+
+    Args:
+        decoder: The decoder.
+        encoder: The encoder whose embeddings it reads.
+        phrases: The phrases.
+        candidates: As `decoding_quality`.
+        seed: The seed of the draws.
 
     Returns:
-        "phrases", their number; "exact", the share said word for word; "cosine" of what was said, embedded
-        again, to the source; "others", what was said of those that were not, by phrase.
+        "phrases", their number; "exact", the share decoded exactly; "cosine" of the decoded texts' embeddings
+        with the phrases'; "others", the decoded texts that differ, by phrase.
     """
     source = encoder.encode(phrases).to(decoder.network.mean)
     said = _said(decoder, encoder, source, candidates, seed)
@@ -92,7 +99,7 @@ def said_back(
 
 
 def nats_per_token(language_model: LanguageModel, texts: Sequence[str]) -> float:
-    """The mean negative log-probability of a token of the texts, under the language model alone."""
+    """Compute the mean negative log-probability per token of texts, under the language model alone."""
     spaced = [f" {text}" for text in texts]
     parts = [scoring.prior(language_model, spaced[i : i + 256]) for i in range(0, len(spaced), 256)]
     total = torch.cat(parts).sum()

@@ -1,4 +1,4 @@
-"""Make a text decoder from its sources, by one command: corpus, training, measurement, card."""
+"""Train a text decoder from its sources by one command: corpus, training, measurement, model card."""
 
 from __future__ import annotations
 
@@ -39,20 +39,21 @@ def train_text_decoder(
 ) -> dict[str, Any]:
     """Train a decoder for an encoder and a language model, measure it, and save it with its card.
 
-    A run that is started again goes on from its checkpoint in `output`.
+    A run that is started again resumes from its checkpoint in `output`.
 
     Args:
         output: A folder: `last.pt`, `log.jsonl` and `embeddings.safetensors` while it runs, `decoder/` at
             the end.
-        recipe: How it is trained.
+        recipe: The settings of training.
         encoder: The reference of the sentence encoder whose embeddings it will read.
-        language_model: The reference of the language model that it will speak through.
-        wordnet: Holds WordNet's index.noun and data.noun (Debian's package wordnet-base).
-        stamps: Captioned cut-outs, whose phrases are learned too (Debian's tuxpaint-stamps-default).
-        count: How many texts the templates make, duplicates included.
-        most: The most texts to train on beside the known phrases; None = all that the templates made. A run
-            of few steps reads few texts, and every text costs its encoding. What is held out stays the same.
-        start: The reference of a trained decoder for this pair, which training continues.
+        language_model: The reference of the language model that will write the texts.
+        wordnet: The folder of WordNet's index.noun and data.noun (Debian's package wordnet-base).
+        stamps: The folder of captioned cut-outs, whose phrases are learned too (Debian's package
+            tuxpaint-stamps-default).
+        count: The number of texts that the templates generate, duplicates included.
+        most: The largest number of training texts besides the known phrases; None = all. A run of few steps
+            reads few texts, and every text must be encoded. The held-out texts do not depend on it.
+        start: The reference of a trained decoder for this pair, from which training continues.
         progress: Show a progress bar.
 
     Returns:
@@ -60,7 +61,7 @@ def train_text_decoder(
         on the class names.
 
     Raises:
-        ValueError: If WordNet or the cut-outs are not where they should be.
+        ValueError: If a folder does not hold WordNet or cut-outs.
     """
     corpus = Corpus.make(wordnet, stamps, count=count, seed=recipe.seed)
     texts = corpus.texts(most)
@@ -79,7 +80,7 @@ def train_text_decoder(
 
 
 def card(recipe: Recipe, found: dict[str, Any], *, texts: int, held: int, minutes: float) -> dict[str, Any]:
-    """Build the part of a decoder's card on how it came about and what it reaches."""
+    """Build the entries of a decoder's model card on its training and its measurements."""
     measured = {
         f"noise {row['noise']:g}": {name: value for name, value in row.items() if name != "examples"}
         for row in found["by_noise"]

@@ -1,7 +1,7 @@
-"""The text decoder: a sentence embedding becomes a prefix that makes the language model say the sentence.
+"""The text decoder: a sentence embedding becomes a prefix after which the language model writes the sentence.
 
-It is trained on text alone, once for a pair of sentence encoder and language model, and knows nothing of
-images: whatever is mapped into the encoder's space can be spoken by it.
+It is trained on text alone, once for a pair of sentence encoder and language model, without images: any
+vector in the encoder's space can be decoded by it.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ OPENING, PROMPT, STOP = "Again:", "\nAgain:", "\n"
 class PrefixFromSentence(nn.Module):
     """A two-layer residual network from a standardised sentence embedding to prefix vectors.
 
-    The prefix is an opening, the same for every sentence, and P vectors that are the sentence's own. Both
-    start at the embeddings of real words, to which the network adds: a prefix that starts at random is not
-    understood by the language model for hundreds of steps.
+    The prefix is an opening, the same for every sentence, and P vectors of the sentence. Both are initialised
+    at the embeddings of real words, to which the network's output is added: from a random initialisation the
+    loss does not fall for hundreds of steps.
 
     Args:
         width: The width k of the sentence embedding.
         lm_width: The width E of the language model's embeddings.
         opening_length: The number O of vectors of the opening.
-        prefix_length: The number P of the sentence's own vectors.
+        prefix_length: The number P of vectors of the sentence.
         hidden: The width of the hidden layers.
 
     Example:
@@ -94,7 +94,13 @@ class PrefixFromSentence(nn.Module):
         words: Float[Tensor, "P E"],
         embeddings: Float[Tensor, "texts k"],
     ) -> None:
-        """Set where training starts: the embeddings of words, and the corpus's moments."""
+        """Initialise the prefix at the embeddings of words, and the standardisation at a corpus's moments.
+
+        Args:
+            opening: The embeddings of the opening's words.
+            words: The embeddings at which the sentence's vectors start.
+            embeddings: The sentence embeddings of the corpus.
+        """
         self.opening.copy_(opening)
         self.start.copy_(words)
         self.mean.copy_(embeddings.mean(dim=0))
@@ -113,16 +119,16 @@ class PrefixFromSentence(nn.Module):
 
 
 class TextDecoder(Pretrained):
-    """Speaks sentence embeddings through a frozen language model.
+    """Decodes sentence embeddings to texts with a frozen language model.
 
     Args:
-        network: From embeddings to prefixes.
-        language_model: Frozen, and never saved: the configuration names it.
+        network: Maps embeddings to prefixes.
+        language_model: The frozen language model, saved by its reference only.
         encoder: The reference of the sentence encoder whose embeddings are read.
-        prompt: What follows the prefix.
-        stop: What ends a text.
-        max_new_tokens: The most tokens of a text.
-        reference: The string that `from_pretrained` would find it by; a translator's config keeps it.
+        prompt: The text after the prefix.
+        stop: The string that ends a text.
+        max_new_tokens: The largest number of tokens of a text.
+        reference: Its reference for `from_pretrained`, which a translator's configuration stores.
 
     Example:
         >>> decoder = TextDecoder.from_pretrained()  # doctest: +SKIP
@@ -165,11 +171,15 @@ class TextDecoder(Pretrained):
 
     @torch.no_grad()
     def decode(self, embeddings: Float[Tensor, "R k"], *, internal_batch_size: int | None = None) -> Decoded:
-        """Say every embedding, greedily.
+        """Decode every embedding to a text, greedily.
 
         Args:
-            embeddings: Sentence embeddings, or vectors mapped among them; brought to unit length first.
-            internal_batch_size: The most rows in the language model at a time.
+            embeddings: Sentence embeddings, or vectors mapped into their space; normalised to unit length
+                here.
+            internal_batch_size: The largest number of rows in the language model at once.
+
+        Returns:
+            One text per row.
 
         Raises:
             ValueError: If they have another width than the encoder's.
@@ -194,7 +204,7 @@ class TextDecoder(Pretrained):
         seed: int = 0,
         internal_batch_size: int | None = None,
     ) -> Decoded:
-        """Say every embedding in `n` ways, by nucleus sampling: R * n texts, those of a row together.
+        """Draw `n` texts for every embedding by nucleus sampling: R * n texts, those of a row together.
 
         Raises:
             ValueError: As `decode`; if `n` or `temperature` is not positive.
@@ -220,7 +230,17 @@ class TextDecoder(Pretrained):
         prior: bool = False,
         internal_batch_size: int | None = None,
     ) -> Float[Tensor, "R T"]:
-        """The log-probability of every text after every embedding; `prior` takes off the LM's own."""
+        """Compute the log-probability of every text given every embedding, in nats.
+
+        Args:
+            embeddings: As `decode`.
+            texts: The texts.
+            prior: Subtract each text's log-probability under the language model alone.
+            internal_batch_size: The largest number of rows in the language model at once.
+
+        Raises:
+            ValueError: As `decode`, or if a text is blank.
+        """
         spaced = [f" {text.strip()}" for text in texts]
         scores = scoring.log_prob(
             self.language_model,
@@ -232,7 +252,7 @@ class TextDecoder(Pretrained):
         return scores - scoring.prior(self.language_model, spaced, prompt=self.prompt) if prior else scores
 
     def prefixes(self, embeddings: Float[Tensor, "R k"]) -> Float[Tensor, "R O+P E"]:
-        """The prefixes of embeddings brought to unit length.
+        """Compute the prefixes of embeddings, which are normalised to unit length first.
 
         Raises:
             ValueError: If they have another width than the encoder's.
@@ -306,7 +326,7 @@ class TextDecoder(Pretrained):
 
     @property
     def summary(self) -> str:
-        """A summary of what the decoder turns into what."""
+        """A sentence on the encoder and the language model, for its model card."""
         encoder, spoken = code(self.encoder), code(self.language_model.reference)
         return (
             f"A `{type(self).__name__}` of torchnle: it turns sentence embeddings of {encoder} into prefixes "
@@ -315,7 +335,7 @@ class TextDecoder(Pretrained):
 
     @property
     def usage(self) -> str:
-        """Python code that says a sentence by its embedding."""
+        """Python code for its model card that decodes the embedding of a sentence."""
         return (
             "from torchnle.language.text_encoder import TextEncoder\n"
             f"from {TextDecoder.__module__} import TextDecoder\n\n"

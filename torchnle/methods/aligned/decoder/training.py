@@ -1,4 +1,4 @@
-"""Train a text decoder on text alone: first to hold the words, then to make the language model say them."""
+"""Train a text decoder on text alone: first on token embeddings, then on the texts' log-probabilities."""
 
 from __future__ import annotations
 
@@ -38,18 +38,19 @@ _BUCKET = 8
 
 @dataclass(frozen=True)
 class Recipe(LoopRecipe):
-    """Everything that decides a training run, beside texts, encoder and language model.
+    """The settings of training a text decoder.
 
     Args:
-        word_batch_size: Texts a step while words are learned.
-        known: The share of a step's texts through the language model that are drawn among the known phrases,
-            which are to be said word for word; each is one of a hundred thousand texts otherwise.
-        noise: Gaussian noise on standardised embeddings, of a size uniform in [0, noise] for each text.
-        opening: What comes before the sentence's vectors; trained too.
-        prompt: What follows the prefix.
-        stop: What ends a text; a text is trained to be followed by it.
-        prefix_length: The number of the sentence's own vectors.
-        hidden: The network's hidden width.
+        word_batch_size: Texts per step while token embeddings are learned.
+        known: The share of a step's texts through the language model that are drawn from the known phrases,
+            which are to be reproduced exactly.
+        noise: The largest standard deviation of Gaussian noise on standardised embeddings, drawn uniformly
+            from [0, noise] for each text.
+        opening: The words at which the opening, the trained vectors before the sentence's, starts.
+        prompt: The text after the prefix.
+        stop: The string after every text, which ends it.
+        prefix_length: The number of vectors of a sentence.
+        hidden: The width of the hidden layers.
         others: As `LoopRecipe`.
     """
 
@@ -71,16 +72,16 @@ class Recipe(LoopRecipe):
 
 
 class Texts(SayTexts):
-    """Trains a network to make the language model say a text after the prefix of its noisy embedding.
+    """Trains a network so that the language model writes a text after the prefix of its noisy embedding.
 
     Args:
-        network: From embeddings to prefixes.
+        network: Maps embeddings to prefixes.
         language_model: The frozen language model.
         recipe: All settings.
-        embeddings: Of the texts.
-        tokens: Of the texts, each with what ends it.
-        known: The numbers of the known phrases among the texts.
-        begun: A digest of the weights that training continues from; empty where it starts at words.
+        embeddings: The embeddings of the texts.
+        tokens: The tokens of the texts, each with its end.
+        known: The indices of the known phrases among the texts.
+        begun: A digest of the weights from which training continues; "" if it starts at words.
     """
 
     network: PrefixFromSentence
@@ -117,12 +118,12 @@ class Texts(SayTexts):
             ]
 
     def words(self, step: int) -> list[int]:
-        """Draw the texts of a step that teaches words, of any lengths."""
+        """Draw the texts of a step that trains on token embeddings, of any lengths."""
         source = random.Random(self.recipe.seed * 1_000_003 + step)
         return source.choices(range(len(self.tokens)), k=self.recipe.word_batch_size)
 
     def texts(self, step: int) -> list[int]:
-        """Draw the texts of a step through the language model, of like lengths."""
+        """Draw the texts of a step through the language model, of similar lengths."""
         size = self.recipe.batch_size
         source = random.Random(self.recipe.seed * 1_000_003 + step // _BUCKET)
         count = int(self.recipe.known * size * _BUCKET) if self.known else 0
@@ -150,18 +151,21 @@ def train(
     start: PrefixFromSentence | None = None,
     report: Report = lambda _: None,
 ) -> TextDecoder:
-    """Train a decoder; a run that was killed goes on from its last checkpoint to the same weights.
+    """Train a text decoder; a killed run resumes from its last checkpoint and ends with the same weights.
 
     Args:
         texts: The corpus.
-        encoder: Gives the embeddings that the decoder will read.
-        language_model: Frozen; gradients pass through it.
-        recipe: All settings.
+        encoder: The encoder whose embeddings the decoder will read.
+        language_model: The frozen language model, through which gradients pass.
+        recipe: The settings.
         folder: For the checkpoint and the embeddings.
-        known: Those of the texts that are to be said word for word.
-        start: The network of a trained decoder for the same encoder and language model, which training
-            continues; None = one that starts at the embeddings of words.
-        report: Called with the facts of a step; its loss is in nats a token.
+        known: The texts that are to be reproduced exactly, a subset of `texts`.
+        start: The network of a trained decoder for the same encoder and language model, from which training
+            continues; None = a network that starts at the embeddings of words.
+        report: Called with the facts of a step; its loss is in nats per token.
+
+    Returns:
+        The trained decoder, in evaluation mode.
 
     Raises:
         FloatingPointError: If the loss is not finite; the last checkpoint is kept.
@@ -187,7 +191,7 @@ def train(
 
 
 def targets(language_model: LanguageModel, texts: Sequence[str], stop: str = STOP) -> list[list[int]]:
-    """Tokenize what follows the prompt: a text after a space, and what ends it."""
+    """Tokenize the texts as they follow the prompt: a space, the text, and the stop string."""
     return ended(language_model, [f" {text}" for text in texts], stop)
 
 
@@ -216,7 +220,7 @@ def fresh_network(
     embeddings: Float[Tensor, "T k"],
     tokens: Sequence[Sequence[int]],
 ) -> PrefixFromSentence:
-    """Build a network whose prefix starts at the opening's words and at the mean word of each position."""
+    """Build a network whose prefix starts at the opening's words and each position's mean token embedding."""
     opening = language_model.tokenize([recipe.opening])[0] if recipe.opening else []
     network = PrefixFromSentence(
         embeddings.shape[1],
@@ -232,9 +236,9 @@ def fresh_network(
 
 
 def continue_from(network: PrefixFromSentence, start: PrefixFromSentence) -> str:
-    """Copy the weights that training continues from, and compute their digest.
+    """Copy the weights of a trained network into another one, and return their digest.
 
-    The moments that standardise embeddings are copied too, as the weights were trained behind them.
+    The moments that standardise embeddings are copied too, since the weights were trained with them.
 
     Raises:
         ValueError: If the two networks differ in a size.

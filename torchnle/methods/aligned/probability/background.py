@@ -1,4 +1,4 @@
-"""The background behind things, said where a single location shows nothing that is likely."""
+"""Descriptions of the background at locations where no phrase is likely."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 
 def with_background(translator: MapTranslator, rows: Rows, said: list[Said]) -> list[Said]:
-    """Say the likeliest background word at locations that are unsure and shorter than the mean location.
+    """Replace unsure descriptions by a background word where the feature is shorter than the mean location's.
 
-    Of layers that are read together all have to be short, and their probabilities are averaged.
+    If layers are read together, the features of all have to be shorter, and their probabilities are averaged.
 
     Args:
-        translator: Whose maps and threshold are used.
-        rows: Single locations.
-        said: What would be said there.
+        translator: Gives the maps and the threshold.
+        rows: Features of single locations.
+        said: The text of each row, with its probability.
+
+    Returns:
+        The texts, some of them replaced ("the sky", "grass").
     """
     shares, short = [], []
     for slot, tokens in rows.tokens.items():

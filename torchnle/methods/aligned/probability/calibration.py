@@ -1,4 +1,4 @@
-"""The constants of the posterior, from what is known without labels: captions, or the classifier itself."""
+"""Calibration of the posterior without labels, by captions or by the classifier's own softmax."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OFFSETS = tuple(step / 100 for step in range(61))
 
 @torch.no_grad()
 def calibrate_by_head(fitted: TextMap, pooled_distance: float) -> None:
-    """Make the softmax of cosines as sharp as the head's own, and mix the two evenly.
+    """Set the temperature of a map's softmax to the head's own scale, and mix the two softmaxes evenly.
 
-    The head's logits are products of whitened features with class prototypes that have a norm; cosines times
-    the mean of those norms and the features' mean distance from the center are on the same scale.
+    The head's logits are products of whitened features with class prototypes; cosines times the prototypes'
+    mean norm and the features' mean distance from the center are on the same scale.
 
     Args:
         fitted: A map that was fitted to class names.
@@ -35,9 +35,9 @@ def calibrate_by_head(fitted: TextMap, pooled_distance: float) -> None:
 
 @torch.no_grad()
 def calibrate_by_captions(fitted: TextMap, pooled: Float[Tensor, "R D"], named: Bool[Tensor, "R P"]) -> None:
-    """Choose the temperature by the likelihood of the phrases that captions name.
+    """Set the temperature of a map's softmax to the one of largest likelihood of the captions' phrases.
 
-    The head has no share: a caption says nothing of its classes.
+    The head's softmax gets weight 0, since captions give no labels for its classes.
 
     Args:
         fitted: A map that was fitted to captions.
@@ -62,21 +62,23 @@ def calibrate_by_captions(fitted: TextMap, pooled: Float[Tensor, "R D"], named: 
 def choose_offset(
     fitted: TextMap, pooled: Float[Tensor, "R D"], named: Bool[Tensor, "R P"], folds: int = FOLDS
 ) -> float:
-    """Choose what is taken off the cosines of phrases that were fitted, which lie nearer to every feature.
+    """Choose the offset that is subtracted from the cosines of fitted phrases.
 
-    Fold by fold, phrases are taken for texts that the fit has not seen, with the directions that they have by
-    the fit without their fold, and compete with the phrases of the other folds, as these were fitted. The
-    offset makes the harmonic mean of the rates at which phrases of both kinds come first the largest
-    (generalised zero-shot learning).
+    This is calibration for generalised zero-shot learning.
+
+    Fitted phrases are nearer to every feature than other texts. Fold by fold, phrases are treated as unseen,
+    with the directions predicted by the fit without their fold, and compete with the fitted phrases of the
+    other folds. The offset maximises the harmonic mean of the rates at which phrases of both kinds rank
+    first.
 
     Args:
         fitted: The map, a kernel ridge regression.
-        pooled: Pooled features of pictures, better such as the fit has not seen.
-        named: Which phrases are on each.
-        folds: How many.
+        pooled: Pooled features of pictures, preferably not those of the fit.
+        named: Which phrases each picture shows.
+        folds: The number of folds.
 
     Returns:
-        The offset; 0 where there are fewer than two phrases or none is on a picture.
+        The offset; 0 if there are fewer than two phrases or no picture shows one.
     """
     count = named.shape[1]
     if count < 2 or not named.any() or not isinstance(fitted.regression, KernelRidge):
@@ -106,7 +108,12 @@ def _best_other(cosines: Float[Tensor, "R P"], named: Bool[Tensor, "R P"]) -> Fl
 
 
 def marks(named: Sequence[Sequence[str]], phrases: Sequence[str]) -> Bool[Tensor, "R P"]:
-    """Mark which phrases each caption names."""
+    """Build the mask of which phrases each caption names.
+
+    Args:
+        named: The phrases of each caption.
+        phrases: All phrases, in the order of the columns.
+    """
     column = {phrase: index for index, phrase in enumerate(phrases)}
     found = torch.zeros(len(named), len(phrases), dtype=torch.bool)
     for row, listed in enumerate(named):

@@ -1,4 +1,4 @@
-"""The phrases that compete to be said, as one layer's map sees them."""
+"""The candidate phrases of a posterior, as directions in one layer's map."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The phrases that a feature may show.
+    """The candidate phrases of a posterior, as directions in one layer's map.
 
     Args:
         directions: The direction of each phrase in the map, (P, D).
-        classes: Which phrase each class of the head is, (C,); empty without a head.
-        taught: Which of them captions taught, (P,): these lie nearer to every feature than others, and the
-            map's offset is taken off them. None = nothing is taken off.
+        classes: The phrase of each class of the head, as an index, (C,); empty without a head.
+        taught: Which of them were fitted to captions, (P,): these are nearer to every feature, and the map's
+            offset is subtracted from their cosines. None = nothing is subtracted.
     """
 
     directions: Float[Tensor, "P D"]
@@ -34,7 +34,7 @@ class Candidates:
 
 
 def candidates(translator: MapTranslator, fitted: TextMap) -> Candidates:
-    """Carry a translator's vocabulary into one of its maps."""
+    """Build the candidates of a translator's vocabulary in one of its maps."""
     phrases = translator.vocabulary.phrases
     column = {phrase: index for index, phrase in enumerate(phrases)}
     classes = [column[name] for name in translator.class_texts] if fitted.classes else []
@@ -43,7 +43,10 @@ def candidates(translator: MapTranslator, fitted: TextMap) -> Candidates:
 
 
 def asked(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Candidates:
-    """Carry any texts into a layer's map, as likely as those that captions taught; the head says nothing."""
+    """Build candidates of any texts in a layer's map, without the head's probabilities.
+
+    Texts that were not fitted are a priori as likely as those that were (`choose_offset`).
+    """
     fitted, directions = translator.by_layer[layer], translator.directions(layer, texts)
     known = taught(texts, translator.phrases[: fitted.phrases]).to(directions.device)
     return Candidates(directions, torch.empty(0, dtype=torch.long, device=directions.device), known)
@@ -55,10 +58,10 @@ def check_texts_fit(
     class_names: Sequence[str],
     class_texts: Sequence[str],
 ) -> None:
-    """Refuse texts that are not those that maps were fitted to.
+    """Refuse texts that are not the ones that saved maps were fitted to.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If their number differs from that of a map.
     """
     if len(class_names) != len(class_texts):
         raise ValueError(f"{len(class_names)} class names came with {len(class_texts)} class texts.")

@@ -1,4 +1,4 @@
-"""The probability of each phrase given a feature."""
+"""The posterior probability of each phrase given a feature."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ def posterior(
     *,
     local: bool,
 ) -> tuple[Float[Tensor, "R P"], Float[Tensor, "R"]]:
-    """Estimate how likely each phrase is, and that it is none of them.
+    """Estimate the probability of each phrase given each feature, and of none of them.
 
-    Two estimates are mixed: a softmax over the cosines of the whitened feature with all phrases, among which
-    features of pictures of nothing compete as "none of these"; and the classifier's own softmax.
+    A mixture of two estimates: a softmax over the cosines of the whitened feature with all phrases and with
+    the features of contentless pictures (noise, constants), which stand for "none of these"; and the
+    classifier's own softmax.
 
     Args:
         fitted: The map.
-        rows: Features.
-        candidates: The phrases; where they say which of them captions taught, others are as likely as these.
-        local: Whether rows are single locations, which are brought to the norm of pooled features.
+        rows: The features.
+        candidates: The phrases.
+        local: Whether rows are single locations, which are rescaled to the norm of pooled features.
 
     Returns:
-        The probabilities of the phrases (R, P) and of none of them (R,); together they add up to one.
+        The probabilities of the phrases (R, P) and of none of them (R,), which sum to one per row.
     """
     scaled = fitted.scaled(rows) if local else rows.float()
     white = fitted.whiten(scaled)

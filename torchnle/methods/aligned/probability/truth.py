@@ -1,4 +1,4 @@
-"""The probability that a text is true, by the probabilities of the phrases that it is about."""
+"""The probability that a text is true, from the probabilities of the phrases that it entails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PARTS = re.compile(r",|;| and | or | with | on | in front of | in ")
 
 
 def parts(text: str) -> list[str]:
-    """Split a text into what it lists.
+    """Split a text into the noun phrases that it lists.
 
     Example:
         >>> parts("a hen on grass and a red ball")
@@ -44,11 +44,19 @@ def repeats(text: str) -> bool:
 
 
 def phrases_about(text: str, vocabulary: Vocabulary) -> Bool[Tensor, "P"]:
-    """Mark the phrases that a text's parts name, and those that are kinds of what they name.
+    """Mark the phrases of a vocabulary that make a part of a text true: the part itself, and its hyponyms.
 
-    A part that is a phrase of the vocabulary with more to it than its noun ("a red heart") is about no other
-    heart; a part that the vocabulary has not is about all kinds of its noun (`Nouns.of_phrase`), or, where it
-    has none of them, about the nearest more general phrases: "a standard poodle" about "a poodle".
+    A part with modifiers that is in the vocabulary ("a red heart") marks itself only. A part that is not in
+    the vocabulary marks all hyponyms of its head noun (`Nouns.of_phrase`), or, if there are none, the nearest
+    more general phrases: "a standard poodle" marks "a poodle".
+
+    Args:
+        text: A description.
+        vocabulary: The phrases.
+
+    Example:
+        >>> phrases_about("a dog", Vocabulary(["a tabby cat", "a poodle", "a beagle"])).tolist()
+        [False, True, True]
     """
     nouns, found = Nouns.load(), torch.zeros(len(vocabulary), dtype=torch.bool)
     for part in [text] if vocabulary.columns(text) else parts(text):
@@ -62,7 +70,12 @@ def phrases_about(text: str, vocabulary: Vocabulary) -> Bool[Tensor, "P"]:
 
 
 def probability_of(text: str, shares: Float[Tensor, "P"], vocabulary: Vocabulary) -> float | None:
-    """Add up the probabilities of the phrases that a text is about; None where it is about none of them.
+    """Sum the probabilities of the phrases that make a text true (`phrases_about`); None if there are none.
+
+    Args:
+        text: A description.
+        shares: The probability of each phrase.
+        vocabulary: The phrases.
 
     Example:
         >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle", "a red ball"])

@@ -1,4 +1,4 @@
-"""The vocabulary of descriptions: phrases, what they mean, and the more general nouns above them."""
+"""The vocabulary of descriptions: phrases, their WordNet senses, and the more general nouns above them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _NO_THINGS = frozenset({"attributes", "colours"})
 
 @dataclass(frozen=True)
 class NounTree:
-    """The nouns above phrases: an edge for each phrase and each noun above it.
+    """The hypernyms of phrases, as edges from each phrase to each noun above it.
 
     Args:
-        words: The nouns, with their articles; fewest kinds first.
-        phrase: The phrase at the lower end of each edge.
-        noun: The noun at its upper end.
-        information: Each noun's information, in bits (`Vocabulary.information`).
+        words: The nouns, with their articles; those with the fewest hyponyms first.
+        phrase: The index of each edge's phrase.
+        noun: The index of each edge's noun.
+        information: Each noun's information content, in bits (`Vocabulary.information`).
     """
 
     words: tuple[str, ...]
@@ -42,13 +42,13 @@ class NounTree:
 
 
 class Vocabulary:
-    """Phrases, and WordNet's nouns above them, over which probabilities add up.
+    """Phrases and their WordNet hypernyms, whose probabilities are the sums over the phrases below them.
 
     Args:
         phrases: The phrases; duplicates are dropped.
-        class_names: Those of a classifier, as it states them, in the order of `class_texts`: what they mean
-            is found among each other.
-        class_texts: The same as phrases; they come first.
+        class_names: A classifier's class names as it states them, in the order of `class_texts`; their senses
+            are chosen jointly.
+        class_texts: The same names as noun phrases, which come first in the vocabulary.
 
     Example:
         >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
@@ -71,7 +71,7 @@ class Vocabulary:
 
     @cached_property
     def synsets(self) -> tuple[int | None, ...]:
-        """The synset that each phrase is about; None where WordNet knows none."""
+        """The synset of each phrase's head noun; None if WordNet has none."""
         nouns = Nouns.load()
         found: dict[str, int | None] = {}
         for text, synset in zip(self._class_texts, meanings(self._class_names), strict=True):
@@ -79,7 +79,7 @@ class Vocabulary:
         return tuple(found[p] if p in found else nouns.of_phrase(p) for p in self.phrases)
 
     def columns(self, text: str) -> list[int]:
-        """Find the phrases that are a text but for articles, hyphens and capitals.
+        """Find the indices of the phrases that equal a text up to articles, hyphens and case.
 
         Example:
             >>> Vocabulary(["a hot-air balloon", "a balloon", "hot air balloon"]).columns("a hot air balloon")
@@ -96,20 +96,20 @@ class Vocabulary:
 
     @property
     def nouns(self) -> tuple[str, ...]:
-        """The nouns that may be said in a phrase's stead, with their articles; fewest kinds first."""
+        """The hypernyms that may replace a phrase, with articles; those with the fewest hyponyms first."""
         return self.tree.words
 
     @property
     def information(self) -> Float[Tensor, "nouns"]:
-        """Each noun's information, in bits: minus the log of the share of classes below it; on the CPU.
+        """Each noun's information content, in bits: minus log2 of the share of classes below it; on the CPU.
 
-        Without classes, of phrases.
+        Without classes, the share of phrases.
         """
         return self.tree.information
 
     @cached_property
     def tree(self) -> NounTree:
-        """The nouns above the phrases."""
+        """The hypernyms of the phrases as edges."""
         nouns = Nouns.load()
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
@@ -130,7 +130,7 @@ def _plain(text: str) -> str:
 
 
 def meanings(class_names: Sequence[str]) -> tuple[int | None, ...]:
-    """Find the synset of every class name; of ImageNet's by its published identifiers."""
+    """Find the synset of every class name; for ImageNet's names, by the published WordNet identifiers."""
     from torchnle.backbones import imagenet_class_names
 
     nouns = Nouns.load()
@@ -150,7 +150,7 @@ def _common(nouns: Nouns, first: int | None, second: int | None) -> int | None:
 
 
 def shipped_phrases() -> tuple[str, ...]:
-    """List the phrases of the shipped concept bank that name something, with their articles."""
+    """List the noun phrases of the shipped concept bank, with their articles."""
     nouns = Nouns.load()
     kinds = [phrases for name, phrases in concept_bank.categories().items() if name not in _NO_THINGS]
     found = {phrase: nouns.of_phrase(phrase) for listed in kinds for phrase in listed}
@@ -160,7 +160,7 @@ def shipped_phrases() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def background_phrases() -> tuple[str, ...]:
-    """List what stands behind things: sky, grass, water, walls.
+    """List the shipped phrases for backgrounds: "the sky", "grass", "water", "a wall".
 
     Example:
         >>> "the sky" in background_phrases()
@@ -171,11 +171,14 @@ def background_phrases() -> tuple[str, ...]:
 
 
 def taught(texts: Sequence[str], phrases: Sequence[str]) -> Bool[Tensor, "T"]:
-    """Mark the texts that captions taught: one of their phrases, or made of nothing but these.
+    """Mark the texts that were fitted to captions: a phrase of these, or several such phrases.
 
-    Captions are cut into noun phrases; "a castle in ruins" taught "a castle" and "ruins", and is known by
-    them. Without textblob, which cuts, only whole phrases are found. Articles, capitals and hyphens do not
-    count.
+    "a castle in ruins" is fitted if "a castle" and "ruins" are. Without textblob, which splits texts into
+    noun phrases, only whole phrases are found. Articles, case and hyphens are ignored.
+
+    Args:
+        texts: The texts to mark.
+        phrases: The phrases of the captions.
 
     Example:
         >>> taught(["the UK post box", "a castle in ruins", "a hen"], ["a uk post box", "a castle", "ruins"])

@@ -1,4 +1,4 @@
-"""Text to classifier space as the paper trains it: a small MLP with two dropouts and a cosine loss."""
+"""Regress text embeddings to classifier weights by the paper's MLP (Zero-shot NLE, section 3.1)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ClassEmbeddingMLP(nn.Module):
         self.gate_norm = nn.LayerNorm(width) if soft_dropout else nn.Identity()
 
     def forward(self, texts: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
-        """Map text vectors; only the direction of the result means something."""
+        """Map text vectors; only the direction of the output is trained."""
         dropped = _drop_inputs(texts) if self.training else texts
         hidden = F.gelu(self.first_norm(self.first(dropped)))
         out: Tensor = self.second_norm(self.second(F.dropout(hidden, 0.5, self.training)))
@@ -72,7 +72,7 @@ class ClassEmbeddingMLP(nn.Module):
 
         Args:
             texts: Unit text vectors.
-            targets: What they are to point to.
+            targets: The vectors whose directions are predicted.
             soft_dropout: Whether the gate is used.
             epochs: The number of steps; more of them fit the classes' own names, and lose unseen ones.
             learning_rate: Adam's, at the start.
@@ -93,7 +93,7 @@ class ClassEmbeddingMLP(nn.Module):
 
 
 def cosine_loss(predicted: Float[Tensor, "C D"], targets: Float[Tensor, "C D"]) -> Float[Tensor, ""]:
-    """The sum over classes of one minus the cosine (Zero-shot NLE, equation 1).
+    """Compute the sum over classes of one minus the cosine (Zero-shot NLE, equation 1).
 
     Example:
         >>> cosine_loss(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])).item()

@@ -1,4 +1,4 @@
-"""Text to classifier space in closed form: kernel ridge regression on sentence embeddings."""
+"""Regress text embeddings to directions of features by kernel ridge regression, in closed form."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ PENALTIES = (0.02, 0.2, 0.5, 1.0, 2.0)
 
 
 class KernelRidge(nn.Module):
-    """Maps unit text vectors to vectors of the classifier space with a Gaussian kernel.
+    """Maps unit text vectors to the feature space by kernel ridge regression with a Gaussian kernel.
 
     ``prediction(s) = sum_i exp(-scale * |s - s_i|^2 / median) a_i``, where the s_i are the texts that were
-    fitted and `median` is the median of their squared distances: so one scale serves sentence encoders that
-    spread texts widely and those that crowd them.
+    fitted and `median` is the median of their squared distances, so that one scale suits sentence encoders
+    whose embeddings spread differently.
 
     Args:
         examples: The number of texts C that are fitted.
         text_width: The width k of a text vector.
-        width: The width D of the classifier space.
+        width: The width D of the targets.
 
     Example:
         >>> texts = torch.eye(3)
@@ -61,10 +61,10 @@ class KernelRidge(nn.Module):
         """Solve for the coefficients in float64, on the device of `texts`.
 
         Args:
-            texts: Unit text vectors; duplicates are fine, and share one prediction.
-            targets: What they are to be mapped to.
-            scale: How narrow the kernel is.
-            penalties: The ridge regularisers to choose from, by the squared error of leaving one text out.
+            texts: Unit text vectors; duplicates are allowed and share one prediction.
+            targets: The vector that each text is mapped to.
+            scale: The inverse width of the kernel.
+            penalties: The ridge penalties to choose from, by the leave-one-out squared error.
         """
         squared = _squared_distances(texts.double(), texts.double())
         median = _median_of_pairs(squared)
@@ -78,7 +78,7 @@ class KernelRidge(nn.Module):
         return fitted
 
     def left_out(self, folds: Int[Tensor, "N"] | None = None) -> Float[Tensor, "N D"]:
-        """Predict fitted texts by the fit without them: each one alone, or with the others of its fold.
+        """Predict each fitted text by the fit without it, or without its fold, in closed form.
 
         With G the inverse of ``K + penalty I`` the predictions of a fold f are ``y_f - (G_ff)^-1 a_f``, where
         ``y = (K + penalty I) a`` are the targets of the fit. A text that was given more than once is
@@ -106,7 +106,7 @@ class KernelRidge(nn.Module):
         return {"examples": examples, "text_width": text_width, "width": self.coefficients.shape[1]}
 
     def forward(self, texts: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
-        """Map text vectors; the length of a prediction tells how near the text is to those fitted."""
+        """Map text vectors; a prediction is the shorter, the further the text is from those fitted."""
         squared = _squared_distances(texts, self.texts)
         return torch.exp(-self.scale * squared / self.median) @ self.coefficients
 

@@ -1,1 +1,1 @@
-"""The map from text into features: sums over captions, whitening, statistics of a domain of pictures."""
+"""The map from text into features: sums over captions, whitening, and feature statistics."""

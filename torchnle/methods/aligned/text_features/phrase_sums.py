@@ -1,4 +1,4 @@
-"""One prototype a phrase: pooled features regressed on the phrases that captions name, in one pass."""
+"""Phrase prototypes: pooled features regressed on the phrases of captions, in one pass."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ class Prototypes:
     """The solution of the regression of pooled features on phrases.
 
     Args:
-        phrases: The phrases, commonest first.
-        counts: How many captions named each, (P,).
-        vectors: By how much each phrase's presence moves the pooled feature, (P, D).
+        phrases: The phrases, most frequent first.
+        counts: The number of captions with each, (P,).
+        vectors: The regression coefficients: how much each phrase's presence changes the pooled feature, (P,
+            D).
         center: The mean pooled feature, (D,).
-        within: The covariance of pooled features that is left when their phrases are accounted for, (D, D).
+        within: The covariance of the regression's residuals, (D, D).
     """
 
     phrases: tuple[str, ...]
@@ -38,11 +39,11 @@ class Prototypes:
 
 
 class PhraseSums:
-    """The normal equations of that regression, added up batch by batch; memory does not grow with the data.
+    """Accumulates the normal equations of pooled features on phrases; memory does not grow with the data.
 
     Args:
         width: The width D of the features.
-        capacity: The most phrases that `solve` returns.
+        capacity: The largest number of phrases that `solve` returns.
 
     Example:
         >>> sums = PhraseSums(2)
@@ -67,7 +68,11 @@ class PhraseSums:
         self._sum(pooled, phrases, 1)
 
     def without(self, pooled: Float[Tensor, "N D"], phrases: Sequence[Sequence[str]]) -> PhraseSums:
-        """Give what the sums would be if these images had not been added.
+        """Return the sums with some images subtracted.
+
+        Args:
+            pooled: Pooled features of images that were added.
+            phrases: The phrases of their captions.
 
         Example:
             >>> sums, cats, dogs = PhraseSums(1), torch.tensor([[1.0], [3.0]]), torch.tensor([[7.0]])
@@ -99,8 +104,8 @@ class PhraseSums:
         """Solve for the prototypes, in float64.
 
         Raises:
-            ValueError: If fewer than two images were added, or no phrase, or if all features are the same or
-                go with no phrase, as where all captions name the same.
+            ValueError: If fewer than two images or no phrase were added, or features do not vary with the
+                phrases.
         """
         if self.count < 2 or not self.columns:
             raise ValueError(

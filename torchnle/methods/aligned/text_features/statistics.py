@@ -1,4 +1,4 @@
-"""Statistics of the pictures that are read: where their features lie, and how long they are."""
+"""Feature statistics of the pictures that are read: their mean feature, and the norms of features."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Domain:
 
 
 class DomainSums:
-    """Sums over pictures, batch by batch, and an even sample of their pooled features.
+    """Accumulates feature statistics batch by batch, with a uniform sample of the pooled features.
 
     Args:
         width: The width D of the features.
@@ -53,7 +53,7 @@ class DomainSums:
         self._generator = torch.Generator().manual_seed(seed)
 
     def add(self, pooled: Float[Tensor, "N D"], locations: Float[Tensor, "R D"]) -> None:
-        """Add pictures: their pooled features, and the features of all their locations."""
+        """Add pictures by their pooled features (N, D) and the features of all their locations (R, D)."""
         rows = pooled.detach().float().cpu()
         for row in rows:
             self._consider(row.clone())  # a view would keep the whole batch
@@ -64,7 +64,7 @@ class DomainSums:
         self._location_norm += float(locations.detach().float().norm(dim=1).sum())
 
     def solve(self) -> Domain:
-        """Give the means.
+        """Compute the statistics of the pictures added so far.
 
         Raises:
             ValueError: If no picture was added.
@@ -89,11 +89,11 @@ class DomainSums:
 
 
 def contentless(example: Float[Tensor, "N C H W"], count: int = 8) -> Float[Tensor, "count C H W"]:
-    """Make pictures that show nothing: one half plain noise of several grain sizes, one half constants.
+    """Generate contentless pictures: one half noise of several grain sizes, one half constants.
 
     Args:
         example: One or more inputs, whose size, dtype and device are used.
-        count: How many.
+        count: The number of pictures.
     """
     generator = torch.Generator().manual_seed(0)
     channels, height, width = example.shape[1:]
@@ -111,13 +111,14 @@ def contentless(example: Float[Tensor, "N C H W"], count: int = 8) -> Float[Tens
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[bool]:
-    """Let every batch normalisation use its batch's own statistics, and leave no trace of it.
+    """Let every batch normalisation use the statistics of its batch while the block runs.
 
-    Any batch then has, behind each of these layers, the mean and variance channel by channel that the
-    training images had there: so noise serves to estimate the center of a network's features, without images.
+    After each of these layers any batch, even noise, then has the channel means and variances of the training
+    images, so that the center of a network's features can be estimated without images. Running statistics are
+    not changed.
 
     Yields:
-        Whether the model has such layers.
+        True if the model has such layers.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     kept = [(layer.running_mean, layer.running_var, layer.num_batches_tracked) for layer in layers]

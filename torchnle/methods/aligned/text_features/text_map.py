@@ -39,12 +39,12 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Classes:
-    """A linear head: which texts its rows stand for.
+    """A classifier's linear head with the text of each row's class.
 
     Args:
         weight: (C, D).
         bias: (C,), or None.
-        texts: The names as a text says them, one a row.
+        texts: The class names as noun phrases, one per row.
     """
 
     weight: Float[Tensor, "C D"]
@@ -53,25 +53,25 @@ class Classes:
 
 
 class TextMap(nn.Module):
-    """Carries sentence embeddings to unit directions among one layer's whitened features.
+    """Maps sentence embeddings to unit directions in one layer's whitened feature space.
 
-    Regressing texts onto features, and not features onto texts, keeps a few directions from being near to
-    everything (hubs; Shigeto et al., 2015). What is known of a phrase is its prototype: by how much its
-    presence moves the pooled feature (`PhraseSums`), or, for the name of a class, the row of the classifier's
-    weights. Kernel ridge regression carries any other text between them. A phrase that was fitted keeps half
-    of its own prototype.
+    Regressing texts onto features, and not features onto texts, avoids hubs: directions that are near to all
+    others (Shigeto et al., 2015). The target of a phrase is its prototype, the change of the pooled feature
+    with its presence (`PhraseSums`); that of a class name is the row of the classifier's weights. Kernel
+    ridge regression predicts the direction of any other text. The direction of a fitted phrase is the mean of
+    its prototype and its prediction.
 
     Args:
         width: The width D of the features.
         text_width: The width k of the sentence embeddings.
-        phrases: The number P of phrases from captions that were fitted.
-        classes: The number C of class names that were fitted, behind these.
-        nulls: The number M of features of pictures that show nothing.
+        phrases: The number P of fitted phrases of captions.
+        classes: The number C of fitted class names, after these.
+        nulls: The number M of features of contentless pictures.
         whitened: Whether features are whitened.
         regression: "ridge", in closed form, or "mlp", the network of Zero-shot NLE (section 3.1).
-        shrinkage: Of the whitening (`whitening`).
-        fitted_shrinkage: The same at the fit, before the map was adapted to other pictures (`whiten_for`).
-        own_shrinkage: The likeliest for the pictures of the fit; 0 = unknown.
+        shrinkage: The shrinkage of the whitening (`whitening`).
+        fitted_shrinkage: The shrinkage at the fit, before `whiten_for`.
+        own_shrinkage: The maximum-likelihood shrinkage for the pictures of the fit; 0 = unknown.
 
     Example:
         >>> empty = TextMap(8, 4, phrases=3, classes=2)
@@ -148,11 +148,14 @@ class TextMap(nn.Module):
         """Fit to phrases of captions, to a classifier's names and weights, or to both.
 
         Args:
-            encode: Embeds texts, as unit vectors (n, k).
-            prototypes: What captions gave, as `PhraseSums.solve` finds it.
+            encode: Encodes texts as unit vectors (n, k).
+            prototypes: The prototypes of the captions' phrases, from `PhraseSums.solve`.
             classes: The head that reads this layer.
             regression: As for the class.
-            shrinkage: Of the whitening (`whitening`).
+            shrinkage: The shrinkage of the whitening (`whitening`).
+
+        Returns:
+            The fitted map.
         """
         matrix, inverse = (None, None) if prototypes is None else whitening(prototypes.within, shrinkage)
         texts, targets = [], []
@@ -226,7 +229,12 @@ class TextMap(nn.Module):
         }
 
     def read_in(self, domain: Domain, nulls: Float[Tensor, "M D"] | None = None) -> None:
-        """Take over the statistics of the pictures to be read, and features of pictures of nothing."""
+        """Set the feature statistics of the pictures to be read, and the features of contentless pictures.
+
+        Args:
+            domain: The statistics.
+            nulls: Features of contentless pictures; None = keep those set before.
+        """
         self.center.copy_(domain.center)
         self.pooled_norm.fill_(domain.pooled_norm)
         self.location_norm.fill_(domain.location_norm)
@@ -235,17 +243,22 @@ class TextMap(nn.Module):
 
     @torch.no_grad()
     def compare_spread(self, rows: Float[Tensor, "R D"]) -> None:
-        """Note how the pictures spread that the map was fitted to, such as its whitening did not see."""
+        """Set `own_shrinkage` by pictures of the fit's kind that the whitening was not computed from.
+
+        Args:
+            rows: Their pooled features.
+        """
         if self.matrix is not None and len(rows) > 1:
             spectrum = within_spectrum(self.matrix, self.shrinkage)
             self.own_shrinkage = likeliest_shrinkage(rows.to(self.center), *spectrum)
 
     @torch.no_grad()
     def whiten_for(self, rows: Float[Tensor, "R D"]) -> None:
-        """Shrink the whitening for other pictures, as far as they spread otherwise than those of the fit.
+        """Increase the shrinkage of the whitening by how much other pictures' covariance differs.
 
-        The fit's shrinkage grows by the ratio of the likeliest one of these pictures to that of its own.
-        Prototypes follow, and the regression on them. Nothing changes without a whitening, or for an MLP.
+        The shrinkage of the fit is multiplied by the ratio of the maximum-likelihood shrinkages of these
+        pictures and of the fit's own, if above 1. Prototypes and regression are recomputed. Nothing changes
+        without a whitening, or with the MLP.
 
         Args:
             rows: Pooled features of the pictures to be read, at least two.
@@ -269,9 +282,10 @@ class TextMap(nn.Module):
 
     @torch.no_grad()
     def directions(self, vectors: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
-        """Carry sentence embeddings, unit vectors, to unit directions among the whitened features.
+        """Map sentence embeddings, unit vectors, to unit directions in the whitened feature space.
 
-        A text that was fitted several times, as the name of two classes is, keeps the mean of its prototypes.
+        A text that was fitted several times, such as the name of two classes, uses the mean of its
+        prototypes.
         """
         return torch.cat([self._directions(block) for block in torch.split(vectors.to(self.texts), _BLOCK)])
 
@@ -282,23 +296,23 @@ class TextMap(nn.Module):
         return F.normalize(found + torch.where(same.any(dim=1, keepdim=True), own, found), dim=1)
 
     def whiten(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-        """Take the center off rows and whiten them, in float32; differentiable."""
+        """Center and whiten features, in float32; differentiable."""
         moved = rows.float() - self.center
         return moved if self.matrix is None else moved @ self.matrix
 
     def score(self, rows: Float[Tensor, "R D"], directions: Float[Tensor, "T D"]) -> Float[Tensor, "R T"]:
-        """Score texts on rows: how far each whitened row points along each text's direction."""
+        """Compute the projection of each whitened row on each text's direction."""
         return self.whiten(rows) @ directions.T
 
     def scaled(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-        """Bring features of single locations to the mean norm of pooled ones, which the head knows."""
+        """Rescale features of single locations to the mean norm of pooled features, which the head reads."""
         return F.normalize(rows.float(), dim=1) * self.pooled_norm
 
     def head_logits(self, white: Float[Tensor, "R D"]) -> Float[Tensor, "R C"]:
-        """Compute the classifier's logits of whitened rows, but for a constant a row.
+        """Compute the classifier's logits of whitened rows, up to a constant per row.
 
-        ``(w_c - mean w) . x`` is the product of the class's prototype, which is its weight row through the
-        inverse of the whitening, with the whitened x.
+        ``(w_c - mean w) . x`` is the product of the class's prototype, its weight row times the inverse of
+        the whitening, with the whitened x.
         """
         directions = self.targets[self.phrases :] * self.class_norms[:, None]
         center = self.center if self.matrix is None else self.center @ self.matrix

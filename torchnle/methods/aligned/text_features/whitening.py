@@ -1,4 +1,4 @@
-"""Whitening: a metric in which what varies while the phrases stay the same counts little."""
+"""Whitening by the residual covariance: directions that vary independently of the phrases count less."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def whitening(
 
     Args:
         within: A covariance; one of zeros gives the identity.
-        shrinkage: What is added to each of its eigenvalues, in units of the mean variance.
+        shrinkage: Added to each of its eigenvalues, in units of the mean variance.
+
+    Returns:
+        The matrix and its inverse.
 
     Example:
         >>> matrix, inverse = whitening(torch.diag(torch.tensor([1.5, 0.5])), shrinkage=0.5)
@@ -42,7 +45,14 @@ def whitening(
 def within_spectrum(
     matrix: Float[Tensor, "D D"], shrinkage: float
 ) -> tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]:
-    """Recover the eigenvalues, in units of the mean variance, and eigenvectors that `whitening` was given.
+    """Recover the eigenvalues and eigenvectors of the covariance from which `whitening` computed a matrix.
+
+    Args:
+        matrix: The whitening matrix.
+        shrinkage: Its shrinkage.
+
+    Returns:
+        The eigenvalues, in units of the mean variance, and the eigenvectors as columns.
 
     Example:
         >>> matrix, _ = whitening(torch.diag(torch.tensor([1.5, 0.5])), shrinkage=0.5)
@@ -56,10 +66,10 @@ def within_spectrum(
 def likeliest_shrinkage(
     rows: Float[Tensor, "R D"], values: Float[Tensor, "D"], vectors: Float[Tensor, "D D"]
 ) -> float:
-    """Choose the shrinkage under which a covariance explains how other features spread best.
+    """Choose the shrinkage of a covariance by the maximum likelihood of other features.
 
-    The features' likelihood is that of a normal distribution whose covariance is the shrunk one times any
-    factor. The less features spread along the directions along which the first ones did, the more shrinkage.
+    The likelihood is that of a normal distribution whose covariance is the shrunk one times any factor. The
+    less the features' covariance resembles the given one, the larger the shrinkage.
 
     Args:
         rows: Features, at least two.

@@ -1,4 +1,4 @@
-"""Pairs that no picture is needed for: features as a class of the classifier has them, and its name."""
+"""Training pairs without pictures: features drawn for a class from the classifier's head, and its name."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ _SAMPLE = 1_024
 
 
 class ClassFeatures:
-    """A supply of pictures, and behind them pairs of the classes that the vision model was trained on.
+    """A supply of picture features followed by synthetic pairs of a classifier's classes.
 
-    No picture of a class is at hand, but the head says where its features lie, and other pictures say how
-    features vary. So features are drawn from the normal distribution that has the mean and covariance of the
-    pictures', and moved, by the shortest way as the covariance measures distance, to where the head prefers
-    the class by some nats. The caption is the class's text. Only the layer that the head reads is known of
-    such a pair, the same at all its locations.
+    The feature of a synthetic pair is drawn from the normal distribution with the mean and covariance of the
+    pictures' features, and moved, by the shortest Mahalanobis distance, until the head prefers the class by
+    some nats. Its caption is the class's text. It has the layer that the head reads only, with the same
+    feature at all locations.
 
     Args:
-        pictures: The supply whose features' distribution is taken; its pairs come first.
+        pictures: The supply of picture features, which give mean and covariance; its pairs come first.
         layer: The layer whose mean over locations the head reads.
         weight: The head's weight, (C, D).
         bias: The head's bias, (C,), or None.
-        texts: One a class.
-        count: How many pairs of classes there are.
-        seed: Seeds which class, how far, and the rest of the features.
+        texts: One text per class.
+        count: The number of synthetic pairs.
+        seed: The seed of the classes, of the nats and of the features.
 
     Raises:
         ValueError: If the supply does not give the layer, it has another width than the head, or there is not
-            a text a class.
+            one text per class.
 
     Example:
         >>> supply = ClassFeatures(pictures, "layer4", head.weight, head.bias, names,
@@ -75,7 +74,7 @@ class ClassFeatures:
 
     @property
     def identity(self) -> dict[str, str]:
-        """The identity of all that its pairs depend on, for `torchnle.training.identity`."""
+        """The digests of everything that the pairs depend on, for `torchnle.training.identity`."""
         weights = digest([self.weight.numpy().tobytes(), self.bias.numpy().tobytes(), repr(self.texts)])
         return {
             **supply_identity(self.pictures),

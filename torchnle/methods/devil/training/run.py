@@ -1,4 +1,4 @@
-"""A whole training run from a recipe file, from its models and data to the translator that is saved."""
+"""A training run from a recipe file: models, data, training, and the saved translator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from torchnle.translators.prefix import PrefixTranslator
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe file, read and checked, with nothing loaded yet.
+    """The checked settings of a recipe file; no model or data is loaded yet.
 
     Args:
         output: The folder for checkpoints, log and the translator.
@@ -84,7 +84,7 @@ class Run:
 
 
 def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tuple[PrefixTranslator, RunLog]:
-    """Run a recipe, or resume its run, and save the translator in ``output/translator``.
+    """Train by a recipe, or resume its run, and save the translator in ``output/translator``.
 
     Args:
         run: The recipe.
@@ -92,12 +92,12 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
         progress: Show a progress bar.
 
     Returns:
-        The translator, and the log with what could not be read.
+        The translator, and the log with the images that could not be read.
 
     Raises:
         FloatingPointError: If a loss or gradient is not finite.
         OSError: If there is no room on the disk.
-        ValueError: If something in the recipe does not fit; the message says what.
+        ValueError: If settings of the recipe do not fit the models, the data or each other.
     """
     if not run.data:
         raise ValueError("the recipe has no data; add a table [[data]] with kind = 'file' or another.")

@@ -1,4 +1,4 @@
-"""The tables of a recipe file that only DeViL has: network, start and pairs of classes."""
+"""The tables of a recipe file that only DeViL has: network, start at a map, synthetic pairs of classes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torchnle.methods.aligned.decoder.text_decoder import DECODER
 
 @dataclass(frozen=True)
 class Network:
-    """The translation network; defaults are the paper's.
+    """The settings of the translation network; defaults are the paper's.
 
     Args:
         prefix_length: The number of prefix vectors; with a [map] it is the text decoder's.
         width: The Transformer's width.
-        depth: Its layers.
-        heads: Its attention heads.
+        depth: The number of its layers.
+        heads: The number of its attention heads.
         feedforward: The width of its feed-forward layers.
         standardise: Standardise the features channel by channel.
-        start: Words at whose embeddings the prefix starts.
-        opening: Words whose embeddings stand before the prefix, trained too.
-        dtype: What the weights are saved as.
+        start: Words at whose embeddings the prefix is initialised.
+        opening: Words at which the trained vectors before the prefix are initialised.
+        dtype: The dtype of the saved weights.
     """
 
     prefix_length: int = 10
@@ -37,12 +37,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Map:
-    """The map from text into features that training starts from (`MapStart`).
+    """The settings of the map from text into features at which training starts (`MapStart`).
 
     Args:
-        reference: A saved `MapTranslator`; "" = one is fitted to the recipe's data and kept in the output.
-        decoder: The text decoder that makes the prefix, where a map is fitted.
-        images: The most images, spread over the data, that it is fitted to.
+        reference: A saved `MapTranslator`; "" = fit one to the recipe's data and save it in the output
+            folder.
+        decoder: The text decoder that computes the prefix, if a map is fitted.
+        images: The largest number of images, spread over the data, to which it is fitted.
         classes: Fit it to the classifier's class names too, in the layer that its head reads.
     """
 
@@ -54,11 +55,11 @@ class Map:
 
 @dataclass(frozen=True)
 class Classes:
-    """Pairs made from the classifier's weights: features of a class, and its name (`ClassFeatures`).
+    """The settings of synthetic pairs from the classifier's weights (`ClassFeatures`).
 
     Args:
-        count: How many; 0 = none.
-        seed: Seeds them.
+        count: The number of pairs; 0 = none.
+        seed: Their seed.
     """
 
     count: int = 0

@@ -1,4 +1,4 @@
-"""The map that DeViL's training starts from: loaded, or fitted to the captions that are trained on."""
+"""The map at which DeViL's training starts: loaded, or fitted to the training captions."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _BATCH = 32
 def start_map(
     settings: Map, vision: Vision, backbone: Backbone, data: Mixture, folder: Path, *, progress: bool = False
 ) -> MapTranslator:
-    """Load the map that a recipe names, or fit one to its data and keep it.
+    """Load the map that a recipe names, or fit one to its data and save it.
 
     Args:
-        settings: The recipe's [map].
-        vision: Its [vision].
+        settings: The recipe's table [map].
+        vision: The recipe's table [vision].
         backbone: The vision model.
         data: The training data.
-        folder: Where a fitted map is kept; a run that goes on finds it there.
+        folder: The folder of the fitted map, from which a resumed run loads it.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If a map is kept there that was fitted otherwise.
+        ValueError: If the folder holds a map that was fitted with other settings.
     """
     if settings.reference:
         return _speaking(MapTranslator.from_pretrained(settings.reference), settings.decoder)

@@ -1,4 +1,4 @@
-"""Attributes: what a unit's exemplars share in colour, and images that are alike but inactive do not."""
+"""Colours that a unit's exemplars share and similar images that do not activate it lack."""
 
 from __future__ import annotations
 
@@ -29,16 +29,19 @@ _SPREAD = 0.05
 def shared_colour(
     exemplars: Sequence[Exemplar], contrast: Sequence[tuple[Image.Image, Tensor | None]] | None = None
 ) -> str | None:
-    """Find the colour that exemplars have where they are active, and images that are alike do not have.
+    """Find the colour that a unit's exemplars share where it is active, and that contrast images lack.
 
-    Shares of the pixels are compared, so that the colour of something thin, which fills a small part of its
-    mask, counts as well. Of a thing that is always red the colour says nothing: contrast exemplars are red,
-    too.
+    Shares of the pixels are compared, so that the colour of a thin object, which fills a small part of its
+    mask, is found too. The colour of an object that is always red is not returned, since contrast images show
+    it in red too.
 
     Args:
-        exemplars: A unit's.
-        contrast: Images that are alike but inactive, each with the mask of what is alike in it (None =
-            everything); no argument = the commonest colour of the exemplars alone.
+        exemplars: The unit's exemplars.
+        contrast: Similar images that do not activate the unit, each with the mask of the similar part (None
+            = the whole image); no argument = the most frequent colour of the exemplars.
+
+    Returns:
+        The colour; None if there is none.
 
     Example:
         >>> red = Exemplar(0, 1.0, Image.new("RGB", (4, 4), (214, 39, 40)))
@@ -61,7 +64,7 @@ def shared_colour(
 
 
 def with_colour(label: str, colour: str) -> str:
-    """Set a colour before a label's noun phrase.
+    """Insert a colour into a label's noun phrase.
 
     Example:
         >>> with_colour("a car", "red"), with_colour("an old bus", "orange"), with_colour("grass", "blue")

@@ -1,4 +1,4 @@
-"""Captioners: what each exemplar shows, in words (Describe-and-Dissect, step 2A)."""
+"""Captioners: describe each exemplar by a text (Describe-and-Dissect, step 2A)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torchnle.translators.base import Translator
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Says what exemplars show. A caption may be blank: such exemplars are passed over."""
+    """Describes exemplars, one caption each; exemplars with a blank caption are ignored."""
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
         """Caption every exemplar, in order."""
@@ -26,12 +26,12 @@ class Captioner(Protocol):
 
 
 class TranslatorCaptioner:
-    """Describes the evidence feature at an exemplar's active locations with a translator.
+    """Captions exemplars by a translator, from the evidence feature at their active locations.
 
     Args:
         translator: The map from text into features, DeViL, or any other that reads the layer.
         layer: The evidence layer's name.
-        sure_above: Less probable descriptions are left blank.
+        sure_above: Captions of less probable descriptions are blank.
 
     Example:
         >>> captioner = TranslatorCaptioner(translator, "layer")
@@ -44,7 +44,7 @@ class TranslatorCaptioner:
 
     @property
     def fingerprint(self) -> str:
-        """The identity of all that its captions depend on."""
+        """The identity of everything that its captions depend on."""
         return f"{hash_module(self.translator)} {self.layer} {self.sure_above}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
@@ -67,7 +67,7 @@ class BankCaptioner:
     Args:
         translator: Scores the bank on the evidence layer.
         layer: The evidence layer's name.
-        bank: What may be said.
+        bank: The phrases to choose from.
 
     Example:
         >>> BankCaptioner(translator, "layer", ["a cat", "sky"]).rows(torch.ones(1, 6))
@@ -79,7 +79,7 @@ class BankCaptioner:
 
     @property
     def fingerprint(self) -> str:
-        """The identity of all that its captions depend on."""
+        """The identity of everything that its captions depend on."""
         return f"{hash_module(self.translator)} {self.layer} {self.bank}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Cleaning: what language models answer, as labels."""
+"""Convert answers of language models to labels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _BACKGROUNDS = ("design", "designs", "graphic", "graphics")
 
 
 def clean_label(answer: str) -> str | None:
-    """Make a label of an answer, or None where there is none in it.
+    """Extract the label from a language model's answer; None if there is none.
 
-    The first line counts, what stands behind a colon, without numbering, quotation marks, a preamble or a
-    final full stop, in lower case but for abbreviations. Refusals, text without letters, a word repeated
-    again and again, and more than `MOST_WORDS` words are no labels.
+    The first line is used, or its part after a colon, without numbering, quotation marks, preamble and final
+    full stop, in lower case except for abbreviations. Refusals, text without letters, a repeated word, and
+    more than `MOST_WORDS` words are not labels.
 
     Example:
         >>> clean_label('1. "Red-themed scenes."'), clean_label("Concept label: TV screens")
@@ -43,10 +43,10 @@ def clean_label(answer: str) -> str | None:
 
 
 def clean_labels(answers: Iterable[str]) -> list[str]:
-    """Clean answers, each label once, in their order.
+    """Extract the labels from several answers, each once, in order.
 
-    Of a label that ends in "designs" or "graphics" a second one is made with "background" behind it, as the
-    paper's code does: of patterns captioners say so.
+    A label that ends in "designs" or "graphics" is returned a second time with "background" appended, as in
+    the paper's code, since captioners describe patterns in this way.
 
     Example:
         >>> clean_labels(["Dogs.", "dogs", "striped designs", ""])

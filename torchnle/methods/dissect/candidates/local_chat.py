@@ -16,9 +16,9 @@ class LocalChat:
 
     Args:
         lm: The language model; None = the embedded default.
-        temperature: Of sampling (the paper's code: 0.3); 0 = greedy.
-        max_new_tokens: Of an answer.
-        seed: Of sampling; the same conversation and number give the same answer.
+        temperature: The temperature of sampling (the paper's code: 0.3); 0 = greedy.
+        max_new_tokens: The largest number of tokens of an answer.
+        seed: The seed of sampling; the same conversation and number give the same answer.
 
     Raises:
         ValueError: If the tokenizer has no chat template.
@@ -46,7 +46,7 @@ class LocalChat:
 
     @property
     def fingerprint(self) -> str | None:
-        """The identity of all that its answers depend on; None for a model without a reference."""
+        """The identity of everything that its answers depend on; None for a model without a reference."""
         settings = f"{self.temperature} {self.max_new_tokens} {self.seed} {self.lm.dtype}"
         return f"{self.lm.reference} {settings}" if self.lm.reference else None
 

@@ -1,4 +1,4 @@
-"""Prompts: how a chat model is asked for one label of several captions (A.1.3)."""
+"""Prompts for a chat model to summarise captions as one label (A.1.3)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _EXAMPLES = (
 
 
 def simplify(caption: str) -> list[Message]:
-    """Ask for a caption's subject, without details.
+    """Build the prompt that asks for a caption's subject without details.
 
     Example:
         >>> simplify("a hen on grass")[0]["content"].endswith("a hen on grass")
@@ -52,11 +52,11 @@ def simplify(caption: str) -> list[Message]:
 
 
 def summarise(captions: Sequence[str], superclasses: Sequence[str] = ()) -> list[Message]:
-    """Ask for what captions have in common, after two examples.
+    """Build the prompt that asks for the common concept of captions, with two worked examples.
 
     Args:
         captions: The captions.
-        superclasses: One of these is to be named behind the label, in brackets.
+        superclasses: Ask also for one of these in brackets after the label.
 
     Example:
         >>> [message["role"] for message in summarise(["a hen", "a duck"])]
@@ -70,7 +70,7 @@ def summarise(captions: Sequence[str], superclasses: Sequence[str] = ()) -> list
 
 
 def look(count: int) -> str:
-    """Ask a multimodal model, which is shown the exemplars themselves, for labels (A.4.4).
+    """Build the prompt that asks a multimodal model for labels of given images (A.4.4).
 
     Example:
         >>> "5 labels" in look(5)

@@ -1,4 +1,4 @@
-"""Proposers: from a unit's exemplars to its candidate labels (step 2 as a whole)."""
+"""Proposers: candidate labels from a unit's exemplars (the whole of step 2)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 
 @dataclass(frozen=True)
 class Proposal:
-    """Candidate labels of a unit.
+    """Candidate labels of one unit, with the captions that they summarise.
 
     Args:
-        labels: The likeliest first; none where nothing was found.
-        captions: What the exemplars show, where they were captioned.
-        note: What went wrong, "" if nothing did.
+        labels: The labels, most probable first; possibly none.
+        captions: The captions of the exemplars, if they were captioned.
+        note: The reason of a failure; "" if there was none.
     """
 
     labels: tuple[str, ...]
@@ -30,7 +30,7 @@ class Proposal:
 
 @runtime_checkable
 class Proposer(Protocol):
-    """Makes candidate labels of exemplars."""
+    """Proposes candidate labels from a unit's exemplars."""
 
     def __call__(self, exemplars: Sequence[Exemplar], count: int, seed: int) -> Proposal:
         """Propose up to `count` labels."""
@@ -39,15 +39,15 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True)
 class CaptionAndSummarise:
-    """Captions every exemplar and summarises the captions (section 3.2).
+    """Proposes labels by captioning every exemplar and summarising the captions (section 3.2).
 
-    Where the summariser fails or answers nothing of use, the extractive one takes its place, and the
-    proposal's note says so. No summariser: the captions themselves are the candidates (ablation A.4.6).
+    If the summariser fails or returns no label, `fallback` is used, and the proposal's note says so. Without
+    a summariser the captions themselves are the candidates (ablation A.4.6).
 
     Args:
         captioner: Captions exemplars.
         summariser: Summarises captions; None = the captions are the candidates.
-        fallback: Takes the place of a summariser that fails.
+        fallback: Replaces a summariser that fails.
 
     Example:
         >>> propose = CaptionAndSummarise(lambda exemplars: ["a hen", "a duck"], Extractive())
@@ -61,7 +61,7 @@ class CaptionAndSummarise:
 
     @property
     def fingerprint(self) -> str | None:
-        """The identity of all that its proposals depend on; None where a part does not say it."""
+        """The identity of everything that its proposals depend on; None if a part has no identity."""
         parts = [self.captioner, self.fallback, *([] if self.summariser is None else [self.summariser])]
         marks = [getattr(part, "fingerprint", None) for part in parts]
         return None if None in marks else f"{marks}"
@@ -71,7 +71,7 @@ class CaptionAndSummarise:
         return self.summarise(self.captioner(exemplars), count, seed)
 
     def summarise(self, captions: Sequence[str], count: int, seed: int) -> Proposal:
-        """Propose labels for captions that are there already."""
+        """Propose labels from given captions."""
         given = tuple(" ".join(caption.split()) for caption in captions)
         said = [caption for caption in given if caption]
         if not said:
@@ -93,7 +93,7 @@ class CaptionAndSummarise:
 
 @dataclass(frozen=True)
 class Multimodal:
-    """Shows one multimodal model the exemplars, and asks it for the labels (A.4.4).
+    """Proposes labels by a multimodal model that is shown the exemplars (A.4.4).
 
     Args:
         chat: The model.

@@ -24,12 +24,12 @@ _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 @dataclass
 class Usage:
-    """The use made of a server so far.
+    """The number of requests and tokens that a server has processed so far.
 
     Args:
-        calls: Answered requests.
-        prompt_tokens: Read by the model, as the server counts.
-        answer_tokens: Written by it.
+        calls: The number of answered requests.
+        prompt_tokens: The number of prompt tokens, as the server counts them.
+        answer_tokens: The number of generated tokens.
 
     Example:
         >>> Usage(3, 1_000_000, 2000).line(prompt_price=0.5, answer_price=1.5)
@@ -41,7 +41,7 @@ class Usage:
     answer_tokens: int = 0
 
     def line(self, *, prompt_price: float = 0.0, answer_price: float = 0.0) -> str:
-        """Sum up what was used, and its cost at prices for a million tokens."""
+        """Format the usage and its cost, at prices per million tokens."""
         cost = (self.prompt_tokens * prompt_price + self.answer_tokens * answer_price) / 1e6
         return f"{self.calls} calls, {self.prompt_tokens} + {self.answer_tokens} tokens, {cost:.3f}"
 
@@ -51,13 +51,13 @@ class ServedChat:
     """Answers conversations through an OpenAI-compatible address.
 
     Args:
-        address: Up to and with "/v1".
-        model: The model's name there.
+        address: The server's address, up to and including "/v1".
+        model: The model's name on the server.
         key: The access key; None = that of the environment variable OPENAI_API_KEY, or none.
-        temperature: Of sampling (the paper's code: 0.3).
-        max_tokens: Of an answer.
+        temperature: The temperature of sampling (the paper's code: 0.3).
+        max_tokens: The largest number of tokens of an answer.
         timeout: Seconds to wait for one answer.
-        retries: How often a request is repeated after a timeout, a lost connection or a busy server.
+        retries: The largest number of repetitions after a timeout, a lost connection or a busy server.
         pause: Seconds before the first repetition; doubled each time.
 
     Example:
@@ -76,7 +76,7 @@ class ServedChat:
 
     @property
     def fingerprint(self) -> str:
-        """The identity of all that its answers depend on, as far as one can know."""
+        """The identity of everything that its answers depend on, as far as it is known."""
         return f"{self.address} {self.model} {self.temperature} {self.max_tokens}"
 
     def __call__(self, messages: Sequence[Message], number: int) -> str:
@@ -89,11 +89,11 @@ class ServedChat:
         return self._answer([dict(message) for message in messages], number)
 
     def look(self, exemplars: Sequence[Exemplar], count: int, seed: int = 0) -> list[str]:
-        """Show a multimodal model the exemplars, and ask for labels at once (A.4.4).
+        """Ask a multimodal model, given the exemplars' images, for several labels in one answer (A.4.4).
 
         Raises:
-            TimeoutError: As for a conversation.
-            ConnectionError: As for a conversation.
+            TimeoutError: If no answer comes in time, after all retries.
+            ConnectionError: If the server cannot be reached or refuses.
         """
         parts: list[dict[str, Any]] = [{"type": "text", "text": prompts.look(count)}]
         parts += [{"type": "image_url", "image_url": {"url": _data_url(each)}} for each in exemplars]

@@ -1,4 +1,4 @@
-"""Summarisers: from captions to candidate labels (Describe-and-Dissect, step 2B)."""
+"""Summarisers: candidate labels from captions (Describe-and-Dissect, step 2B)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torchnle.methods.dissect.candidates.prompts import Message
 
 @runtime_checkable
 class Summariser(Protocol):
-    """Makes candidate labels of captions."""
+    """Summarises captions as candidate labels."""
 
     def __call__(self, captions: Sequence[str], count: int, seed: int = 0) -> list[str]:
         """Propose up to `count` clean labels, the likeliest first; none where nothing can be said."""
@@ -33,10 +33,10 @@ Chat = Callable[[Sequence[Message], int], str]
 
 
 class Extractive:
-    """Summarises without a language model: the commonest phrases, and the nouns above most of them.
+    """Summarises captions without a language model: the most frequent phrases, and their common hypernyms.
 
     Args:
-        share: A more general noun must stand above at least this share of the captions.
+        share: The least share of captions that a hypernym must cover.
 
     Example:
         >>> Extractive()(["a poodle", "a beagle", "a beagle on grass", "a bus"], 3)
@@ -81,12 +81,12 @@ class Extractive:
 
 
 class ChatSummariser:
-    """Asks a chat model for one label at a time, with the captions shuffled anew for each (A.1.3).
+    """Summarises captions by a chat model, one label per call, with the captions shuffled anew (A.1.3).
 
     Args:
         chat: The model: `LocalChat`, `ServedChat`, or any function.
-        simplify: Have every caption simplified first, by a call of its own, as the paper does.
-        superclasses: One of these is asked for behind each label, in brackets; `superclass_of` reads it.
+        simplify: Simplify every caption first, by a call of its own, as in the paper.
+        superclasses: Ask also for one of these in brackets after each label.
 
     Example:
         >>> ChatSummariser(lambda messages, number: "Birds.", simplify=False)(["a hen", "a duck"], 5)
@@ -126,7 +126,7 @@ class ChatSummariser:
 
 
 def parted(label: str, superclasses: Sequence[str]) -> tuple[str, str | None]:
-    """Part a label from the superclass in brackets behind it; None where none of them is named.
+    """Split a label from the superclass in brackets after it; None if it names none of them.
 
     Example:
         >>> parted("green rows (grapes)", ["grapes", "corn"]), parted("a (red) door", ["corn"])

@@ -1,1 +1,1 @@
-"""Exemplars: where a unit is active in its images, and images that are alike and do not excite it."""
+"""Exemplars of units, and similar images that do not activate them (contrast images)."""

@@ -1,4 +1,4 @@
-"""Contrast exemplars: images that look like a unit's exemplars, and do not excite it."""
+"""Contrast images: images similar to a unit's exemplars that do not activate it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ def contrast_images(
 ) -> Int[Tensor, "c"]:
     """Choose the images nearest to a unit's exemplars among those in which it is inactive.
 
-    What such images share with the exemplars is no part of the unit's label: of a unit for red cars, they
-    are cars of other colours (the contrast of counterfactual images in FALCON; Kalibhat et al., 2023).
+    A property that they share with the exemplars does not explain the unit: for a unit of red cars they are
+    cars of other colours (as the counterfactual images of FALCON; Kalibhat et al., 2023).
 
     Args:
-        excited: The exemplars' numbers.
-        vectors: A feature of every image, in which like images are near.
+        excited: The exemplars' indices.
+        vectors: A feature of every image, by which similarity is measured.
         activations: The unit's activation in every image.
-        count: How many are chosen, at most.
-        inactive: Images below this quantile of the activations count as inactive.
+        count: The largest number of images.
+        inactive: The quantile of the activations below which images count as inactive.
+
+    Returns:
+        The images' indices, nearest first.
 
     Raises:
-        ValueError: If `inactive` is no share.
+        ValueError: If `inactive` is not between 0 and 1.
 
     Example:
         >>> vectors = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])

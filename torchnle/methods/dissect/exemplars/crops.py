@@ -26,9 +26,9 @@ def attention_crops(
 ) -> list[Box]:
     """Find the boxes of the regions in which a unit is active, the largest first.
 
-    The map is enlarged to the image (bicubic), cut at Otsu's threshold, and parted into connected regions.
-    A box is kept if it overlaps with every kept one, as intersection over union, by no more than `overlap`.
-    Values are used as they are: the authors' code lets activations above 1 wrap around at 256 grey levels.
+    The map is enlarged to the image (bicubic), thresholded by Otsu's method, and split into connected
+    regions. A box is kept if its intersection over union with every kept box is at most `overlap`.
+    Activations are not quantised: in the authors' code those above 1 wrap around at 256 grey levels.
 
     Args:
         activation: The unit's activation map.

@@ -18,15 +18,15 @@ from torchnle.methods.dissect.probing.record import LayerRecord
 
 @dataclass(frozen=True)
 class Exemplar:
-    """An image, or a crop of one, that excites a unit.
+    """An image, or a crop of one, with a large activation of a unit.
 
     Args:
-        image: The image's number in the probing set.
+        image: The image's index in the probing set.
         activation: The unit's activation in it.
         picture: The image or the crop, in RGB.
-        map: The unit's activation at the layer's locations; None = the layer has no grid, or of a crop.
+        map: The unit's activation at the layer's locations; None for a layer without a grid, or a crop.
         evidence: The evidence layer's feature at the active locations; None without such a layer.
-        box: Of a crop: where it was cut out of the image.
+        box: The crop's box in the image; None for a whole image.
     """
 
     image: int
@@ -54,13 +54,13 @@ class Exemplar:
 
 
 def exemplars(record: LayerRecord, unit: int, images: ProbingSet, count: int | None = None) -> list[Exemplar]:
-    """Open a unit's exemplars, the most active first, without those that do not excite it at all.
+    """Load a unit's exemplars, most active first, without images in which it is inactive.
 
     Args:
-        record: What probing found of the layer.
-        unit: The unit.
+        record: The layer's probing record.
+        unit: The unit's index.
         images: The probing set.
-        count: How many; None = all that were kept.
+        count: The largest number of exemplars; None = all in the record.
 
     Raises:
         ValueError: If the layer has no such unit.

@@ -1,4 +1,4 @@
-"""Masks: the locations of an activation map at which a unit is active."""
+"""Masks of the locations of an activation map at which a unit is active."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def otsu(maps: Float[Tensor, "E L"]) -> Float[Tensor, "E"]:
-    """Find each map's threshold by Otsu's method (1979), over its values themselves and no histogram.
+    """Compute each map's threshold by Otsu's method (1979), on the values themselves instead of a histogram.
 
-    The threshold is the largest value of the lower of the two classes whose means lie furthest apart, in
-    units of the between-class variance; of a constant map it is below that constant.
+    The threshold is the largest value of the lower class, for the split of largest between-class variance;
+    for a constant map it is minus infinity.
 
     Args:
         maps: The values of each map.
@@ -50,11 +50,11 @@ def active(maps: Float[Tensor, "E L"], threshold: Float[Tensor, "E"] | None = No
 def resized(
     masks: Float[Tensor, "E L"], grid: tuple[int, int] | None, to: tuple[int, int] | None
 ) -> Float[Tensor, "E M"]:
-    """Carry masks from one layer's grid to another's, as weights that sum to one.
+    """Resize masks from one layer's grid to another's, as weights that sum to one.
 
     Args:
-        masks: Not negative.
-        grid: Their (rows, columns); None = the layer has none, and all locations of the other weigh alike.
+        masks: The masks, not negative.
+        grid: Their (rows, columns); None = no grid, which gives equal weights.
         to: The other layer's grid; None = it has none.
 
     Example:

@@ -1,4 +1,4 @@
-"""The pool of exemplars and their attention crops, ranked by running the model on both (section 3.1)."""
+"""The pool of exemplars and their attention crops, ranked by the model's activations (section 3.1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torchnle.vision.taps import Tap
 
 
 class UnitRunner:
-    """Runs the model on any pictures and reads one layer's units, and the evidence beside them.
+    """Runs a model on pictures and reads the activations of one layer's units and the evidence features.
 
     Args:
         model: The vision model.
@@ -136,14 +136,14 @@ class UnitRunner:
 def with_crops(
     found: Sequence[Exemplar], unit: int, runner: UnitRunner, *, count: int, most: int = 4
 ) -> list[Exemplar]:
-    """Add attention crops to a unit's exemplars, run the model on them, and keep the most active of all.
+    """Add attention crops to a unit's exemplars, and keep the most active of both.
 
     Args:
         found: The exemplars.
-        unit: The unit.
+        unit: The unit's index.
         runner: Runs the model.
-        count: How many are kept (the paper's K).
-        most: Crops of an image, at most.
+        count: The number to keep (the paper's K).
+        most: The largest number of crops per image.
     """
     pictures, numbers, boxes = [], [], []
     for each in found:

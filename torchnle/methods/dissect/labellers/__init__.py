@@ -1,1 +1,1 @@
-"""Other ways to label units, from the same probing record."""
+"""Other labelling methods for units, on the same probing record."""

@@ -1,4 +1,4 @@
-"""Every labeller by its name, on one probing record: texts ranked for each unit."""
+"""Rank texts for each unit by any labelling method, on one probing record."""
 
 from __future__ import annotations
 

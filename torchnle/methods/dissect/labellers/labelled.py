@@ -1,4 +1,4 @@
-"""Labels of units by a labeller other than Describe-and-Dissect, in the same form."""
+"""Labels of units by another labelling method than Describe-and-Dissect, in the same form."""
 
 from __future__ import annotations
 

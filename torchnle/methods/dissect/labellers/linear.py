@@ -20,7 +20,7 @@ class LinearLabel:
     """A unit as a weighted sum of words' scores.
 
     Args:
-        words: The words, the most telling first.
+        words: The words, in the order in which they were added.
         weights: Their weights for standardised scores and activations.
         correlation: Of the sum with the activation, on the held-out images that chose how many words.
 
@@ -45,21 +45,21 @@ def linear_labels(
     most: int = WORDS,
     gain: float = GAIN,
 ) -> list[LinearLabel]:
-    """Explain each unit by the words whose scores together predict its activation.
+    """Explain each unit by a weighted sum of words whose scores predict its activation.
 
-    Words are added greedily, each time the one that correlates most with what is left of the activation
-    (orthogonal matching pursuit), with positive weights, and as long as the correlation on held-out images
-    grows by `gain`.
+    Words are added greedily, each time the one that correlates most with the residual of the activation
+    (orthogonal matching pursuit), with positive weights, until the correlation on held-out images grows by
+    less than `gain`.
 
     Args:
-        scores: How well each word fits each image.
+        scores: The score of each word on each image.
         activations: Each unit's activation in each image.
-        words: One a column of `scores`.
-        most: The most words.
-        gain: The least growth of the correlation; 0 = as long as it grows.
+        words: One word per column of `scores`.
+        most: The largest number of words per unit.
+        gain: The least growth of the correlation per word; 0 = any growth.
 
     Raises:
-        ValueError: If there are fewer than nine images, or a word a column is missing.
+        ValueError: If there are fewer than nine images, or not one word per column.
 
     Example:
         >>> draws = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))

@@ -25,8 +25,8 @@ def nearest_text_scores(
         layer: The evidence layer's name.
         evidence: The features of each unit's exemplars.
         texts: The texts.
-        background: The mean feature of all images, whose scores are taken off, as SemanticLens takes off an
-            empty template; None = nothing is taken off.
+        background: The mean feature of all images, whose scores are subtracted, as SemanticLens subtracts an
+            empty template's; None = nothing is subtracted.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Re-ranking: what is likely of a unit, and not merely of everything (MILAN; Hernandez et al., 2022)."""
+"""Re-ranking of labels by their pointwise mutual information with a unit (MILAN; Hernandez et al., 2022)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def milan_scores(
     Args:
         given: log p(text | unit), such as a translator's log-probabilities for the unit's evidence.
         prior: log p(text), such as a language model's, or the log of the mean over units.
-        weight: Of the prior; MILAN's is 0.2.
+        weight: The weight of the prior; MILAN's is 0.2.
 
     Raises:
         ValueError: If a log-probability is positive or NaN.

@@ -1,1 +1,1 @@
-"""Probing: every image of a set through the model once, and what is kept of every unit's activations."""
+"""Probing: run every image of a set through the model once, and record statistics of every unit."""

@@ -1,4 +1,4 @@
-"""Probing sets: a folder or a data set as numbered images, with a fingerprint of what they are."""
+"""Probing sets: a folder or a data set as indexed images, with a fingerprint."""
 
 from __future__ import annotations
 

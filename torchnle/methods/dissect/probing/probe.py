@@ -1,4 +1,4 @@
-"""One pass of a probing set through the model, for all chosen layers and units together."""
+"""Run a probing set through a model once, for all chosen layers and units together."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _PAUSE = 0.2
 
 @dataclass(frozen=True)
 class EvidenceLayer:
-    """The layer whose features words are found for; it may be another one than the units'.
+    """The layer whose features a translator describes, which may differ from the units' layer.
 
     Args:
         tap: The layer.
-        reading: How its locations are picked out.
+        reading: How its features are read.
         scores: Texts to score on every image.
     """
 
@@ -47,7 +47,7 @@ class EvidenceLayer:
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """The findings of probing.
+    """The record of a probing run, layer by layer.
 
     Args:
         layers: By the layer's name.
@@ -75,10 +75,10 @@ def probe(
     patience: float = 3600.0,
     progress: bool = False,
 ) -> ProbeRecord:
-    """Run a probing set through the model once, and keep what describes every unit of every chosen layer.
+    """Run a probing set through a model once, and record the exemplars and statistics of every unit.
 
-    Batches are the same however many processes read them, and what is kept does not depend on their order:
-    a run that was killed and goes on, and several processes, give the same bits as one undisturbed run.
+    Batches do not depend on the number of processes, nor the record on their order: a resumed run, and
+    several processes, give the same bits as one undisturbed run.
 
     Args:
         model: The vision model.

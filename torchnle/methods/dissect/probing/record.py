@@ -1,4 +1,4 @@
-"""The findings of probing on one layer."""
+"""The probing record of one layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SILENT = 1e-6
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """The findings of probing on one layer's units.
+    """The exemplars and statistics of one layer's units over a probing set.
 
     Args:
         layer: The layer's name.
@@ -116,9 +116,9 @@ class LayerRecord:
         return _correlations(covariance, self._spread, (total["ss"] - total["s"].square() / n).clamp_min(0))
 
     def linear_correlations(self, weights: Float[Tensor, "T E"]) -> Float[Tensor, "U T"]:
-        """Compute the same for scores that are linear in the pooled evidence feature, of any texts.
+        """Compute units' correlations with texts whose scores are linear in the pooled evidence feature.
 
-        Exact, from the features' second moments, without reading an image again.
+        Exact, from the features' second moments, without running the model again.
 
         Args:
             weights: Each text's score is the product of its weights with the feature, plus any constant.

@@ -34,7 +34,7 @@ class LocationSample:
         self.values = torch.empty(0, units)
 
     def add(self, images: Int[Tensor, "B"], activations: Float[Tensor, "B L U"]) -> None:
-        """Take a batch in."""
+        """Add a batch of activations."""
         count, locations, units = activations.shape
         keys = _hashed(images, locations).flatten()
         rows = activations.reshape(count * locations, units)
@@ -45,7 +45,7 @@ class LocationSample:
             self._take(keys, rows.float().cpu())
 
     def merge(self, other: LocationSample) -> None:
-        """Take in another process's sample of other images."""
+        """Merge another process's sample of other images."""
         self._take(other.keys, other.values)
 
     def quantile(self, q: float) -> Float[Tensor, "U"]:
@@ -59,11 +59,11 @@ class LocationSample:
         return torch.quantile(self.values, q, dim=0)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything it keeps, by name."""
+        """Return all tensors of the sample by name."""
         return {"keys": self.keys, "values": self.values}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Restore the sample from `state`."""
         self.keys, self.values = state["keys"], state["values"]
 
     def _take(self, keys: Int[Tensor, "n"], rows: Float[Tensor, "n U"]) -> None:

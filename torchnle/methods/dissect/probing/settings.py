@@ -14,7 +14,7 @@ Summary = Literal["mean", "max", "class token"]
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Settings of what a probing run keeps.
+    """The settings of a probing run: how activations are pooled, and what is recorded.
 
     Args:
         summary: Images are ranked by a unit's mean or largest activation over locations (the paper's g,
@@ -50,14 +50,14 @@ class ProbeSettings:
                 raise ValueError(f"{name}={getattr(self, name)}; pass a positive number.")
 
     def pool(self, local: Float[Tensor, "B L U"], first: Float[Tensor, "B U"] | None) -> Float[Tensor, "B U"]:
-        """Make one number an image of a unit's activations.
+        """Pool each unit's activations over an image to one number.
 
         Args:
-            local: At every location.
-            first: At the class token.
+            local: The activations at every location.
+            first: The activations at the class token.
 
         Raises:
-            ValueError: If the class token is asked for and there is none.
+            ValueError: If `summary` is the class token and there is none.
         """
         if self.summary == "mean":
             return local.mean(dim=1)

@@ -1,4 +1,4 @@
-"""States of probing runs on disk: written whole or not at all, found again by a hash of all that matters."""
+"""States of probing runs on disk, written atomically, found by a hash of everything that they depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that is kept of one layer while a probing set passes."""
+"""Streaming statistics of one layer over a probing set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class Evidence:
-    """Features that words are found for: the evidence layer's, of the same images.
+    """The evidence layer's features of a batch, which a translator describes.
 
     Args:
         tokens: (B, M, E).
@@ -86,7 +86,7 @@ class Streams:
         self.high = torch.full((self.units,), -torch.inf)
 
     def add(self, batch: int, found: Activations, evidence: Evidence | None) -> None:
-        """Take a batch in.
+        """Add a batch to the statistics.
 
         Args:
             batch: Its number.
@@ -107,7 +107,7 @@ class Streams:
         self.sums.add(batch, _sums(pooled, evidence))
 
     def merge(self, other: Streams) -> None:
-        """Take in what another process has found on other images."""
+        """Merge another process's statistics of other images."""
         self.grid = self.grid or other.grid
         self.low, self.high = torch.minimum(self.low, other.low), torch.maximum(self.high, other.high)
         for own, others in zip(self._parts.values(), other._parts.values(), strict=True):
@@ -124,13 +124,13 @@ class Streams:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """Everything it keeps, by name."""
+        """Return all tensors of the statistics by name."""
         grid = torch.tensor(self.grid or (0, 0))
         parts = {f"{name}/{key}": t for name, part in self._parts.items() for key, t in part.state().items()}
         return {"low": self.low, "high": self.high, "grid": grid, **parts}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Restore the statistics from `state`."""
         rows, columns = state["grid"].tolist()
         self.grid = (rows, columns) if rows else None
         self.low, self.high = state["low"], state["high"]

@@ -1,4 +1,4 @@
-"""Sums over batches that come out the same, to the last bit, however the batches are divided."""
+"""Sums over batches that are bitwise equal, however the batches are divided among processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DyadicSums:
         self.nodes: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def add(self, batch: int, parts: Parts) -> None:
-        """Take in the sums of one batch.
+        """Add the sums of one batch.
 
         Args:
             batch: Its number.
@@ -40,7 +40,7 @@ class DyadicSums:
         self._insert((0, batch), {name: part.double() for name, part in parts.items()})
 
     def merge(self, other: DyadicSums) -> None:
-        """Take in what another process has summed over other batches."""
+        """Merge another process's sums over other batches."""
         for node, parts in other.nodes.items():
             self._insert(node, parts)
 
@@ -59,7 +59,7 @@ class DyadicSums:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Restore the sums from `state`."""
         self.nodes = {}
         for key, tensor in state.items():
             level, index, name = key.split(".", 2)

@@ -1,4 +1,4 @@
-"""Every image's activations and evidence feature, for probing sets that are small enough to hold them."""
+"""A table of every image's activations and evidence feature, for probing sets that fit into memory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Table:
         self._columns: dict[str, list[Tensor]] = {}
 
     def add(self, images: Int[Tensor, "B"], columns: dict[str, Tensor]) -> None:
-        """Take a batch's rows in."""
+        """Add the rows of a batch."""
         self._images.append(images)
         for name, rows in columns.items():
             self._columns.setdefault(name, []).append(rows)
 
     def merge(self, other: Table) -> None:
-        """Take in another process's rows."""
+        """Merge another process's rows."""
         if other._images:
             self.add(
                 torch.cat(other._images), {name: torch.cat(rows) for name, rows in other._columns.items()}
@@ -58,11 +58,11 @@ class Table:
         return self._images[0], {name: rows[0] for name, rows in self._columns.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """Everything it keeps, by name."""
+        """Return all tensors of the table by name."""
         images, columns = self._joined
         return {"images": images, **{f"column.{name}": rows for name, rows in columns.items()}}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Restore the table from `state`."""
         self._images = [state["images"]] if len(state["images"]) else []
         self._columns = {n.removeprefix("column."): [t] for n, t in state.items() if n.startswith("column.")}

@@ -38,7 +38,7 @@ class TopK:
     def add(
         self, images: Int[Tensor, "B"], values: Float[Tensor, "B U"], details: Details | None = None
     ) -> None:
-        """Take a batch's values in.
+        """Add the values of a batch.
 
         Args:
             images: The images' numbers.
@@ -65,7 +65,7 @@ class TopK:
             self.details[name] = kept
 
     def merge(self, other: TopK) -> None:
-        """Take in what another process has found on other images."""
+        """Merge another process's largest values."""
         joined = torch.cat([self.values, other.values], dim=1)
         numbers = torch.cat([self.images, other.images], dim=1)
         chosen = _best(joined, numbers, self.k)
@@ -75,12 +75,12 @@ class TopK:
             self.details[name] = _gather(torch.cat(both, dim=1), chosen)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything it keeps, by name."""
+        """Return all tensors by name."""
         details = {f"details.{name}": kept for name, kept in self.details.items()}
         return {"values": self.values, "images": self.images, **details}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Restore the largest values from `state`."""
         self.values, self.images = state["values"], state["images"]
         self.details = {n.removeprefix("details."): t for n, t in state.items() if n.startswith("details.")}
 

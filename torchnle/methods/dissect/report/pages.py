@@ -36,11 +36,11 @@ def write_report(
     same picture excites.
 
     Args:
-        dissection: What `dissect` gave.
-        folder: Where to.
-        units: Units a page, at most.
-        exemplars: Exemplars a unit.
-        side: Of an exemplar, in pixels.
+        dissection: The result of `dissect`.
+        folder: The folder of the pages.
+        units: The largest number of units per page.
+        exemplars: The number of exemplars per unit.
+        side: The side of an exemplar, in pixels.
 
     Returns:
         The files, the index first.

@@ -1,4 +1,4 @@
-"""The blind rating page: several methods' labels of the same units, rated by people (A.1.6)."""
+"""The blind rating page: people rate several methods' labels of the same units (A.1.6)."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def write_rating_page(
     side: int = 120,
     seed: int = 0,
 ) -> tuple[Path, Path]:
-    """Write a page that one can send to people, and, apart from it, whose label is whose.
+    """Write a page for blind rating of labels, and separately the key of which method gave which label.
 
-    For each unit the page shows its exemplars and the methods' labels in an order of its own, asks for a
-    rating of each from 1 to 5 and for the best one, and saves the answers as a file.
+    For each unit the page shows its exemplars and the methods' labels in random order, asks for a rating of
+    each from 1 to 5 and for the best one, and saves the answers as a file.
 
     Args:
         dissection: Opens the exemplars.
         labels: Each method's label of each of `units`.
-        units: The units' numbers.
-        folder: Where to.
-        exemplars: Exemplars a unit.
-        side: Of an exemplar, in pixels.
-        seed: Of the orders.
+        units: The units' indices.
+        folder: The folder of both files.
+        exemplars: The number of exemplars per unit.
+        side: The side of an exemplar, in pixels.
+        seed: The seed of the orders.
 
     Returns:
         The page, and the key, which raters must not see.
@@ -77,7 +77,7 @@ def write_rating_page(
 
 @dataclass(frozen=True)
 class Ratings:
-    """People's opinions of one method's labels.
+    """The aggregated ratings of one method's labels.
 
     Args:
         rating: The mean, from 1 to 5.
@@ -95,7 +95,7 @@ class Ratings:
 def aggregate(
     answers: Sequence[Mapping[str, Mapping[str, Any]]], key: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Ratings], float]:
-    """Count answers by method, without those that contradict themselves.
+    """Aggregate the ratings of raters by method, without contradictory answers.
 
     An answer for a unit is valid if every label is rated and the best one is among those rated highest.
 

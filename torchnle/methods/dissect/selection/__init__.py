@@ -1,1 +1,1 @@
-"""Selection: which candidate a unit responds to most."""
+"""Selection: choose the candidate label to which a unit responds most."""

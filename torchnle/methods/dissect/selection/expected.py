@@ -1,4 +1,4 @@
-"""Expected activations: how much a text's presence would move a unit, without any image of it."""
+"""Expected activations: predict how much a text's presence changes a unit, without an image of it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _PENALTY = 1.0
 
 @dataclass(frozen=True)
 class ExpectedActivations:
-    """Carries texts into the evidence layer's features and reads units from these, linearly.
+    """Predicts units' activations for texts: a map from text to features, then a linear readout of the units.
 
-    The map gives the direction in which a text moves the whitened features; through the inverse of the
-    whitening it is a shift of the features themselves. A readout, regressed on the probing set, says by how
-    much a shift moves a unit, in standard deviations of its activation.
+    The map gives the direction in which a text changes the whitened features; the inverse of the whitening
+    converts it to a change of the features. A linear readout, regressed on the probing set, converts that to
+    a change of a unit, in standard deviations of its activation.
 
     Args:
         translator: The map from text into features.
         layer: The evidence layer's name.
-        readout: By how much each unit moves with each feature, (E, U).
+        readout: The regression coefficients of the units on the features, (E, U).
 
     Example:
         >>> expected = ExpectedActivations.of_channels(translator, "layer", torch.ones(6))  # doctest: +SKIP
@@ -42,7 +42,7 @@ class ExpectedActivations:
     def of_channels(
         cls, translator: MapTranslator, layer: str, deviations: Float[Tensor, "D"]
     ) -> ExpectedActivations:
-        """Read the evidence layer's own channels.
+        """Build the prediction for the evidence layer's own channels, without a regression.
 
         Args:
             translator: The map.
@@ -77,8 +77,8 @@ def readout(
     """Regress standardised activations on features by ridge regression, from their second moments.
 
     Args:
-        scatter: Of the features, about their mean.
-        products: Of each unit's activation with the features, about their means.
+        scatter: The scatter matrix of the features, about their mean.
+        products: The scatter of each unit's activation with the features, about their means.
         deviations: The standard deviation of each unit's activation.
 
     Example:

@@ -1,4 +1,4 @@
-"""Scoring functions: which candidate's images excite a unit most (A.1.4, A.1.5)."""
+"""Scoring functions of candidate labels by the activations of their images (A.1.4, A.1.5)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def image_products(
     exemplars: Float[Tensor, "K E"],
     compared: int = COMPARED,
 ) -> Float[Tensor, "C"]:
-    """Score candidates by how alike their most active images and the unit's exemplars are.
+    """Score candidates by the similarity of their most active images to the unit's exemplars.
 
     Args:
         activations: A unit's activation in each image of each candidate.
@@ -92,7 +92,7 @@ def score_candidates(
     images: Float[Tensor, "C Q E"] | None = None,
     exemplars: Float[Tensor, "K E"] | None = None,
 ) -> Float[Tensor, "C"]:
-    """Score a unit's candidates by one of the paper's functions; the largest is the label's.
+    """Score a unit's candidates by one of the paper's functions; the label has the largest score.
 
     "top squared and products" multiplies the image products with (C - rank), where the candidate of the best
     squared ranks has rank 0, so that a single candidate does not score zero.

@@ -1,4 +1,4 @@
-"""Best concept selection: candidates ranked by the activations of their images (section 3.3)."""
+"""Best concept selection: rank candidates by the activations of their images (section 3.3)."""
 
 from __future__ import annotations
 

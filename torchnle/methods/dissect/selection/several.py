@@ -1,4 +1,4 @@
-"""Several labels of one unit: those that say something else (A.7)."""
+"""Several labels per unit, with different meanings (A.7)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def distinct(
     same: float = SAME,
     share: float = 0.5,
 ) -> list[int]:
-    """Choose the candidates of the highest scores that are unlike each other.
+    """Choose the labels of highest score whose embeddings are dissimilar (A.7).
 
     Args:
-        scores: How well each candidate fits the unit.
-        vectors: Their embeddings, of unit length.
-        most: The most labels.
-        same: A candidate whose cosine with a chosen one is above this says the same.
-        share: A further label must have at least this share of the first one's score, where that is positive.
+        scores: The score of each candidate label.
+        vectors: The candidates' embeddings, of unit length.
+        most: The largest number of labels.
+        same: The cosine with a chosen label above which a candidate counts as a synonym and is skipped.
+        share: The least score of a further label, relative to the first one's score if that is positive.
 
     Returns:
-        Their numbers, the best first.
+        The indices of the chosen candidates, best first.
 
     Raises:
         ValueError: If there is no candidate, or `most` is not positive.

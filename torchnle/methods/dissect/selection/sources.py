@@ -1,4 +1,4 @@
-"""Image sources: new images of a candidate label (Describe-and-Dissect, step 3)."""
+"""Image sources: images of a candidate label (Describe-and-Dissect, step 3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROMPT, STEPS, COUNT = "One realistic image of {label}", 50, 10
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Gives images of a label."""
+    """Returns images of a label, retrieved or generated."""
 
     def __call__(self, label: str, count: int, seed: int) -> list[Image.Image]:
         """Make or find `count` images; the same label and seed give the same ones."""
@@ -35,9 +35,9 @@ class ImageSource(Protocol):
 
 
 class Retrieval:
-    """Finds the images of a set that fit a label best, by a translator's score.
+    """Retrieves the images of a set with the largest score for a label, by a translator.
 
-    Use other images than the probing set, or the exemplars themselves come back.
+    Use other images than the probing set; else the exemplars themselves are retrieved.
 
     Args:
         translator: Scores the label.
@@ -71,14 +71,14 @@ class Retrieval:
 class Composition:
     """Composes images of the cut-outs whose names are nearest to a label, on varied backgrounds.
 
-    A colour in the label ("a red car") colours the cut-outs.
+    If the label names a colour ("a red car"), the cut-outs are recoloured.
 
     Args:
-        cutouts: What can be shown.
-        encoder: Compares names and labels.
-        backgrounds: Behind them; None = plain colours and gradients.
-        nearest: So many different names are shown, at most: those within .05 of the nearest cosine.
-        size: Of the images, in pixels.
+        cutouts: The cut-outs.
+        encoder: Compares their names with labels.
+        backgrounds: The backgrounds; None = plain colours and gradients.
+        nearest: The largest number of different names per label, those within .05 of the largest cosine.
+        size: The side of the images, in pixels.
 
     Example:
         >>> from torchnle.data import load_cutouts  # doctest: +SKIP
@@ -121,12 +121,12 @@ class Composition:
 
 
 class Diffusion:
-    """Draws images with a text-to-image pipeline of diffusers (the paper: Stable Diffusion v1-4).
+    """Generates images with a text-to-image pipeline of diffusers (the paper: Stable Diffusion v1-4).
 
     Args:
         pipeline: Such as `StableDiffusionPipeline.from_pretrained(...)`.
-        prompt: What is asked for; "{label}" stands for the label.
-        steps: Of denoising.
+        prompt: The prompt, in which "{label}" is replaced.
+        steps: The number of denoising steps.
         batch_size: Images at once.
         options: Passed on to the pipeline, such as `guidance_scale`, `height`, `width`.
 

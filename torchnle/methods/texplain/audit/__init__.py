@@ -1,1 +1,1 @@
-"""Audits: shortcuts that a classifier takes, found by words."""
+"""Audits: find a classifier's shortcuts (spurious correlations) in words."""

@@ -1,4 +1,4 @@
-"""The background challenge: what a classifier answers when the object is hidden (section 4.1)."""
+"""The background challenge: a classifier's predictions when the object is hidden (section 4.1)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Challenge:
-    """Answers with and without the objects.
+    """A classifier's accuracies and predictions with and without the objects.
 
     Args:
-        accuracy: With the objects.
-        only_background: Without: above chance, the background gives the class away.
-        same_answer: The share of images whose answer does not change.
-        top: The five likeliest classes of every image with their probabilities, with the object, (N, 5).
-        top_background: The same without.
+        accuracy: The accuracy with the objects.
+        only_background: The accuracy without: above chance if the background predicts the class.
+        same_answer: The share of images whose prediction does not change.
+        top: The five most probable classes of every image with their probabilities, with the object, (N, 5).
+        top_background: The same without the object.
     """
 
     accuracy: float
@@ -31,11 +31,11 @@ class Challenge:
 def challenge(
     logits: Float[Tensor, "N C"], without: Float[Tensor, "N C"], labels: Int[Tensor, "N"]
 ) -> Challenge:
-    """Compare a classifier's answers to images with those to the same images without their objects.
+    """Compare a classifier's predictions for images and for the same images without their objects.
 
     Args:
-        logits: Of the images.
-        without: Of the images after `hide_objects`.
+        logits: The logits of the images.
+        without: The logits of the images after `hide_objects`.
         labels: The classes.
 
     Raises:
@@ -72,6 +72,9 @@ def hide_objects(images: Float[Tensor, "N C H W"], masks: Bool[Tensor, "M r c"])
     Args:
         images: As the model takes them.
         masks: The objects' pixels.
+
+    Returns:
+        The changed copies of the images.
 
     Raises:
         ValueError: If masks are of another size than the images, one is empty, or an object's box fills its

@@ -1,4 +1,4 @@
-"""Words about a class, about another one, and about what stands behind things."""
+"""Classify words as naming a class, another class, or background, by WordNet."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _BACKGROUND = ("body of water", "geological formation", "land", "atmosphere", "p
 
 
 class ClassWords:
-    """Tells the words that are about the classes of a classifier from all others, by WordNet.
+    """Classifies words by their relation to a classifier's classes in WordNet.
 
-    A word is about a class if one of its meanings is the class, a kind of it ("drake" of "water bird") or
-    more general than it ("bird"). So "hen" is about "land bird" and not about "water bird".
+    A word names a class if one of its senses is the class, a hyponym of it ("drake" of "water bird") or a
+    hypernym ("bird"). So "hen" names "land bird" and not "water bird".
 
     Args:
         class_names: The classes, in a classifier's order.
-        also: Words that are about a class beside these, by class name: for names that WordNet does not know.
-        background: Words that are background, beside the shipped list.
+        also: Further words that name a class, by class name, for class names that WordNet does not list.
+        background: Words for backgrounds besides the shipped list.
 
     Raises:
         ValueError: If there are no class names, or `also` names none of them.
@@ -56,7 +56,7 @@ class ClassWords:
         self._known: dict[str, tuple[int, ...]] = {}
 
     def about(self, word: str) -> tuple[int, ...]:
-        """List the classes that a word is about, as indices."""
+        """List the classes that a word names, as indices."""
         if word not in self._known:
             senses = self._nouns.common_senses(word)
             self._known[word] = tuple(
@@ -65,7 +65,12 @@ class ClassWords:
         return self._known[word]
 
     def kind(self, word: str, label: int) -> Kind:
-        """Return what a word is to the images of a class."""
+        """Return the relation of a word to a class: "own", "other", "background" or "unrelated".
+
+        Args:
+            word: The word.
+            label: The class, as an index.
+        """
         about = self.about(word)
         if label in about:
             return "own"
@@ -74,7 +79,7 @@ class ClassWords:
         return "background" if self.is_background(word) else "unrelated"
 
     def is_background(self, word: str) -> bool:
-        """Return whether a word names what stands behind things: by the lists, or by its meaning."""
+        """Return whether a word names a background, by the lists or by its sense in WordNet."""
         senses = self._nouns.common_senses(word)[:1]
         above = self._nouns.ancestors(senses[0]) if senses else frozenset()
         return word in self._background or bool(above & self._background_senses)

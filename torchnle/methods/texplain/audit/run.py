@@ -1,4 +1,4 @@
-"""An audit: the words of a classifier's images, what they are to its classes, and its shortcuts."""
+"""An audit: the words of a classifier's images, their relation to its classes, and its shortcuts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from torchnle.translators.rows import Rows
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings of an audit.
+    """The result of an audit: the words of every image, and the shortcuts of every class.
 
     Args:
-        class_words: The classes, and which words are about them.
+        class_words: The classes, and which words name them.
         words: The words of every image.
         labels: The classes of the images.
-        predicted: The model's answers.
+        predicted: The model's predictions.
         shortcuts: The shortcuts of every class.
     """
 
@@ -39,9 +39,9 @@ class Audit:
 
     @property
     def first_words(self) -> list[tuple[str, str]]:
-        """The dominant word of every image, and what it is to the image's class.
+        """The dominant word of every image, and its relation to the image's class.
 
-        The paper's problematic samples (section 4.4) are those whose first word is not about their class.
+        The paper's problematic samples (section 4.4) are those whose dominant word does not name their class.
         """
         kind = self.class_words.kind
         return [
@@ -72,21 +72,22 @@ def audit_features(
     sampling: Sampling | None = None,
     k: int = 10,
 ) -> Audit:
-    """Audit a classifier from features that were read once.
+    """Find the shortcuts of a classifier from its images' features and logits.
 
     Args:
-        translator: Puts the features into words.
-        rows: One an image, of one layer.
-        labels: The classes of the images.
-        logits: The classifier's.
-        class_names: Its classes, in plain words ("land bird"): what words are about them is read from
-            WordNet.
-        contexts: The phrases for what may stand around things; None = the shipped list (sky, water, grass,
-            ...).
-        also: Words that are about a class beside what WordNet says, by class name.
-        sampling: How to draw sentences; None = a map's phrases by their probabilities. Drawn sentences bring
-            their own context words.
-        k: How many words a class.
+        translator: Describes the features.
+        rows: One row per image, of one layer.
+        labels: The class of each image.
+        logits: The classifier's logits, one row per image.
+        class_names: The classes in plain words ("land bird"); WordNet decides which words name them.
+        contexts: Phrases for the surroundings of objects; None = the shipped list (sky, water, grass, ...).
+            Not used with `sampling`.
+        also: Further words that name a class, besides WordNet's, by class name.
+        sampling: How to draw sentences; None = use a map's phrases by their probabilities.
+        k: The number of words per class.
+
+    Returns:
+        The audit.
 
     Raises:
         TypeError: As `words_of`.

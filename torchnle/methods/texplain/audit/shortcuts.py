@@ -1,4 +1,4 @@
-"""Context words that a class goes with: what the data offer as a shortcut, and whether the model takes it."""
+"""Shortcuts: context words that are associated with a class in the data, and whether the model uses them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ _PENALTY = 0.1
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A word that is not about a class, and how the class's images go with it.
+    """A context word, and the strength of its association with a class in the data.
 
     Args:
         word: The word.
-        kind: What it is to the class: "other" (about another class), "background" or "unrelated".
-        dataset: The probability that an image of the class says it more than an image of another class does.
-        low: The lower end of that one's 95 % interval.
+        kind: Its relation to the class: "other" (it names another class), "background" or "unrelated".
+        dataset: The probability (AUROC) that the word's share is larger in an image of the class than in an
+            image of another class; 0.5 = no association.
+        low: The lower end of its 95 % interval.
         offered: Whether `low` is a large effect: the data set is biased.
     """
 
@@ -45,17 +46,17 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class ClassShortcuts:
-    """The shortcuts of one class.
+    """The context words of one class, and how much the model depends on them.
 
     Args:
         class_name: The class.
-        words: The context words that go with it most, strongest first.
-        model: The probability that the model is more confident in an image of the class whose context
-            indicates the class than in one whose context indicates another; NaN where all contexts agree, or
-            all disagree.
+        words: The context words of strongest association, strongest first.
+        model: The probability (AUROC) that the model is more confident in an image of the class whose context
+            indicates the class than in one whose context indicates another; NaN if all images are of one
+            kind.
         model_low: The lower end of its 95 % interval.
-        taken: Whether that is at least a medium effect: the model is biased.
-        conflicting: How many images of the class have a context that indicates another one.
+        taken: Whether that is at least a medium effect: the model uses the context.
+        conflicting: The number of images of the class whose context indicates another class.
     """
 
     class_name: str
@@ -67,12 +68,12 @@ class ClassShortcuts:
 
     @property
     def alarms(self) -> tuple[Shortcut, ...]:
-        """The words that the data offer, if the model takes them; none = no shortcut found."""
+        """The shortcuts found: words associated with the class, if the model uses context; else ()."""
         return tuple(each for each in self.words if each.offered and self.taken)
 
     @property
     def verdict(self) -> str:
-        """The finding, in a sentence."""
+        """The result for the class, in one sentence."""
         offered = ", ".join(each.word for each in self.words if each.offered)
         if not offered:
             return "no shortcut found"
@@ -83,10 +84,10 @@ class ClassShortcuts:
 
 @dataclass(frozen=True)
 class ShortcutReport:
-    """The shortcuts of every class, and how far each image's context contradicts its class.
+    """The shortcuts of every class, and how strongly each image's context contradicts its class.
 
     Args:
-        classes: One a class, in order.
+        classes: One entry per class, in order.
         conflict_scores: Minus the log-probability of an image's own class given its context words alone,
             (N,).
         context_class: The class that the context words alone indicate, (N,).
@@ -98,7 +99,7 @@ class ShortcutReport:
 
     @property
     def alarms(self) -> tuple[tuple[str, Shortcut], ...]:
-        """The class and word of every alarm."""
+        """The (class name, shortcut) of every shortcut found."""
         return tuple((each.class_name, word) for each in self.classes for word in each.alarms)
 
     def conflicting(self, labels: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
@@ -117,22 +118,26 @@ def find_shortcuts(
     *,
     k: int = 10,
 ) -> ShortcutReport:
-    """Rank the context words of every class, and tell a bias of the data set from a bias of the model.
+    """Rank the context words of every class, and test for a bias of the data set and of the model.
 
-    *Do the data offer it?* A context word is said more of images of the class than of others. *Does the model
-    take it?* A logistic regression guesses the class of every image from its context words alone; where it
-    errs, the context indicates another class. Among images of one class, the model is then more confident in
-    those whose context agrees. An alarm needs both, beyond the 95 % interval.
+    Bias of the data set: the share of a context word is larger in images of the class than in others (AUROC).
+    Bias of the model: a logistic regression predicts the class of every image from its context words only; if
+    its prediction is another class, the context conflicts. The model is biased if, among images of one class,
+    it is more confident in those without conflict (AUROC). A shortcut needs both, by the lower end of the 95
+    % interval.
 
-    A word counts by its share among context words, so that an object in plain view does not hide what is
-    behind.
+    A word's share is relative to the context words only, so that it does not depend on how prominent the
+    object is.
 
     Args:
         table: The words of every image.
         labels: The classes of the images.
-        logits: The model's, one row an image, one column a class.
-        class_words: Which words are about which class, and which are context.
-        k: How many words a class.
+        logits: The model's logits, one row per image, one column per class.
+        class_words: Classifies words as class names or context.
+        k: The number of words per class.
+
+    Returns:
+        The report.
 
     Raises:
         ValueError: If the numbers of images differ, there is no context word, or a class has fewer than two
@@ -164,12 +169,12 @@ def find_shortcuts(
 
 
 def context_shares(table: WordTable, class_words: ClassWords) -> tuple[list[int], Float[Tensor, "N W"]]:
-    """Find the context words of a table, and each one's share among them on every image.
+    """Find the context words of a table, and compute each one's share of them in every image.
 
-    Context words are background words; where the table has none, all words that are about no class.
+    Context words are background words; if the table has none, all words that name no class.
 
     Raises:
-        ValueError: If there is none of either.
+        ValueError: If the table has neither.
     """
     free = [i for i, word in enumerate(table.words) if not class_words.about(word)]
     columns = [i for i in free if class_words.is_background(table.words[i])] or free

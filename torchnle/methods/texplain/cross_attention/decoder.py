@@ -146,7 +146,7 @@ class CrossAttentionDecoder:
         states: Float[Tensor, "R P E"] | None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "R L E"]:
-        """Run the decoder: the hidden states that its output layer sees; tokens see those before them."""
+        """Run the decoder without its output layer, with causal attention, and return the hidden states."""
         given: dict[str, Any] = {} if cache is None else {self._cache_name: cache}
         found = self.model.bert(
             inputs_embeds=embeds,
@@ -178,7 +178,7 @@ class CrossAttentionDecoder:
 
     @torch.no_grad()
     def greedy(self, states: Float[Tensor, "R P E"], *, max_new_tokens: int) -> Decoded:
-        """Write the most probable token again and again, for every row."""
+        """Decode a text for every row greedily: the most probable token at each step."""
 
         def choose(logits: Tensor, _: int) -> Tensor:
             return logits.argmax(dim=1)

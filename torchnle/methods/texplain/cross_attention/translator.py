@@ -1,4 +1,4 @@
-"""TExplain's translator with a decoder that attends to what the network makes of the features."""
+"""TExplain's translator with a decoder that attends to the network's output vectors."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class CrossAttentionTranslator(Translator):
 
     @torch.no_grad()
     def vectors(self, rows: Rows) -> Float[Tensor, "R P E"]:
-        """Compute what the decoder attends to, in evaluation mode.
+        """Compute the vectors that the decoder attends to, in evaluation mode.
 
         Raises:
             TranslatorMismatchError: If the layer is not the network's.

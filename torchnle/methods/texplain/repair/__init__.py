@@ -1,1 +1,1 @@
-"""Repairs: a classifier refitted so that its shortcuts help it less, without group labels."""
+"""Repairs: refit a classifier so that it depends less on its shortcuts, without group labels."""

@@ -1,4 +1,4 @@
-"""Groups of images, and weights under which all groups count the same."""
+"""Groups of images, and sample weights under which all groups weigh the same."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def cells(labels: Int[Tensor, "N"], attributes: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
-    """Number the groups of class and attribute that there are, from 0.
+    """Number the combinations of class and attribute that occur, from 0.
 
-    The attribute is the true context, or the class that an image's context words speak for: a pseudo-group.
+    The attribute is the true context, or the class that an image's context words indicate (pseudo-groups).
 
     Raises:
         ValueError: If there are not as many of both.
@@ -27,7 +27,7 @@ def cells(labels: Int[Tensor, "N"], attributes: Int[Tensor, "N"]) -> Int[Tensor,
 
 
 def balancing(groups: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """Weights under which every group weighs the same, of mean 1.
+    """Compute sample weights, of mean 1, under which every group weighs the same.
 
     Example:
         >>> balancing(torch.tensor([0, 0, 0, 1])).tolist()
@@ -39,7 +39,7 @@ def balancing(groups: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
 
 
 def shuffled(labels: Int[Tensor, "N"], attributes: Int[Tensor, "N"], seed: int) -> Int[Tensor, "N"]:
-    """Attributes dealt anew within each class: random groups of the same sizes, the control of any grouping.
+    """Permute the attributes within each class: random groups of the same sizes, as a control.
 
     Example:
         >>> shuffled(torch.tensor([0, 0, 1]), torch.tensor([1, 0, 1]), seed=0).sort().values.tolist()

@@ -1,4 +1,4 @@
-"""A linear classifier on fixed features: multinomial logistic regression, solved to the end."""
+"""A linear classifier on fixed features: multinomial logistic regression, solved to convergence."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def fit_linear(
     penalty: float = 1e-2,
     start: Linear | None = None,
 ) -> Linear:
-    """Fit a linear classifier: the weighted mean cross-entropy plus half the penalty on squared weights.
+    """Fit a linear classifier by penalised multinomial logistic regression.
 
-    Features are standardised inside, so that one penalty suits features of any scale; biases are not
-    penalised.
+    The loss is the weighted mean cross-entropy plus half the penalty times the squared weights. Features are
+    standardised here, so that one penalty suits features of any scale; biases are not penalised.
 
     Args:
         features: One row an image.

@@ -1,4 +1,4 @@
-"""Regions that are left out: the paper's repair by masks, on images, and on the locations of a layer."""
+"""The paper's repair by masking salient regions, on images and on the locations of a layer."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def top_regions(saliency: Float[Tensor, "N h w"], share: float) -> Bool[Tensor, 
 def mask_images(
     images: Float[Tensor, "N C H W"], regions: Bool[Tensor, "M r c"], fill: float | Float[Tensor, "C"] = 0.0
 ) -> Float[Tensor, "N C H W"]:
-    """Paint regions of images over.
+    """Fill regions of images with a constant.
 
     Args:
         images: As the model takes them.
-        regions: Where to paint, at any resolution of the images' shape.
+        regions: The regions, at any resolution with the images' aspect ratio.
         fill: The colour, in the model's own units; 0 is the mean of most preprocessings.
 
     Raises:
@@ -64,9 +64,9 @@ def mask_images(
 
 
 def pool_outside(maps: Float[Tensor, "N h w D"], regions: Bool[Tensor, "M r c"]) -> Float[Tensor, "N D"]:
-    """Average a layer's features over the locations outside of regions: what masks do, without another pass.
+    """Average a layer's features over the locations outside of regions, in place of masking the images.
 
-    The receptive fields of the locations that are left still see something of what is masked.
+    The receptive fields of the remaining locations still overlap the masked regions.
 
     Raises:
         ValueError: If masks and maps differ in shape, or a mask leaves nothing.
@@ -90,7 +90,7 @@ def pool_outside(maps: Float[Tensor, "N h w D"], regions: Bool[Tensor, "M r c"])
 def class_saliency(
     maps: Float[Tensor, "N h w D"], layer: Linear, labels: Int[Tensor, "N"]
 ) -> Float[Tensor, "N h w"]:
-    """Compute Grad-CAM of the labels in front of mean pooling: each location's part of the logit."""
+    """Compute each location's contribution to its label's logit (Grad-CAM before mean pooling)."""
     weight = layer.weight[labels].to(maps.dtype)
     return torch.einsum("nhwd,nd->nhw", maps, weight).clamp_min(0)
 
@@ -102,10 +102,10 @@ def finetune_on_masked(
     *,
     penalty: float = 0.1,
 ) -> Linear:
-    """Fine-tune a last layer on features of masked images alone (section 4.4; MaskTune: all images).
+    """Fine-tune a classifier's last layer on features of masked images (section 4.4; MaskTune: all images).
 
-    Solved to its end: the distance from the layer before is penalised, in the place of a small step size and
-    a number of epochs. With images of one class alone the layer stays as it is.
+    Solved to convergence: the distance from the given layer is penalised, in place of a small step size and a
+    number of epochs. With images of one class only, the layer is returned unchanged.
 
     Args:
         layer: The trained last layer.

@@ -1,4 +1,4 @@
-"""The accuracy of a classifier in every group, in the worst one, and in both averages."""
+"""The accuracy of a classifier per group, of the worst group, and on average."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Outcome:
-    """Accuracies by group.
+    """The accuracies of a classifier by group.
 
     Args:
         by_group: The accuracy in each group that has images.
@@ -33,10 +33,10 @@ def outcome(
     groups: Int[Tensor, "N"],
     training_groups: Int[Tensor, "M"] | None = None,
 ) -> Outcome:
-    """Count right answers by group.
+    """Compute a classifier's accuracy in every group, in the worst one, and on average.
 
     Args:
-        predicted: The answers.
+        predicted: The predictions.
         labels: The classes.
         groups: The groups of the images. A group without images has no accuracy, and is not the worst.
         training_groups: The groups of the training images, for the adjusted average.

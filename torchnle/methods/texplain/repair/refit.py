@@ -1,4 +1,4 @@
-"""The last layer refitted with all groups weighing the same; these groups choose the penalty."""
+"""Refit a classifier's last layer with all groups weighing the same; the worst group selects the penalty."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refit_last_layer(
     penalties: Sequence[float] = PENALTIES,
     seed: int = 0,
 ) -> Refit:
-    """Fit a last layer on fixed features, with the groups weighing the same if there are any.
+    """Fit a last layer on fixed features, with every group weighing the same if groups are given.
 
     The penalty is chosen by cross-validation on the same images: by the accuracy of the worst of the groups
     given (pseudo-groups where no group is known), or by that of all images without groups. Of equals the

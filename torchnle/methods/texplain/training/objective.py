@@ -1,4 +1,4 @@
-"""The objective of TExplain's translator: the captions of whole images, said by the frozen language model."""
+"""The objective of TExplain's translator: the log-probability of captions of whole images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AnyTExplain: TypeAlias = PrefixTranslator | CrossAttentionTranslator
 
 
 class WholeImages(Objective):
-    """Trains a network to make a frozen language model say an image's caption (section 2.2).
+    """Trains a network so that a frozen language model writes an image's caption (section 2.2).
 
     The network reads every token of an image together, or with ``tokens=1`` the mean over its locations, as
     `describe` does. The loss is the cross-entropy of the caption with its end, in nats a token. In the word
@@ -71,7 +71,7 @@ class WholeImages(Objective):
             self.scale = embedding_scale(translator.language_model)
 
     def identity(self) -> dict[str, str]:
-        """Digest data, vision model, language model, network, and what the run starts from."""
+        """Compute the digests of data, vision model, language model, network and initial weights."""
         started = {"start": self.start} if self.start else {}
         parts = self.order.parts
         if isinstance(self.translator, PrefixTranslator):
@@ -126,7 +126,7 @@ def inputs_of(translator: AnyTExplain, tokens: Any) -> dict[str, Tensor]:
 
 
 def caption_ids(translator: AnyTExplain, captions: Sequence[str], longest: int) -> list[list[int]]:
-    """Tokenize captions, each with its end, as the translator's language model says them.
+    """Tokenize captions, each with its end, as the translator's language model decodes them.
 
     Raises:
         ValueError: If a caption is blank.

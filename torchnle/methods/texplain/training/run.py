@@ -77,10 +77,10 @@ class Run:
         return run
 
     def check(self) -> None:
-        """Refuse a recipe whose parts do not go together.
+        """Refuse a recipe whose tables contradict each other.
 
         Raises:
-            ValueError: With the table that is wrong.
+            ValueError: If a table is wrong; the message names it.
         """
         if len(self.vision.layers) != 1:
             raise ValueError(f"[vision] layers = {list(self.vision.layers)}: TExplain reads one layer.")
@@ -99,7 +99,7 @@ class Run:
 
 
 def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tuple[AnyTExplain, RunLog]:
-    """Run a recipe, or resume its run, and save the translator in ``output/translator``.
+    """Train by a recipe, or resume its run, and save the translator in ``output/translator``.
 
     Args:
         run: The recipe.

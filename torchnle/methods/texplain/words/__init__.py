@@ -1,1 +1,1 @@
-"""Dominant words: sentences sampled from features, counted, and compared."""
+"""Dominant words: sample sentences from features, count their words, and compare groups."""

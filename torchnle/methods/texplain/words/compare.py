@@ -1,4 +1,4 @@
-"""Two groups of rows compared: which words shift between them, and how sure that is."""
+"""Compare the word frequencies of two groups of rows, with intervals and p-values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Z = 1.96
 
 @dataclass(frozen=True)
 class Shift:
-    """The excess of a word's frequency in one group over that in another.
+    """The difference of a word's frequency between two groups, with its interval and p-value.
 
     Args:
         text: The lemma.

@@ -1,4 +1,4 @@
-"""Words of rows in one call: sentences, those without an image, and their table."""
+"""Count the words of rows in one call: sentences, those without an image, and their table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def words_of(
     without_image: bool = True,
     phrases: Sequence[str] | None = None,
 ) -> WordTable:
-    """Count the words that a translator says of every row.
+    """Count the words of a translator's descriptions of every row.
 
     Args:
         translator: The translator.

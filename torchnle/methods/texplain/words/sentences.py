@@ -26,7 +26,7 @@ from torchnle.vision.running import evaluating
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences of one row, as an estimate of what its feature makes a language model say.
+    """Weighted sentences of one row, which estimate the distribution of its descriptions.
 
     Args:
         texts: The sentences; they may come several times.
@@ -83,7 +83,7 @@ def sentences_of(
     *,
     phrases: Sequence[str] | None = None,
 ) -> list[Sentences]:
-    """Let a translator speak every row.
+    """Draw or enumerate the weighted sentences of every row.
 
     Args:
         translator: One that writes with a language model, or a map from text into features.
@@ -106,7 +106,7 @@ def sentences_of(
 
 @torch.no_grad()
 def sentences_without_image(translator: Translator, sampling: Sampling | None) -> Sentences:
-    """Draw sentences without any image: those that the language model writes by itself.
+    """Draw the weighted sentences of the language model alone, without any image.
 
     Without sampling, the probabilities of a map's phrases on the mean feature of the pictures that it reads.
     """

@@ -25,16 +25,16 @@ _Z = 1.96
 
 @dataclass(frozen=True)
 class Word:
-    """One word of some rows.
+    """The frequency of one word over some rows, with its interval.
 
     Args:
         text: The lemma.
-        frequency: The share of sentences that say it, averaged over the rows.
+        frequency: The share of sentences that contain it, averaged over the rows.
         low: Lower end of its 95 % interval: over images by bootstrap, of one image by the draws' variance.
         high: Its upper end.
-        count: In how many of the sentences drawn it is.
+        count: The number of drawn sentences that contain it.
         documents: The share of rows among whose ten dominant words it is.
-        without_image: The share of sentences that say it without any image.
+        without_image: The share of sentences without any image that contain it.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Word:
 
 @dataclass(frozen=True)
 class WordTable:
-    """The frequency of each word in what is said of each row.
+    """The frequency of each word in the descriptions of each row.
 
     Args:
         words: The W words.

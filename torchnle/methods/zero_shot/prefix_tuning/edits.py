@@ -1,4 +1,4 @@
-"""Edits of the logits of the next token while a sentence is generated (appendix I)."""
+"""Edits of the next token's logits in the generation of a sentence (appendix I)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ def edited(
     """Apply the repetition penalty, the rule on repeated n-grams, and the rules on the sentence's length.
 
     Args:
-        logits: Of the next token.
+        logits: The logits of the next token.
         said: The tokens so far.
-        allowed: Tokens that may be said.
-        stop: The full stop.
-        most: The most tokens of the sentence.
+        allowed: The tokens that may be generated.
+        stop: The token of the full stop.
+        most: The largest number of tokens of the sentence.
+
+    Returns:
+        The edited logits.
 
     Example:
         >>> allowed = torch.tensor([True, True, False])
@@ -55,11 +58,11 @@ def _closing(said: Sequence[int]) -> list[int]:
 
 
 def speakable(lm: LanguageModel, unwanted: Sequence[int] = ()) -> Bool[Tensor, "V"]:
-    """Mark the tokens that hold nothing but letters, blanks, hyphens, commas and full stops.
+    """Mark the tokens that consist of letters, blanks, hyphens, commas and full stops only.
 
     Args:
         lm: The language model.
-        unwanted: Further tokens that are not to be said.
+        unwanted: Further tokens to exclude.
     """
     allowed = torch.zeros(lm.vocab_size, dtype=torch.bool, device=lm.device)
     before = lm.tokenize(["a"])[0][-1]

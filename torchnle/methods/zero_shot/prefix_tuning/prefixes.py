@@ -1,4 +1,4 @@
-"""Learnable keys and values that stand before every token in every attention block of a language model."""
+"""Learnable key-value prefixes in every attention block of a language model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 class Prefixes(nn.Module):
     """Key-value prefixes (Li and Liang, 2021; "evolving pseudo-tokens", Tewel et al., 2023).
 
-    They begin as the keys and values of the language model's own first token with a little noise, so that the
-    first sentence is fluent.
+    They are initialised at the keys and values of the language model's first token with a little noise, so
+    that the first sentence is fluent.
 
     Args:
         lm: The language model, which stays frozen.
-        count: How many prefixes each block has; the paper takes 5.
-        seed: Draws the noise.
+        count: The number of prefixes per block; the paper uses 5.
+        seed: The seed of the noise.
     """
 
     def __init__(self, lm: LanguageModel, count: int = 5, *, seed: int = 0) -> None:
@@ -35,7 +35,7 @@ class Prefixes(nn.Module):
         self.new_cache = lm.new_cache
 
     def cache(self) -> DynamicCache:
-        """Build a cache that holds the prefixes alone; gradients flow to them."""
+        """Build a key-value cache with the prefixes only; gradients flow to them."""
         cache = self.new_cache()
         for index, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
             cache.update(keys, values, index)

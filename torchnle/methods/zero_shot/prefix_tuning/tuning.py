@@ -1,4 +1,4 @@
-"""The loop of inference-time prefix tuning: a sentence an iteration, and one step of Adam after each."""
+"""Inference-time prefix tuning: each iteration generates a sentence and takes one step of Adam."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ PROMPTS = tuple(
 
 @dataclass(frozen=True)
 class Tuning:
-    """The settings of the paper; the target's temperature, which it does not give, is ZeroCap's.
+    """The settings of inference-time prefix tuning; the defaults are the paper's.
 
     Args:
-        iterations: Sentences that are generated, with a step of Adam after each.
+        iterations: The number of sentences, with a step of Adam after each.
         prefixes: Key-value prefixes in each attention block.
-        candidates: The likeliest tokens that are encoded in their sentence at each step.
+        candidates: The number of most probable tokens that are encoded in their sentence at each step.
         most_tokens: The longest sentence.
         fluency: The weight of the cross entropy with the language model that has no prefix.
-        temperature: Of the target over the candidates.
-        learning_rate: Of Adam, with a cosine schedule.
-        weight_decay: Of Adam.
-        seed: Draws prefixes and prompts.
+        temperature: The temperature of the target over the candidates; ZeroCap's, since the paper gives none.
+        learning_rate: Adam's, with a cosine schedule.
+        weight_decay: Adam's.
+        seed: The seed of prefixes and prompts.
     """
 
     iterations: int = 20
@@ -58,7 +58,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Generated:
-    """A sentence with what its loss is made of.
+    """A generated sentence with the terms of its loss.
 
     Args:
         ids: Its tokens.
@@ -82,16 +82,16 @@ def tune(
     unwanted: Sequence[int] = (),
     report: Callable[[int, str, float], None] | None = None,
 ) -> Beam:
-    """Tune prefixes so that the language model writes what fits some evidence; give the best sentence.
+    """Tune prefixes until the language model describes some evidence, and return the best sentence.
 
     Args:
         lm: The language model, which stays as it is.
-        fit: Scores sentences on the evidence; its scores make the targets.
+        fit: Scores sentences on the evidence; its scores give the targets.
         tuning: The settings.
-        judge: Chooses among the sentences of all iterations, better one that did not make the targets: the
-            map of another backbone, another encoder. None = `fit`.
-        unwanted: Tokens that are not to be said.
-        report: Told the number, text and loss of each iteration.
+        judge: Scores the sentences of all iterations to choose the best; preferably independent of `fit`,
+            such as the map of another backbone or encoder. None = `fit`.
+        unwanted: Tokens to exclude.
+        report: Called with the number, text and loss of each iteration.
     """
     prefixes = Prefixes(lm, tuning.prefixes, seed=tuning.seed).to(lm.device)
     optimizer = torch.optim.Adam(
@@ -118,7 +118,7 @@ def tune(
 
 
 def remembering(fit: Fit) -> Fit:
-    """Score each text once: sentences of later iterations often begin as earlier ones did."""
+    """Wrap a scoring function so that each text is scored once (cache)."""
     known: dict[str, Tensor] = {}
 
     def scores(texts: Sequence[str]) -> Tensor:
@@ -139,7 +139,7 @@ def generate(
     tuning: Tuning,
     allowed: Bool[Tensor, "V"],
 ) -> Generated:
-    """Write a sentence greedily behind the prefixes, and score the candidates of every step."""
+    """Generate a sentence greedily after the prefixes, and score the candidates of every step."""
     stop, cache = lm.tokenize(["."])[0][-1], prefixes.cache()
     read = lm.context(lm.embed(torch.zeros(1, 0, dtype=torch.long, device=lm.device)), prompt)
     ids, tokens, targets = list[int](), list[Tensor](), list[Tensor]()

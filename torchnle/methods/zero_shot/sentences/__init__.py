@@ -1,1 +1,1 @@
-"""Sentences about evidence, written by a language model and chosen by the map, without gradients."""
+"""Sentences about evidence: proposed by a language model, selected by the map, without gradients."""

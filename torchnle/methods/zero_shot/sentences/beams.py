@@ -1,4 +1,4 @@
-"""A beam search over a language model's proposals that never computes a gradient."""
+"""A gradient-free beam search over a language model's proposals."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Fit = Callable[[Sequence[str]], Tensor]
 
 @dataclass(frozen=True)
 class Search:
-    """Settings of the search for sentences.
+    """The settings of the beam search for sentences.
 
     Args:
-        beams: How many beginnings are kept.
-        proposals: How many of the language model's likeliest words are looked at.
+        beams: The number of partial sentences that are kept.
+        proposals: The number of the language model's most probable words that are considered.
         encoded: How many of these, those that the mapped word vectors rank first, are encoded in their
             sentence, for each beginning.
         most_words: The longest sentence.
         least_words: The shortest.
-        fluency: What a nat of the mean log-probability of a token is worth, as a cosine.
-        prompt: What the language model reads before the sentence.
+        fluency: The weight of the mean log-probability per token (nats) relative to the cosine.
+        prompt: The text before the sentence.
     """
 
     beams: int = 3
@@ -54,7 +54,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Beam:
-    """A sentence while it grows.
+    """A partial sentence of the beam search, with its scores.
 
     Args:
         ids: Its tokens.
@@ -74,7 +74,7 @@ class Beam:
         return self.log_prob / max(1, len(self.ids))
 
     def value(self, search: Search) -> float:
-        """Compute the value that the search makes large."""
+        """Compute the objective of the search: score on the evidence plus weighted fluency."""
         return self.fit + search.fluency * self.fluency
 
 
@@ -97,7 +97,7 @@ class Candidates:
 
 @torch.no_grad()
 def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Beam]:
-    """Write sentences that fit some evidence, best first.
+    """Search for sentences that describe some evidence and are fluent, best first.
 
     A sentence ends where it is worth most with the probability of a full stop counted in, and on a noun: its
     last word can be nothing else, and where no beginning that is long enough does, a shorter one is taken.
@@ -130,7 +130,7 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
 
 
 def ended(beams: Sequence[Beam], stop: int, ends: Sequence[float]) -> list[Beam]:
-    """Return the beginnings as sentences, each ended by a full stop."""
+    """Complete partial sentences by a full stop."""
     return [
         replace(beam, ids=(*beam.ids, stop), log_prob=beam.log_prob + end)
         for beam, end in zip(beams, ends, strict=True)
@@ -144,7 +144,7 @@ def grow(
     search: Search,
     step: int = 0,
 ) -> list[Beam]:
-    """Continue every beam by the words that rank first, and encode these sentences exactly.
+    """Extend every beam by the best-ranked words, and score the resulting sentences.
 
     Args:
         candidates: What may be said.
@@ -189,7 +189,7 @@ def _repeats(text: str, word: str) -> bool:
 
 
 def next_log_probs(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> Float[Tensor, "B V"]:
-    """Read each beginning after the prompt, and give the log-probabilities of all tokens behind it."""
+    """Compute the log-probabilities of all next tokens of each partial sentence."""
     ids = torch.tensor([beam.ids for beam in beams], dtype=torch.long, device=lm.device)
     embeds = lm.embed(ids)
     context = lm.context(embeds[:, :0], prompt)

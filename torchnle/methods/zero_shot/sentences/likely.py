@@ -1,4 +1,4 @@
-"""The nouns that are likely to be true of a picture, by the probabilities of descriptions."""
+"""The nouns that are probably true of a picture, by the posterior over a vocabulary."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _WORTH = 5.0
 
 @dataclass(frozen=True)
 class LikelyNouns:
-    """Which phrases of a vocabulary each noun is about: kinds of it in WordNet, or phrases that end on it.
+    """The phrases of a vocabulary that make each noun true: WordNet hyponyms, or phrases that end in it.
 
     Args:
-        about: One where a word is about a phrase, (W, P); sparse.
-        information: What each word says, in bits: minus the log of the share of phrases that it is about; 0
-            for words about none or about all.
+        about: One where a phrase makes a word true, (W, P); sparse.
+        information: Each word's information content, in bits: minus log2 of the share of phrases that make
+            it true; 0 for none or all.
 
     Example:
         >>> words = ["dog", "poodle", "cat", "sky"]
@@ -74,21 +74,22 @@ class LikelyNouns:
         return cls(about, torch.where(below > 0, bits, 0.0))
 
     def probabilities(self, shares: Float[Tensor, "P"]) -> Float[Tensor, "W"]:
-        """Add up the probabilities of the phrases that each word is about, on the device of `shares`."""
+        """Sum the probabilities of the phrases that make each word true, on the device of `shares`."""
         found: Tensor = torch.sparse.mm(self.about.to(shares.device), shares.float()[:, None])[:, 0]
         return found.clamp(max=1)
 
     def sayable(
         self, shares: Float[Tensor, "P"], sure_above: float, phrase: int | None = None
     ) -> Bool[Tensor, "W"]:
-        """Mark the nouns that are sure enough; where none is, the one that is worth most.
+        """Mark the nouns of sufficient probability, or else the one of largest expected information.
 
-        Worth is the probability times the bits, as descriptions choose their words where nothing is likely.
+        Expected information is the probability times the bits, as in `say`.
 
         Args:
             shares: The probability of each phrase.
-            sure_above: The least probability of a noun, that from which on descriptions count as sure.
-            phrase: Where no noun is sure, one about this phrase is marked, if any is: the predicted class's.
+            sure_above: The least probability of a noun; that of sure descriptions.
+            phrase: Where no noun is likely enough, the phrase, of the predicted class, that the noun must be
+                about, if any is.
         """
         known, bits = self.probabilities(shares), self.information.to(shares.device)
         likely = (known >= sure_above) & (bits > 0)

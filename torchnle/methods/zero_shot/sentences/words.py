@@ -1,4 +1,4 @@
-"""The words that a sentence may go on with: whole words that are one token of a language model."""
+"""The words of the search: whole words that are one token of a language model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Words:
 
     A token is a whole word where it begins with a space and is one of WordNet's nouns, a word of the concept
     bank's colours and attributes, a participle, or one of the small words between these: pieces of words
-    ("ing", " medi") mean nothing to a sentence encoder.
+    ("ing", " medi") are not encoded meaningfully by a sentence encoder.
 
     Args:
         lm: The language model.
@@ -145,6 +145,6 @@ def is_unwanted(text: str, unwanted: Collection[str]) -> bool:
 
 @lru_cache(maxsize=1)
 def unwanted_by_default() -> frozenset[str]:
-    """Give the shipped list of words that no explanation should hold (appendix A)."""
+    """Load the shipped list of words to exclude from explanations (appendix A)."""
     text = resources.files(__package__).joinpath("unwanted_words.txt").read_text(encoding="utf-8")
     return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
