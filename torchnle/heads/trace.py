@@ -113,9 +113,11 @@ class Trace:
 
     @cached_property
     def tolerance(self) -> float:
-        """Three quarters of the digits of the coarsest dtype that the model computes in."""
+        """Three quarters of the digits of the coarsest dtype that the model or these checks compute in."""
         held = {p.dtype for p in self.root.parameters()} & _COMPUTED
-        return float(max(torch.finfo(dtype).eps for dtype in held | {self.answer.dtype}) ** 0.75)
+        return float(
+            max(torch.finfo(dtype).eps for dtype in held | {self.answer.dtype, torch.float32}) ** 0.75
+        )
 
     @cached_property
     def free_matrices(self) -> dict[str, Tensor]:

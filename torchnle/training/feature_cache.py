@@ -187,9 +187,7 @@ def _build_alone(
         meta = {"parts": dict(parts), "dtype": dtype, "shapes": shapes, "unreadable": done["unreadable"]}
         _write_json(unfinished / _META, meta)
         kept = {unfinished / _META, unfinished / _CAPTIONS, *_files(unfinished, shapes)}
-        for path in (
-            set(unfinished.iterdir()) - kept
-        ):  # the progress, and what a kill left of it
+        for path in set(unfinished.iterdir()) - kept:  # the progress, and what a kill left of it
             path.unlink()
         manifest.write(unfinished, sorted(kept))
         os.replace(unfinished, target)
