@@ -59,7 +59,7 @@ def judge(family: str, kind: str, case: str, run: Callable[[], object]) -> Outco
         run: Tries it; returns True where an oracle agreed, and raises `WrongError` where it did not.
     """
     try:
-        with _in_time(), warnings.catch_warnings():
+        with in_time(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             agreed = run()
     except WrongError as error:
@@ -67,7 +67,7 @@ def judge(family: str, kind: str, case: str, run: Callable[[], object]) -> Outco
     except TimeoutError as error:
         return Outcome(family, kind, "hang", f"{case}: {error}")
     except Exception as error:  # noqa: BLE001 - every accident is counted
-        own = (isinstance(error, _REFUSALS) and _is_ours(error)) or _is_of_types(error)
+        own = (isinstance(error, _REFUSALS) and is_ours(error)) or _is_of_types(error)
         if own and kind == "valid":
             return Outcome(family, kind, "wrong", f"{case}: refused: {error}"[:300])
         said = re.sub(_SCRATCH, "", f"{case}: {type(error).__name__}: {error}")[:300]
@@ -96,21 +96,24 @@ def _is_of_types(error: BaseException) -> bool:
     return type(error).__name__ == "TypeCheckError"
 
 
-def _is_ours(error: BaseException) -> bool:
+def is_ours(error: BaseException) -> bool:
     """Return whether torchnle wrote the message (Python's own on a call's arguments counts too)."""
     frames = traceback.extract_tb(error.__traceback__)
     last = Path(frames[-1].filename)
     signature = "argument" in str(error) and isinstance(error, TypeError)
-    return ("torchnle" in last.parts and last.suffix == ".py" and len(str(error)) > 15) or signature
+    ours = bool({"torchnle", "torchnle_kernels"} & {*last.parts}) and last.suffix == ".py"
+    return (ours and len(str(error)) > 15) or signature
 
 
 @contextmanager
-def _in_time() -> Iterator[None]:
+def in_time(seconds: int = _SECONDS) -> Iterator[None]:
+    """Raise a TimeoutError where a block takes longer."""
+
     def ring(_: int, __: types.FrameType | None) -> None:
-        raise TimeoutError(f"took more than {_SECONDS} s")
+        raise TimeoutError(f"took more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(_SECONDS)
+    signal.alarm(seconds)
     try:
         yield
     finally:

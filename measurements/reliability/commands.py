@@ -18,6 +18,23 @@ def add(commands: Any) -> None:
     _add_fuzz(commands)
     _add_kills(commands)
     _add_safety_costs(commands)
+    _add_fault_cases(commands)
+
+
+def _add_fault_cases(benchmarks: Any) -> None:
+    cases = benchmarks.add_parser("fault-cases", help="situations that once came out wrong, tried again")
+    cases.add_argument("--case", action="append", default=[], metavar="WORD", help="of a name (default: all)")
+    cases.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
+    cases.set_defaults(run=_fault_cases)
+
+
+def _fault_cases(options: argparse.Namespace) -> None:
+    from measurements.reliability import fault_cases
+
+    data, page = fault_cases.report(list(fault_cases.measure(options.case)))
+    say(page)
+    if options.output:
+        record.write(options.output, "fault_cases", data, page)
 
 
 def _add_fuzz(benchmarks: Any) -> None:

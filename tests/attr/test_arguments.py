@@ -45,7 +45,7 @@ NO_WHERE += [
     torch.zeros(8, 8),
     b"all",
 ]
-NO_TEXTS = [None, 3, [], [""], ["a", 3], {"a"}, {"a": 1}, b"a", [None], " ", ["a" * 20_000]]
+NO_TEXTS = [None, 3, ["a \ud800"], [], [""], ["a", 3], {"a"}, {"a": 1}, b"a", [None], " ", ["a" * 20_000]]
 NO_MODE = ["cubic", 3, "", ["bicubic"], True]
 NO_K = [*NO_COUNT, None]
 NO_SELECTOR = [None, "1", 1.5, True, 999, [1], lambda f: f.sum() * float("nan"), lambda f: None, lambda f: f]

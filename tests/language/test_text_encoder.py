@@ -176,3 +176,11 @@ def test_cuts_at_the_models_positions_where_no_length_is_stated(folder, encoder)
     with pytest.warns(UserWarning, match="more than the 12 tokens"):
         long = loaded.encode([" ".join(["cat"] * 900)])
     torch.testing.assert_close(long, encoder.encode([" ".join(["cat"] * 10)]))
+
+
+def test_unknown_words_are_noticed_where_only_the_backend_knows_their_token(encoder):
+    """A fast tokenizer that was made of another and told of no unk_token of its own."""
+    assert encoder.tokenizer.unk_token_id is None
+    assert encoder.tokenizer.backend_tokenizer.model.unk_token == "<unk>"
+    with pytest.warns(UserWarning, match="does not know"):
+        encoder.encode(["a zebra"])

@@ -87,3 +87,15 @@ def test_a_plain_reading_is_said_again(counted):
         with pytest.warns(UserWarning, match="reads otherwise with"):
             assert LanguageModel(build("mpt"), tokenizer()).plain
     assert len(counted) == 1
+
+
+def test_a_forward_replaced_in_the_class_is_checked_each_time(counted, monkeypatch):
+    """As libraries do that make models faster: the class and its name stay those of transformers."""
+    make_lm("llama")
+    model = make_model("llama")
+    kind = type(model.model.layers[0].mlp)
+    plain = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, x: plain(self, x) * (1 + 0.2 * x.shape[1]))
+    with pytest.warns(UserWarning, match="plain"):
+        patched = LanguageModel(model, make_tokenizer())
+    assert (patched.plain, len(counted)) == (True, 2)

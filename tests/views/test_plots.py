@@ -82,3 +82,17 @@ def test_a_failed_drawing_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError, match="no ink"):
         save(figure, tmp_path / "x.png")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_names_the_picture_and_leaves_the_old_one(tmp_path):
+    resource = pytest.importorskip("resource")
+    file = save(plot_saliency(photo(), torch.rand(1, 3, 3), ["a"]), tmp_path / "x.png")
+    old, before = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="could not be saved: File too large") as caught:
+            save(plot_saliency(photo(), torch.rand(1, 3, 3), ["b"]), file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(file)
+    assert (file.read_bytes(), os.listdir(tmp_path)) == (old, ["x.png"])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from torchnle.vision.features import Features
+from torchnle.vision.features import Features, check_activation
 from torchnle.vision.layouts import Hints, hints_for
 from torchnle.vision.taps import record, resolve
 
@@ -318,3 +318,9 @@ def test_a_layer_that_makes_nan_is_named():
         (maps,) = record(model, resolve(model, "0"), torch.zeros(1, 3, 4, 4))
     with pytest.raises(ValueError, match="layer '0' gave NaN"):
         Features.from_activation(maps, "0", layout="NCHW").check_finite()
+
+
+@pytest.mark.parametrize("shape", [(2, 0), (2, 0, 4, 4), (2, 3, 0, 4), (2, 0, 5)])
+def test_a_layer_that_gives_no_numbers_is_named(shape):
+    with pytest.raises(ValueError, match=r"layer 'x' gave shape \(2, .*holds no numbers"):
+        check_activation(torch.zeros(shape), "x", 2)

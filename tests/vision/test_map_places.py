@@ -141,3 +141,43 @@ class TestVideo:
         model = transformers.VideoMAEModel(transformers.VideoMAEConfig(**small, num_frames=8))
         with pytest.raises(ValueError, match=r"gave shape \(1, 784, 32\)"):
             read_one(model, "embeddings", torch.randn(1, 8, 3, 224, 224))
+
+
+class Relaid(nn.Module):
+    """A convolutional model whose maps a function lays anew."""
+
+    def __init__(self, lay):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.body = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(6, 6, 3, padding=1)
+        self.lay, self.out = lay, nn.Identity()
+
+    def forward(self, x):
+        return self.out(self.lay(self.body(self.stem(x).relu())))
+
+
+TURNED = {
+    "transposed": lambda y: y.transpose(2, 3),
+    "mirrored": lambda y: y.flip(3),
+    "upside down": lambda y: y.flip(2),
+    "rolled by half": lambda y: y.roll(y.shape[3] // 2, 3),
+    "shuffled": lambda y: y.flatten(2)[..., SHUFFLED].view_as(y),
+}
+SHUFFLED = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("lay", TURNED.values(), ids=TURNED)
+@pytest.mark.parametrize("image", ["noise", "grey"])
+def test_maps_that_own_code_has_turned_are_refused(lay, image):
+    x = torch.rand(2, 3, 32, 32) if image == "noise" else torch.full((2, 3, 32, 32), 0.5)
+    with pytest.raises(ValueError, match=r"'out' gave shape .* do not follow the patches"):
+        read_one(Relaid(lay), "out", x)
+    assert read_one(Relaid(lay), "out", x, layout="NCHW").grid == (8, 8)
+
+
+def test_maps_of_own_code_cost_one_run_of_two_images_once():
+    model, seen = Relaid(lambda y: y), []
+    model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    for _ in range(2):
+        read_one(model, "out", torch.rand(1, 3, 32, 32))
+    assert seen == [1, 2, 1]

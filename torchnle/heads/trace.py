@@ -113,9 +113,14 @@ class Trace:
 
     @cached_property
     def tolerance(self) -> float:
-        """The largest relative difference of values that count as equal: the coarsest dtype's eps ** 0.75."""
+        """The largest relative difference of values that count as equal: the coarsest dtype's eps ** 0.75.
+
+        That is of the model, or of these checks, which compute in float32.
+        """
         held = {p.dtype for p in self.root.parameters()} & _COMPUTED
-        return float(max(torch.finfo(dtype).eps for dtype in held | {self.answer.dtype}) ** 0.75)
+        return float(
+            max(torch.finfo(dtype).eps for dtype in held | {self.answer.dtype, torch.float32}) ** 0.75
+        )
 
     @cached_property
     def free_matrices(self) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from torchnle.hub import filelock
+from torchnle.hub.naming import naming
 
 #: Begins the names of what is being written; an hour after the last change nobody writes any more.
 PREFIX = ".unfinished-"
@@ -52,6 +53,9 @@ def replacing(file: Path) -> Iterator[Path]:
 
     Leftovers of killed processes beside the file are removed too.
 
+    Raises:
+        OSError: If it cannot be written, with the name of the file.
+
     Example:
         >>> file = Path(tempfile.mkdtemp()) / "new" / "a.txt"
         >>> with replacing(file) as scratch:
@@ -63,8 +67,9 @@ def replacing(file: Path) -> Iterator[Path]:
     _sweep(file.parent, _NAME, _SECONDS)
     scratch = file.with_name(f"{mine()}{uuid.uuid4().hex[:8]}{file.suffix}")
     try:
-        yield scratch
-        os.replace(scratch, file)
+        with naming(file):
+            yield scratch
+            os.replace(scratch, file)
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -28,7 +28,7 @@ def check_texts(texts: Iterable[object]) -> list[str]:
 
     Raises:
         TypeError: If `texts` is one string instead of a list of them, or holds something else.
-        ValueError: If there is no text, or one is blank or has more than 10,000 characters.
+        ValueError: If there is no text, or one is blank, not valid Unicode, or has more than 10,000 characters.
 
     Example:
         >>> check_texts(("a cat", "grass"))
@@ -92,6 +92,8 @@ def _check_text(index: int, text: object) -> str:
             f"texts[{index}] has {len(text)} characters ({shorten(text)!r}); at most {MAX_CHARACTERS} are "
             "allowed."
         )
+    if _SURROGATES.search(text):
+        raise ValueError(f"texts[{index}] is {shorten(text)!r}, which holds half a character. Write it anew.")
     return text
 
 

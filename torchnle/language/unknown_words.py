@@ -28,13 +28,22 @@ def unknown_texts(
         texts: The texts.
         encoded: Their token ids.
     """
-    unknown = tokenizer.unk_token_id
+    unknown = _unknown_id(tokenizer)
     return [
         text
         for text, ids in zip(texts, encoded, strict=True)
         if (unknown is not None and unknown in ids)
         or (not text.isascii() and any(_is_spelt(tokenizer, word) for word in text.split()))
     ]
+
+
+def _unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the token of unknown words, also where only the model behind a fast tokenizer knows it."""
+    if tokenizer.unk_token_id is not None:
+        return int(tokenizer.unk_token_id)
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    token = getattr(model, "unk_token", None)
+    return tokenizer.backend_tokenizer.token_to_id(token) if isinstance(token, str) else None
 
 
 def _is_spelt(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Of every parameter so many numbers, evenly spaced, tell weights apart.
 _SAMPLE = 64
+_OF_LIBRARIES = ("transformers.", "torch.")
 _seen: dict[str, Verdict] = {}
 
 
@@ -57,13 +58,14 @@ def key_of(lm: LanguageModel) -> str | None:
 
     Returns:
         The hash; None for a model that these do not identify: of a class outside transformers (whose code has
-        no version), with hooks, or with a replaced forward.
+        no version), with hooks, or with a forward replaced in an object or a class.
     """
     import transformers
 
     model = lm.model
     for part in model.modules():
-        foreign = not type(part).__module__.startswith(("transformers.", "torch."))
+        written = (type(part).__module__, str(getattr(type(part).forward, "__module__", "")))
+        foreign = not all(module.startswith(_OF_LIBRARIES) for module in written)
         if foreign or part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
             return None
     config = model.config

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
-from safetensors import SafetensorError
+from torchnle.hub.naming import naming
 
 _MARK = ".torchnle-saving-"
 _NEW, _OLD, _TRASH = "new", "old", "trash"
@@ -65,23 +65,6 @@ def sweep(parent: Path) -> None:
     """Complete or remove the remains of killed saves into a folder; nobody else may be saving into it."""
     for scratch in _scratches(parent):
         _settle(parent / scratch.name[1:].rpartition(_MARK)[0], scratch)
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Re-raise failures to write with the name of the file or folder.
-
-    Raises:
-        OSError: Of the kind that was raised: PermissionError, ...
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        stated = re.search(r"os error (\d+)", str(error))
-        number = int(stated[1]) if stated else getattr(error, "errno", None)
-        reason = os.strerror(number) if number else str(error)
-        said = f"could not be saved: {reason}. Free space there, or save into a folder that you may write to"
-        raise (OSError(number, said, str(path)) if number else OSError(f"{path} {said}.")) from error
 
 
 def _swap(target: Path, scratch: Path) -> None:

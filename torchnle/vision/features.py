@@ -288,11 +288,11 @@ def _grid_locations(rows: int, columns: int) -> tuple[tuple[int, int], ...]:
 
 
 def check_activation(activation: Tensor, layer: str, batch_size: int | None) -> None:
-    """Refuse the output of a layer that is not floating, or of another batch than the model was given.
+    """Refuse the output of a layer that is not floating, is empty, or of another batch than the input.
 
     Raises:
         TypeError: If it is not floating.
-        ValueError: If its batch differs from `batch_size`; None = any.
+        ValueError: If it holds no numbers, or its batch differs from `batch_size`; None = any.
 
     Example:
         >>> check_activation(torch.zeros(2, 5), "fc", 2)
@@ -302,6 +302,8 @@ def check_activation(activation: Tensor, layer: str, batch_size: int | None) -> 
         raise TypeError(
             f"layer '{layer}' gave {activation.dtype}; features must be floating. Pass another layer."
         )
+    if 0 in shape[1:]:
+        raise ValueError(f"layer '{layer}' gave shape {shape}, which holds no numbers. Pass another layer.")
     if batch_size is None or shape[:1] == (batch_size,):
         return
     advice = "Pass a layer that keeps the batch first (windows, for one, are no images)."

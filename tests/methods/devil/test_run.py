@@ -261,6 +261,8 @@ class TestRecipes:
             ("map.refrence=x", r"\[map\] has no key 'refrence'. Nearest: reference"),
             ("data.kind=shaped", r"\[data\] kind = 'shaped'. Nearest: shapes"),
             ("training.steps='3'", r"\[training\] steps = '3': it should be int"),
+            ("training.learning_rate=nan", r"learning_rate = nan: it should be float"),
+            ("training.clip=inf", r"clip = inf: it should be float"),
             ("training.steps=true", r"\[training\] steps = True"),
             ("training.precision=fp8", r"\[training\] precision = 'fp8': it should be Literal"),
             ("training.steps=-1", r"steps=-1, word_steps=\d+: pass 0 or more, together 1 or more"),

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from torchnle.types import Inputs, Select
 from torchnle.vision import taps
-from torchnle.vision.features import as_tokens
+from torchnle.vision.features import Features, as_tokens
 from torchnle.vision.layouts import Arrangement, Hints, arrange, is_strided
+from torchnle.vision.order.check import locate
 from torchnle.vision.order.probe_runs import FEW, MANY, ProbeRuns
 from torchnle.vision.order.token_order import seen_order, stands_out
 from torchnle.vision.running import as_tuple, unwrap
@@ -25,6 +26,8 @@ _MOST_HEADS = 32
 #: The least ratio by which tokens of heads follow their own patches more than neighbouring ones. If a map's
 #: rows are taken for tokens, a row follows all patches of a row alike.
 _BESIDE = 2.0
+#: The code of these lays maps as they lie in the image.
+_LIBRARIES = ("torch.", "torchvision.", "timm.", "transformers.", "open_clip.", "torchnle.")
 #: A grid without padding has about the shape of the input, up to so many locations.
 _OFF = 2
 
@@ -75,19 +78,33 @@ def check_map(
 ) -> None:
     """Refuse four axes that are attention heads, or whose locations do not follow the patches of the input.
 
-    Maps of convolutional models and of layers that fix their channel axis are accepted. Any other layer is
-    probed: the model runs on a few images in which each patch of the grid has a code of its own.
+    Maps of convolutional models and of layers that fix their channel axis are accepted; if the model has
+    code that is of no library known here, two images are run, to see that a changed quarter lies where it
+    should. Any other layer is probed: the model runs on a few images in which each patch of the grid has a
+    code of its own.
 
     Raises:
         ValueError: With the layer's kind of output, and what to pass.
     """
-    if question.is_plain(forward_func):
-        return
     runs = ProbeRuns(forward_func, as_tuple(inputs), as_tuple(additional_forward_args), select)
+    if question.is_plain(forward_func):
+        _check_quarter(runs, question)
+        return
     if not _follows(runs, question):
         tokens = _heads(runs, question)
         if tokens is not None or not is_strided(question.grid, question.input_size):
             raise ValueError(_complaint(question, tokens))
+
+
+def _check_quarter(runs: ProbeRuns, question: MapQuestion) -> None:
+    """Refuse maps that a model of one's own code has turned, mirrored or reordered."""
+    parts = _parts(runs.forward_func)[nn.Module]
+    if all(type(part).__module__.startswith(_LIBRARIES) for part in parts):
+        return
+    activation = runs.pair(question.tap)
+    tokens = as_tokens(activation, question.found.layout).float()
+    if not locate(Features(tokens, question.tap.name, question.grid)).in_order:
+        raise ValueError(_complaint(question, None))
 
 
 def _follows(runs: ProbeRuns, question: MapQuestion) -> bool:
@@ -138,14 +155,14 @@ def _complaint(question: MapQuestion, tokens: Arrangement | None) -> str:
         )
     return (
         f"{given}, of which {question.grid} would be locations, but these do not follow the patches of the "
-        "input, one each: attention heads, for example, are no map. Pass another layer, "
-        f"Reading(select=...), or Reading(layout='{question.found.layout}') to insist."
+        "input, one each: attention heads, for example, are no map, nor is one that was turned. Pass another "
+        f"layer, Reading(select=...), or Reading(layout='{question.found.layout}') to insist."
     )
 
 
 def _parts(forward_func: Callable[..., Any]) -> dict[Any, list[Any]]:
-    """Return a model's linear layers, and its modules that indicate attention."""
+    """Return a model's linear layers, its modules that indicate attention, and all."""
     root = unwrap(forward_func)
     modules = [] if root is None else list(root.modules())
-    kinds = (nn.Linear, _OF_ATTENTION)
+    kinds = (nn.Linear, _OF_ATTENTION, nn.Module)
     return {kind: [module for module in modules if isinstance(module, kind)] for kind in kinds}

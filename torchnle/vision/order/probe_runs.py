@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchnle.types import Select
 from torchnle.vision import taps
+from torchnle.vision.inputs import channels_last, spatial_size
 from torchnle.vision.order.token_probe import Answers, Probe, code_images
 from torchnle.vision.running import alone_in, forward, of_this_thread, unwrap
 
@@ -19,6 +20,8 @@ from torchnle.vision.running import alone_in, forward, of_this_thread, unwrap
 FEW, MANY = 8, 32
 #: Earlier layers are projected on so many random directions.
 _DIRECTIONS = 64
+#: Noise varies by so much in an image that is all alike.
+_LEAST = 0.1
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,23 @@ class ProbeRuns:
             for images in probe.chunks()
         ]
         return probe, [probe.answers(as_tokens(torch.cat(parts))) for parts in zip(*runs, strict=True)]
+
+    @torch.no_grad()
+    def pair(self, layer: taps.Tap) -> Tensor:
+        """Run the model on one of its images, and on a copy with noise in the top right quarter.
+
+        Returns:
+            The layer's output for both.
+        """
+        images = self.inputs[0][:1].repeat(2, 1, 1, 1)
+        height, width = spatial_size(images) or images.shape[2:]
+        quarter = (slice(height // 2), slice(width // 2, width))
+        place = (1, *quarter) if channels_last(images) else (1, slice(None), *quarter)
+        like, spread = images[place], images.float().std().clamp_min(_LEAST)
+        noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(0), device="cpu")
+        images[place] = (images.float().mean() + spread * noise.to(images.device)).to(images.dtype)
+        (found,) = taps.record(self.forward_func, [layer], *self._with(images), select=self.select)
+        return found
 
     @torch.no_grad()
     def earlier(self, tokens: int, probe: Probe) -> Iterator[Answers]:
