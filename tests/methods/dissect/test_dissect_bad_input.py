@@ -57,7 +57,12 @@ def server(answer):
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     try:
-        yield ServedChat(f"http://127.0.0.1:{running.server_port}/v1", "m", timeout=30.0 if answer is not None else 0.05, retries=0)
+        yield ServedChat(
+            f"http://127.0.0.1:{running.server_port}/v1",
+            "m",
+            timeout=30.0 if answer is not None else 0.05,
+            retries=0,
+        )
     finally:
         done.set()
         running.shutdown()
