@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from measurements import start_up, text_decoder
+from measurements import text_decoder
 from measurements.devil import evidence, repetition
 from measurements.explorer import run as explorer
 from measurements.folder import run as folder
+from measurements.folder import start_up
 from measurements.reliability import commands as reliability
 from measurements.scale_out import run as scale_out
 from measurements.units import run as dissect_units

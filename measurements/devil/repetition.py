@@ -28,8 +28,8 @@ def measure(
 
     Returns:
         By layer: "sentences"; "phrase", how many list a phrase twice (with or without another article) or
-        hold a word twice in one phrase; "noun", how many list a noun twice, as two balls deserve; "words", the mean number of
-        words; and examples of both.
+        hold a word twice in one phrase; "noun", how many list a noun twice, as two balls deserve; "words",
+        the mean number of words; and examples of both.
     """
     said: dict[str, list[str]] = {}
     with torch.no_grad():

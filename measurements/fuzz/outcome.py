@@ -67,7 +67,7 @@ def judge(family: str, kind: str, case: str, run: Callable[[], object]) -> Outco
     except TimeoutError as error:
         return Outcome(family, kind, "hang", f"{case}: {error}")
     except Exception as error:  # noqa: BLE001 - every accident is counted
-        own = (isinstance(error, _REFUSALS) and is_ours(error)) or _is_of_types(error)
+        own = (isinstance(error, _REFUSALS) and is_ours(error)) or is_of_types(error)
         if own and kind == "valid":
             return Outcome(family, kind, "wrong", f"{case}: refused: {error}"[:300])
         said = re.sub(_SCRATCH, "", f"{case}: {type(error).__name__}: {error}")[:300]
@@ -91,7 +91,7 @@ def same(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-3) -
     return True
 
 
-def _is_of_types(error: BaseException) -> bool:
+def is_of_types(error: BaseException) -> bool:
     """Return whether annotations refused it, which are checked in the tests alone."""
     return type(error).__name__ == "TypeCheckError"
 

@@ -8,7 +8,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from torchnle.hub import gguf_folder
+from torchnle.hub.gguf import folder as gguf_folder
 
 SPECIAL = ["<|end|>", "<|start|>"]
 MERGES = ["Ġ Ġ", "Ġ a", "i n", "1 2", "Ġ 1"]

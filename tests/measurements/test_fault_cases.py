@@ -9,14 +9,8 @@ from measurements.reliability.cases.case import Topic, equal, near, refused, war
 
 #: Seconds of CPU each, or processes of their own: left to the command.
 SLOW = {"eight_threads", "attention_heads", "detector_layers", "damaged_wheel", "two_builders", "batch_sizes"}
-SLOW |= {
-    "turned_channels",
-    "own_checkpoints",
-    "flags_and_statistics",
-    "half_swapped",
-    "many_classes",
-    "texts",
-}
+SLOW |= {"turned_channels", "own_checkpoints", "flags_and_statistics", "half_swapped", "many_classes"}
+SLOW |= {"texts", "other_modes"}
 QUICK = [case for topic in fault_cases.TOPICS for case in topic.cases if case.trial.__name__ not in SLOW]
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
-from torchnle.hub import digest, gguf_folder, leftovers, manifest, paths, tether
+from torchnle.hub import digest, leftovers, manifest, paths, tether
+from torchnle.hub.gguf.folder import convert
 from torchnle.hub.report import unresolved
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".pth", ".pt", ".bin"})
@@ -159,7 +160,7 @@ def _model_folder(archive: Path, temporary: Path) -> Path:
     quantised = sorted(extracted.glob("*.gguf"))
     if not quantised:
         return extracted
-    return gguf_folder.convert(quantised[0], temporary / "model")
+    return convert(quantised[0], temporary / "model")
 
 
 def extract(archive: Path, folder: Path) -> Path:

@@ -1,9 +1,10 @@
-"""The head of a causal language model, as one linear layer on the last hidden state."""
+"""The parts of a causal language model of transformers: its body, and its head as one linear layer."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -20,6 +21,11 @@ _LARGE = 300.0
 
 #: What transformers' models raise when they are given embeddings, a cache or a mask that they do not know.
 UNABLE = (TypeError, AttributeError, IndexError, KeyError, RuntimeError, NotImplementedError)
+
+#: What configurations call the most positions that there are, and the most that a layer looks back on.
+_LIMITS = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
+_WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
+_ORIGINAL = "original_max_position_embeddings"
 
 
 def body(model: PreTrainedModel) -> nn.Module:
@@ -118,3 +124,31 @@ class Head:
                 f"the logits of {type(model).__name__} are not its output layer on its last hidden state; "
                 "torchnle cannot score words with it. Use a GPT-2, OPT, Llama, Qwen or Gemma 3 model."
             )
+
+
+def most_positions(config: Any, *, plain: bool) -> int | None:
+    """Return the number of positions that every layer of a configuration can attend to; None = no limit.
+
+    Sliding-window layers attend to the window only. Beyond its original length, "longrope" changes the
+    factors of all positions, those in a cache too.
+
+    Args:
+        config: A configuration of transformers.
+        plain: Whether the model is read without a cache (`LanguageModel.plain`).
+
+    Example:
+        >>> from transformers import GPT2Config, MistralConfig
+        >>> most_positions(GPT2Config(), plain=False), most_positions(MistralConfig(), plain=True)
+        (1024, 131072)
+    """
+    names = _LIMITS if plain else (*_LIMITS, *_WINDOWS)
+    limits = [getattr(config, name, None) for name in names]
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if rope.get("rope_type", rope.get("type")) == "longrope":
+        limits += [rope.get(_ORIGINAL), getattr(config, _ORIGINAL, None)]
+    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
+
+
+def cache_name(body: nn.Module) -> str:
+    """Return the name of the argument for a cache in a model's forward, which transformers has changed."""
+    return "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +13,7 @@ from torch import Tensor
 from torchnle import hub
 from torchnle.language import verdicts
 from torchnle.language.device import resolve_dtype
-from torchnle.language.head import Head, body, check_whole_model
+from torchnle.language.head import Head, body, cache_name, check_whole_model, most_positions
 from torchnle.language.int8 import check_device, quantize
 from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.packed.history import History
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 #: From so many rows on, reading what they share on its own costs less than reading it in every row: a pass
 #: of one token takes as long as about 25 tokens of a large pass do.
 _SHARED_FROM = 32
-
-#: What configurations call the most positions that there are, and the most that a layer looks back on.
-_LIMITS = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
-_WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
-_ORIGINAL = "original_max_position_embeddings"
 
 
 class LanguageModel:
@@ -387,31 +381,3 @@ class LanguageModel:
                 f"the prefixes are on {prefixes.device}, {self.name} is on {self.device}; move one of them "
                 "with .to(device)."
             )
-
-
-def most_positions(config: Any, *, plain: bool) -> int | None:
-    """Return the number of positions that every layer of a configuration can attend to; None = no limit.
-
-    Sliding-window layers attend to the window only. Beyond its original length, "longrope" changes the
-    factors of all positions, those in a cache too.
-
-    Args:
-        config: A configuration of transformers.
-        plain: Whether the model is read without a cache (`LanguageModel.plain`).
-
-    Example:
-        >>> from transformers import GPT2Config, MistralConfig
-        >>> most_positions(GPT2Config(), plain=False), most_positions(MistralConfig(), plain=True)
-        (1024, 131072)
-    """
-    names = _LIMITS if plain else (*_LIMITS, *_WINDOWS)
-    limits = [getattr(config, name, None) for name in names]
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    if rope.get("rope_type", rope.get("type")) == "longrope":
-        limits += [rope.get(_ORIGINAL), getattr(config, _ORIGINAL, None)]
-    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
-
-
-def cache_name(body: torch.nn.Module) -> str:
-    """Return the name of the argument for a cache in a model's forward, which transformers has changed."""
-    return "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"

@@ -28,7 +28,7 @@ def check_texts(texts: Iterable[object]) -> list[str]:
 
     Raises:
         TypeError: If `texts` is one string instead of a list of them, or holds something else.
-        ValueError: If there is no text, or one is blank, not valid Unicode, or has more than 10,000 characters.
+        ValueError: If there is no text, or one is blank, no Unicode, or has more than 10,000 characters.
 
     Example:
         >>> check_texts(("a cat", "grass"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -201,7 +201,7 @@ def near_types() -> Found:
 
     plain = lang.saliency(_X, ["w3 w4"])
     given = {
-        "numpy count": (lang.saliency(_X, ["w3 w4"], internal_batch_size=np.int64(2)), plain),  # type: ignore[arg-type]
+        "numpy count": (lang.saliency(_X, ["w3 w4"], internal_batch_size=cast(int, np.int64(2))), plain),
         "a tuple": (lang.saliency((_X,), ["w3 w4"]), plain),
         "a str subclass": (lang.saliency(_X, [Text("w3 w4")]), plain),
         "a tuple of texts": (lang.saliency(_X, ("w3 w4",)), plain),

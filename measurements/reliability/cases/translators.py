@@ -82,13 +82,13 @@ def translator_configs() -> Found:
             '{"kind": "os.system"}',
             json.dumps({**whole, "evil": 1}),
         ]
+        others: tuple[Any, ...] = ([{}], -1.5)
+        inner: tuple[Any, ...] = ([[]], "../x", -3)
         for name in whole:
-            changes += [json.dumps({**whole, name: wrong}) for wrong in ([{}], -1.5)]
+            changes += [json.dumps({**whole, name: wrong}) for wrong in others]
         if key:
             for name in whole[key]:
-                changes += [
-                    json.dumps({**whole, key: {**whole[key], name: wrong}}) for wrong in ([[]], "../x", -3)
-                ]
+                changes += [json.dumps({**whole, key: {**whole[key], name: wrong}}) for wrong in inner]
         for change in changes:
             file.write_text(change)
             try:

@@ -102,7 +102,7 @@ def prune_concept(
 
     def accuracy(chosen: Sequence[int]) -> Tensor:
         hits = []
-        for part in images.split(batch_size):
+        for part in torch.split(images, batch_size):
             with torch.no_grad(), silenced(model, layer, chosen):
                 hits.append(model(part).argmax(dim=1))
         right = (torch.cat(hits).cpu() == truth).double()

@@ -27,9 +27,8 @@ from torchnle.training import loop, prefix, processes
 from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
 from torchnle.training.order import Part
-from torchnle.training.recipe import Recipe
+from torchnle.training.recipe import DTYPES, Check, Feeding, Language, Recipe, Vision
 from torchnle.training.supply import LiveFeatures, Supply
-from torchnle.training.tables import DTYPES, Check, Feeding, Language, Vision
 from torchnle.training.validation import Scorer, Validation
 from torchnle.translators.prefix import PrefixTranslator
 

@@ -21,7 +21,7 @@ from torchnle.methods.aligned.reader import Reader
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.devil.training.settings import Map
 from torchnle.training import processes
-from torchnle.training.tables import Vision
+from torchnle.training.recipe import Vision
 from torchnle.translators.serialization import CONFIG
 from torchnle.vision import taps
 

@@ -23,9 +23,8 @@ from torchnle.settings import build, override, read_toml
 from torchnle.training import loop, processes
 from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
-from torchnle.training.recipe import LoopRecipe
+from torchnle.training.recipe import DTYPES, Feeding, Language, LoopRecipe, Vision
 from torchnle.training.supply import LiveFeatures, Supply
-from torchnle.training.tables import DTYPES, Feeding, Language, Vision
 
 
 @dataclass(frozen=True)

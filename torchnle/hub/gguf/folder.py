@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.hub import gguf_tokenizer
+from torchnle.hub.gguf import tokenizer
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -59,7 +59,7 @@ def convert(gguf_file: Path, folder: Path) -> Path:
     config |= {"vocab_size": len(tensors["model.embed_tokens.weight"])}
     config |= {"tie_word_embeddings": "lm_head.weight" not in tensors}
     folder.mkdir(parents=True)
-    gguf_tokenizer.save(fields, folder)
+    tokenizer.save(fields, folder)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = folder / "model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})

@@ -1,0 +1,1 @@
+"""Quantised GGUF files, converted to folders that transformers loads."""
