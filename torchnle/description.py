@@ -75,7 +75,7 @@ class DescriptionGrid(Sequence[Description]):
     """The descriptions of all locations of one layer of one image, in row-major order.
 
     Args:
-        descriptions: One a location, row by row.
+        descriptions: One per location, row by row.
         grid: (rows, columns).
 
     Raises:

@@ -98,7 +98,7 @@ def short_decode_attention(
     *,
     impl: Impl = "auto",
 ) -> Float[Tensor, "B Hq dh"]:
-    """Compute attention of one new token a row over that row's first keys, with grouped heads.
+    """Compute attention of one new token per row over that row's first keys, with grouped heads.
 
     `torchnle_kernels.reference.short_decode_attention` is the definition. Forward only: train through
     torch.nn.functional.scaled_dot_product_attention.

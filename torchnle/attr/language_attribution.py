@@ -136,14 +136,14 @@ class LanguageAttribution(
 
         Args:
             inputs: (N, C, H, W), or a tuple of such tensors.
-            target: A text; or a list of one text an image; or None = the layer's own description of each
+            target: A text; or a list of one text per image; or None = the layer's own description of each
                 image (as Captum's LLMAttribution generates its target).
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             prior: Subtract the text's log-probability under the language model alone.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the map. Bicubic peaks may fall
                 between locations, bilinear ones only on their centres, which is less often on the object.
-            internal_batch_size: The most rows (locations) the language model sees at once.
+            internal_batch_size: The largest number of rows (locations) the language model sees at once.
 
         Returns:
             The shape of `inputs`, the map repeated over channels; raw scores. A tuple for a tuple, a list
@@ -238,7 +238,7 @@ class LanguageAttribution(
             contrast: Other texts: at every location, the logarithm of the softmax over the text and these.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the maps; None = the layer's own
                 grid.
-            internal_batch_size: The most rows (locations) the language model sees at once.
+            internal_batch_size: The largest number of rows (locations) the language model sees at once.
 
         Returns:
             (N, T, H, W) raw scores (`Translator.score`); a list of these for several layers.

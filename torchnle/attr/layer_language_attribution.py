@@ -31,7 +31,7 @@ class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen
     Args:
         forward_func: The model, or any callable if the layers are given as modules.
         layer: A module, a dotted name, a glob, a `Tap`, or a list of these. Several layers give a list of
-            results, one a layer.
+            results, one per layer.
         translator: Turns features into words and scores words on features.
         device_ids: Accepted for compatibility with Captum; unused, since only one device is read.
         reading: Overrides for a layer with an ambiguous layout.
@@ -106,12 +106,12 @@ class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen
 
         Args:
             inputs: (N, C, H, W), or a tuple of tensors.
-            target: A text; or a list of one text an image; or None = the layer's own description of each
+            target: A text; or a list of one text per image; or None = the layer's own description of each
                 image (as Captum's LLMAttribution generates its target).
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             prior: Subtract the text's log-probability under the language model alone.
-            internal_batch_size: The most rows (locations) the language model sees at once.
+            internal_batch_size: The largest number of rows (locations) the language model sees at once.
 
         Returns:
             (N, 1, rows, columns) raw scores in float32; a list of these for a list of layers.
@@ -195,7 +195,7 @@ class LayerLanguageAttribution(WithoutFuture, Rankings[Chosen], ScoreMaps[Chosen
             prior: Subtract each text's log-probability under the language model alone.
             normalize: "length" = divide log-probabilities by the number of the text's tokens.
             contrast: Other texts: at every location, the logarithm of the softmax over the text and these.
-            internal_batch_size: The most rows (locations) the language model sees at once.
+            internal_batch_size: The largest number of rows (locations) the language model sees at once.
 
         Returns:
             (N, T, rows, columns) raw scores; a list of these for a list of layers.

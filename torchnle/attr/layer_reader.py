@@ -143,12 +143,12 @@ class LayerReader(Generic[Chosen]):
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             where: None = the whole image; (row, column) = one location of the layer's grid; "all" = every
                 location; a mask (H, W) or (N, H, W) = the mean weighted by it.
-            joint: Read all layers together, as DeViL trains: one result instead of one a layer.
-            internal_batch_size: The most rows (locations) the language model sees at once.
+            joint: Read all layers together, as DeViL trains: one result instead of one per layer.
+            internal_batch_size: The largest number of rows (locations) the language model sees at once.
 
         Returns:
-            One `Description` an image, or one `DescriptionGrid` an image for ``where="all"``; of several
-            layers a list of these, one a layer (unless `joint`).
+            One `Description` per image, or one `DescriptionGrid` per image for ``where="all"``; of several
+            layers a list of these, one per layer (unless `joint`).
 
         Raises:
             ValueError: If an input is invalid, the layer has no grid, `where` lies outside it, or the
@@ -303,7 +303,7 @@ class LayerReader(Generic[Chosen]):
     def _select(
         self, features: list[Features], where: Where, joint: bool
     ) -> tuple[list[Features], list[Rows]]:
-        """Select locations: their features, one a layer, and the rows of these for the translator."""
+        """Select locations: their features, one per layer, and the rows of these for the translator."""
         count = self.translator.tokens_per_row
         if count > 1:
             check_whole(where, count)
@@ -315,7 +315,7 @@ class LayerReader(Generic[Chosen]):
         return chosen, rows_of(chosen, joint=joint)
 
     def _answer(self, words: Sequence[Description], features: Sequence[Features], joint: bool) -> list[Any]:
-        """Assign descriptions to their locations; a list a layer if there are several answers."""
+        """Assign descriptions to their locations; a list per layer if there are several answers."""
         placed = assign_locations(words, features, self.translator.score_kind, joint=joint)
         return list(placed) if len(placed) > 1 else list(placed[0])
 
@@ -350,16 +350,16 @@ def assign_locations(
     """Fill in each row's layer, image and location, and group the descriptions by layer and image.
 
     Args:
-        words: One description a row, in row order.
+        words: One description per row, in row order.
         features: The features that the rows were made from.
         kind: The kind of the descriptions' scores.
         joint: Whether the layers were read together.
 
     Returns:
-        One list a layer; one in all with `joint`. For a layer with a grid, a `DescriptionGrid` an image.
+        One list per layer; one in all with `joint`. For a layer with a grid, a `DescriptionGrid` per image.
 
     Raises:
-        ValueError: If there is not one description a row.
+        ValueError: If there is not one description per row.
     """
     spots = list(locations(features, joint=joint))
     if len(words) != len(spots):

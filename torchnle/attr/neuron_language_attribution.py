@@ -112,7 +112,7 @@ class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):
             neuron_selector: As `attribute`.
             additional_forward_args: As `attribute`.
             attribute_to_neuron_input: As `attribute`.
-            internal_batch_size: The most rows the language model sees at once.
+            internal_batch_size: The largest number of rows the language model sees at once.
 
         Raises:
             ValueError: If the unit is positive on no image, or the layer has no such unit.

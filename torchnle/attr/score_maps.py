@@ -64,7 +64,7 @@ def score_variants(
         rows: The rows.
         texts: The texts.
         how: The variant.
-        internal_batch_size: The most rows in work at once.
+        internal_batch_size: The largest number of rows in work at once.
 
     Raises:
         ValueError: If the translator's scores have no such variant, or as `Translator.score`.

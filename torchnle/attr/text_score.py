@@ -34,7 +34,7 @@ class TextScore(nn.Module):
         where: Where to read the layer: None = the whole image, (row, column), or a mask.
         prior: Subtract the text's log-probability under the language model alone.
         reading: Overrides for a layer with an ambiguous layout.
-        internal_batch_size: The most rows the language model sees at once.
+        internal_batch_size: The largest number of rows the language model sees at once.
 
     Shape:
         inputs (N, ...) -> (N, len(texts)), float32; log-probabilities in nats or cosines.

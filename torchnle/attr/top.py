@@ -26,7 +26,7 @@ class Top(Generic[_Found]):
 
     Args:
         found: For texts the result of `describe`, each `Description` with its best text and the next best as
-            its `phrases`; for locations one `Description` a location, best first.
+            its `phrases`; for locations one `Description` per location, best first.
         extensions: How many prefixes of texts were read beyond their first token.
         exhaustive: The same number for scoring all texts; 0 if the translator reads no prefixes.
 
@@ -153,7 +153,7 @@ class Rankings(LayerReader[Chosen]):
             where: As `describe`.
             joint: As `describe`.
             prior: Subtract each text's log-probability under the language model alone.
-            internal_batch_size: The most rows (locations) the language model sees at once.
+            internal_batch_size: The largest number of rows (locations) the language model sees at once.
 
         Returns:
             `Top`, with descriptions as `describe` returns them: the best text, and k - 1 phrases.
@@ -200,10 +200,10 @@ class Rankings(LayerReader[Chosen]):
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
             joint: As `describe`.
             prior: Subtract the text's log-probability under the language model alone.
-            internal_batch_size: The most rows (locations) the language model sees at once.
+            internal_batch_size: The largest number of rows (locations) the language model sees at once.
 
         Returns:
-            `Top`, with one `Description` a location, best first.
+            `Top`, with one `Description` per location, best first.
 
         Raises:
             TypeError: If `text` is not one string.
@@ -226,7 +226,7 @@ class Rankings(LayerReader[Chosen]):
 
 
 def best_texts(ranking: Ranking, texts: Sequence[str]) -> list[Description]:
-    """Build one description a row: its best text, and the next best as phrases."""
+    """Build one description per row: its best text, and the next best as phrases."""
     described = []
     for numbers, scores in zip(ranking.indices.tolist(), ranking.scores.tolist(), strict=True):
         phrases = [(texts[number], score) for number, score in zip(numbers, scores, strict=True)]
@@ -238,7 +238,7 @@ def best_texts(ranking: Ranking, texts: Sequence[str]) -> list[Description]:
 def best_locations(
     ranking: Ranking, text: str, features: Sequence[Features], kind: ScoreKind, *, joint: bool
 ) -> list[Description]:
-    """Build one description a location, best first."""
+    """Build one description per location, best first."""
     spots = list(locations(features, joint=joint))
     return [
         Description(text, score, kind, *spots[row])

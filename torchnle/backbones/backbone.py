@@ -19,7 +19,7 @@ class Backbone:
     Args:
         model: The classifier, in evaluation mode: (N, 3, H, W) -> (N, classes) logits; or an image encoder.
         preprocess: RGB image -> (3, H, W) float32.
-        class_names: One a row of the classifier's head, all different; empty if they are not known.
+        class_names: One per row of the classifier's head, all different; empty if they are not known.
         name: The name it was loaded by.
         clip: The whole CLIP, if `model` is its image tower.
         tokenizer: Returns that CLIP's tokenizer.
@@ -46,7 +46,7 @@ class Backbone:
         Args:
             model: The classifier; it is put into evaluation mode.
             transform: An RGB image -> (3, H, W): a `Preprocess`, or a transform of torchvision or timm.
-            class_names: One a row of the classifier's head; none = those that the model states.
+            class_names: One per row of the classifier's head; none = those that the model states.
             name: What messages and saved translators call it.
 
         Raises:

@@ -33,7 +33,7 @@ def load_checkpoint(
         file: A state dict: ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` (with ``weights_only=True``). A
             prefix that every name has ("module.") is taken off.
         architecture: "timm:NAME" or "torchvision:NAME".
-        class_names: One a class, in the order of the outputs.
+        class_names: One per class, in the order of the outputs.
         size: The side of the input in pixels; None = the architecture's own.
         mean: The mean of each channel, on the scale 0 to 1; None = the architecture's own.
         std: The standard deviation of each channel, likewise.
@@ -59,7 +59,7 @@ def load_checkpoint(
 
 
 def read_class_names(file: str | Path) -> tuple[str, ...]:
-    """Read class names from a file: one a line, or JSON: a list, or a mapping from index to name.
+    """Read class names from a file: one per line, or JSON: a list, or a mapping from index to name.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -58,7 +58,7 @@ def known_names(stated: Sequence[str]) -> tuple[str, ...]:
     """Clean the class names that a model's source states: ImageNet's in clean words, others unchanged.
 
     Args:
-        stated: One a class; empty if the source states none. Generated names (LABEL_0), or names that two
+        stated: One per class; empty if the source states none. Generated names (LABEL_0), or names that two
             classes share, count as none.
 
     Example:

@@ -21,7 +21,7 @@ class Preprocess:
 
     Args:
         size: The side of the model's square input, in pixels.
-        mean: Subtracted from each channel, on the scale 0 to 255: one number, or one a channel.
+        mean: Subtracted from each channel, on the scale 0 to 255: one number, or one per channel.
         std: Divides each channel, on the scale 0 to 255.
         fit: "crop": a centred square, so that nothing is distorted; "squeeze": the whole image, whatever its
             shape.

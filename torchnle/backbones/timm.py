@@ -51,7 +51,7 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
 
 
 def _class_names(model: Any, name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return those saved with the model, one a class; else ImageNet's, if timm's own weights state them."""
+    """Return those saved with the model, one per class; else ImageNet's, if timm's own weights state them."""
     count, saved = getattr(model, "num_classes", 0), getattr(model, "pretrained_cfg", None) or {}
     labels, described = saved.get("label_names") or (), saved.get("label_descriptions") or {}
     if labels:

@@ -53,7 +53,7 @@ def _describe(options: argparse.Namespace) -> None:
 
 
 def _describe_many(options: argparse.Namespace) -> None:
-    """Write one JSON line a photograph, batch by batch."""
+    """Write one JSON line per photograph, batch by batch."""
 
     def figure(view: Image, answer: Any, name: str) -> Figure:
         whole, grid = answer

@@ -47,7 +47,7 @@ def write_lines(
     *,
     ending: str = "",
 ) -> None:
-    """Write a line a photograph; what cannot be read is named and counted, and does not stop the run.
+    """Write a line per photograph; what cannot be read is named and counted, and does not stop the run.
 
     Args:
         options: As they were given.

@@ -64,8 +64,8 @@ class GroupedScenes(Sequence[GroupedScene]):
         options: For `Scenes`, as `effects`.
 
     Raises:
-        ValueError: If `counts` has not a row a class and a column a context, or is negative or all zero; or
-            as `Scenes`.
+        ValueError: If `counts` has not a row per class and a column per context, or is negative or all zero;
+            or as `Scenes`.
 
     Example:
         >>> from torchnle.data import plain_backgrounds, shapes

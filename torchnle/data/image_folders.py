@@ -1,4 +1,4 @@
-"""Labelled images in folders: a folder a class, Waterbirds, and ImageNet-9 with its background variants."""
+"""Labelled images in folders: a folder per class, Waterbirds, and ImageNet-9 with its background variants."""
 
 from __future__ import annotations
 

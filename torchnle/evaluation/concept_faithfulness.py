@@ -45,7 +45,7 @@ def concept_agreement(
         The share of images.
 
     Raises:
-        ValueError: If there is not one list of concepts and one class an image.
+        ValueError: If there is not one list of concepts and one class per image.
     """
     if not len(white) == len(classes) == len(concepts):
         raise ValueError(

@@ -81,7 +81,8 @@ def fit_to_lens(exact: Lens, images: Float[Tensor, "N C H W"], *, locations: int
     Args:
         exact: The lens.
         images: The images as the model takes them.
-        locations: The most locations, of all images together; each costs a forward of the upper part.
+        locations: The largest number of locations, of all images together; each costs a forward of the upper
+            part.
     """
     upper = exact.upper
     (features,) = read(upper.forward_func, [upper.tap], images, reading=upper.reading)

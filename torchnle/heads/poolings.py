@@ -24,7 +24,7 @@ _MOST_FLAT = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """An activation with locations, read as one vector an image.
+    """An activation with locations, read as one vector per image.
 
     Args:
         tap: Where the activation is read.

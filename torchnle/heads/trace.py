@@ -52,13 +52,13 @@ class Call:
 
     @property
     def single(self) -> bool:
-        """True if the input is one vector an image."""
+        """True if the input is one vector per image."""
         return self.received.shape[1] == prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """One call of a module with parameters that pooled an activation with locations into one vector an image.
+    """One call of a module with parameters that pools locations to one vector per image.
 
     Args:
         tap: The module's input.
@@ -144,7 +144,7 @@ class Trace:
         time: int,
         clipped: Tensor | None,
     ) -> None:
-        """Record one call whose output is a vector an image, by its kind of input."""
+        """Record one call whose output is a vector per image, by its kind of input."""
         leaf = is_linear(tap.module) or next(tap.module.children(), None) is None
         if received is not None:
             shape = tuple(value.shape[1:])

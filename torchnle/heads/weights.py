@@ -45,7 +45,7 @@ def check_classifier(weight: Tensor, class_names: Iterable[object]) -> tuple[str
     Raises:
         TypeError: If `class_names` has no order or holds something else than strings (`as_class_names`).
         ValueError: If `weight` is not (classes, width) with at least two classes, not finite or the same for
-            all classes, or the names are not one a row, blank or generated (LABEL_0).
+            all classes, or the names are not one per row, blank or generated (LABEL_0).
 
     Example:
         >>> check_classifier(torch.eye(2), ["cat", " "])

@@ -72,11 +72,11 @@ def greedy(
 
     Args:
         lm: The language model.
-        prefixes: One soft prompt a row, (R, P, E), on the model's device.
+        prefixes: One soft prompt per row, (R, P, E), on the model's device.
         prompt: Words between the prefix and the answer, the same for all rows.
         stop: A string that ends a text; it, what follows it and blanks before it are left out.
-        max_new_tokens: The most tokens to generate.
-        internal_batch_size: The most rows in the model at a time; None = what suits the device.
+        max_new_tokens: The largest number of tokens to generate.
+        internal_batch_size: The largest number of rows in the model at a time; None = what suits the device.
         dedupe: Decode one prefix for all within this distance of it, relative to its norm, which is
             approximate; `Decoded.disagreement` holds the effect, measured on a sample of the others.
             None = only equal prefixes share a decoding, which is exact.
@@ -138,7 +138,7 @@ def sample(
 
     Args:
         lm: The language model.
-        prefixes: One soft prompt a row, (R, P, E), on the model's device.
+        prefixes: One soft prompt per row, (R, P, E), on the model's device.
         n: The number of texts per row.
         top_p: Draw from the smallest set of tokens that holds this share of the probability.
         temperature: The divisor of the logits before that.
@@ -147,7 +147,7 @@ def sample(
         prompt: As `greedy`.
         stop: As `greedy`.
         max_new_tokens: As `greedy`.
-        internal_batch_size: The most rows in the model at a time; None = what suits the device.
+        internal_batch_size: The largest number of rows in the model at a time; None = what suits the device.
 
     Returns:
         R * n texts, those of a row together. `log_probs` are the model's own, at temperature 1 and over all

@@ -37,7 +37,7 @@ def caption_log_probs(
 
     Args:
         lm: The language model.
-        prefixes: One soft prompt a row, (R, P, E); gradients flow to them.
+        prefixes: One soft prompt per row, (R, P, E); gradients flow to them.
         texts: R texts, none blank.
         prompt: Words between the prefix and the text, the same for all rows.
         end: Whether the token that ends a text is part of it, so that a translator learns to end.
@@ -47,7 +47,7 @@ def caption_log_probs(
 
     Raises:
         TypeError: If `texts` is one string, or holds something else than strings.
-        ValueError: If there is not one text a row, a text is blank or too long, or there is no token to
+        ValueError: If there is not one text per row, a text is blank or too long, or there is no token to
             end with.
     """
     ids = lm.tokenize(texts, prompt)
@@ -67,7 +67,7 @@ def ids_log_probs(
     *,
     prompt: str = "",
 ) -> Float[Tensor, "R"]:
-    """Score token ids as `caption_log_probs` scores texts: one list a row, none empty."""
+    """Score token ids as `caption_log_probs` scores texts: one list per row, none empty."""
     context = lm.context(prefixes, prompt)
     longest = max(map(len, ids))
     lm.require_positions(context.shape[1] + longest - 1, f"the longest text, of {longest} tokens,")

@@ -41,10 +41,10 @@ def log_prob(
 
     Args:
         lm: The language model.
-        prefixes: One soft prompt a row, (R, P, E), on the model's device; gradients flow to them.
+        prefixes: One soft prompt per row, (R, P, E), on the model's device; gradients flow to them.
         texts: The texts, at least one, none blank; duplicates are allowed.
         prompt: Words between the prefix and the texts, the same for all rows.
-        internal_batch_size: The most rows in the model at a time; None = what suits the device.
+        internal_batch_size: The largest number of rows in the model at a time; None = what suits the device.
 
     Returns:
         Log-probabilities in nats, (R, T), float32 (float64 for a float64 model).

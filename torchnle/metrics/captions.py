@@ -54,7 +54,7 @@ def bleu4(candidates: Sequence[str], references: References) -> float:
     """Compute BLEU-4 of the corpus, unsmoothed, with the nearest reference's length (Papineni et al. 2002).
 
     Args:
-        candidates: One text an image.
+        candidates: One text per image.
         references: The reference captions of each image.
 
     Returns:
@@ -85,7 +85,7 @@ def rouge_l(candidates: Sequence[str], references: References) -> float:
     Precision and recall are each the best over the references (Lin 2004, and coco-caption).
 
     Args:
-        candidates: One text an image.
+        candidates: One text per image.
         references: The reference captions of each image.
 
     Returns:
@@ -124,7 +124,7 @@ def meteor(candidates: Sequence[str], references: References, *, wordnet: Any = 
     their stems. The best reference counts.
 
     Args:
-        candidates: One text an image.
+        candidates: One text per image.
         references: The reference captions of each image.
         wordnet: NLTK's reader of WordNet (`nltk.corpus.wordnet`, whose data are a download); None = no
             synonyms.
@@ -159,7 +159,7 @@ def cider(candidates: Sequence[str], references: References) -> float:
     """Compute CIDEr-D, the mean over captions, from 0 to 10, as MS-COCO's evaluation calls "CIDEr".
 
     Args:
-        candidates: One text an image.
+        candidates: One text per image.
         references: The reference captions of each image; they also give the document frequencies, so a
             single image scores 0.
 

@@ -35,7 +35,7 @@ def bert_score(
     rescaled by a baseline.
 
     Args:
-        candidates: One text an image.
+        candidates: One text per image.
         references: The reference captions of each image.
         encoder: The encoder whose `model` and `tokenizer` give the token vectors.
         idf: Weight tokens by their inverse frequency in the references.

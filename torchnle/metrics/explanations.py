@@ -59,7 +59,7 @@ def explanation_scores(
         distance: Computes the perceptual distance of two pictures.
 
     Raises:
-        ValueError: If there is not one text an image, there is no judge, or `embed` or `distance` are given
+        ValueError: If there is not one text per image, there is no judge, or `embed` or `distance` are given
             without `imagine`.
 
     Example:

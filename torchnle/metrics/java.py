@@ -21,7 +21,7 @@ def java_scores(
     SPICE downloads Stanford's parser when it is first used.
 
     Args:
-        candidates: One text an image.
+        candidates: One text per image.
         references: The reference captions of each image.
         names: The scores to compute.
 

@@ -41,7 +41,7 @@ class Order:
         parts: The ranges of pairs and their steps; steps that draw from the same parts are a stage, with
             epochs of its own.
         steps: The number of steps.
-        batch_size: Pairs a step.
+        batch_size: Pairs per step.
         seed: Seeds the shuffles.
         chunks: The shard of each pair. If given, whole shards are shuffled, and pairs within a window of 100
             batches, so that a tar file is read almost sequentially.

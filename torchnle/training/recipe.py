@@ -20,7 +20,7 @@ class LoopRecipe:
 
     Args:
         steps: The number of steps through the language model.
-        batch_size: Rows a step, over all processes and accumulated parts; their number does not change the
+        batch_size: Rows per step, over all processes and accumulated parts; their number does not change the
             run.
         learning_rate: AdamW's, after the warm-up.
         final_learning_rate: Its lowest value, after a linear decay.

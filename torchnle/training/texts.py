@@ -68,8 +68,8 @@ def word_errors(
 
     Args:
         lm: The language model.
-        prefixes: One a row, without its opening.
-        tokens: One text's tokens a row; the first P are used, a shorter text's last token is repeated.
+        prefixes: One per row, without its opening.
+        tokens: One text's tokens per row; the first P are used, a shorter text's last token is repeated.
         scale: The standard deviation of the language model's embeddings (`embedding_scale`).
     """
     ids = first_tokens(tokens, prefixes.shape[1]).to(lm.device)

@@ -89,7 +89,7 @@ class Translator(Pretrained):
             internal_batch_size: The largest number of rows at once.
 
         Returns:
-            One `Description` a row, in order; layer, image and location are filled in by the caller.
+            One `Description` per row, in order; layer, image and location are filled in by the caller.
         """
 
     @abstractmethod

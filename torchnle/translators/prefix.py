@@ -150,7 +150,7 @@ class PrefixTranslator(Translator):
         """Describe every row by a greedily decoded text.
 
         Args:
-            rows: One group a layer, or one of several layers that are read together, as DeViL trains.
+            rows: One group per layer, or one of several layers that are read together, as DeViL trains.
             internal_batch_size: The largest number of rows at once.
 
         Returns:

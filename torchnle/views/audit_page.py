@@ -1,4 +1,4 @@
-"""The report of an audit as one HTML file: a section a class, with its words and its shortcuts."""
+"""The report of an audit as one HTML file: a section per class, with its words and its shortcuts."""
 
 from __future__ import annotations
 

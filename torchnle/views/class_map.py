@@ -66,7 +66,7 @@ def plot_class_map(
 
     Raises:
         MissingDependencyError: If scikit-learn is not installed.
-        ValueError: If there is not one name a row, or there are fewer than four rows.
+        ValueError: If there is not one name per row, or there are fewer than four rows.
 
     Example:
         >>> figure = plot_class_map(torch.randn(4, 8), ["hen", "cat", "tub", "bus"])  # doctest: +SKIP

@@ -39,7 +39,7 @@ def plot_descriptions(
 
     Args:
         image: The model's view, RGB, any size; the grid covers all of it.
-        grid: One description a location, as ``describe(x, where="all")`` gives for an image.
+        grid: One description per location, as ``describe(x, where="all")`` gives for an image.
         whole: The description of the whole image, for the title.
         words: The largest number of lines in a cell.
 
@@ -80,7 +80,7 @@ def plot_saliency(
     opacity: float = 0.55,
     columns: int = 4,
 ) -> Figure:
-    """Draw one panel a text, all on one colour scale, each with its own raw range below.
+    """Draw one panel per text, all on one colour scale, each with its own raw range below.
 
     Args:
         image: The model's view, RGB, any size.

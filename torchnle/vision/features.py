@@ -17,7 +17,7 @@ from torchnle.vision.layouts import Arrangement, Hints, arrange
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one layer for a batch of images, one token a location.
+    """The features of one layer for a batch of images, one token per location.
 
     Args:
         tokens: The local features, (images N, locations L, width D), any floating dtype.
@@ -146,7 +146,7 @@ class Features:
         """Select one location, every location, or a mean over them.
 
         Args:
-            where: None = the mean over all locations (one token an image); "all" = every location;
+            where: None = the mean over all locations (one token per image); "all" = every location;
                 (row, column) = one location of the grid, negative numbers count from the end;
                 a tensor (H, W) or (N, H, W) = the mean weighted by it, resized to the grid bilinearly
                 (DeViL, section 3.4: a mask of any size, non-negative, not all zero).
@@ -204,7 +204,7 @@ class Features:
         """Reshape values (N * L, ...) or (N, L, ...) to the grid: (N, rows, columns, ...).
 
         Raises:
-            ValueError: If the layer has no grid, or there is not one value a row.
+            ValueError: If the layer has no grid, or there is not one value per row.
         """
         rows, columns = self._require_grid()
         images, locations = self.tokens.shape[:2]

@@ -149,7 +149,7 @@ def arrangements_of(
     additional_forward_args: Any,
     reading: Reading,
 ) -> list[Arrangement]:
-    """Look up the meaning of the axes of each layer's output; it is found once a layer and size of the input.
+    """Look up the meaning of the axes of each layer's output, found once per layer and input size.
 
     Args:
         forward_func: The model.

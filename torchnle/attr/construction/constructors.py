@@ -82,7 +82,7 @@ class Constructors(LayerReader[Chosen], Attribution):
 
         Args:
             model: The classifier, from torchvision, timm, transformers or your own.
-            class_names: One a row of the head's weights, a mapping, or the name of a known list such as
+            class_names: One per row of the head's weights, a mapping, or the name of a known list such as
                 "imagenet-1k" (`as_class_names`); None = those that the model states (`stated_names`).
             layers: The layers to read; None = the one that the head reads.
             example: A few inputs (N, C, H, W) for the dry run; None = noise of the size that the model's own
@@ -98,7 +98,7 @@ class Constructors(LayerReader[Chosen], Attribution):
                 NLE (section 3.1), trained.
             reading: Overrides for a layer below the head's with an ambiguous layout.
             lens: How layers below the head's are read: "model" = by the model's own upper part; "fitted" = by
-                a linear map fitted to it on `images`, which costs one product a location and is less exact.
+                a linear map fitted to it on `images`, which costs one product per location and is less exact.
 
         Raises:
             ValueError: If no linear head gives the model's output, the names do not fit its rows, there are
@@ -151,8 +151,8 @@ class Constructors(LayerReader[Chosen], Attribution):
         Args:
             model: The vision model, unmodified.
             layers: The layers to map.
-            captions: Batches (images, captions): images as the model takes them, one caption an image.
-            class_names: A classifier's class names, one a row of its head, to name classes that are in no
+            captions: Batches (images, captions): images as the model takes them, one caption per image.
+            class_names: A classifier's class names, one per row of its head, to name classes that are in no
                 caption; the head must read one of `layers`.
             example: With class names: a few inputs for the dry run that finds the head.
             encoder: As `from_classifier`.
@@ -162,7 +162,7 @@ class Constructors(LayerReader[Chosen], Attribution):
 
         Raises:
             ValueError: If there are fewer than two images or no noun phrase in the captions, a batch has not
-                one caption an image, or the head does not read one of the layers.
+                one caption per image, or the head does not read one of the layers.
 
         Example:
             >>> lang = LanguageAttribution.from_captions(model, "layer4", batches)  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Whole folders, lists, globs and tar shards: described, mapped, counted or explained, a line a picture."""
+"""Whole folders, lists, globs and tar shards: described, mapped, counted or explained, a line per picture."""
 
 from torchnle.attr.dataset.describe import describe_dataset
 from torchnle.attr.dataset.explain import explain_dataset

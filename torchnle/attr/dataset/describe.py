@@ -51,7 +51,7 @@ def describe_dataset(
             written; what it returns is added to the line.
 
     Returns:
-        `Lines`, an iterator over one line a picture: "file", and "text", "probability", "unsure", "score",
+        `Lines`, an iterator over one line per picture: "file", and "text", "probability", "unsure", "score",
         "phrases", or "error"; ``.to_frame()`` makes a pandas DataFrame.
 
     Raises:

@@ -45,7 +45,7 @@ def explain_dataset(
         truth: As `LanguageAttribution.explain`.
         unwanted: Words that must not be used.
         bank: The concepts, as `LanguageAttribution.concepts`.
-        count: How many concepts a picture.
+        count: How many concepts per picture.
         batch_size: As `describe_dataset`.
         workers: As `describe_dataset`.
         journal: As `describe_dataset`.
@@ -54,7 +54,7 @@ def explain_dataset(
         draw: As `describe_dataset`; called with the `Explanation`.
 
     Returns:
-        `Lines`, one a picture: "file", "said", the fields of `Explanation`, and "concepts", pairs of a text
+        `Lines`, one per picture: "file", "said", the fields of `Explanation`, and "concepts", pairs of a text
         and a score; or "error".
 
     Raises:

@@ -43,8 +43,8 @@ def saliency_dataset(
         draw: As `describe_dataset`; called with the maps (texts, rows, columns).
 
     Returns:
-        `Lines`, one a picture: "file", and "texts", a list of "text", "mean", "max", its "peak" (row, column)
-        and the "map" of raw scores; or "error".
+        `Lines`, one per picture: "file", and "texts", a list of "text", "mean", "max", its "peak" (row,
+        column) and the "map" of raw scores; or "error".
 
     Raises:
         ValueError: As `describe_dataset`; or if the layer has no grid, or there is no text.

@@ -21,7 +21,7 @@ _ERROR = "error"
 
 
 def to_frame(lines: Iterable[dict[str, Any]]) -> pandas.DataFrame:
-    """Turn lines into a pandas DataFrame, a row a picture; "error" is empty where a picture was read.
+    """Turn lines into a pandas DataFrame, a row per picture; "error" is empty where a picture was read.
 
     Args:
         lines: As `describe_dataset` and its kind yield them.

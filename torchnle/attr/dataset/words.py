@@ -44,7 +44,7 @@ def words_dataset(
     Args:
         lang: Made with `LanguageAttribution.from_backbone`; one layer is read.
         files: As `describe_dataset`.
-        count: How many words a picture.
+        count: How many words per picture.
         n: As `LanguageAttribution.words`.
         replacement: As `LanguageAttribution.words`.
         seed: As `LanguageAttribution.words`.
@@ -57,7 +57,7 @@ def words_dataset(
         draw: As `describe_dataset`; called with the list of words.
 
     Returns:
-        `Lines`, one a picture: "file", and "words", a list of "text", "frequency", its interval "low" and
+        `Lines`, one per picture: "file", and "words", a list of "text", "frequency", its interval "low" and
         "high", and more of `Word`; or "error".
 
     Raises:

@@ -35,7 +35,7 @@ def audit(
     """Find the words that are frequent for a classifier's classes but not about them (TExplain, 4.4).
 
     Args:
-        lang: Reads one layer of the classifier, whose output is a logit a class.
+        lang: Reads one layer of the classifier, whose output is a logit per class.
         batches: (images, labels): images as the model takes them, (N,) class indices.
         class_names: The classes in plain words ("land bird"), which decide what words are about them.
         contexts: Phrases for the surroundings of objects; None = the shipped list (sky, water, grass, ...).
@@ -48,8 +48,8 @@ def audit(
 
     Raises:
         TypeError: If the translator can neither write nor give probabilities of phrases.
-        ValueError: If `lang` reads several layers, there are no images, the model has not a logit a class, or
-            a class has fewer than two images.
+        ValueError: If `lang` reads several layers, there are no images, the model has not a logit per class,
+            or a class has fewer than two images.
 
     Example:
         >>> print(audit(lang, loader, ["land bird", "aquatic bird"]))  # doctest: +SKIP

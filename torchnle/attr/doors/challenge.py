@@ -24,7 +24,7 @@ def background_challenge(model: Any, batches: Iterable[tuple[Tensor, Tensor, Ten
     challenge). A prediction that stays right was based on the background.
 
     Args:
-        model: The classifier, whose output is a logit a class.
+        model: The classifier, whose output is a logit per class.
         batches: (images, masks, labels): images as the model takes them, (N, C, H, W); the objects' pixels,
             (N, H, W), booleans; (N,) class indices.
 

@@ -52,7 +52,7 @@ class Explains(LayerReader[Chosen]):
             inputs: (N, C, H, W), a tuple of tensors, pictures where the preprocessing is known, or features
                 that `read` gave.
             additional_forward_args: Passed to the model after the inputs.
-            target: The class to explain, by name or index, one for all images or one an image; None = the
+            target: The class to explain, by name or index, one for all images or one per image; None = the
                 predicted one.
             rather_than: The class that it is contrasted with: "X rather than Y".
             truth: The true class of the images, by name or index: a wrong prediction is contrasted with it,
@@ -118,7 +118,7 @@ class Explains(LayerReader[Chosen]):
 
         Returns:
             One `Concepts` an image; for ``where="all"`` a list of them an image, row by row; without inputs
-            one a class.
+            one per class.
 
         Raises:
             TypeError: As `explain`; if a bank holds something else than strings.

@@ -48,7 +48,7 @@ class Reports(ScoreMaps[Chosen]):
             pictures: The picture drawn for each image; None = the part that the model sees, with tensors
                 rescaled to the range of pixels.
             title: The title of the page.
-            internal_batch_size: The most rows (locations) the language model sees at once.
+            internal_batch_size: The largest number of rows (locations) the language model sees at once.
 
         Returns:
             The file.

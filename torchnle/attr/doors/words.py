@@ -58,7 +58,7 @@ class DominantWords(LayerReader[Chosen]):
             internal_batch_size: The largest number of rows in the language model at once.
 
         Returns:
-            A `WordTable`, one row an image: ``table.top(10)`` are the words of all images,
+            A `WordTable`, one row per image: ``table.top(10)`` are the words of all images,
             ``table[2:3].top(10)`` those of the third, ``compare(table[a], table[b])`` two groups. A list of
             them for a list of layers.
 

@@ -8,7 +8,7 @@ from torchnle.language.texts import as_texts
 
 
 def as_targets(target: Any, batch_size: int) -> list[str]:
-    """Return Captum's `target` as texts: one text for all images, or one text an image.
+    """Return Captum's `target` as texts: one text for all images, or one text per image.
 
     Raises:
         TypeError: If a target is a class index; use `TextScore` for those.

@@ -25,7 +25,7 @@ class Pruned:
         units: How many were pruned.
         before: With all units.
         after: Without them.
-        random: Without as many random ones, one accuracy a draw.
+        random: Without as many random ones, one accuracy per draw.
 
     Example:
         >>> Pruned(3, 0.9, 0.85, (0.6, 0.7)).above_random

@@ -44,12 +44,12 @@ def top_texts(
 
     Args:
         lm: The language model.
-        prefixes: One soft prompt a row, (R, P, E).
+        prefixes: One soft prompt per row, (R, P, E).
         texts: T texts.
         k: The number of texts to find; at most T are found.
         prompt: Words between the prefix and the texts.
         offsets: Added to each text's log-probability (such as minus its prior), (T,).
-        internal_batch_size: The most rows in the model at a time; None = what suits the device.
+        internal_batch_size: The largest number of rows in the model at a time; None = what suits the device.
 
     Returns:
         The indices of the texts, (R, k), with their scores.
@@ -92,11 +92,11 @@ def top_rows(
 
     Args:
         lm: The language model.
-        prefixes: One soft prompt a row, (R, P, E); their keys and values are kept in memory meanwhile.
+        prefixes: One soft prompt per row, (R, P, E); their keys and values are kept in memory meanwhile.
         text: The text.
         k: The number of rows to find; at most R are found.
         prompt: Words between the prefix and the text.
-        internal_batch_size: The most rows in the model at a time; None = what suits the device.
+        internal_batch_size: The largest number of rows in the model at a time; None = what suits the device.
 
     Returns:
         The indices of the rows, (k,), with the text's scores.

@@ -14,7 +14,7 @@ _FIRST = 1024
 
 
 class Nucleus(NamedTuple):
-    """The smallest sets of tokens that hold a share of the probability, one a row.
+    """The smallest sets of tokens that hold a share of the probability, one per row.
 
     Args:
         tokens: The most probable tokens, best first, (R, K); those beyond a row's nucleus are ignored.
@@ -64,13 +64,13 @@ class Nucleus(NamedTuple):
 def draw(
     logits: Float[Tensor, "R V"], uniform: Float[Tensor, "R"], *, top_p: float, temperature: float
 ) -> Int[Tensor, "R"]:
-    """Draw a token a row from the smallest set of tokens that holds `top_p` of the probability.
+    """Draw a token per row from the smallest set of tokens that holds `top_p` of the probability.
 
     A row's token depends on its logits and its number alone, so that it is the same in any batch.
 
     Args:
         logits: (R, V).
-        uniform: One number a row, uniform in [0, 1).
+        uniform: One number per row, uniform in [0, 1).
         top_p: The share of the probability to draw from, in (0, 1]; the most probable token is always in.
         temperature: The divisor of the logits, above 0.
 

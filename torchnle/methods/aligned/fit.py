@@ -55,7 +55,7 @@ def fit_class_names(
     Args:
         reader: Reads the layer that the head reads, and no other.
         head: The classifier's head.
-        class_names: One a row of the head.
+        class_names: One per row of the head.
         encoder: The sentence encoder.
         example: A few inputs, of which only size, dtype and device are used.
         images: Unlabelled pictures of the kind to be read, batch by batch; None = the center is computed from
@@ -119,7 +119,7 @@ def fit_captions(
 
     Args:
         reader: Reads the layers.
-        batches: (images, captions): images as the model takes them, one caption an image.
+        batches: (images, captions): images as the model takes them, one caption per image.
         encoder: The sentence encoder.
         head: The classifier's head, to fit its class names too.
         class_names: One per row of the head.
@@ -134,8 +134,8 @@ def fit_captions(
 
     Raises:
         TypeError: If a batch is not a tensor of images with a list of captions.
-        ValueError: If fewer than two images or no noun phrase is given, a batch has not one caption an image,
-            features do not vary with the phrases, or weights and names do not fit.
+        ValueError: If fewer than two images or no noun phrase is given, a batch has not one caption per
+            image, features do not vary with the phrases, or weights and names do not fit.
     """
     names = check_classifier(head.weight, class_names) if head is not None else ()
     texts = tuple(class_phrase(name) for name in names)

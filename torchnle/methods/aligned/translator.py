@@ -45,7 +45,7 @@ class MapTranslator(Translator):
     products; `describe` chooses the most specific text that is probable enough (`say`).
 
     Args:
-        maps: One fitted map a layer, by the layer's dotted name.
+        maps: One fitted map per layer, by the layer's dotted name.
         encoder: The frozen sentence encoder that the maps were fitted to.
         decoder: Describes whole pictures in sentences; a sentence is kept only if it scores at least as
             high as the best phrase. None = phrases only.
@@ -154,7 +154,7 @@ class MapTranslator(Translator):
         vary count less. 0 = the center of the pictures that are read.
 
         Args:
-            rows: One group a layer; of layers read together the scores and probabilities are averaged.
+            rows: One group per layer; of layers read together the scores and probabilities are averaged.
             texts: The texts; no template is added.
             prior: Must be False: there is no language model whose prior could be subtracted.
             internal_batch_size: The largest number of rows at once.
@@ -210,7 +210,7 @@ class MapTranslator(Translator):
         described as background ("the sky", "grass", "a wall").
 
         Args:
-            rows: One group a layer; of layers read together the scores and probabilities are averaged.
+            rows: One group per layer; of layers read together the scores and probabilities are averaged.
             internal_batch_size: The largest number of rows at once.
 
         Returns:

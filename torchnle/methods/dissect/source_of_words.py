@@ -34,7 +34,7 @@ def words_for(
     Args:
         model: The vision model.
         translator: A translator or its reference; None = one is fitted to the classifier's own head.
-        class_names: One a row of the head; None with no translator = no words at all.
+        class_names: One per row of the head; None with no translator = no words at all.
         evidence_layer: Which of the translator's layers; None = the last.
         reading: How the layer is read.
         encoder: For a fit; None = the embedded default.

@@ -42,7 +42,7 @@ def texplain_translator(
         activation: What follows each batch normalisation; the paper names nothing.
         prompt: Text between the prefix and what is written or scored.
         stop: A text at which writing stops, besides the end-of-sequence token.
-        max_new_tokens: The most tokens that are written.
+        max_new_tokens: The largest number of tokens that are written.
         backbone: The reference of the vision model, for the record.
 
     Raises:
@@ -87,7 +87,7 @@ def cross_attention_translator(
         prefix_length: The number of vectors with ``mode="flat"``.
         hidden: As `texplain_translator`.
         activation: As `texplain_translator`.
-        max_new_tokens: The most tokens that are written.
+        max_new_tokens: The largest number of tokens that are written.
         backbone: The reference of the vision model, for the record.
 
     Raises:

@@ -19,7 +19,7 @@ class TExplainNetwork(PrefixNetwork):
     pass "a three-layered linear MLP with batch normalization" whose output has the same size, and are
     reshaped into the language model's input. Read to the letter, one layer alone would be a matrix of
     443,136 x 443,136 numbers (785 GB in float32). So ``mode="per_token"``, the default, reads 577 x 768 as
-    577 inputs of 768: the same perceptron for every token, one prefix vector a token, the batch statistics
+    577 inputs of 768: the same perceptron for every token, one prefix vector per token, the batch statistics
     taken over images and tokens. ``mode="flat"`` is the letter, made possible by narrow hidden layers: all
     tokens together become `prefix_length` vectors; with ``tokens=1`` it explains one vector (a class token,
     a pooled feature, one location). The text calls the perceptron linear and names no non-linearity, so

@@ -46,7 +46,7 @@ def read_bank(file: Path) -> tuple[str, ...]:
     """Read a concept bank from a text or JSON file.
 
     Args:
-        file: A text file with a phrase a line ("#" begins a comment), or ``.json``: a list of phrases, or
+        file: A text file with a phrase per line ("#" begins a comment), or ``.json``: a list of phrases, or
             ``{class name: [descriptor, ...]}`` as "Visual classification via description from large language
             models" (Menon and Vondrick, 2023) publishes them.
 

@@ -140,7 +140,7 @@ def concept_bottleneck(
     Args:
         model: The classifier, unmodified; the result runs it and shares its parameters.
         concepts: The bank; None = the most frequent nouns for visible objects. Class names are removed.
-        class_names: One a row of the model's head; None = as its configuration states.
+        class_names: One per row of the model's head; None = as its configuration states.
         example: A few inputs for the dry run that finds the head.
         images: Unlabelled pictures, batch by batch, for their feature statistics; None = without.
         encoder: The sentence encoder, or its reference.

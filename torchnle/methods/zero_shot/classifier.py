@@ -58,7 +58,7 @@ def fit_classifier(
 
     Args:
         model: The classifier.
-        class_names: One a row of its head, or a mapping; None = those that its configuration states.
+        class_names: One per row of its head, or a mapping; None = those that its configuration states.
         example: A few inputs for the dry run; None = noise of the size that the model states, else 224 x 224.
         images: Unlabelled pictures, batch by batch, for their feature statistics.
         encoder: The sentence encoder, or its reference; None = the embedded default.

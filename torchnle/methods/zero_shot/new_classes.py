@@ -82,7 +82,7 @@ def extend_classifier(
     Args:
         model: The classifier, unmodified; the result runs it and shares its parameters.
         names: The names of the new classes.
-        class_names: Those of the model's own, one a row of its head; None = as its configuration states.
+        class_names: Those of the model's own, one per row of its head; None = as its configuration states.
         example: A few inputs for the dry run that finds the head.
         images: Unlabelled pictures of the kind to be read, batch by batch; some dozens find more new ones.
         encoder: The sentence encoder, or its reference.

@@ -15,7 +15,7 @@ def clarity(exemplars: Float[Tensor, "U k E"]) -> Float[Tensor, "U"]:
         exemplars: Features of each unit's exemplars, minus the mean of all images, so that 0 is chance.
 
     Raises:
-        ValueError: If there are fewer than two exemplars a unit.
+        ValueError: If there are fewer than two exemplars per unit.
 
     Example:
         >>> clarity(torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]]))
@@ -63,7 +63,7 @@ def polysemanticity(
         The shares, and their p-values: small = several meanings.
 
     Raises:
-        ValueError: If there are fewer than four exemplars a unit.
+        ValueError: If there are fewer than four exemplars per unit.
 
     Example:
         >>> two = torch.cat([torch.zeros(1, 5, 2), torch.ones(1, 5, 2)], dim=1)

@@ -176,7 +176,7 @@ def at_places(reading: Reading, features: Features, grid: tuple[int, int]) -> Fl
     """Return a layer's feature at each location of another grid over the same images.
 
     Args:
-        reading: How the layer is read as one vector an image.
+        reading: How the layer is read as one vector per image.
         features: The layer's features.
         grid: (rows, columns) of the other grid.
 

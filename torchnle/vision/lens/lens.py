@@ -33,11 +33,11 @@ class Lens(LayerLens):
         example: A few images (N, C, H, W), of which size, dtype and device are used. Features of images of
             other sizes are mapped as if they were of this size.
         reading: Overrides for the layer, if its layout cannot be inferred.
-        end_reading: How the deeper layer is read as one vector an image (a head's `reading`); None = the mean
-            over its locations.
+        end_reading: How the deeper layer is read as one vector per image (a head's `reading`); None = the
+            mean over its locations.
         smooth: Whether each location's feature is averaged with its neighbours' (`smoothed`): on grids of
             14x14 and 7x7 more locations are named right (`python -m measurements lens`).
-        batch_size: The most locations that run through the model at once.
+        batch_size: The largest number of locations that run through the model at once.
 
     Attributes:
         summary: A sentence on what is read, its cost and its check.

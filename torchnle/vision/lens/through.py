@@ -59,7 +59,7 @@ def read_through(
         end_reading: How the deeper layer is read.
         smooth: As for `Lens`.
         images: A few unlabelled images, batch by batch: each lens is replaced by a linear map fitted to its
-            outputs on these, which costs one product a location. None = run the model's upper part.
+            outputs on these, which costs one product per location. None = run the model's upper part.
 
     Raises:
         ValueError: As `Lens`.

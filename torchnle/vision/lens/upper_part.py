@@ -34,7 +34,7 @@ class UpperPart:
         end: The deeper layer.
         example: A few images (N, C, H, W), of which size, dtype and device are used.
         reading: How the layer is read.
-        end_reading: How the deeper layer is read, as one vector an image.
+        end_reading: How the deeper layer is read, as one vector per image.
 
     Attributes:
         filling: Builds activations that hold one vector at every location.

@@ -88,13 +88,13 @@ def find_token_orders(
     """Find the token of each location in every layer.
 
     The statements of timm's and transformers' classes are accepted. Otherwise the model runs on a few images
-    in which each patch switches between two contents by a code of its own (`token_probe`), once a layer: if
+    in which each patch switches between two contents by a code of its own (`token_probe`), once per layer: if
     the tokens follow the codes row by row, behind the prefix tokens, that is their order. If not, more such
     images show which token follows which patch, in this layer or in an earlier one with as many tokens.
 
     Args:
         forward_func: The model.
-        questions: One a layer.
+        questions: One per layer.
         inputs: Images (N, C, H, W), or a tuple that begins with them.
         additional_forward_args: Passed to the model after the inputs.
         select: As for `torchnle.vision.taps.record`.

@@ -33,7 +33,7 @@ def attention_crops(
     Args:
         activation: The unit's activation map.
         size: (height, width) of the image.
-        most: The most boxes (the paper's alpha).
+        most: The largest number of boxes (the paper's alpha).
         overlap: The most overlap of two boxes (the paper's eta).
         whole: A box that overlaps with the frame by this much or more is left out.
 

@@ -138,7 +138,7 @@ def combinations(reading: UnitReading, *, most: int = LISTED, gain: float = 0.0)
 
     Args:
         reading: What it reads; the record needs its table.
-        most: The most words.
+        most: The largest number of words.
         gain: The least growth of the held-out correlation with a further word.
     """
     scores = score_rows(reading.map, reading.layer, reading.record.vectors, reading.texts).cpu()

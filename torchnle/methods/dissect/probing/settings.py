@@ -19,8 +19,8 @@ class ProbeSettings:
     Args:
         summary: Images are ranked by a unit's mean or largest activation over locations (the paper's g,
             section 3.2, is the mean), or by that at the class token.
-        k: Exemplars a unit, with activation maps (the paper's K).
-        wide: Images a unit of which only number and activation are kept, for statistics over more of them.
+        k: Exemplars per unit, with activation maps (the paper's K).
+        wide: Images per unit of which only number and activation are kept, for statistics over more of them.
         sample: Locations sampled for quantiles.
         table: Keep every image's activations and evidence feature, too: (images x units) numbers.
         batch_size: Images in the model at once. Numbers depend on it in their last digits.

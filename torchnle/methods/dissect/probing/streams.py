@@ -43,7 +43,7 @@ class Activations:
     Args:
         images: The images' numbers.
         local: At every location.
-        pooled: One number an image.
+        pooled: One number per image.
         grid: (rows, columns) of the locations.
     """
 
@@ -59,8 +59,8 @@ class Streams:
 
     Args:
         units: The number U of units.
-        k: Exemplars a unit, with activation map and evidence feature.
-        wide: Images a unit of which only number and activation are kept.
+        k: Exemplars per unit, with activation map and evidence feature.
+        wide: Images per unit of which only number and activation are kept.
         sample: Locations sampled for quantiles.
         table: Whether every image's activations and evidence feature are kept.
     """

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Table:
-    """One row an image, in the order of their numbers: an option, since it grows with the probing set.
+    """One row per image, in the order of their numbers: an option, since it grows with the probing set.
 
     Example:
         >>> table = Table()

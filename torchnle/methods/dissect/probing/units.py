@@ -63,7 +63,7 @@ class Directions:
     """Linear units: products of a location's feature with given directions.
 
     Args:
-        matrix: One direction a unit, (U, D): probes, class weights, dictionary elements.
+        matrix: One direction per unit, (U, D): probes, class weights, dictionary elements.
         bias: Added to each unit's product.
 
     Example:

@@ -24,7 +24,7 @@ class Selection:
         source: Gives the images.
         runner: Runs the model.
         scoring: How candidates are scored.
-        count: Images a candidate (the paper's Q).
+        count: Images per candidate (the paper's Q).
         final: So many of a unit's candidates get images, at most: the best by what was known before.
         seed: Of the images.
 

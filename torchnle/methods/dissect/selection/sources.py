@@ -46,7 +46,7 @@ class Retrieval:
         vectors: Their pooled evidence features.
 
     Raises:
-        ValueError: If there is not one feature an image.
+        ValueError: If there is not one feature per image.
 
     Example:
         >>> found = Retrieval(translator, "layer", ProbingSet(list(images)), torch.ones(2, 6))

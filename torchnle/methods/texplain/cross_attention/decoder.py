@@ -201,12 +201,12 @@ class CrossAttentionDecoder:
 
         Args:
             states: The vectors of each row; None = one row, the language model alone.
-            n: How many texts a row.
+            n: How many texts per row.
             top_p: Draw from the smallest set of tokens that holds this share of the probability.
             temperature: What the logits are divided by before.
             generator: Makes the draws repeatable, whatever the batch size. On the CPU.
-            max_new_tokens: The most tokens of a text.
-            internal_batch_size: The most texts in the decoder at a time; None = 256.
+            max_new_tokens: The largest number of tokens of a text.
+            internal_batch_size: The largest number of texts in the decoder at a time; None = 256.
         """
         rows = 1 if states is None else len(states)
         uniform = torch.rand(rows * n, max_new_tokens, generator=generator).to(self.device)

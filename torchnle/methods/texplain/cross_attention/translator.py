@@ -28,7 +28,7 @@ class CrossAttentionTranslator(Translator):
     Args:
         network: Makes the vectors of the tokens of its layer.
         decoder: The frozen decoder.
-        max_new_tokens: The most tokens that are written.
+        max_new_tokens: The largest number of tokens that are written.
         backbone: The reference of the vision model that the network was trained on.
 
     Raises:
@@ -112,7 +112,7 @@ class CrossAttentionTranslator(Translator):
         """Write a text for every row.
 
         Returns:
-            One `Description` a row; `score` is its log-probability, and `probability` the odds of the text
+            One `Description` per row; `score` is its log-probability, and `probability` the odds of the text
             with the features against those of the decoder alone, as `PrefixTranslator` gives them.
 
         Raises:

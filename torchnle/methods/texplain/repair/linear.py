@@ -45,7 +45,7 @@ def fit_linear(
     standardised here, so that one penalty suits features of any scale; biases are not penalised.
 
     Args:
-        features: One row an image.
+        features: One row per image.
         labels: The classes.
         classes: How many there are.
         weights: Of the rows, scaled to mean 1; None = equal.

@@ -48,7 +48,7 @@ def refit_last_layer(
     largest is taken.
 
     Args:
-        features: What the last layer reads, one row an image.
+        features: What the last layer reads, one row per image.
         labels: The classes.
         classes: How many there are.
         groups: The group of each image, from 0; None = plain training.

@@ -31,7 +31,7 @@ class WholeImages(Objective):
     """Trains a network so that a frozen language model writes an image's caption (section 2.2).
 
     The network reads every token of an image together, or with ``tokens=1`` the mean over its locations, as
-    `describe` does. The loss is the cross-entropy of the caption with its end, in nats a token. In the word
+    `describe` does. The loss is the cross-entropy of the caption with its end, in nats per token. In the word
     steps of the recipe, which the paper does not have, each vector learns the embedding of one word of the
     caption, without the language model.
 

@@ -62,7 +62,7 @@ def train(
         stages: The stages, in order.
         folder: For the checkpoints, in a folder a stage.
         validation: Held-out pairs, by whose loss the best weights of a stage are chosen.
-        longest: The most tokens of a caption; the rest is cut off.
+        longest: The largest number of tokens of a caption; the rest is cut off.
         report: Called in the main process with the facts of a step or of a validation, and "stage".
 
     Returns:
@@ -100,7 +100,7 @@ def train(
 
 @torch.no_grad()
 def held_out(translator: AnyTExplain, supply: Supply, *, longest: int = 60) -> dict[str, Any]:
-    """Measure the nats a token of captions of held-out pairs: "loss", and "worth", which is minus that."""
+    """Measure the nats per token of captions of held-out pairs: "loss", and "worth", which is minus that."""
     translator.eval()
     nats: list[Tensor] = []
     tokens = 0

@@ -50,9 +50,9 @@ class Sampling:
             where few are likely; 0.95 and 20 to 30 words are the paper's (section 3).
         top_p: The share of the probability that is drawn from.
         temperature: What logits are divided by.
-        max_new_tokens: The most tokens of a sentence; None = the translator's own.
+        max_new_tokens: The largest number of tokens of a sentence; None = the translator's own.
         seed: Of the draws.
-        internal_batch_size: The most rows in the language model at a time.
+        internal_batch_size: The largest number of rows in the language model at a time.
 
     Raises:
         ValueError: If `n` is not positive.
