@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
 from PIL.Image import Image
@@ -59,7 +59,7 @@ def _describe_many(options: argparse.Namespace) -> None:
         whole, grid = answer
         return plots.plot_descriptions(view, grid, whole=whole)
 
-    where = "all" if options.locations else None
+    where: Literal["all"] | None = "all" if options.locations else None
     drawn = figure if options.locations else None
     write_lines(options, partial(describe_dataset, where=where), drawn, ending="words")
 
