@@ -47,7 +47,7 @@ class _AtImport(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _followed(spec.loader.exec_module)  # type: ignore[method-assign, assignment]
+            spec.loader.exec_module = _followed(spec.loader.exec_module)  # type: ignore[method-assign,assignment]
         return spec
 
 
