@@ -16,7 +16,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from torchnle.translators.saving import naming, replace_folder
+from torchnle.hub.naming import naming
+from torchnle.translators.saving import replace_folder
 from torchnle.translators.tensors import check_finite
 from torchnle.version import __version__
 
