@@ -44,7 +44,7 @@ _POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d)
 
 @dataclass(frozen=True)
 class SuggestedLayer:
-    """A layer that is worth describing.
+    """A layer suggested for description, with its layout.
 
     Args:
         name: Its dotted name, as `layers` takes it: "pool:input" is the input of the module "pool".

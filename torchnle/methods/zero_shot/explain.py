@@ -120,7 +120,7 @@ class Explainer:
 
         Args:
             vector: The unit evidence.
-            unwanted: Words that may not be said.
+            unwanted: Words to exclude.
             likely: The nouns that are likely to be true; None, or none of them = those near to the evidence.
         """
         words, allowed = self._words, self._words.allowed(unwanted)

@@ -26,10 +26,10 @@ class Store:
     """One file for the range of batches that a process reads.
 
     Args:
-        folder: Where to.
+        folder: The folder of the file.
         key: The hash of all that the numbers depend on.
         first: The first batch.
-        last: The batch behind the last one.
+        last: The index after the last batch.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Store:
         return self.folder / f"{self.key[:32]}.{self.first}-{self.last}.safetensors"
 
     def write(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> bool:
-        """Write a state in the place of the last one; False, with a warning, where the disk refuses."""
+        """Replace the stored state; return False, with a warning, if the file cannot be written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._replace(save({n: t.contiguous() for n, t in tensors.items()}, {"facts": json.dumps(facts)}))

@@ -70,7 +70,7 @@ class CrossAttentionDecoder:
 
         Args:
             reference: The reference.
-            device: Where to; None is the CPU.
+            device: The device of the model; None = the CPU.
             dtype: "auto" = bfloat16 where the device has instructions for it, else float32.
 
         Raises:
@@ -92,7 +92,7 @@ class CrossAttentionDecoder:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of its weights and words, by which a training run is told from another."""
+        """A digest of its weights and vocabulary, which identifies it in a training run."""
         words = digest([repr(sorted(self.tokenizer.get_vocab().items()))])
         return f"{model_digest(self.model)} {words}"
 

@@ -27,7 +27,7 @@ class Search:
         beams: The number of partial sentences that are kept.
         proposals: The number of the language model's most probable words that are considered.
         encoded: How many of these, those that the mapped word vectors rank first, are encoded in their
-            sentence, for each beginning.
+            sentence, per partial sentence.
         most_words: The longest sentence.
         least_words: The shortest.
         fluency: The weight of the mean log-probability per token (nats) relative to the cosine.
@@ -80,11 +80,11 @@ class Beam:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates for what may be said of some evidence.
+    """The words from which a sentence on some evidence is composed, with their scores.
 
     Args:
         words: The words of the language model.
-        allowed: The numbers of those that may be said.
+        allowed: The indices of the allowed words.
         nearness: The score of every word on the evidence, (W,).
         fit: Scores sentences on the evidence.
     """
@@ -103,8 +103,8 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
     last word can be nothing else, and where no beginning that is long enough does, a shorter one is taken.
 
     Args:
-        lm: The language model, whose likeliest words are the proposals.
-        candidates: What may be said, and how it fits.
+        lm: The language model, whose most probable words are the proposals.
+        candidates: The allowed words and their scores.
         search: The settings.
 
     Raises:
@@ -147,9 +147,9 @@ def grow(
     """Extend every beam by the best-ranked words, and score the resulting sentences.
 
     Args:
-        candidates: What may be said.
-        log_probs: Of the next token behind each beam.
-        beams: The beginnings.
+        candidates: The allowed words and their scores.
+        log_probs: The log-probabilities of the next token of each beam.
+        beams: The partial sentences.
         search: The settings.
         step: How many words the beams have. The last word is a noun, and one of the first few is.
     """
