@@ -316,7 +316,7 @@ def own_defaults(function: _Function) -> _Function:
 
     @wraps(function)
     def run(*args: Any, **options: Any) -> Any:
-        dtype, device = torch.get_default_dtype(), torch.get_default_device()
+        dtype, device = torch.get_default_dtype(), torch.empty(0).device
         if dtype == torch.float32 and device == _CPU:
             return function(*args, **options)
         before = getattr(_users, "defaults", None)

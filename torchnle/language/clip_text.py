@@ -15,6 +15,9 @@ from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.vision.running import alone_in, evaluating
 
+#: What a text tower of transformers takes; tokenizers of other families give more.
+_GIVEN = ("input_ids", "attention_mask", "position_ids")
+
 
 class ClipText(TextEncoder):
     """The text tower of a whole CLIP of open_clip or transformers, which is not changed.
@@ -112,7 +115,8 @@ class ClipText(TextEncoder):
         tokens = self.tokenizer(
             texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
-        return clip_vector(self._encode(**tokens.to(self.device)))
+        given = {name: tokens[name].to(self.device) for name in _GIVEN if name in tokens}
+        return clip_vector(self._encode(**given))
 
 
 def image_function(model: Any) -> Callable[..., Any]:
