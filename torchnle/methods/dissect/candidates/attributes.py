@@ -18,7 +18,7 @@ _NAMES = tuple(COLOURS)
 #: Fewer exemplars may share a colour by chance.
 _LEAST = 4
 #: A colour is a unit's where its mean share of the active pixels lies so many standard errors above that of
-#: contrast exemplars, and so much above it (`dissect-units planted`, chosen on seeds that are not reported).
+#: contrast exemplars, and so much above it (`dissect-units planted`, set before any seed was run).
 _ERRORS, _GAIN = 4.0, 0.15
 #: Without contrast exemplars it must cover this share of the pixels, in this share of the exemplars.
 _OF_PIXELS, _OF_EXEMPLARS = 0.5, 0.7
