@@ -69,7 +69,7 @@ def recipe_classes() -> dict[str, type]:
     from torchnle.data.recipe_tables import KINDS
     from torchnle.methods.devil.training import settings
     from torchnle.methods.texplain.training.settings import Network
-    from torchnle.training import tables as shared
+    from torchnle.training import recipe as shared
     from torchnle.training.recipe import LoopRecipe, Recipe
 
     names = ("vision", "language", "network", "map", "classes", "check", "feeding")

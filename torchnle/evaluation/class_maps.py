@@ -47,7 +47,7 @@ def measure(
         steps: The number of parts in which pixels change.
         bfloat16: As `compare`.
         contrast: Also measure the text's saliency contrasted with all other classes, which is slow with a
-        language model.
+            language model.
         seed: The seed of the random maps.
         journal: A file that keeps the curves of every batch, from which a killed run resumes.
         progress: Whether to show a progress bar.

@@ -34,12 +34,12 @@ def read_captions(
         image_key: The field or column that names the image; None = the usual one that is there.
         caption_key: The field or column of the caption or list of captions; None = as above.
         skipped: A dict that is filled with the unusable records and the reason for each; None = raise on
-        the first one.
+            the first one.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds no caption, or is not of the format that its name states; the message names
-        the line.
+            the line.
 
     Example:
         >>> import tempfile

@@ -59,7 +59,7 @@ def tagged_words(caption: str) -> list[Word]:
 
     Args:
         caption: One or more sentences, in English; words about the picture itself ("a photo of") are left
-        out.
+            out.
 
     Returns:
         The words with their kinds, in order.

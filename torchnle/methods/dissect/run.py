@@ -154,7 +154,7 @@ def dissect(
     Raises:
         ValueError: If there are too few images, a unit does not exist, or none of `class_names`,
             `translator`,
-        `captioner` and `proposer` is given.
+            `captioner` and `proposer` is given.
 
     Example:
         >>> found = dissect(model, "layer", list(images), translator=translator, evidence_layer="layer",
