@@ -33,9 +33,9 @@ from measurements.reliability.cases import (
 from measurements.reliability.cases.case import Case, short
 from torchnle.evaluation import record
 
-_PARTS = (heads, locations, untouched, arguments, language, encoders, saved_models, translators)
-_PARTS += (pictures, data, runs, files, outputs)
-TOPICS = tuple(part.TOPIC for part in _PARTS)
+_MODELS = (heads, locations, untouched, arguments, language, encoders, saved_models, translators)
+_FILES = (pictures, data, runs, files, outputs)
+TOPICS = tuple(part.TOPIC for part in (*_MODELS, *_FILES))
 _SECONDS = 120  # a case takes a second, the longest of 21,841 classes some ten
 
 

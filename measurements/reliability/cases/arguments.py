@@ -200,8 +200,9 @@ def near_types() -> Found:
         __slots__ = ()
 
     plain = lang.saliency(_X, ["w3 w4"])
+    two: Any = np.int64(2)
     given = {
-        "numpy count": (lang.saliency(_X, ["w3 w4"], internal_batch_size=np.int64(2)), plain),  # type: ignore[arg-type]
+        "numpy count": (lang.saliency(_X, ["w3 w4"], internal_batch_size=two), plain),
         "a tuple": (lang.saliency((_X,), ["w3 w4"]), plain),
         "a str subclass": (lang.saliency(_X, [Text("w3 w4")]), plain),
         "a tuple of texts": (lang.saliency(_X, ("w3 w4",)), plain),

@@ -79,7 +79,7 @@ def squashed() -> Found:
 def unusual_heads() -> Found:
     """Heads whose weight is computed, hooked, or of another dtype."""
     hooked = _with_head(nn.Linear(32, 4))
-    hooked[-1].register_forward_hook(lambda _, __, y: 2 * y + 1)  # type: ignore[index,operator]
+    hooked[-1].register_forward_hook(lambda _, __, y: 2 * y + 1)  # type: ignore[index]
     normed = _with_head(nn.utils.parametrizations.weight_norm(nn.Linear(32, 4)))
     half = _with_head(nn.Linear(32, 4)).to(torch.bfloat16)
     kinds = {

@@ -148,6 +148,6 @@ def odd_encodings() -> Found:
         with patch("sys.stdout", terminal):
             say(f"\u732b {name}")
         terminal.flush()
-        written: bytes = terminal.buffer.getvalue()  # type: ignore[attr-defined]
+        written: bytes = terminal.buffer.getvalue()
         size = open_image(place / name).size
     return f"{size}, {written!r}", size == (4, 4) and written == b"\\u732b caf\\udce9.png\n"

@@ -82,13 +82,12 @@ def translator_configs() -> Found:
             '{"kind": "os.system"}',
             json.dumps({**whole, "evil": 1}),
         ]
+        wrongs: list[Any] = [[{}], [[]], -1.5, "../x"]
         for name in whole:
-            changes += [json.dumps({**whole, name: wrong}) for wrong in ([{}], -1.5)]
+            changes += [json.dumps({**whole, name: wrong}) for wrong in wrongs]
         if key:
             for name in whole[key]:
-                changes += [
-                    json.dumps({**whole, key: {**whole[key], name: wrong}}) for wrong in ([[]], "../x", -3)
-                ]
+                changes += [json.dumps({**whole, key: {**whole[key], name: wrong}}) for wrong in wrongs]
         for change in changes:
             file.write_text(change)
             try:

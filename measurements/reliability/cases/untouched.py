@@ -238,7 +238,7 @@ def other_dtypes() -> Found:
 def other_modes() -> Found:
     """Models that are compiled, scripted or frozen."""
     expected, x = _maps(), images(2, 64, 64)
-    scripted = torch.jit.trace(classifier(), x)
+    scripted: Any = torch.jit.trace(classifier(), x)  # type: ignore[no-untyped-call]
     frozen = classifier().requires_grad_(False)
     with torch.inference_mode():
         tried = [("inference mode", near(_maps(), expected, 1e-5))]
