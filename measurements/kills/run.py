@@ -66,11 +66,10 @@ def kill(name: str, count: int, seed: int) -> Outcome:
 
 def _lasts(job: Job, found: Outcome) -> float:
     """Time an undisturbed run, again and again: the first loads what others have, and machines get slower."""
-    begun = time.monotonic()
-    status = _forked(job, _SECONDS)
+    status, seconds = _forked(job, _SECONDS)
     if status:
         found.losses.append(f"an undisturbed run ended with status {status}")
-    return time.monotonic() - begun
+    return seconds
 
 
 def _fresh(root: str) -> Path:
@@ -81,7 +80,7 @@ def _kills(job: Job, count: int, lasts: float, draw: random.Random, found: Outco
     """Start a process, kill it, look, and again; a process that was done before counts as finished."""
     for _ in range(4 * count):
         before = job.progress()
-        status = _forked(job, draw.uniform(0, 1.1 * lasts))
+        status, _ = _forked(job, draw.uniform(0, 1.1 * lasts))
         found.kills += status == -signal.SIGKILL
         found.finished += status == 0
         if status not in (0, -signal.SIGKILL):
@@ -124,8 +123,12 @@ def _in_time(work: Callable[[], Any]) -> Any:
         signal.signal(signal.SIGALRM, before)
 
 
-def _forked(job: Job, delay: float) -> int:
-    """Work in a forked process on one thread; its status, negative if it was killed after so long."""
+def _forked(job: Job, delay: float) -> tuple[int, float]:
+    """Work in a forked process on one thread, which is killed after so long.
+
+    Returns:
+        Its status, negative if it was killed, and its seconds, without those of the fork itself.
+    """
     child = os.fork()
     if child == 0:
         status = 1
@@ -135,14 +138,14 @@ def _forked(job: Job, delay: float) -> int:
             status = 0
         finally:
             os._exit(status)
-    ends = time.monotonic() + delay
-    while time.monotonic() < ends:
+    begun = time.monotonic()
+    while time.monotonic() < begun + delay:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), time.monotonic() - begun
         time.sleep(0.0005)
     os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), time.monotonic() - begun
 
 
 def measure(names: Iterable[str], count: int, seed: int) -> list[Outcome]:

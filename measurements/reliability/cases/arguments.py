@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -200,8 +200,9 @@ def near_types() -> Found:
         __slots__ = ()
 
     plain = lang.saliency(_X, ["w3 w4"])
+    two: Any = np.int64(2)
     given = {
-        "numpy count": (lang.saliency(_X, ["w3 w4"], internal_batch_size=cast(int, np.int64(2))), plain),
+        "numpy count": (lang.saliency(_X, ["w3 w4"], internal_batch_size=two), plain),
         "a tuple": (lang.saliency((_X,), ["w3 w4"]), plain),
         "a str subclass": (lang.saliency(_X, [Text("w3 w4")]), plain),
         "a tuple of texts": (lang.saliency(_X, ("w3 w4",)), plain),

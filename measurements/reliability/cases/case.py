@@ -107,7 +107,7 @@ def refused_each(
     return [(short(str(value))[-40:], refused(partial(call, value), *facts)) for value in values]
 
 
-def warned(call: Callable[[], object], fact: str) -> Found:
+def warned(call: Any, fact: str) -> Found:
     """Judge a call right if it warns and the message states a fact."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

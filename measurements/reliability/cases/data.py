@@ -1,4 +1,4 @@
-"""Shards, caption files and recipes: what is in them comes out, is refused, refused_each, or is counted."""
+"""Shards, caption files and recipes: what is in them comes out, is refused, or is counted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from measurements.reliability.cases.case import Found, Topic, equal, first_wrong, folder, refused
+from measurements.reliability.cases.case import (
+    Found,
+    Topic,
+    equal,
+    first_wrong,
+    folder,
+    refused,
+    refused_each,
+)
 from torchnle.data import CaptionFile, CaptionList, CaptionShards
 from torchnle.data.captions import CaptionedImage
 from torchnle.data.readers.caption_files import read_captions

@@ -173,7 +173,7 @@ class _Way(nn.Module):
 
 
 @case(
-    "blocks.5.attn.k_norm and attn_drop of vit_tiny_patch16_224",
+    "blocks.5.attn.k_norm and attn_drop of vit_tiny_patch16_224, 64 pixels",
     "an error that says heads, or no grid",
     "timm",
 )
@@ -182,9 +182,9 @@ def attention_heads() -> Found:
     """Keys and attention weights, one a head."""
     import timm
 
-    model = timm.create_model("vit_tiny_patch16_224", qk_norm=True).eval()
+    model = timm.create_model("vit_tiny_patch16_224", qk_norm=True, img_size=64).eval()
     model.blocks[5].attn.fused_attn = False
-    x, names = images(1, 224, 224), ("blocks.5.attn.k_norm", "blocks.5.attn.attn_drop")
+    x, names = images(1, 64, 64), ("blocks.5.attn.k_norm", "blocks.5.attn.attn_drop")
     tried = refused_each(names, lambda name: read(model, resolve(model, name), x), "head")
     return first_wrong(tried)
 

@@ -45,7 +45,8 @@ def _vit(place: Path, **more: Any) -> Any:
     return model
 
 
-def _edit(file: Path, change: Any) -> None:
+def edit(file: Path, change: Any) -> None:
+    """Change the tensors of a safetensors file."""
     save_file(change(dict(load_file(file))), file, {"format": "pt"})
 
 
@@ -107,7 +108,7 @@ def no_classifier() -> Found:
     """A saved classifier without its head."""
     with folder() as place:
         _vit(place)
-        _edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "classifier" not in k})
+        edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "classifier" not in k})
         return refused(lambda: backbones.load(f"transformers:{place}"), r"classifier\.weight")
 
 
@@ -118,7 +119,7 @@ def prefixed_keys() -> Found:
     for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
         with folder() as place, torch.no_grad():
             model = _vit(place)
-            _edit(place / "model.safetensors", lambda w, p=prefix: {p + k: v for k, v in w.items()})
+            edit(place / "model.safetensors", lambda w, p=prefix: {p + k: v for k, v in w.items()})
             x = images(1, 32, 32)
             found: Any = backbones.load(f"transformers:{place}").model
             tried.append((prefix, near(found(x).logits, model(x).logits, 0.0)))
@@ -197,13 +198,13 @@ def lm_without_weights() -> Found:
     """A language model with a tensor missing."""
     with folder() as place:
         _saved_lm(place)
-        _edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "ln_f" not in k})
+        edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "ln_f" not in k})
         first = refused(lambda: LanguageModel.from_pretrained(str(place)), r"ln_f\.weight")
     with folder() as place:
         lm = language_model("llama")
         lm.model.save_pretrained(place)
         lm.tokenizer.save_pretrained(place)
-        _edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "lm_head" not in k})
+        edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "lm_head" not in k})
         second = refused(lambda: LanguageModel.from_pretrained(str(place)), r"lm_head\.weight")
     return first_wrong([("ln_f", first), ("lm_head", second)])
 

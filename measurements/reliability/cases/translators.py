@@ -20,6 +20,7 @@ from measurements.reliability.cases.case import (
 )
 from measurements.reliability.cases.encoders import encoder
 from measurements.reliability.cases.models import attached, classifier, language_model, translator
+from measurements.reliability.cases.saved_models import edit
 from torchnle.language.model import LanguageModel
 from torchnle.translators.base import Translator
 
@@ -39,16 +40,16 @@ def translator_numbers() -> Found:
     for value in (float("nan"), float("inf")):
         with folder() as place:
             translator("1", 6).save_pretrained(place / "t")
-            _edit(place / "t" / "model.safetensors", lambda w, v=value: _first_is(w, lambda t: t.fill_(v)))
+            edit(place / "t" / "model.safetensors", lambda w, v=value: _first_is(w, lambda t: t.fill_(v)))
             tried.append((str(value), refused(lambda: _reload(place / "t"), "NaN or infinite")))
     for dtype in (torch.int64, torch.complex64):
         with folder() as place:
             translator("1", 6).save_pretrained(place / "t")
-            _edit(place / "t" / "model.safetensors", lambda w, d=dtype: _first_is(w, lambda t: t.to(d)))
+            edit(place / "t" / "model.safetensors", lambda w, d=dtype: _first_is(w, lambda t: t.to(d)))
             tried.append((str(dtype), refused(lambda: _reload(place / "t"), "instead of")))
     with folder() as place:
         translator("1", 6).save_pretrained(place / "t")
-        _edit(place / "t" / "model.safetensors", lambda w: {k: v.double() for k, v in w.items()})
+        edit(place / "t" / "model.safetensors", lambda w: {k: v.double() for k, v in w.items()})
         dtypes = {p.dtype for p in _reload(place / "t").parameters()}
         tried.append(("float64", equal(dtypes, {torch.float32})))
     return first_wrong(tried)
@@ -82,13 +83,12 @@ def translator_configs() -> Found:
             '{"kind": "os.system"}',
             json.dumps({**whole, "evil": 1}),
         ]
-        others: tuple[Any, ...] = ([{}], -1.5)
-        inner: tuple[Any, ...] = ([[]], "../x", -3)
+        wrongs: list[Any] = [[{}], [[]], -1.5, "../x"]
         for name in whole:
-            changes += [json.dumps({**whole, name: wrong}) for wrong in others]
+            changes += [json.dumps({**whole, name: wrong}) for wrong in wrongs]
         if key:
             for name in whole[key]:
-                changes += [json.dumps({**whole, key: {**whole[key], name: wrong}}) for wrong in inner]
+                changes += [json.dumps({**whole, key: {**whole[key], name: wrong}}) for wrong in wrongs]
         for change in changes:
             file.write_text(change)
             try:

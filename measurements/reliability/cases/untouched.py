@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import torch
@@ -120,7 +119,9 @@ def other_draws() -> Found:
         tried.append(
             (
                 name,
-                warned(partial(record, model, resolve(model, "1"), images(1, 16, 16)), "random.*'1'"),
+                warned(
+                    lambda model=model: record(model, resolve(model, "1"), images(1, 16, 16)), "random.*'1'"
+                ),
             )
         )
     return first_wrong(tried)
@@ -237,7 +238,7 @@ def other_dtypes() -> Found:
 def other_modes() -> Found:
     """Models that are compiled, scripted or frozen."""
     expected, x = _maps(), images(2, 64, 64)
-    scripted = torch.jit.trace(classifier(), x)  # type: ignore[no-untyped-call]
+    scripted: Any = torch.jit.trace(classifier(), x)  # type: ignore[no-untyped-call]
     frozen = classifier().requires_grad_(False)
     with torch.inference_mode():
         tried = [("inference mode", near(_maps(), expected, 1e-5))]
