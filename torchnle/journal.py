@@ -156,6 +156,7 @@ def _read(file: Path) -> tuple[Any, array[int]]:
     with file.open("rb") as held:
         for number, line in enumerate(held, 1):
             if number == 1 and not line.startswith(b"{"):
+                _line(file, number, line)
                 raise ValueError(f"{file} is no journal. {_WAY_OUT}")
             if not line.endswith(b"\n"):
                 os.truncate(file, ends[-1] if ends else 0)  # a kill leaves one or the other

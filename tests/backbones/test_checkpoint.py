@@ -112,7 +112,7 @@ class TestCommand:
         lines = tmp_path / "out" / "words.jsonl"
         for _ in range(2):
             assert main(["describe", str(photos), *given, "--lines", str(lines), "--batch-size", "2"]) == 0
-            assert "3 photographs described" in capsys.readouterr().out
+            assert "3 photographs in" in capsys.readouterr().out
         head, *rest = [json.loads(line) for line in lines.read_text().splitlines()]
         assert head["files"] == len(rest) == 4
         assert [("error" in line) for line in rest] == [False, False, False, True]

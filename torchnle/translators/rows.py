@@ -22,6 +22,7 @@ class Rows:
         pooled: Whether rows are features pooled over an image or a part of it, rather than single locations.
 
     Example:
+        >>> import torch
         >>> rows = Rows({"layer4": torch.zeros(3, 1, 8)})
         >>> len(rows[1:]), rows.layer
         (2, 'layer4')
@@ -167,6 +168,7 @@ def batches(groups: Sequence[Rows], size: int | None) -> Iterator[list[Rows]]:
         ValueError: If `size` is not positive.
 
     Example:
+        >>> import torch
         >>> group = Rows({"a": torch.zeros(5, 1, 2)})
         >>> [[len(part) for part in batch] for batch in batches([group, group], 4)]
         [[4], [1, 3], [2]]

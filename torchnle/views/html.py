@@ -97,6 +97,7 @@ def write(file: str | os.PathLike[str], content: str) -> Path:
     """Write a page atomically, and create its parent folders.
 
     Example:
+        >>> import tempfile
         >>> write(Path(tempfile.mkdtemp(), "pages", "a.html"), page("a", "")).name
         'a.html'
     """

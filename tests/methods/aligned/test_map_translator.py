@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -439,7 +440,9 @@ class TestSaving:
         assert type(loaded) is MapTranslator
         assert loaded.config == saved.config
         assert torch.equal(loaded.score(rows_of(given), TEXTS), saved.score(rows_of(given), TEXTS))
-        assert loaded.describe(rows_of(given)) == saved.describe(rows_of(given))
+        now, before = loaded.describe(rows_of(given)), saved.describe(rows_of(given))
+        assert [each.score for each in now] == pytest.approx([each.score for each in before], rel=1e-6)
+        assert [replace(each, score=0) for each in now] == [replace(each, score=0) for each in before]
         assert loaded.card == saved.card
 
     @pytest.mark.parametrize("source", ["lang", "by_names"])
