@@ -94,7 +94,7 @@ class Warming(Job):
 def test_moments_are_drawn_over_the_time_of_a_later_run(monkeypatch):
     monkeypatch.setitem(JOBS, "warming", (Warming, 1))
     found = run.kill("warming", 8, seed=0)
-    assert found.finished < 16
+    assert found.finished < 60  # of moments over the first run 117
 
 
 class Shown(Job):
