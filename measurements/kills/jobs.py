@@ -114,7 +114,7 @@ class Embeddings(Job):
     def work(self) -> Any:
         """Encode six lists, or read them."""
         with patch.object(embeddings, "cache_folder", lambda: self.folder / "embeddings"):
-            lists = [[f"w{a} w{b} w{c}" for a in range(3, 12) for b in range(3, 12)] for c in range(20, 26)]
+            lists = [[f"w{a} w{b} w{c}" for a in range(30, 39) for b in range(30, 39)] for c in range(40, 46)]
             return [_hash(embeddings.embed_cached(_encoder(), each)) for each in lists]
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from measurements.kills.jobs import JOBS, Job
 from torchnle.evaluation import record
@@ -134,6 +136,7 @@ def _forked(job: Job, delay: float) -> tuple[int, float]:
         status = 1
         try:
             torch.set_num_threads(1)
+            tqdm.set_lock(threading.RLock())  # its own is shared: who is killed with it stops all others
             job.work()
             status = 0
         finally:
