@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 #: User and password as they are written, and with a "/" in the password that should have been "%2F".
 _USER = re.compile(r"(?<=://)(?:[^\s/?#@:]*:(?!\d+(?:[/?#\s]|$))\S*|[^\s/?#]*)@")
-_QUERY = re.compile(r"(?<=://)([^\s?#'\"<>]*)\?[^\s#'\"<>]+")
+#: A query behind an address, or behind a path alone, as urllib3 writes it ("exceeded with url: /?token=abc").
+_QUERY = re.compile(r"((?:://|url: )[^\s?#'\"<>]*)\?[^\s#'\"<>]+")
 
 
 def unresolved(reference: str, tried: Sequence[str]) -> FileNotFoundError:
@@ -38,6 +39,8 @@ def hide_secrets(text: str) -> str:
     Example:
         >>> hide_secrets("GET https://bob:s3cret@host/a.tar?token=abc failed")
         'GET https://***@host/a.tar?*** failed'
+        >>> hide_secrets("Max retries exceeded with url: ?token=abc")
+        'Max retries exceeded with url: ?***'
     """
     return _QUERY.sub(r"\1?***", _USER.sub("***@", text))
 
