@@ -147,9 +147,14 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _existing(path: str | os.PathLike[str]) -> Path:
     file = Path(path)
     try:
-        there = file.is_file()  # refuses folders, pipes and devices
+        there, is_folder = file.is_file(), file.is_dir()  # refuses folders, pipes and devices
     except (OSError, ValueError):
-        there = False
+        there = is_folder = False
+    if is_folder:
+        raise ValueError(
+            f"{file} is not a file but a folder. Pass the path of a photograph, or a list of them; "
+            "`describe_dataset` and the command line take folders."
+        )
     if not there:
         raise ValueError(f"{file} is not a file. Pass the path of a photograph.")
     return file

@@ -66,6 +66,11 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
         ValueError: If it is not text, or holds no names.
     """
     path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {path} of class names. Pass one with a name per line, or JSON: a list, or "
+            "index -> name."
+        )
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".json":
         found = json.loads(text)

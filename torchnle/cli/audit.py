@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -228,7 +229,9 @@ def _write(options: argparse.Namespace, listed: LabelledImages, found: Audit, da
         rows: list[list[str | float]] = [
             [word.word, word.kind, word.dataset, word.low] for word in each.words
         ]
-        verdict = f"{each.verdict} (model {each.model:.2f}, at least {each.model_low:.2f})"
+        verdict = each.verdict
+        if not math.isnan(each.model):
+            verdict += f" (model {each.model:.2f}, at least {each.model_low:.2f})"
         header = ["context word", "kind", "data", "at least"]
         figures = [(bars, "bars of words"), *_cloud(found, label, own)]
         sections.append(Section(each.class_name, verdict, header, rows, figures, pictures))

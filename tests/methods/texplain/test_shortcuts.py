@@ -74,6 +74,15 @@ def test_a_biased_data_set_is_told_from_a_biased_model():
     assert "the model does not go by it" in str(report)
 
 
+def test_without_a_conflicting_image_the_model_is_not_cleared():
+    x, labels, _, table = world(1.0)
+    honest = torch.stack([-x[:, 0], x[:, 0]], dim=1)
+    report = find_shortcuts(table, labels, honest, CLASSES)
+    assert [each.conflicting for each in report.classes] == [0, 0]
+    assert "does not go by it" not in str(report)
+    assert "cannot be told: 0 images" in str(report)
+
+
 def test_the_repair_closes_most_of_the_gap_without_a_group_label_and_random_groups_do_not():
     x, labels, contexts, plain, report = audited(0.95)
     test_x, test_labels, test_contexts, _ = world(0.5, seed=1)

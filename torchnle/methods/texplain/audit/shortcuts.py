@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +78,11 @@ class ClassShortcuts:
         offered = ", ".join(each.word for each in self.words if each.offered)
         if not offered:
             return "no shortcut found"
+        if math.isnan(self.model):
+            return (
+                f"the data set is biased ({offered}); whether the model uses it cannot be told: "
+                f"{self.conflicting} images have a context that contradicts the class"
+            )
         if not self.taken:
             return f"the data set is biased ({offered}), and the model does not go by it"
         return f"shortcut: {offered}"

@@ -101,8 +101,9 @@ def _folds(parts: Int[Tensor, "N"], seed: int) -> Int[Tensor, "N"]:
         rows = (parts == part).nonzero()[:, 0]
         if len(rows) < _FOLDS:
             raise ValueError(
-                f"class or group {int(part)} has {len(rows)} images; {_FOLDS} or more are needed to choose "
-                f"the penalty."
+                f"group {int(part)} has {len(rows)} images; a group is a class, or those of its images whose "
+                f"context indicates one class. The penalty is chosen in {_FOLDS} folds and needs {_FOLDS} of "
+                "every group or more. Pass more images, or fewer contexts."
             )
         folds[rows[torch.randperm(len(rows), generator=generator)]] = torch.arange(len(rows)) % _FOLDS
     return folds
