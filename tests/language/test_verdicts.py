@@ -95,7 +95,10 @@ def test_a_forward_replaced_in_the_class_is_checked_each_time(counted, monkeypat
     model = make_model("llama")
     kind = type(model.model.layers[0].mlp)
     plain = kind.forward
-    monkeypatch.setattr(kind, "forward", lambda self, x: plain(self, x) * (1.2 if x.shape[1] == 1 else 1))
-    with pytest.warns(UserWarning, match="plain"):
-        patched = LanguageModel(model, make_tokenizer())
-    assert (patched.plain, len(counted)) == (True, 2)
+    monkeypatch.setattr(kind, "forward", lambda self, x: plain(self, x) * (1 + 0.2 * x.shape[1]))
+    with pytest.raises(ValueError, match="no causal language model"):
+        LanguageModel(model, make_tokenizer())
+    monkeypatch.setattr(kind, "forward", lambda self, x: plain(self, x))
+    for _ in range(2):
+        LanguageModel(model, make_tokenizer())
+    assert len(counted) == 3
