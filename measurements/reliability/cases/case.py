@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import tempfile
 import traceback
@@ -142,8 +143,9 @@ def first_wrong(found: Iterator[tuple[str, Found]] | list[tuple[str, Found]]) ->
 
 
 def short(text: str) -> str:
-    """Cut a long text, and leave out the folder of the moment."""
-    plain = re.sub(re.escape(tempfile.gettempdir()) + r"/tmp\w+", "FOLDER", " ".join(text.split()))
+    """Cut a long text, and leave out the folders of the moment."""
+    plain = " ".join(text.split()).replace(f"{Path.cwd()}{os.sep}", "")
+    plain = re.sub(re.escape(tempfile.gettempdir()) + r"/tmp\w+", "FOLDER", plain)
     return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
 
 
