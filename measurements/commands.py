@@ -20,7 +20,7 @@ from measurements.reliability import commands as reliability
 from measurements.scale_out import run as scale_out
 from measurements.units import run as dissect_units
 from torchnle import backbones
-from torchnle.cli.evaluate import add_batch, add_scenes, add_subject, leave, scenes_of, subject
+from torchnle.cli.evaluate import add_batch, add_output, add_scenes, add_subject, leave, scenes_of, subject
 from torchnle.cli.output import say
 from torchnle.cli.photos import MODEL_HELP
 from torchnle.data import load_cutouts, shapes
@@ -52,8 +52,7 @@ def add(commands: Any) -> None:
 
 def _add_call_path(benchmarks: Any) -> None:
     path = benchmarks.add_parser("call-path", help="the files that describe and saliency pass")
-    path.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
-    path.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    add_output(path)
     path.set_defaults(run=_call_path)
 
 
@@ -190,8 +189,7 @@ def _add_lens(benchmarks: Any) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of texts and training (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of the processor (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    add_output(parser)
 
 
 def _addressing(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from torchnle.cli.evaluate import leave
+from torchnle.cli.evaluate import add_output, leave
 from torchnle.evaluation.record import table
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.corpus import STAMPS, WORDNET, Corpus
@@ -39,8 +39,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of texts, noise and draws (default: %(default)s)"
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    add_output(parser)
     parser.set_defaults(run=_run)
 
 

@@ -16,7 +16,7 @@ import torch
 from measurements.explorer.page import browser, opened, pictures, served
 from measurements.explorer.pointing import count_misses, summary, time_clicks, time_texts
 from torchnle import backbones
-from torchnle.cli.evaluate import leave
+from torchnle.cli.evaluate import add_output, leave
 from torchnle.evaluation import record
 from torchnle.evaluation.pictures import find_photographs
 from torchnle.explorer.explorer import Explorer
@@ -36,8 +36,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write pictures of the page here")
     parser.add_argument("--seed", type=int, default=0, help="of the clicks (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the processor (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    add_output(parser)
     parser.set_defaults(run=_run)
 
 

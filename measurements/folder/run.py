@@ -18,7 +18,7 @@ from typing import Any
 
 from measurements.folder import photographs
 from measurements.folder.report import report
-from torchnle.cli.evaluate import leave
+from torchnle.cli.evaluate import add_output, leave
 from torchnle.cli.output import say
 from torchnle.journal import Journal, read_lines
 from torchnle.views import plots
@@ -40,8 +40,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--threads", type=int, default=2, help="of the model (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of pictures and kills (default: %(default)s)")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="a run that was stopped goes on")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    add_output(parser)
     parser.set_defaults(run=_run)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from torchnle.cli.evaluate import leave
+from torchnle.cli.evaluate import add_output, leave
 from torchnle.evaluation import record
 from torchnle.evaluation.pictures import find_photographs
 from torchnle.views import plots
@@ -27,8 +27,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--photo", type=Path, metavar="FILE", help="what is described (default: a cat)")
     parser.add_argument("--rounds", type=int, default=5, help="of each, in turn (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the model (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    add_output(parser)
     parser.set_defaults(run=_run)
 
 

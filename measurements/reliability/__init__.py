@@ -1,1 +1,1 @@
-"""What torchnle promises when things go wrong, and what that costs."""
+"""Measure the promises about faults, kills and damaged files, and the cost of the checks."""

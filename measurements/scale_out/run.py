@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from measurements.folder import photographs
-from torchnle.cli.evaluate import leave
+from torchnle.cli.evaluate import add_output, leave
 from torchnle.evaluation import record
 from torchnle.views import plots
 
@@ -30,8 +30,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="(default: %(default)s)")
     parser.add_argument("--ray-python", metavar="FILE", help="a Python that has ray (default: this one)")
     parser.add_argument("--no-ray", action="store_true", help="leave Ray out")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    add_output(parser)
     parser.set_defaults(run=_run)
 
 

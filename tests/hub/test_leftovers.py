@@ -1,4 +1,4 @@
-"""What is being written stays; what a killed process left goes at the next call, and its children with it."""
+"""Unfinished files stay while they are written; those of killed processes go at the next call."""
 
 from __future__ import annotations
 

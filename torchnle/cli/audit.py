@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -230,7 +229,7 @@ def _write(options: argparse.Namespace, listed: LabelledImages, found: Audit, da
             [word.word, word.kind, word.dataset, word.low] for word in each.words
         ]
         verdict = each.verdict
-        if not math.isnan(each.model):
+        if each.tested:
             verdict += f" (model {each.model:.2f}, at least {each.model_low:.2f})"
         header = ["context word", "kind", "data", "at least"]
         figures = [(bars, "bars of words"), *_cloud(found, label, own)]

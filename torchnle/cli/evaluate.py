@@ -103,6 +103,11 @@ def add_subject(
         "--count", type=int, default=count, help="how many to measure on (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of what is measured on (default: %(default)s)")
+    add_output(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which `leave` prints and writes down what was measured."""
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torchnle import data
 from torchnle.data import CaptionSource, Cutouts
 from torchnle.errors import MissingDependencyError
-from torchnle.settings import build
+from torchnle.settings import build, override, read_toml
+
+_Run = TypeVar("_Run")
 
 #: The folder of cut-outs in Debian's tuxpaint-stamps-default.
 TUXPAINT = "/usr/share/tuxpaint/stamps"
@@ -229,3 +231,39 @@ def _pair(values: tuple[Any, ...]) -> tuple[Any, Any]:
     if len(values) != 2:
         raise ValueError(f"[data] {list(values)}: two numbers are needed, the least and the most.")
     return values[0], values[1]
+
+
+def read_recipe(
+    cls: type[_Run],
+    path: str | Path,
+    settings: Sequence[str],
+    *,
+    tables: Mapping[str, type],
+    data: Collection[str],
+) -> _Run:
+    """Read a recipe file into the settings of a training run.
+
+    Args:
+        cls: The dataclass of the run.
+        path: A TOML file, or the name of a shipped one (torchnle/recipes).
+        settings: Changes, "training.steps=100".
+        tables: The dataclasses of the file's tables by their names.
+        data: The names of the tables of data (`data_table`).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not TOML, or a key or value is not known; the message names the nearest.
+    """
+    file = Path(path)
+    content = read_toml(file)
+    override(content, settings)
+
+    def part(name: str, value: Any) -> Any:
+        if name in data:
+            return tuple(data_table(table, name) for table in (value if isinstance(value, list) else [value]))
+        if name in tables:
+            return build(tables[name], value, name)
+        return Path(value) if name == "output" and isinstance(value, str) else value
+
+    given = {name: part(name, value) for name, value in content.items()}
+    return build(cls, {"output": Path("runs") / file.stem, **given}, str(file))

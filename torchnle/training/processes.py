@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchnle.errors import MissingDependencyError
-from torchnle.training.recipe import LoopRecipe
+from torchnle.training.feature_cache import cached
+from torchnle.training.recipe import Feeding, LoopRecipe
+from torchnle.training.supply import LiveFeatures, Supply
 
 if TYPE_CHECKING:
     from accelerate import Accelerator, PartialState
@@ -88,3 +91,22 @@ def _accelerate() -> Any:
     except ImportError as error:
         raise MissingDependencyError("accelerate", extra="train", purpose="to train") from error
     return accelerate
+
+
+def supply_of(live: LiveFeatures, feeding: Feeding, name: str) -> Supply:
+    """Return features that are computed on this process's device, or read from a cache.
+
+    Args:
+        live: The source of the features.
+        feeding: Whether there is a cache, which the main process builds before the others open it.
+        name: The cache's folder in that of all caches.
+
+    Raises:
+        ValueError: As `feature_cache.cached`.
+        OSError: As `feature_cache.cached`.
+    """
+    if not feeding.cache:
+        live.model.to(state().device)
+        return live
+    with state().main_process_first():
+        return cached(Path(feeding.cache) / name, live, dtype=feeding.dtype)

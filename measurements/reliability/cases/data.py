@@ -76,7 +76,7 @@ def marks() -> Found:
     "webdataset",
 )
 def odd_members() -> Found:
-    """What a shard holds besides pairs."""
+    """Read shards that hold other files besides pairs."""
     tried = []
     for name in ("1.png", "1.txt", "0.jpg", "0.txt", "9.5.png"):
         with folder() as place:

@@ -1,4 +1,4 @@
-"""How a classifier makes its answer, and what its classes are called."""
+"""Cases of classifier heads and class names."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def adapters() -> Found:
     "transformers",
 )
 def no_causal_models() -> Found:
-    """What is no causal language model."""
+    """Refuse models that are no causal language models."""
     import transformers
 
     bert: Any = transformers.BertForMaskedLM(transformers.BertConfig(**{**_BERT, "vocab_size": 48}))

@@ -1,4 +1,4 @@
-"""What a call leaves as it was: inputs, weights, flags, random state; and settings that change no answer."""
+"""Cases of state that calls leave as it was: inputs, weights, flags, random state; and of settings."""
 
 from __future__ import annotations
 

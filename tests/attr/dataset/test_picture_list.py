@@ -1,4 +1,4 @@
-"""What stands for pictures: files, folders, globs, lists, shards, and several of these."""
+"""Files, folders, globs, lists and shards of pictures, and several of these, are listed."""
 
 import pickle
 import tarfile

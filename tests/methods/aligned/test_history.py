@@ -1,4 +1,4 @@
-"""What is said of a batch does not depend, to the bit, on what was said before it."""
+"""Descriptions and scores of a batch do not depend, to the bit, on earlier batches."""
 
 import torch
 from zero_shot_world import classifier, pictures

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from torchnle import backbones
 from torchnle.data import Mixture
-from torchnle.data.recipe_tables import DataTable, data_table
+from torchnle.data.recipe_tables import DataTable, read_recipe
 from torchnle.heads.classifier_head import example_for, find_head
 from torchnle.language.model import LanguageModel
 from torchnle.methods.aligned.fit import class_phrase
@@ -22,15 +21,24 @@ from torchnle.methods.devil.training.class_features import ClassFeatures
 from torchnle.methods.devil.training.settings import Classes, Map, Network
 from torchnle.methods.devil.training.start_map import start_map
 from torchnle.metrics import captions
-from torchnle.settings import build, override, read_toml
 from torchnle.training import loop, prefix, processes
-from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
 from torchnle.training.order import Part
 from torchnle.training.recipe import DTYPES, Check, Feeding, Language, Recipe, Vision
 from torchnle.training.supply import LiveFeatures, Supply
 from torchnle.training.validation import Scorer, Validation
 from torchnle.translators.prefix import PrefixTranslator
+
+_TABLES: dict[str, type] = {
+    "vision": Vision,
+    "language": Language,
+    "network": Network,
+    "training": Recipe,
+    "check": Check,
+    "feeding": Feeding,
+    "classes": Classes,
+    "map": Map,
+}
 
 
 @dataclass(frozen=True)
@@ -75,11 +83,7 @@ class Run:
             FileNotFoundError: If there is no such file.
             ValueError: If it is not TOML, or a key or value is not known; the message names the nearest.
         """
-        file = Path(path)
-        content = read_toml(file)
-        override(content, settings)
-        given = {name: _part(name, value) for name, value in content.items()}
-        return build(cls, {"output": Path("runs") / file.stem, **given}, str(file))
+        return read_recipe(cls, path, settings, tables=_TABLES, data=("data", "validation"))
 
 
 def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tuple[PrefixTranslator, RunLog]:
@@ -131,26 +135,11 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
     return translator, log
 
 
-def _part(name: str, value: Any) -> Any:
-    tables = {"vision": Vision, "language": Language, "network": Network, "training": Recipe}
-    tables |= {"check": Check, "feeding": Feeding, "classes": Classes, "map": Map}
-    if name in ("data", "validation"):
-        listed = value if isinstance(value, list) else [value]
-        return tuple(data_table(table, name) for table in listed)
-    if name in tables:
-        return build(tables[name], value, name)
-    return Path(value) if name == "output" and isinstance(value, str) else value
-
-
 def _supply(run: Run, backbone: backbones.Backbone, name: str, mixture: Mixture) -> Supply:
     live = LiveFeatures(
         backbone.model, list(run.vision.layers), mixture, backbone.preprocess, workers=run.feeding.workers
     )
-    if not run.feeding.cache:
-        live.model.to(processes.state().device)
-        return live
-    with processes.state().main_process_first():
-        return cached(Path(run.feeding.cache) / name, live, dtype=run.feeding.dtype)
+    return processes.supply_of(live, run.feeding, name)
 
 
 def _start(run: Run, backbone: backbones.Backbone, data: Mixture, progress: bool) -> MapTranslator | None:

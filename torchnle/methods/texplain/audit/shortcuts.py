@@ -73,12 +73,17 @@ class ClassShortcuts:
         return tuple(each for each in self.words if each.offered and self.taken)
 
     @property
+    def tested(self) -> bool:
+        """Whether there were images of both kinds, so that the model's dependence could be measured."""
+        return not math.isnan(self.model)
+
+    @property
     def verdict(self) -> str:
         """The result for the class, in one sentence."""
         offered = ", ".join(each.word for each in self.words if each.offered)
         if not offered:
             return "no shortcut found"
-        if math.isnan(self.model):
+        if not self.tested:
             return (
                 f"the data set is biased ({offered}); whether the model uses it cannot be told: "
                 f"{self.conflicting} images have a context that contradicts the class"

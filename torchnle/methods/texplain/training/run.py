@@ -11,7 +11,7 @@ import torch
 
 from torchnle import backbones
 from torchnle.data import Mixture
-from torchnle.data.recipe_tables import DataTable, data_table
+from torchnle.data.recipe_tables import DataTable, read_recipe
 from torchnle.language.model import LanguageModel
 from torchnle.methods.texplain.build import cross_attention_translator, texplain_translator
 from torchnle.methods.texplain.cross_attention.decoder import CrossAttentionDecoder
@@ -19,12 +19,20 @@ from torchnle.methods.texplain.training.objective import AnyTExplain
 from torchnle.methods.texplain.training.settings import Network
 from torchnle.methods.texplain.training.stages import Stage
 from torchnle.methods.texplain.training.stages import train as train_stages
-from torchnle.settings import build, override, read_toml
 from torchnle.training import loop, processes
-from torchnle.training.feature_cache import cached
 from torchnle.training.log import RunLog
 from torchnle.training.recipe import DTYPES, Feeding, Language, LoopRecipe, Vision
 from torchnle.training.supply import LiveFeatures, Supply
+
+_TABLES: dict[str, type] = {
+    "vision": Vision,
+    "language": Language,
+    "network": Network,
+    "training": LoopRecipe,
+    "finetuning": LoopRecipe,
+    "feeding": Feeding,
+}
+_DATA = ("data", "finetuning_data", "validation")
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,7 @@ class Run:
             FileNotFoundError: If there is no such file.
             ValueError: If it is not TOML, a key or value is not known, or it names no layer or several.
         """
-        file = Path(path)
-        content = read_toml(file)
-        override(content, settings)
-        given = {name: _part(name, value) for name, value in content.items()}
-        run = build(cls, {"output": Path("runs") / file.stem, **given}, str(file))
+        run = read_recipe(cls, path, settings, tables=_TABLES, data=_DATA)
         run.check()
         return run
 
@@ -136,17 +140,6 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
     return translator, log
 
 
-def _part(name: str, value: Any) -> Any:
-    tables: dict[str, type] = {"vision": Vision, "language": Language, "network": Network}
-    tables |= {"training": LoopRecipe, "finetuning": LoopRecipe, "feeding": Feeding}
-    if name in ("data", "finetuning_data", "validation"):
-        listed = value if isinstance(value, list) else [value]
-        return tuple(data_table(table, name) for table in listed)
-    if name in tables:
-        return build(tables[name], value, name)
-    return Path(value) if name == "output" and isinstance(value, str) else value
-
-
 def _supply(run: Run, backbone: backbones.Backbone, name: str, tables: Sequence[DataTable]) -> Supply:
     live = LiveFeatures(
         backbone.model,
@@ -156,11 +149,7 @@ def _supply(run: Run, backbone: backbones.Backbone, name: str, tables: Sequence[
         workers=run.feeding.workers,
         extra=not run.network.pooled,
     )
-    if not run.feeding.cache:
-        live.model.to(processes.state().device)
-        return live
-    with processes.state().main_process_first():
-        return cached(Path(run.feeding.cache) / name, live, dtype=run.feeding.dtype)
+    return processes.supply_of(live, run.feeding, name)
 
 
 def _translator(run: Run, supply: Supply) -> AnyTExplain:
