@@ -72,7 +72,7 @@ def recipe_classes() -> dict[str, type]:
     from torchnle.training import recipe as shared
     from torchnle.training.recipe import LoopRecipe, Recipe
 
-    names = ("vision", "language", "network", "map", "classes", "check", "feeding")
+    names = ("vision", "language", "network", "map", "classes", "model_selection", "loading")
     rooms = {name: settings if hasattr(settings, name.capitalize()) else shared for name in names}
     tables = {f"[{name}]": getattr(room, name.capitalize()) for name, room in rooms.items()}
     kinds = {f'[[data]] kind = "{kind}"': table for kind, table in KINDS.items()}

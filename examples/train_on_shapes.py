@@ -15,7 +15,7 @@ parser.add_argument("--output", type=Path, default=Path("demo_output"), help="fo
 output = parser.parse_args().output
 
 # The same as: torchnle train --config shapes.toml
-settings = [f"output={output}/shapes", f"feeding.cache={output}/shapes/cache"]
+settings = [f"output={output}/shapes", f"loading.cache={output}/shapes/cache"]
 recipe = run.Run.read("shapes.toml", settings)
 translator, _ = run.train(recipe)
 

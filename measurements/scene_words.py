@@ -27,8 +27,8 @@ from torchnle.evaluation import record
 from torchnle.evaluation.scenes.data import evaluation_backgrounds, images_of
 from torchnle.language.english.content_words import content_words, words_and_kinds
 from torchnle.language.english.nouns import Nouns
-from torchnle.methods.texplain.words.door import words_of
 from torchnle.methods.texplain.words.table import WordTable
+from torchnle.methods.texplain.words.word_counts import words_of
 from torchnle.translators.rows import Rows
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")

@@ -15,7 +15,7 @@ from torchnle.cli.evaluate import add_output, leave
 from torchnle.evaluation.record import table
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.corpus import STAMPS, WORDNET, Corpus
-from torchnle.methods.aligned.decoder.quality import NOISES, decoding_quality, said_back
+from torchnle.methods.aligned.decoder.quality import NOISES, decoding_quality, reconstruction_quality
 from torchnle.methods.aligned.decoder.text_decoder import DECODER, TextDecoder
 
 
@@ -63,8 +63,8 @@ def measure(
         seed: Seeds their choice, the noise and the draws.
 
     Returns:
-        By the number of candidates: "held_out" of `decoding_quality`; "classes" and "phrases" of `said_back`;
-        and the seconds of all. Noisy embeddings are decoded greedily only.
+        By the number of candidates: "held_out" of `decoding_quality`; "classes" and "phrases" of
+        `reconstruction_quality`; and the seconds of all. Noisy embeddings are decoded greedily only.
     """
     decoder = TextDecoder.from_pretrained(reference)
     encoder = TextEncoder.from_pretrained(decoder.encoder)
@@ -76,8 +76,8 @@ def measure(
         noises = (0.0,) if number else NOISES
         found[f"candidates {number}"] = {
             "held_out": decoding_quality(decoder, encoder, held, noises=noises, **given),
-            "classes": said_back(decoder, encoder, corpus.classes, **given),
-            "phrases": said_back(decoder, encoder, corpus.phrases, **given),
+            "classes": reconstruction_quality(decoder, encoder, corpus.classes, **given),
+            "phrases": reconstruction_quality(decoder, encoder, corpus.phrases, **given),
             "seconds": time.process_time() - started,
         }
     return found

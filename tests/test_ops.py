@@ -9,7 +9,7 @@ H, WEIGHT, BIAS = torch.randn(5, 8), torch.randn(11, 8), torch.randn(11)
 
 @pytest.mark.parametrize("impl", ["auto", "torch"])
 @pytest.mark.parametrize("bias", [None, BIAS])
-def test_the_door_gives_what_the_definitions_give(impl, bias):
+def test_ops_give_what_the_definitions_give(impl, bias):
     ours = ops.linear_lse(H, WEIGHT, bias, need_argmax=True, impl=impl)
     torch.testing.assert_close(ours, reference.linear_lse(H, WEIGHT, bias, need_argmax=True))
     ours = ops.linear_lse_mu(H, WEIGHT, bias, impl=impl)

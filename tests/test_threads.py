@@ -11,7 +11,7 @@ from torch import nn
 
 from torchnle import LanguageAttribution
 from torchnle.methods.devil import devil_translator
-from torchnle.vision.running import alone_in, evaluating
+from torchnle.vision.running import evaluating, exclusive_use
 from torchnle.vision.suggest import suggest_layers
 
 THREADS, CALLS = 8, 50
@@ -82,5 +82,5 @@ def test_flags_return_when_the_last_block_ends():
 
 
 def test_what_cannot_be_referred_to_weakly_is_not_locked():
-    with alone_in(3, "a", nn.Identity()):
+    with exclusive_use(3, "a", nn.Identity()):
         pass

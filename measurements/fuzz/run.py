@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from measurements.fuzz import calls, doors, files
+from measurements.fuzz import calls, files, functions
 from measurements.fuzz.outcome import Outcome
 from torchnle.evaluation import record
 
@@ -21,18 +21,18 @@ FAMILIES: dict[str, tuple[Callable[[random.Random], Outcome], int]] = {
     "recipes": (files.recipes, 30),
     "folders": (files.folders, 15),
     "journals": (files.journals, 10),
-    "words": (doors.words, 15),
-    "concepts": (doors.concepts, 15),
-    "explain": (doors.explain, 3),
-    "audit": (doors.audits, 3),
-    "extend_classifier": (doors.new_classes, 4),
-    "concept_bottleneck": (doors.bottleneck, 4),
-    "dissect": (doors.units, 3),
-    "describe_dataset": (doors.folder, 6),
-    "saving": (doors.saving, 4),
-    "adapt": (doors.adapting, 5),
-    "from_classifier": (doors.attaching, 6),
-    "from_captions": (doors.captioned, 4),
+    "words": (functions.words, 15),
+    "concepts": (functions.concepts, 15),
+    "explain": (functions.explain, 3),
+    "audit": (functions.audits, 3),
+    "extend_classifier": (functions.new_classes, 4),
+    "concept_bottleneck": (functions.bottleneck, 4),
+    "dissect": (functions.units, 3),
+    "describe_dataset": (functions.folder, 6),
+    "saving": (functions.saving, 4),
+    "adapt": (functions.adapting, 5),
+    "from_classifier": (functions.attaching, 6),
+    "from_captions": (functions.captioned, 4),
 }
 _FAULTS = ("wrong", "nan", "hang", "raw")
 _SHOWN = 40
@@ -48,7 +48,7 @@ def fuzz(count: int, seed: int) -> list[Outcome]:
     shards = importlib.util.find_spec("webdataset") is not None
     families = {name: family for name, family in FAMILIES.items() if shards or name != "shards"}
     names, weights = list(families), [weight for _, weight in families.values()]
-    doors.warm()
+    functions.warm()
     outcomes = []
     for number in range(count):
         draw = random.Random(f"{seed}/{number}")

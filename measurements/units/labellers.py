@@ -12,7 +12,7 @@ from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.candidates.captioners import BankCaptioner, TranslatorCaptioner
 from torchnle.methods.dissect.candidates.proposers import CaptionAndSummarise
 from torchnle.methods.dissect.candidates.summarisers import Extractive
-from torchnle.methods.dissect.labellers.door import Labeller, UnitReading, ranked
+from torchnle.methods.dissect.labellers.rank_texts import Labeller, UnitReading, ranked
 from torchnle.methods.dissect.probing.record import LayerRecord
 from torchnle.methods.dissect.scores import text_correlations
 
@@ -96,7 +96,7 @@ def _captions(reading: UnitReading, captioner: TranslatorCaptioner | BankCaption
     evidence = reading.evidence
     k = evidence.shape[1]
     said = captioner.rows(evidence.flatten(0, 1))
-    counts = reading.record.excited.sum(dim=1)[list(reading.units)].tolist()
+    counts = reading.record.active.sum(dim=1)[list(reading.units)].tolist()
     return [said[i * k : i * k + counts[i]] for i in range(len(evidence))]
 
 

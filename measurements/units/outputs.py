@@ -17,8 +17,8 @@ from torchnle.backbones import Backbone
 from torchnle.data import Scene
 from torchnle.evaluation.scenes.data import composed
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.dissect.labellers.door import UnitReading, combinations
 from torchnle.methods.dissect.labellers.linear import LinearLabel
+from torchnle.methods.dissect.labellers.rank_texts import UnitReading, combinations
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
 from torchnle.methods.dissect.probing.settings import ProbeSettings

@@ -94,7 +94,7 @@ def finding(audit: Audit, contexts: Tensor) -> dict[str, Any]:
         "auroc": auroc(audit.shortcuts.conflict_scores[:, None], conflicting).item(),
         "recall": hits / max(1, conflicting.sum().item()),
         "precision": hits / max(1, found.sum().item()),
-        "alarms": [f"{name}: {word.word}" for name, word in audit.shortcuts.alarms],
+        "alarms": [f"{name}: {word.word}" for name, word in audit.shortcuts.found],
         "first three": {
             each.class_name: [w.word for w in each.words[:3]] for each in audit.shortcuts.classes
         },

@@ -23,8 +23,8 @@ from torchnle.evaluation import record
 from torchnle.evaluation.scenes.data import evaluation_backgrounds, images_of
 from torchnle.language.english.content_words import content_words
 from torchnle.methods.texplain.network import TExplainNetwork
-from torchnle.methods.texplain.words.door import words_of
 from torchnle.methods.texplain.words.sentences import Sampling
+from torchnle.methods.texplain.words.word_counts import words_of
 from torchnle.metrics import captions
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import Rows

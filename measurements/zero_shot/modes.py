@@ -29,10 +29,10 @@ from torchnle.evaluation.photographs.truth import Photograph, read_photographs
 from torchnle.journal import Journal
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.zero_shot.asking import ask
 from torchnle.methods.zero_shot.classes import class_map
 from torchnle.methods.zero_shot.evidence import evidence
-from torchnle.methods.zero_shot.explain import Asked, Explainer
+from torchnle.methods.zero_shot.explain import Explainer, ExplanationInput
+from torchnle.methods.zero_shot.explanation_input import ask
 from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
 from torchnle.methods.zero_shot.sentences.beams import Beam, Search, next_log_probs
 
@@ -47,7 +47,9 @@ def fluency(lm: LanguageModel, text: str) -> float:
     return total / len(tokens)
 
 
-def written(lm: LanguageModel, explainer: Explainer, asked: Asked, tuning: Tuning) -> dict[str, Any]:
+def written(
+    lm: LanguageModel, explainer: Explainer, asked: ExplanationInput, tuning: Tuning
+) -> dict[str, Any]:
     """Write one sentence by the paper's mode; targets are made by a sentence encoder in bfloat16.
 
     Args:
@@ -68,7 +70,7 @@ def written(lm: LanguageModel, explainer: Explainer, asked: Asked, tuning: Tunin
     return {"text": beam.text, "seconds": time.process_time() - start, "tried": tried}
 
 
-def vector_of(explainer: Explainer, asked: Asked) -> Float[Tensor, "D"]:
+def vector_of(explainer: Explainer, asked: ExplanationInput) -> Float[Tensor, "D"]:
     """Return the unit evidence of one image."""
     found = evidence(explainer.fitted, asked.pooled, asked.classes, locations=asked.locations)
     return F.normalize(found.vector[0], dim=0)
@@ -109,12 +111,12 @@ def compare(
     return rows
 
 
-def _asked(lang: LanguageAttribution, explainer: Explainer, x: Tensor) -> Asked:
+def _asked(lang: LanguageAttribution, explainer: Explainer, x: Tensor) -> ExplanationInput:
     (read,) = lang.read(x)
     return ask(explainer.translator, explainer.layer, read, lang.reading.pool)
 
 
-def _judged(lm: LanguageModel, explainer: Explainer, asked: Asked, text: str) -> dict[str, Any]:
+def _judged(lm: LanguageModel, explainer: Explainer, asked: ExplanationInput, text: str) -> dict[str, Any]:
     cosine = float(explainer.fit([text], vector_of(explainer, asked))[0])
     return {"text": text, "cosine": cosine, "nats_a_token": fluency(lm, text)}
 

@@ -82,7 +82,7 @@ def _whose(
         vectors = fitted.whiten(pooled) if whole else evidence(fitted, pooled, classes, kept=share).vector
         found["whole feature" if whole else f"kept {share}"] = _rates(names, vectors, own, other, taken)
         vectors = evidence(fitted, pooled, classes, kept=share, locations=tokens).vector
-        found[f"decisive locations, kept {share}"] = _rates(names, vectors, own, other, taken)
+        found[f"deciding locations, kept {share}"] = _rates(names, vectors, own, other, taken)
     rows = fitted.targets[fitted.phrases :][classes]
     found["the class's weights, no image"] = _rates(names, rows, own, other, taken)
     return found

@@ -1,4 +1,4 @@
-"""The small classifier, translator and images that the tests of the Captum door share."""
+"""The small classifier, translator and images that the tests of torchnle.attr share."""
 
 from __future__ import annotations
 

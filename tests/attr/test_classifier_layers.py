@@ -1,4 +1,4 @@
-"""The door without a translator: class names that a model states, and layers below the head's."""
+"""LanguageAttribution without a translator: class names that a model states, and layers below the head's."""
 
 import pytest
 import timm

@@ -1,4 +1,4 @@
-"""The numbers behind the door: what is read, where, and in which order it comes back."""
+"""LanguageAttribution: what is read, where, and in which order it comes back."""
 
 from __future__ import annotations
 

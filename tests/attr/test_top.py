@@ -1,4 +1,4 @@
-"""The best texts of every place and the best places of a text, through the door."""
+"""The best texts of every location, and the best locations of a text."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from PIL import Image
 from tiny import tiny_lm
 from zero_shot_world import NAMES, pictures
 
-import torchnle.attr.doors.explain as door
 from torchnle import LanguageAttribution, backbones
+from torchnle.attr.mixins import explain
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.cli import main
 
@@ -24,7 +24,7 @@ def photo(tmp_path, monkeypatch):
     lang.preprocess = preprocess
     monkeypatch.setattr(backbones, "load", lambda *_, **__: backbone)
     monkeypatch.setattr(LanguageAttribution, "from_backbone", lambda *_, **__: lang)
-    monkeypatch.setattr(door, "as_language_model", lambda _: tiny_lm())
+    monkeypatch.setattr(explain, "as_language_model", lambda _: tiny_lm())
     Image.effect_noise((12, 12), 80).convert("RGB").save(tmp_path / "photo.png")
     return str(tmp_path / "photo.png")
 

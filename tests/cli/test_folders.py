@@ -12,8 +12,8 @@ from PIL import Image
 from tiny import tiny_lm
 from zero_shot_world import NAMES, pictures
 
-import torchnle.attr.doors.explain as door
 from torchnle import LanguageAttribution, backbones
+from torchnle.attr.mixins import explain
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.cli import main
 from torchnle.cli.photos import own_device
@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
     lang.preprocess = preprocess
     monkeypatch.setattr(backbones, "load", lambda *_, **__: backbone)
     monkeypatch.setattr(LanguageAttribution, "from_backbone", lambda *_, **__: lang)
-    monkeypatch.setattr(door, "as_language_model", lambda _: tiny_lm())
+    monkeypatch.setattr(explain, "as_language_model", lambda _: tiny_lm())
     root = tmp_path / "photos"
     for number, name in enumerate(("a/cat.png", "b/cat.png", "b/dog.png", "b/owl.png", "b/elk.png")):
         generator = torch.Generator().manual_seed(number)

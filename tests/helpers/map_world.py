@@ -46,6 +46,6 @@ def fitted(*, captions: bool = True, classes: bool = True, **options) -> TextMap
         classes=head() if classes else None,
         **options,
     )
-    found.read_in(Domain(drawn(WIDTH, seed=8), 3.0, 5.0), drawn(2, WIDTH, seed=9))
+    found.set_statistics(Domain(drawn(WIDTH, seed=8), 3.0, 5.0), drawn(2, WIDTH, seed=9))
     found.temperature.fill_(6.0)
     return found

@@ -18,7 +18,7 @@ TEXTS = ("a dog", "a house")
 def tiny_decoder(lm=None) -> TextDecoder:
     torch.manual_seed(5)
     network = PrefixFromSentence(26, WIDTH, opening_length=1, prefix_length=3, hidden=16)
-    network.begin_at(torch.randn(1, WIDTH), torch.randn(3, WIDTH), torch.randn(9, 26))
+    network.set_start(torch.randn(1, WIDTH), torch.randn(3, WIDTH), torch.randn(9, 26))
     lm = lm or tiny_language_model()
     return TextDecoder(network, lm, encoder="letters", prompt="the", stop=" door", reference="decoder")
 
@@ -33,7 +33,7 @@ def tiny_map(lm=None, *, decoder=True, **options) -> MapTranslator:
         for tensor in fitted.buffers():
             tensor.copy_(torch.randn(tensor.shape, generator=source))
         nulls = torch.randn(3, width, generator=source)
-        fitted.read_in(Domain(torch.randn(width, generator=source), 1.5, 4.0), nulls)
+        fitted.set_statistics(Domain(torch.randn(width, generator=source), 1.5, 4.0), nulls)
         fitted.temperature.fill_(4.0)
         fitted.offset.fill_(0.1)
         fitted.head_share.fill_(0.3 if classes else 0.0)

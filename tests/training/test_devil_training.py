@@ -235,7 +235,7 @@ class TestValidation:
     def test_losses_by_layer_are_those_of_the_layer_alone(self):
         translator, supply = toy_translator(), ToySupply(4)
         found = Validation(supply).measure(translator)
-        assert found["worth"] == -found["loss"]
+        assert found["criterion"] == -found["loss"]
         assert set(found["loss_by_layer"]) == set(LAYERS)
         (batch,) = supply.batches([range(4)])
         ids = caption_tokens(translator, CAPTIONS)

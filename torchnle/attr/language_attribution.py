@@ -11,12 +11,12 @@ from torch import Tensor
 
 from torchnle.attr.captum_base import WithoutFuture, logged
 from torchnle.attr.construction.constructors import Constructors
-from torchnle.attr.doors.explain import Explains
-from torchnle.attr.doors.report import Reports
-from torchnle.attr.doors.words import DominantWords
-from torchnle.attr.inputs.input_maps import check_images, enlarge, lay_on
+from torchnle.attr.inputs.input_maps import check_images, enlarge, enlarge_to_inputs
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, OneLayer
+from torchnle.attr.mixins.explain import Explains
+from torchnle.attr.mixins.report import Reports
+from torchnle.attr.mixins.words import DominantWords
 from torchnle.attr.score_maps import Normalize, Refinement, ScoreMaps
 from torchnle.attr.text_score import TextScore
 from torchnle.attr.top import Rankings
@@ -162,7 +162,7 @@ class LanguageAttribution(
         check_images(given)
         features = self.read(given, additional_forward_args, attribute_to_layer_input)
         maps = self._target_maps(features, target, prior, internal_batch_size)
-        laid = [lay_on(given, each, interpolate_mode) for each in maps]
+        laid = [enlarge_to_inputs(given, each, interpolate_mode) for each in maps]
         return laid if self.several else laid[0]
 
     @overload

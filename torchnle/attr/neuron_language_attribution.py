@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchnle.attr.captum_base import NeuronAttribution, WithoutFuture, logged
-from torchnle.attr.inputs.input_maps import check_images, lay_on
+from torchnle.attr.inputs.input_maps import check_images, enlarge_to_inputs
 from torchnle.description import Description
 from torchnle.public_calls import checks_arguments
 from torchnle.translators.base import Translator
@@ -93,7 +93,7 @@ class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):
         check_images(inputs)
         features = self._read(inputs, additional_forward_args, attribute_to_neuron_input)
         activation = features.fold(unit_activation(features, neuron_selector))
-        return lay_on(inputs, activation.unsqueeze(1).float(), interpolate_mode)
+        return enlarge_to_inputs(inputs, activation.unsqueeze(1).float(), interpolate_mode)
 
     @torch.no_grad()
     def describe(

@@ -13,7 +13,7 @@ from torchnle.cli.output import say
 from torchnle.cli.photos import MODEL_HELP
 from torchnle.vision import taps
 
-#: `torchnle.methods.dissect.labellers.door.Labeller`, which is not imported before it is needed.
+#: `torchnle.methods.dissect.labellers.rank_texts.Labeller`, which is not imported before it is needed.
 LABELLERS = (
     "soft WPMI",
     "WPMI",

@@ -189,7 +189,7 @@ def load_birds(folder: str | Path) -> dict[str, Cutouts]:
     aquatic = nouns.senses(_AQUATIC)[0]
     kinds: dict[str, list[Cutout]] = {"landbird": [], "waterbird": []}
     for cutout in cutouts:
-        senses = head_senses(cutout.phrase, nouns.common_senses, nouns.is_thing)
+        senses = head_senses(cutout.phrase, nouns.common_senses, nouns.is_physical)
         wet = any(aquatic in nouns.ancestors(sense) for sense in senses)
         kinds["waterbird" if wet else "landbird"].append(cutout)
     for name, found in kinds.items():

@@ -20,7 +20,7 @@ from torchnle.explorer.sentences import SentenceWriter
 from torchnle.language.texts import check_texts
 from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
-from torchnle.vision.running import alone_in, device_of
+from torchnle.vision.running import device_of, exclusive_use
 
 #: The features of so many photographs are kept.
 _KEPT = 8
@@ -211,7 +211,7 @@ class Explorer:
 
     def _alone(self) -> Any:
         """Let one thread at a time into the translator and the caches."""
-        return alone_in(self.lang.translator)
+        return exclusive_use(self.lang.translator)
 
 
 def checked_texts(texts: Any) -> list[str]:

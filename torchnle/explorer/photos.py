@@ -1,4 +1,4 @@
-"""Photographs of the explorer: opened by the door for pictures, kept in memory, named by their content."""
+"""Photographs of the explorer: opened by the reader of images, kept in memory, named by their content."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torchnle.description import Description
 from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
-from torchnle.methods.aligned.saying import Said
 from torchnle.methods.aligned.sentences import Sentences
+from torchnle.methods.aligned.text_choice import TextChoice
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows
@@ -61,7 +61,7 @@ class SentenceWriter:
         with alone():
             shares = self.translator.probabilities([rows])
         texts = sentences.decode(shares)
-        phrase = Said(said.text, said.probability or 0.0)
+        phrase = TextChoice(said.text, said.probability or 0.0)
         with alone():
             named = rows.for_inputs(_widths(self.translator), self.translator.name)
             (found,) = sentences.judge(named, shares, [phrase], texts)

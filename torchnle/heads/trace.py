@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchnle.heads.outputs import Answer, answers
 from torchnle.heads.poolings import Reading, is_batch, readings_of
 from torchnle.vision.random_draws import warn_of_draws, watching
-from torchnle.vision.running import alone_in, check_hookable, forward, of_this_thread, unwrap
+from torchnle.vision.running import check_hookable, exclusive_use, forward, of_this_thread, unwrap
 from torchnle.vision.taps import Tap, first_tensor
 
 #: Modules that change nothing in evaluation, and are not traced.
@@ -234,7 +234,7 @@ def trace(
         raise TypeError("the layers of a plain function cannot be traced. Pass the nn.Module itself.")
     found = Trace(root, example.shape)
     check_hookable(root, root.modules())
-    with alone_in(root), watching() as draws, ExitStack() as hooks, torch.no_grad():
+    with exclusive_use(root), watching() as draws, ExitStack() as hooks, torch.no_grad():
         for name, module in root.named_modules():
             if name and not isinstance(module, _PASS_THROUGH):
                 _watch(found, name, module, hooks)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchnle import hub
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
-from torchnle.vision.running import alone_in, evaluating
+from torchnle.vision.running import evaluating, exclusive_use
 
 #: What a text tower of transformers takes; tokenizers of other families give more.
 _GIVEN = ("input_ids", "attention_mask", "position_ids")
@@ -103,7 +103,7 @@ class ClipText(TextEncoder):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; pass a positive number.")
         checked = check_texts(texts)
-        with alone_in(self.model, self.tokenizer), evaluating(self.model):
+        with exclusive_use(self.model, self.tokenizer), evaluating(self.model):
             parts = [checked[i : i + batch_size] for i in range(0, len(checked), batch_size)]
             return torch.cat([F.normalize(self._features(part).float(), dim=1) for part in parts])
 

@@ -17,11 +17,11 @@ from torchnle.language.model import LanguageModel
 from torchnle.language.packed.attention import short_attention
 from torchnle.language.packed.batching import batches, row_limit
 from torchnle.language.packed.duplicates import Disagreement, draw_to_check, near_rows, unique_rows
-from torchnle.language.packed.growth import Ends, Row, grow
 from torchnle.language.packed.packing import packed
 from torchnle.language.packed.sample_tree import grow_samples
+from torchnle.language.packed.step_decoding import Ends, Row, decode_rows
 from torchnle.language.sampling.nucleus import Nucleus
-from torchnle.vision.running import alone_in
+from torchnle.vision.running import exclusive_use
 
 #: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
 #: elsewhere are needed for the products to run at full speed; 256 rows of SmolLM2 keep 10 MB a token.
@@ -186,7 +186,7 @@ def writing(lm: LanguageModel, rows: int, steps: int) -> Iterator[None]:
         steps: The number of tokens to generate.
     """
     short = short_attention(lm.model) if lm.short_attention else nullcontext()
-    with alone_in(lm.model), packed(body(lm.model), rows, steps), short:
+    with exclusive_use(lm.model), packed(body(lm.model), rows, steps), short:
         yield
 
 
@@ -194,7 +194,7 @@ def _greedy(lm: LanguageModel, context: Float[Tensor, "R C E"], ends: Ends, max_
     lm.require_positions(context.shape[1] + max_new_tokens - 1, f"max_new_tokens={max_new_tokens}")
     cache, rest = lm.begin(context)
     hidden = lm.hidden(rest, cache=cache)[:, -1]
-    return grow(
+    return decode_rows(
         lm,
         hidden,
         cache,

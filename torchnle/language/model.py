@@ -15,12 +15,12 @@ from torchnle.language import verdicts
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import Head, body, cache_name, check_whole_model, most_positions
 from torchnle.language.int8 import check_device, quantize
-from torchnle.language.packed.beginning import one_row_cache
 from torchnle.language.packed.history import History
+from torchnle.language.packed.shared_token import one_row_cache
 from torchnle.language.spelling import Spelling
 from torchnle.language.texts import check_texts, shorten
 from torchnle.public_calls import own_defaults
-from torchnle.vision.running import alone_in
+from torchnle.vision.running import exclusive_use
 
 if TYPE_CHECKING:
     from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -334,7 +334,7 @@ class LanguageModel:
         return self._run(input_ids=ids)
 
     def _run(self, *, use_cache: bool = False, **given: Any) -> Tensor:
-        with alone_in(self.model):
+        with exclusive_use(self.model):
             hidden: Tensor = body(self.model)(use_cache=use_cache, **given).last_hidden_state
         return (hidden if self._head.scale == 1 else hidden * self._head.scale).contiguous()
 

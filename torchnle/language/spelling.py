@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torchnle.vision.running import alone_in
+from torchnle.vision.running import exclusive_use
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,6 +73,6 @@ class Spelling:
         return wholes == [front + part for part in self._ids(_PROBES)]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        with alone_in(self._tokenizer):
+        with exclusive_use(self._tokenizer):
             encoded = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return [list(ids) for ids in encoded]

@@ -18,7 +18,7 @@ from torchnle import hub
 from torchnle.language.texts import check_texts, shorten
 from torchnle.language.unknown_words import unknown_texts
 from torchnle.public_calls import own_defaults
-from torchnle.vision.running import alone_in
+from torchnle.vision.running import exclusive_use
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -151,7 +151,7 @@ class TextEncoder:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; pass a positive number.")
-        with alone_in(self.model, self.tokenizer):
+        with exclusive_use(self.model, self.tokenizer):
             return self._encode_checked([self._prompted(text) for text in check_texts(texts)], batch_size)
 
     def _prompted(self, text: str) -> str:

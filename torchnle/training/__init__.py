@@ -1,1 +1,1 @@
-"""Training by gradients: loops, data feeding, checkpoints."""
+"""Training by gradients: loops, data loading, checkpoints."""

@@ -24,7 +24,7 @@ _NORMS = (nn.LayerNorm, nn.BatchNorm1d)
 _ENTRIES = ("recipe", "done", "best", "network", "optimiser", "scaler")
 #: Takes the facts of a step or of a validation.
 Report: TypeAlias = Callable[[dict[str, Any]], None]
-#: Measures a network; higher values of "worth" are better.
+#: Measures a network; higher values of "criterion" are better.
 Measure: TypeAlias = Callable[[nn.Module], dict[str, Any]]
 
 
@@ -239,8 +239,8 @@ class _Run:
             network = self.accelerator.unwrap_model(self.network)
             found = self.measure(network)
             network.train()
-            if found["worth"] > self.best:
-                self.best = found["worth"]
+            if found["criterion"] > self.best:
+                self.best = found["criterion"]
                 state = {"network": network.state_dict(), "step": step, "found": found}
                 checkpoint.save(state, self.best_path)
             self.report({"step": step, "validation": found})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchnle.errors import MissingDependencyError
 from torchnle.training.feature_cache import cached
-from torchnle.training.recipe import Feeding, LoopRecipe
+from torchnle.training.recipe import DataLoading, LoopRecipe
 from torchnle.training.supply import LiveFeatures, Supply
 
 if TYPE_CHECKING:
@@ -93,20 +93,20 @@ def _accelerate() -> Any:
     return accelerate
 
 
-def supply_of(live: LiveFeatures, feeding: Feeding, name: str) -> Supply:
+def supply_of(live: LiveFeatures, loading: DataLoading, name: str) -> Supply:
     """Return features that are computed on this process's device, or read from a cache.
 
     Args:
         live: The source of the features.
-        feeding: Whether there is a cache, which the main process builds before the others open it.
+        loading: Whether there is a cache, which the main process builds before the others open it.
         name: The cache's folder in that of all caches.
 
     Raises:
         ValueError: As `feature_cache.cached`.
         OSError: As `feature_cache.cached`.
     """
-    if not feeding.cache:
+    if not loading.cache:
         live.model.to(state().device)
         return live
     with state().main_process_first():
-        return cached(Path(feeding.cache) / name, live, dtype=feeding.dtype)
+        return cached(Path(loading.cache) / name, live, dtype=loading.dtype)

@@ -169,8 +169,8 @@ class Language:
 
 
 @dataclass(frozen=True)
-class Check:
-    """The settings of the translator's validation.
+class ModelSelection:
+    """The measure by which the best weights of a training are chosen.
 
     Args:
         metric: "loss", or "cider" of the descriptions.
@@ -182,7 +182,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Feeding:
+class DataLoading:
     """The settings of the supply of features: computed at every step, or cached on disk.
 
     Args:

@@ -45,8 +45,8 @@ class Validation:
             translator: The translator.
 
         Returns:
-            "loss" and "loss_by_layer" in nats per token, "score", and "worth", by which the best weights are
-            chosen (higher is better).
+            "loss" and "loss_by_layer" in nats per token, "score", and "criterion", by which the best weights
+            are chosen (higher is better).
         """
         translator.eval()
         nats: dict[str, list[Tensor]] = {name: [] for name in ("", *self.supply.widths)}
@@ -67,7 +67,7 @@ class Validation:
         found: dict[str, Any] = {"loss": losses.pop(""), "loss_by_layer": losses}
         if self.scorer is not None:
             found["score"] = float(self.scorer(said, references))
-        return {**found, "worth": found.get("score", -found["loss"])}
+        return {**found, "criterion": found.get("score", -found["loss"])}
 
 
 def _log_probs(translator: PrefixTranslator, tokens: dict[str, Tensor], ids: list[list[int]]) -> Tensor:

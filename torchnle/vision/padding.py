@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchnle.vision.running import alone_in, evaluating, unwrap
+from torchnle.vision.running import evaluating, exclusive_use, unwrap
 
 #: Locations may be shifted by so much of the image.
 _SHARE = 0.01
@@ -29,7 +29,7 @@ def check_padding(forward_func: Callable[..., Any], image: Tensor) -> None:
     for part in root.children():
         if not hasattr(part, "size_divisible") or not callable(getattr(part, "batch_images", None)):
             continue
-        with alone_in(root), evaluating(root):
+        with exclusive_use(root), evaluating(root):
             batch, _ = part([image[0]])
         (height, width), (rows, columns) = batch.image_sizes[0], batch.tensors.shape[-2:]
         if max(1 - height / rows, 1 - width / columns) > _SHARE:

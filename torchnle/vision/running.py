@@ -56,7 +56,7 @@ def forward(
 
     _check_batch_axis(scope, tensors[0])
 
-    with alone_in(scope if root is None else root), evaluating(scope), _eager(), users_defaults():
+    with exclusive_use(scope if root is None else root), evaluating(scope), _eager(), users_defaults():
         try:
             return call(*map(_copied, (*tensors, *as_tuple(additional_forward_args))))
         except (RuntimeError, AssertionError, IndexError) as error:
@@ -156,7 +156,7 @@ def _check_finite(tensor: Tensor, name: str) -> None:
 
 
 @contextmanager
-def alone_in(*things: Any) -> Iterator[None]:
+def exclusive_use(*things: Any) -> Iterator[None]:
     """Lock models or tokenizers against other threads of this process; the lock is re-entrant.
 
     Args:
@@ -165,7 +165,7 @@ def alone_in(*things: Any) -> Iterator[None]:
 
     Example:
         >>> model = nn.Linear(2, 2)
-        >>> with alone_in(model), alone_in(model):
+        >>> with exclusive_use(model), exclusive_use(model):
         ...     pass
     """
     taken: list[Any] = []

@@ -20,8 +20,8 @@ from torchnle.vision.inputs import spatial_size
 from torchnle.vision.layouts import Arrangement, arrange, hints_for
 from torchnle.vision.reading import read
 from torchnle.vision.running import (
-    alone_in,
     check_inputs,
+    exclusive_use,
     forward,
     normal_weights,
     of_this_thread,
@@ -241,7 +241,7 @@ class _Run:
 def _dry_run(root: nn.Module, example: Inputs, additional_forward_args: Any) -> _Run:
     points: list[_Point] = []
     quiet = saved_tensors_hooks(_forget, _forget)
-    with alone_in(root), normal_weights(root), torch.enable_grad(), quiet, ExitStack() as hooks:
+    with exclusive_use(root), normal_weights(root), torch.enable_grad(), quiet, ExitStack() as hooks:
         given = [x.detach().clone() for x in check_inputs(example)]
         images = [x.requires_grad_(x.is_floating_point()) for x in given]
         for name, module in root.named_modules():

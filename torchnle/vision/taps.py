@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from torchnle.types import Inputs, Layer, Layers, Select
 from torchnle.vision.random_draws import warn_of_draws, watching
-from torchnle.vision.running import alone_in, check_hookable, forward, of_this_thread, unwrap
+from torchnle.vision.running import check_hookable, exclusive_use, forward, of_this_thread, unwrap
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def record_with_output(
                 hooks.callback(_hook(tap, kept, chosen).remove)
             return forward(model, inputs, additional_forward_args, modules=modules)
 
-    with alone_in(model if root is None else root):
+    with exclusive_use(model if root is None else root):
         if root is None or root in _watched:
             output = run()
         else:

@@ -1,4 +1,4 @@
-"""Pictures and files at the door, and descriptions of whole folders."""
+"""Pictures and files as inputs, and descriptions of whole folders."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny import tiny_lm
 
-import torchnle.attr.doors.explain as door
 from torchnle.attr.dataset import (
     describe_dataset,
     explain_dataset,
@@ -17,6 +16,7 @@ from torchnle.attr.dataset import (
     words_dataset,
     write_table,
 )
+from torchnle.attr.mixins import explain
 from torchnle.language.english.content_words import words_and_kinds
 
 TEXTS = ["a bee", "the sea"]
@@ -24,7 +24,7 @@ TEXTS = ["a bee", "the sea"]
 
 @pytest.fixture(autouse=True)
 def small_language_model(monkeypatch):
-    monkeypatch.setattr(door, "as_language_model", lambda _: tiny_lm())
+    monkeypatch.setattr(explain, "as_language_model", lambda _: tiny_lm())
 
 
 def one_by_one(folder):

@@ -5,8 +5,8 @@ import torch
 from tiny import FAMILIES, TEXTS, VOCABULARY, WORDS, make_lm, make_prefixes, tiny_lm
 
 from torchnle.language.packed import search
-from torchnle.language.packed.front import Tree
 from torchnle.language.packed.search import top_rows, top_texts
+from torchnle.language.packed.search_state import Tree
 from torchnle.language.ranking import Ranking
 from torchnle.language.scoring import log_prob, prior
 

@@ -12,7 +12,7 @@ from torch import nn
 from torchnle import LanguageAttribution
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
-from torchnle.methods.aligned.saying import noun_mass
+from torchnle.methods.aligned.text_choice import noun_mass
 from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
 

@@ -16,8 +16,8 @@ from torchnle.methods.aligned.probability import background
 from torchnle.methods.aligned.probability.candidates import candidates
 from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.probability.vocabulary import background_phrases
-from torchnle.methods.aligned.saying import Said
 from torchnle.methods.aligned.sentences import Sentences
+from torchnle.methods.aligned.text_choice import TextChoice
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.translators.rows import rows_of
 from torchnle.vision.features import Features
@@ -282,7 +282,7 @@ class TestLocations:
         assert replaced
 
     def test_of_layers_read_together_all_must_be_short(self, lang):
-        translator, said = lang.translator, [Said("a cat", 0.1)] * 2
+        translator, said = lang.translator, [TextChoice("a cat", 0.1)] * 2
         rows = {
             "norm": torch.stack([torch.full((1, 6), 1e-3), torch.full((1, 6), 1e-3)]),
             "stem": torch.stack([torch.full((1, 4), 1e3), torch.full((1, 4), 1e-3)]),

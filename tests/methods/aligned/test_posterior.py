@@ -21,7 +21,7 @@ def among(found, words=WORDS, classes=CLASSES, *, level=True):
     return Candidates(
         found.directions(LetterEncoder().encode(words)),
         torch.tensor([words.index(name) for name in classes], dtype=torch.long),
-        taught=torch.tensor([word != "zebra" for word in words]) if level else None,
+        fitted=torch.tensor([word != "zebra" for word in words]) if level else None,
     )
 
 

@@ -6,7 +6,7 @@ from tiny import WIDTH, make_encoder_parts, slow_log_prob, tiny_lm
 
 from torchnle.language.decoding import Decoded
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.decoder.quality import decoding_quality, nats_per_token, said_back
+from torchnle.methods.aligned.decoder.quality import decoding_quality, nats_per_token, reconstruction_quality
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence, TextDecoder
 
 TEXTS = ["a red cat", "the dog runs", "a cat and a bird"]
@@ -22,7 +22,7 @@ class Parrot(TextDecoder):
 
     def decode(self, embeddings, internal_batch_size=None):
         found = (embeddings @ self.vectors.T).argmax(dim=1).tolist()
-        return type("Said", (), {"texts": [TEXTS[i] for i in found]})
+        return type("TextChoice", (), {"texts": [TEXTS[i] for i in found]})
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_fluency_is_the_language_models_own_surprise():
 
 def test_half_a_sentence_names_its_head_noun_and_is_not_exact(encoder):
     parrot = Parrot(encoder)
-    parrot.decode = lambda embeddings: type("Said", (), {"texts": ["a cat", "the bird", ""]})
+    parrot.decode = lambda embeddings: type("TextChoice", (), {"texts": ["a cat", "the bird", ""]})
     (row,) = decoding_quality(parrot, encoder, TEXTS, noises=(0.0,))["by_noise"]
     assert row["exact"] == 0
     assert row["head_noun"] == pytest.approx(1 / 3)
@@ -69,7 +69,7 @@ def test_candidates_are_judged_by_the_encoder(encoder):
             return Decoded(TEXTS * rows, [[0]] * (3 * rows), torch.zeros(3 * rows))
 
     drawn = Draws(encoder)
-    assert said_back(drawn, encoder, TEXTS)["exact"] == 0
-    assert said_back(drawn, encoder, TEXTS, candidates=3)["exact"] == 1
+    assert reconstruction_quality(drawn, encoder, TEXTS)["exact"] == 0
+    assert reconstruction_quality(drawn, encoder, TEXTS, candidates=3)["exact"] == 1
     (row,) = decoding_quality(drawn, encoder, TEXTS, noises=(0.0,), candidates=3)["by_noise"]
     assert row["exact"] == 1

@@ -161,7 +161,7 @@ def test_a_constant_channel_is_left_out():
 
 def test_it_starts_at_words_with_changes_of_their_size():
     network, words = tiny_network(start=True), 3 * torch.randn(3, WIDTH)
-    network.begin_at(words)
+    network.set_start(words)
     change = network(tokens(rows=200)) - words - network.output.bias
     assert 0.5 < change.std() / words.std() < 2
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_it_starts_at_words_with_changes_of_their_size():
 def test_an_opening_stands_before_every_prefix():
     plain, network = tiny_network(start=True), tiny_network(start=True, opening_length=2)
     words = torch.randn(2, WIDTH)
-    network.begin_at(torch.zeros(3, WIDTH), words)
+    network.set_start(torch.zeros(3, WIDTH), words)
     plain.load_state_dict({k: v for k, v in network.state_dict().items() if k != "opening"})
     found = network(tokens())
     assert torch.equal(found[:, :2], words.expand(3, -1, -1))
@@ -181,9 +181,9 @@ def test_an_opening_stands_before_every_prefix():
 
 def test_what_was_not_built_cannot_be_set():
     with pytest.raises(ValueError, match="build it with start=True"):
-        tiny_network().begin_at(torch.zeros(3, WIDTH))
+        tiny_network().set_start(torch.zeros(3, WIDTH))
     with pytest.raises(ValueError, match="its opening_length"):
-        tiny_network(start=True).begin_at(torch.zeros(3, WIDTH), torch.zeros(1, WIDTH))
+        tiny_network(start=True).set_start(torch.zeros(3, WIDTH), torch.zeros(1, WIDTH))
     with pytest.raises(ValueError, match="build it with standardise=True"):
         tiny_network().set_moments("layer3", torch.zeros(6), torch.ones(6))
 

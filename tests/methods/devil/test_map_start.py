@@ -79,7 +79,7 @@ def slow_start(translator, given, keep=None):
     vectors = translator.encoder.encode(words).double()
     center = sum(vectors) / len(vectors)
     spread = sum(((v - center) ** 2).sum().sqrt() for v in vectors) / len(vectors)
-    speak = {name: t.double() for name, t in translator.decoder.network.state_dict().items()}
+    prefix_network = {name: t.double() for name, t in translator.decoder.network.state_dict().items()}
     rows = []
     for row in range(len(next(iter(given.values())))):
         read = [layer for layer in given if keep is None or bool(keep[layer][row, 0])]
@@ -91,7 +91,7 @@ def slow_start(translator, given, keep=None):
             found.append(slow_posterior(translator.by_layer[layer], known, vectors, x, classes))
         shares = sum(found) / len(found)
         step = sum(p * (v - center) for p, v in zip(shares, vectors, strict=True))
-        rows.append(slow_speak(center + spread * step / (step * step).sum().sqrt(), speak))
+        rows.append(slow_speak(center + spread * step / (step * step).sum().sqrt(), prefix_network))
     return torch.stack(rows)
 
 
@@ -187,7 +187,11 @@ def test_it_stays_in_float32_and_moves_its_frozen_models(monkeypatch):
     assert {p.dtype for p in network.parameters()} == {torch.float32}
     torch.testing.assert_close(network(given), whole, atol=0.05, rtol=0.05)
     network.to("meta")
-    assert {t.device.type for t in network.map.buffers()} == {network.speak.mean.device.type} == {"meta"}
+    assert (
+        {t.device.type for t in network.map.buffers()}
+        == {network.prefix_network.mean.device.type}
+        == {"meta"}
+    )
 
 
 @pytest.fixture

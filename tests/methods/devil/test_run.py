@@ -59,7 +59,7 @@ checkpoint_every = 2
 validate_every = 2
 log_every = 1
 
-[feeding]
+[loading]
 cache = '{folder}/cache'
 
 [[data]]
@@ -121,7 +121,7 @@ class TestCommand:
             "output=elsewhere",
             "data.length=5",
             "validation=[]",
-            "feeding.cache=",
+            "loading.cache=",
         ]
         changes = [word for setting in settings for word in ("--set", setting)]
         assert main(["train", "--config", str(recipe), "--quiet", *changes]) == 0
@@ -129,10 +129,10 @@ class TestCommand:
         assert not Path("cache").exists()
 
     def test_validation_by_cider(self, recipe):
-        changes = ["--set", "check.metric=cider", "--set", "check.described=2", "--quiet"]
+        changes = ["--set", "model_selection.metric=cider", "--set", "model_selection.described=2", "--quiet"]
         assert main(["train", "--config", str(recipe), *changes]) == 0
         found = [line["validation"] for line in logged(Path("runs/tiny")) if "validation" in line]
-        assert all(each["worth"] == each["score"] >= 0 for each in found)
+        assert all(each["criterion"] == each["score"] >= 0 for each in found)
 
     def test_a_finished_run_is_not_done_again(self, recipe):
         for _ in range(2):
@@ -140,8 +140,8 @@ class TestCommand:
         assert len(logged(Path("runs/tiny"))) == 6
 
     def test_live_and_cached_features_train_the_same(self, recipe):
-        live = ["--set", "feeding.cache=", "--set", "output=live", "--quiet"]
-        exact = ["--set", "feeding.dtype=float32", "--set", "output=exact", "--quiet"]
+        live = ["--set", "loading.cache=", "--set", "output=live", "--quiet"]
+        exact = ["--set", "loading.dtype=float32", "--set", "output=exact", "--quiet"]
         for changes in (live, exact):
             assert main(["train", "--config", str(recipe), *changes]) == 0
         losses = [
@@ -189,7 +189,7 @@ class TestCommand:
         assert losses[0] != losses[1]
 
     def test_pairs_of_classes_need_names_and_the_layer(self, recipe, monkeypatch, capsys):
-        few = ["--set", "vision.layers=['act']", "--set", "classes.count=2", "--set", "feeding.cache="]
+        few = ["--set", "vision.layers=['act']", "--set", "classes.count=2", "--set", "loading.cache="]
         assert main(["train", "--config", str(recipe), "--quiet", *few]) == 2
         assert "the head reads 'norm', which is not among the layers" in capsys.readouterr().err
         nameless = replace(runs.backbones.load("tiny"), class_names=())
@@ -212,7 +212,7 @@ class TestCommand:
         assert trained.vocabulary.phrases == kept.vocabulary.phrases
         assert trained.change.output.weight.any()
         assert trained.map.reference == str(Path("runs/tiny/map").resolve())
-        assert torch.equal(trained.speak.leave.weight, tiny_decoder().network.leave.weight)
+        assert torch.equal(trained.prefix_network.leave.weight, tiny_decoder().network.leave.weight)
         by_name = ["--set", "map.reference=runs/tiny/map", "--set", "output=again"]
         monkeypatch.setattr(start_map, "fit_captions", None)  # neither of these fits again
         assert main(["train", "--config", str(recipe), *layers]) == 0

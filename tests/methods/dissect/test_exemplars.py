@@ -93,7 +93,7 @@ def test_silent_images_are_no_exemplars():
     active_ones = int((found.values[0] > 0).sum())
     assert 0 < active_ones < 6
     assert len(exemplars(found, 0, images)) == active_ones
-    assert found.excited.sum().item() == active_ones
+    assert found.active.sum().item() == active_ones
 
 
 def test_crops_are_run_and_ranked_with_whole_images():
@@ -119,9 +119,9 @@ def test_contrast_images_are_alike_and_inactive():
     vectors = torch.eye(4)[kind] * 5 + 0.1 * torch.randn(40, 4, generator=draws)
     red = torch.arange(40) % 8 < 4
     activations = ((kind == 2) & red).float()
-    excited = activations.topk(5).indices
-    chosen = contrast_images(excited, vectors, activations, count=5)
+    exemplars = activations.topk(5).indices
+    chosen = contrast_images(exemplars, vectors, activations, count=5)
     assert set(chosen.tolist()) == set(((kind == 2) & ~red).nonzero().flatten().tolist())
-    assert not set(chosen.tolist()) & set(excited.tolist())
+    assert not set(chosen.tolist()) & set(exemplars.tolist())
     with pytest.raises(ValueError, match="inactive"):
-        contrast_images(excited, vectors, activations, count=5, inactive=0.0)
+        contrast_images(exemplars, vectors, activations, count=5, inactive=0.0)

@@ -22,7 +22,7 @@ def test_shown_is_the_geometric_mean_over_exemplars_that_excite():
     texts = [listed[2], "a purple boat", listed[0]]
     found = shown_probabilities(maps, "layer", record, [4, 1], texts)
     for row, unit in enumerate([4, 1]):
-        kept = record.evidence[unit][record.excited[unit]]
+        kept = record.evidence[unit][record.active[unit]]
         own = phrase_probabilities(maps, "layer", kept)
         beside = phrase_probabilities(maps, "layer", kept, [*listed, "a purple boat"])
         slow = [own[:, 2].log().mean().exp(), beside[:, -1].log().mean().exp(), own[:, 0].log().mean().exp()]

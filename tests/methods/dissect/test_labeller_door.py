@@ -9,8 +9,8 @@ from torch import nn
 
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.labellers.clip_dissect import soft_wpmi
-from torchnle.methods.dissect.labellers.door import UnitReading, combinations, ranked, text_scores
 from torchnle.methods.dissect.labellers.linear import linear_labels
+from torchnle.methods.dissect.labellers.rank_texts import UnitReading, combinations, ranked, text_scores
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
 from torchnle.methods.dissect.probing.settings import ProbeSettings

@@ -14,7 +14,7 @@ from test_dissect import run
 from torchnle.cli import main
 from torchnle.cli.dissect import LABELLERS
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
-from torchnle.methods.dissect.labellers.door import Labeller
+from torchnle.methods.dissect.labellers.rank_texts import Labeller
 from torchnle.methods.dissect.labels import Dissection, UnitLabel
 from torchnle.methods.dissect.report.pages import masked, write_report
 from torchnle.methods.dissect.report.rating import aggregate, write_rating_page

@@ -10,7 +10,7 @@ from torchnle.language.english.content_words import content_words, words_and_kin
 from torchnle.methods.aligned.text_features.statistics import Domain
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.texplain.words import door, sentences
+from torchnle.methods.texplain.words import sentences, word_counts
 from torchnle.methods.texplain.words.compare import agreement, compare
 from torchnle.methods.texplain.words.sentences import Sampling, Sentences
 from torchnle.methods.texplain.words.table import WordTable
@@ -20,7 +20,7 @@ from torchnle.vision.features import Features
 
 def words_of(translator, features, *options, **named):
     (rows,) = rows_of(features, tokens_per_row=translator.tokens_per_row)
-    return door.words_of(translator, rows, *options, **named)
+    return word_counts.words_of(translator, rows, *options, **named)
 
 
 def sentences_of(translator, features, sampling):
@@ -175,7 +175,7 @@ def captioned_map():
     encoder = LetterEncoder()
     fitted = TextMap.fit(encoder.encode, prototypes=prototypes())
     x, listed = captioned()
-    fitted.read_in(Domain(x.mean(0), 3.0, 5.0), torch.zeros(1, WIDTH))
+    fitted.set_statistics(Domain(x.mean(0), 3.0, 5.0), torch.zeros(1, WIDTH))
     fitted.temperature.fill_(12.0)
     made = MapTranslator({"layer": fitted}, encoder, phrases=("a cat", "a dog", "grass", "a red door"))
     return made.eval(), x, listed

@@ -50,7 +50,7 @@ def audited(share):
 
 def test_a_shortcut_is_named_and_its_conflicting_images_are_found():
     _, labels, contexts, _, report = audited(0.95)
-    assert {(name, word.word) for name, word in report.alarms} == {
+    assert {(name, word.word) for name, word in report.found} == {
         ("land bird", "forest"),
         ("aquatic bird", "lake"),
     }
@@ -61,7 +61,7 @@ def test_a_shortcut_is_named_and_its_conflicting_images_are_found():
 
 def test_no_alarm_without_a_correlation():
     *_, report = audited(0.5)
-    assert report.alarms == ()
+    assert report.found == ()
     assert str(report) == "land bird: no shortcut found\naquatic bird: no shortcut found"
 
 
@@ -69,8 +69,8 @@ def test_a_biased_data_set_is_told_from_a_biased_model():
     x, labels, _, table = world(0.95)
     honest = torch.stack([-x[:, 0], x[:, 0]], dim=1)  # goes by the class alone
     report = find_shortcuts(table, labels, honest, CLASSES)
-    assert all(each.words[0].offered and not each.taken for each in report.classes)
-    assert report.alarms == ()
+    assert all(each.words[0].in_data and not each.used_by_model for each in report.classes)
+    assert report.found == ()
     assert "the model does not go by it" in str(report)
 
 

@@ -46,7 +46,7 @@ warmup = 1
 validate_every = 3
 log_every = 1
 
-[feeding]
+[loading]
 cache = '{folder}/cache'
 
 [[data]]

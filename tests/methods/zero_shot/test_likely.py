@@ -36,14 +36,14 @@ def test_probabilities_add_up_over_the_kinds_of_a_noun(likely):
 
 
 def test_sure_nouns_may_be_said_and_else_the_worthiest_one(likely):
-    sure = likely.sayable(torch.tensor([0.05, 0.3, 0.2, 0.4, 0.05]), sure_above=0.35)
+    sure = likely.most_informative(torch.tensor([0.05, 0.3, 0.2, 0.4, 0.05]), sure_above=0.35)
     assert [word for word, said in zip(WORDS, sure.tolist(), strict=True) if said] == ["dog", "pepper"]
-    weak = likely.sayable(torch.tensor([0.05, 0.1, 0.1, 0.02, 0.0]), sure_above=0.35)
+    weak = likely.most_informative(torch.tensor([0.05, 0.1, 0.1, 0.02, 0.0]), sure_above=0.35)
     assert [word for word, said in zip(WORDS, weak.tolist(), strict=True) if said] == ["dog"]
 
 
-def test_words_without_phrases_are_never_sayable():
-    assert not LikelyNouns.of(["sky"], Vocabulary(["a poodle"])).sayable(torch.ones(1), 0.3).any()
+def test_words_without_phrases_are_never_chosen():
+    assert not LikelyNouns.of(["sky"], Vocabulary(["a poodle"])).most_informative(torch.ones(1), 0.3).any()
 
 
 @torch.no_grad()
@@ -67,7 +67,7 @@ def test_what_is_not_likely_is_not_said():
     (why,) = lang.explain(pictures(1), language_model=tiny_lm(), search=Search(beams=2, most_words=4))
     explainer = lang._explainer[1]
     (read,) = lang.read(pictures(1))
-    from torchnle.methods.zero_shot.asking import ask
+    from torchnle.methods.zero_shot.explanation_input import ask
 
     (sure,) = explainer._likely(ask(explainer.translator, explainer.layer, read, lang.reading.pool))
     words = dict(zip(explainer._words.texts, (sure & explainer._words.named).tolist(), strict=True))

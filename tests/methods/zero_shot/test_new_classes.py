@@ -8,7 +8,12 @@ from zero_shot_world import NAMES, pictures
 from torchnle.methods.aligned.fit import class_phrase
 from torchnle.methods.zero_shot.bottleneck import concept_bottleneck
 from torchnle.methods.zero_shot.classifier import fit_classifier
-from torchnle.methods.zero_shot.new_classes import calibrate, extend_classifier, new_directions, stand_ins
+from torchnle.methods.zero_shot.new_classes import (
+    calibrate,
+    extend_classifier,
+    new_directions,
+    synthetic_features,
+)
 
 BASIS = ["bee", "dog", "jam", "kiwi", "plum", "quartz", "vex", "whale", "oxbow", "fjord", "gyp", "hunt"]
 
@@ -62,7 +67,7 @@ def test_the_offset_is_the_best_of_those_around_it(images):
     """By a slow count of what would be told, over the same draws of classes that are treated as new."""
     source = fit_classifier(conv_net(), NAMES, example=pictures(2), images=images, encoder=LetterEncoder())
     generator = torch.Generator().manual_seed(0)
-    rows = source.sample if images else stand_ins(source, generator)
+    rows = source.sample if images else synthetic_features(source, generator)
     weight, bias = conv_net().head.weight.detach(), conv_net().head.bias.detach()
     old = rows @ (weight - weight.mean(0)).T + bias
     truth, fitted = old.argmax(dim=1), source.fitted
@@ -89,7 +94,7 @@ def test_the_offset_is_the_best_of_those_around_it(images):
 
 def test_the_head_is_as_sure_of_a_stand_in_as_of_pictures():
     source = fit_classifier(conv_net(), NAMES, example=pictures(2), encoder=LetterEncoder())
-    rows = stand_ins(source, torch.Generator().manual_seed(0))
+    rows = synthetic_features(source, torch.Generator().manual_seed(0))
     assert rows.shape == source.fitted.targets.shape
     distances = (rows - source.fitted.center).norm(dim=1)
     assert bool((distances <= 2 * source.distance).all())

@@ -26,7 +26,7 @@ def check_images(inputs: Inputs) -> Tensor:
     return tensors[0]
 
 
-def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode: str) -> Inputs:
+def enlarge_to_inputs(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode: str) -> Inputs:
     """Enlarge a layer's map to every input's size and repeat it over channels.
 
     Args:
@@ -38,7 +38,7 @@ def lay_on(inputs: Inputs, layer_map: Float[Tensor, "N 1 h w"], interpolate_mode
         Tensors of the shapes of `inputs`; a tuple for a tuple.
     """
     if isinstance(inputs, tuple):
-        return tuple(lay_on(tensor, layer_map, interpolate_mode) for tensor in inputs)  # type: ignore[misc]
+        return tuple(enlarge_to_inputs(tensor, layer_map, interpolate_mode) for tensor in inputs)  # type: ignore[misc]
     enlarged = enlarge(layer_map, spatial_size(inputs), interpolate_mode)
     laid = enlarged.movedim(1, -1) if channels_last(inputs) else enlarged
     return laid.to(inputs.dtype).expand_as(inputs).contiguous()

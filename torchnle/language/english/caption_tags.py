@@ -19,7 +19,7 @@ class Word(NamedTuple):
     kind: str
 
 
-def mended(tagged: Sequence[tuple[str, str]], nouns: Nouns) -> list[Word]:
+def corrected(tagged: Sequence[tuple[str, str]], nouns: Nouns) -> list[Word]:
     """Classify each tagged word by its part in a noun phrase, correcting frequent errors of the tagger.
 
     Args:
@@ -156,7 +156,7 @@ def _is_noun(text: str, nouns: Nouns) -> bool:
 
 def _is_thing(text: str, nouns: Nouns) -> bool:
     senses = nouns.common_senses(text)
-    return bool(senses) and nouns.is_thing(senses[0])
+    return bool(senses) and nouns.is_physical(senses[0])
 
 
 def _can_follow(after: tuple[str, str]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from torchnle.errors import MissingDependencyError
-from torchnle.language.english.caption_tags import Word, mended, without_guesses
+from torchnle.language.english.caption_tags import Word, corrected, without_guesses
 from torchnle.language.english.caption_words import (
     FRAMES,
     NO_THINGS,
@@ -79,7 +79,7 @@ def tagged_words(caption: str) -> list[Word]:
         return []
     tag, known = _tagger()
     tagged = without_guesses(tag(" ".join(tokens), tokenize=False), known, Nouns.load())
-    return mended(tagged, Nouns.load())
+    return corrected(tagged, Nouns.load())
 
 
 @dataclass

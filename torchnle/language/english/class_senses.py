@@ -90,7 +90,7 @@ def _possible(nouns: NounTable, name: str) -> tuple[int, ...]:
 
 
 def _head(nouns: NounTable, phrase: str) -> tuple[int, ...]:
-    return head_senses(phrase, nouns.common_senses, nouns.is_thing)
+    return head_senses(phrase, nouns.common_senses, nouns.is_physical)
 
 
 def _below(nouns: NounTable, senses: Sequence[int], kinds: Sequence[int]) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ def words_and_kinds(text: str) -> tuple[str, ...]:
     found, nouns = list(content_words(text)), Nouns.load()
     for word in content_words(text):
         senses = nouns.common_senses(word)[:1]
-        above = nouns.ancestors(senses[0]) if senses and nouns.is_thing(senses[0]) else frozenset()
+        above = nouns.ancestors(senses[0]) if senses and nouns.is_physical(senses[0]) else frozenset()
         found += [
             said
             for each in sorted(above, key=nouns.kinds)

@@ -26,7 +26,7 @@ def phrase_words(phrase: str) -> list[str]:
 
 
 def head_senses(
-    phrase: str, senses: Callable[[str], tuple[int, ...]], is_thing: Callable[[int], bool]
+    phrase: str, senses: Callable[[str], tuple[int, ...]], is_physical: Callable[[int], bool]
 ) -> tuple[int, ...]:
     """Look up the dictionary senses of a phrase's head noun.
 
@@ -37,7 +37,7 @@ def head_senses(
     Args:
         phrase: A noun phrase: "a red car on a street".
         senses: Returns the senses of a word or compound, most frequent first; () if it is unknown.
-        is_thing: Returns whether a sense is a physical entity.
+        is_physical: Returns whether a sense is a physical entity.
 
     Returns:
         The senses of the head's longest known ending of up to three words; () if none is known.
@@ -52,10 +52,10 @@ def head_senses(
     head = _ending(words[: ends[0]] if ends else words, senses)
     for end in [len(words), *reversed(ends)] if ends else []:
         whole = senses(" ".join(words[:end]))
-        if whole and end > ends[0] and (is_thing(whole[0]) or not (head and is_thing(head[0]))):
+        if whole and end > ends[0] and (is_physical(whole[0]) or not (head and is_physical(head[0]))):
             return whole
     if ends and words[ends[0]] == "of" and words[ends[0] - 1] in PARTITIVES and words[ends[0] + 1 :]:
-        return head_senses(" ".join(words[ends[0] + 1 :]), senses, is_thing) or head
+        return head_senses(" ".join(words[ends[0] + 1 :]), senses, is_physical) or head
     return head
 
 

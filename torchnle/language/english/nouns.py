@@ -35,7 +35,7 @@ class Nouns(NounTable):
             >>> [noun if noun is None else nouns.words(noun)[0] for noun in map(nouns.of_phrase, phrases)]
             ['glass', 'bird of paradise', 'scissors', None]
         """
-        found = head_senses(phrase, self.common_senses, self.is_thing)
+        found = head_senses(phrase, self.common_senses, self.is_physical)
         return found[0] if found else None
 
     def of_class_name(self, name: str, others: Sequence[str] = ()) -> int | None:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnle.language.model import LanguageModel
-from torchnle.language.packed.growth import Ends, Row
+from torchnle.language.packed.step_decoding import Ends, Row
 
 if TYPE_CHECKING:
     from transformers import DynamicCache

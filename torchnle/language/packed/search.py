@@ -19,8 +19,8 @@ from torch import Tensor
 from torchnle.language import scoring
 from torchnle.language.model import LanguageModel
 from torchnle.language.packed.batching import batches, row_limit
-from torchnle.language.packed.front import Front, Tree
 from torchnle.language.packed.reader import Reader
+from torchnle.language.packed.search_state import SearchState, Tree
 from torchnle.language.ranking import Ranking, check_k
 
 #: The share of all beginnings, and at least how many, after which a row gives up looking for the best first.
@@ -64,7 +64,7 @@ def top_texts(
     tree, found, extensions = Tree(ids, added), [], 0
     most = _worth(tree, k)
     for batch in batches(prefixes, internal_batch_size):
-        fronts = [Front(tree, k, most) for _ in range(len(batch))]
+        fronts = [SearchState(tree, k, most) for _ in range(len(batch))]
         count = _search(Reader(lm, batch, prompt, max(map(len, ids))), tree, fronts) if most else 0
         extensions += count
         given_up = [row for row, front in enumerate(fronts) if front.given_up]
@@ -154,7 +154,7 @@ def _worth(tree: Tree, k: int) -> int:
     return most if tree.fewest(k) <= most else 0
 
 
-def _search(reader: Reader, tree: Tree, fronts: list[Front]) -> int:
+def _search(reader: Reader, tree: Tree, fronts: list[SearchState]) -> int:
     """Read on, best first, until every row knows its best texts or gives up; returns how many were read."""
     beginnings = [(row, 0, 0.0) for row in range(len(fronts))]
     hidden, extensions = reader.root, 0

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchnle.language.head import UNABLE
 from torchnle.language.packed.attention import short_attention
-from torchnle.language.packed.beginning import one_row_cache
+from torchnle.language.packed.shared_token import one_row_cache
 from torchnle.language.packed.tree import paths_of, read_at_once, read_on
 from torchnle.language.packed.trie import Trie
 

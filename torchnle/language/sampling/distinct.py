@@ -13,8 +13,8 @@ from torch import Tensor
 from torchnle.language.decoding import writing
 from torchnle.language.model import LanguageModel
 from torchnle.language.packed.batching import batches
-from torchnle.language.packed.growth import Ends
 from torchnle.language.packed.gumbel import below, log_inclusion
+from torchnle.language.packed.step_decoding import Ends
 from torchnle.language.sampling.nucleus import Nucleus
 
 #: Texts in the model at a time where nobody says how many.

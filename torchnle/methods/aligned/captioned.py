@@ -67,7 +67,7 @@ class CaptionedSums:
         def fit(sums: PhraseSums) -> _Fit:
             prototypes = sums.solve()
             fitted = TextMap.fit(encode, prototypes=prototypes, classes=classes, shrinkage=shrinkage)
-            fitted.read_in(self.domains[layer].solve())
+            fitted.set_statistics(self.domains[layer].solve())
             return fitted, prototypes.phrases
 
         try:
@@ -94,7 +94,7 @@ class CaptionedSums:
         fitted.temperature.copy_(like.temperature)
         fitted.head_share.copy_(like.head_share)
         fitted.offset.fill_(choose_offset(like, sample, marked))
-        like.compare_spread(sample)
+        like.adapt_shrinkage(sample)
         fitted.own_shrinkage = like.own_shrinkage
 
 

@@ -197,7 +197,7 @@ def adapt(
     domains = {layer: s.solve() for layer, s in sums.items()} or fallback_domains(reader, example)
     for layer, domain in domains.items():
         fitted = translator.map_for(layer, len(domain.center))
-        fitted.read_in(domain)
+        fitted.set_statistics(domain)
         if layer in sums:
             fitted.whiten_for(torch.stack(sums[layer].sample))
         if fitted.classes:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchnle.methods.aligned.decoder.phrase_memory import recall
 from torchnle.methods.aligned.probability.truth import probability_of, repeats
-from torchnle.methods.aligned.saying import Said
+from torchnle.methods.aligned.text_choice import TextChoice
 from torchnle.translators.rows import Rows
 
 if TYPE_CHECKING:
@@ -31,13 +31,15 @@ class Sentences:
     def __init__(self, translator: MapTranslator, decoder: TextDecoder | None = None) -> None:
         self.translator, self.decoder = translator, decoder or translator.decoder
 
-    def improve(self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[Said]) -> list[Said]:
+    def improve(
+        self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[TextChoice]
+    ) -> list[TextChoice]:
         """Replace a phrase by a decoded sentence where the sentence's score is at least the best phrase's."""
         return self.judge(rows, posterior, said, self.decode(posterior))
 
     def judge(
-        self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[Said], texts: list[str]
-    ) -> list[Said]:
+        self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[TextChoice], texts: list[str]
+    ) -> list[TextChoice]:
         """Keep given sentences where their score is at least the best phrase's; else the phrases."""
         translator = self.translator
         sentences = translator._scores(
@@ -45,7 +47,7 @@ class Sentences:
         )
         best = translator._scores(rows, [translator.vocabulary.phrases[i] for i in posterior.argmax(dim=1)])
         return [
-            Said(text, self._probability(text, share, each))
+            TextChoice(text, self._probability(text, share, each))
             if text and text != each.text and score >= phrase and not repeats(text)
             else each
             for text, score, phrase, share, each in zip(
@@ -59,7 +61,7 @@ class Sentences:
             raise ValueError("this translator has no text decoder.")
         return list(self.decoder.decode(recall(posterior, self.translator.vectors.to(posterior))).texts)
 
-    def _probability(self, text: str, share: Float[Tensor, "P"], phrase: Said) -> float:
+    def _probability(self, text: str, share: Float[Tensor, "P"], phrase: TextChoice) -> float:
         """The probability of the phrases that the sentence's parts are about; of the phrase where none is."""
         found = probability_of(text, share, self.translator.vocabulary)
         return phrase.probability if found is None else found

@@ -19,14 +19,14 @@ from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.probability.background import with_background
 from torchnle.methods.aligned.probability.candidates import (
     Candidates,
-    asked,
     candidates,
+    candidates_of,
     check_texts_fit,
 )
 from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary, background_phrases
-from torchnle.methods.aligned.saying import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, described, say
 from torchnle.methods.aligned.sentences import Sentences
+from torchnle.methods.aligned.text_choice import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, choose_texts, described
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference, check_config
@@ -42,7 +42,7 @@ class MapTranslator(Translator):
 
     A text's direction is computed once; a location is scored by its product with the direction. Saliency
     maps, rankings and the probabilities of a vocabulary's phrases (`posterior`) are computed from these
-    products; `describe` chooses the most specific text that is probable enough (`say`).
+    products; `describe` chooses the most specific text that is probable enough (`choose_texts`).
 
     Args:
         maps: One fitted map per layer, by the layer's dotted name.
@@ -224,7 +224,7 @@ class MapTranslator(Translator):
 
     def _describe(self, rows: Rows) -> list[Description]:
         shares = self._posterior(rows)
-        said = say(shares, self.vocabulary)
+        said = choose_texts(shares, self.vocabulary)
         local = not rows.pooled
         if local:
             said = with_background(self, rows, said)
@@ -242,7 +242,7 @@ class MapTranslator(Translator):
     def _posterior(self, rows: Rows, texts: Sequence[str] | None = None) -> Float[Tensor, "R P"]:
         local, maps, parts = not rows.pooled, self.by_layer, []
         for slot, tokens in rows.tokens.items():
-            among = self.candidates[slot] if texts is None else asked(self, slot, texts)
+            among = self.candidates[slot] if texts is None else candidates_of(self, slot, texts)
             found, _ = posterior(maps[slot], tokens.squeeze(1), among, local=local)
             parts.append(found)
         return torch.stack(parts).mean(dim=0)

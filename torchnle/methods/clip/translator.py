@@ -15,7 +15,7 @@ from torchnle.description import Description
 from torchnle.language.clip_text import ClipText
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary, shipped_phrases
-from torchnle.methods.aligned.saying import SURE_ABOVE, described, say
+from torchnle.methods.aligned.text_choice import SURE_ABOVE, choose_texts, described
 from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference
 from torchnle.translators.rows import Rows, batches
@@ -129,7 +129,7 @@ class ClipTranslator(Translator):
             self._kept = self.text_encoder.encode(self.vocabulary.phrases)
         unit = _unit(rows)
         shares = (self.text_encoder.scale * (unit @ self._kept.T)).softmax(dim=1)
-        said = say(shares, self.vocabulary)
+        said = choose_texts(shares, self.vocabulary)
         scores = (unit * self.text_encoder.encode([each.text for each in said])).sum(dim=1)
         return described(said, scores, shares, self.vocabulary.phrases, sure_above=SURE_ABOVE)
 

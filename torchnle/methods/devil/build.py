@@ -74,7 +74,7 @@ def devil_translator(
     if start or opening:
         words = _words(lm, start or opening)
         columns = torch.arange(prefix_length, device=lm.device) % len(words)
-        network.begin_at(words[columns], _words(lm, opening) if opening else None)
+        network.set_start(words[columns], _words(lm, opening) if opening else None)
     return PrefixTranslator(
         network, lm, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens, backbone=backbone
     )

@@ -18,7 +18,7 @@ from torchnle.methods.aligned.probability.candidates import Candidates
 from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.probability.truth import probability_of, repeats
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
-from torchnle.methods.aligned.saying import Said, say
+from torchnle.methods.aligned.text_choice import TextChoice, choose_texts
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.devil.network import DeViLNetwork
 from torchnle.translators import frozen
@@ -48,7 +48,7 @@ class MapStart(PrefixNetwork):
 
     Args:
         translator: The fitted map.
-        speak: The text decoder's network.
+        prefix_network: The text decoder's network.
         decoder: The text decoder's reference.
         change: The remaining arguments of the `DeViLNetwork`.
         evidence_weight: The weight of the map's scores relative to the log-probabilities of texts.
@@ -60,24 +60,24 @@ class MapStart(PrefixNetwork):
     def __init__(
         self,
         translator: MapTranslator,
-        speak: PrefixFromSentence,
+        prefix_network: PrefixFromSentence,
         *,
         decoder: str = "",
         change: Mapping[str, Any] | None = None,
         evidence_weight: float = EVIDENCE_WEIGHT,
     ) -> None:
-        prefix_length, language_width = speak.start.shape
+        prefix_length, language_width = prefix_network.start.shape
         layers = {layer: fitted.width for layer, fitted in translator.by_layer.items()}
         super().__init__(layers, language_width, tokens_per_row=1)
-        known, spoken = translator.encoder.width, len(speak.mean)
+        known, spoken = translator.encoder.width, len(prefix_network.mean)
         if known != spoken:
             raise ValueError(
                 f"the map '{translator.name}' knows texts by embeddings of width {known}, the text decoder "
                 f"reads {spoken}; pass a decoder for the map's encoder."
             )
         #: Not registered: frozen models are no submodules, and have no part in parameters and state_dict.
-        self._frozen = translator.eval().requires_grad_(False), speak.eval().requires_grad_(False)
-        self.decoder, self.opening_length = decoder, len(speak.opening)
+        self._frozen = translator.eval().requires_grad_(False), prefix_network.eval().requires_grad_(False)
+        self.decoder, self.opening_length = decoder, len(prefix_network.opening)
         self.evidence_weight = evidence_weight
         self.sure_above = translator.sure_above
         self.sure_above_at_location = translator.sure_above_at_location
@@ -126,7 +126,7 @@ class MapStart(PrefixNetwork):
             ValueError: If the map or the decoder has no reference, or was changed since it was loaded.
         """
         own = ("layers", "language_width", "prefix_length")
-        given = {"network." + name: tensor for name, tensor in self.speak.state_dict().items()}
+        given = {"network." + name: tensor for name, tensor in self.prefix_network.state_dict().items()}
         return {
             "map": frozen.stated(self.map.reference, self.map.state_dict(), "the map"),
             "decoder": frozen.stated(self.decoder, given, "the text decoder"),
@@ -146,9 +146,13 @@ class MapStart(PrefixNetwork):
         for stated, what in ((map, "the map"), (decoder, "the text decoder")):
             frozen.check(stated, what)
         translator = MapTranslator.from_pretrained(map["reference"])
-        speak = PrefixFromSentence.from_pretrained(decoder["reference"])
+        prefix_network = PrefixFromSentence.from_pretrained(decoder["reference"])
         return cls(
-            translator, speak, decoder=decoder["reference"], change=change, evidence_weight=evidence_weight
+            translator,
+            prefix_network,
+            decoder=decoder["reference"],
+            change=change,
+            evidence_weight=evidence_weight,
         )
 
     @property
@@ -157,7 +161,7 @@ class MapStart(PrefixNetwork):
         return self._frozen[0]
 
     @property
-    def speak(self) -> PrefixFromSentence:
+    def prefix_network(self) -> PrefixFromSentence:
         """The text decoder's network, frozen."""
         return self._frozen[1]
 
@@ -188,7 +192,7 @@ class MapStart(PrefixNetwork):
             keep: Which tokens are read, (R, 1) by layer name; at least one in every row.
         """
         shares = self.posterior(tokens, keep)
-        start: Tensor = self.speak(F.normalize(recall(shares, self._vectors.to(shares)), dim=1))
+        start: Tensor = self.prefix_network(F.normalize(recall(shares, self._vectors.to(shares)), dim=1))
         change: Tensor = self.change(tokens, keep)
         return start + change
 
@@ -229,7 +233,7 @@ class MapStart(PrefixNetwork):
             One (text, probability) per row.
         """
         shares = self.map.probabilities([rows])
-        own = say(shares, self.vocabulary)
+        own = choose_texts(shares, self.vocabulary)
         if not rows.pooled:
             own = with_background(self.map, rows, own)
         return [
@@ -237,7 +241,7 @@ class MapStart(PrefixNetwork):
             for text, share, said in zip(texts, shares.cpu(), own, strict=True)
         ]
 
-    def _better(self, text: str, share: Float[Tensor, "P"], said: Said) -> tuple[str, float]:
+    def _better(self, text: str, share: Float[Tensor, "P"], said: TextChoice) -> tuple[str, float]:
         known = probability_of(text, share, self.vocabulary)
         if known is None or known < said.probability or repeats(text):
             return said.text, said.probability
@@ -274,7 +278,7 @@ class MapStart(PrefixNetwork):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the frozen models along; everything stays in float32, whatever it is stored in."""
-        before = self.speak.mean.device
+        before = self.prefix_network.mean.device
         device = fn(torch.empty(0, device=before)).device
         if device != before:
             for model in self._frozen:

@@ -30,10 +30,10 @@ class DeViLNetwork(PrefixNetwork):
         heads: The number of attention heads.
         feedforward: The width of its feed-forward layers.
         standardise: Standardise each channel by the moments from `set_moments`. The paper does not.
-        start: Add a learned constant to the prefix, which `begin_at` sets to the embeddings of words. The
+        start: Add a learned constant to the prefix, which `set_start` sets to the embeddings of words. The
             paper does not.
         opening_length: The number O of learned vectors before every prefix, the same for all rows, which
-            `begin_at` sets to the embeddings of words. The paper has none.
+            `set_start` sets to the embeddings of words. The paper has none.
 
     Raises:
         ValueError: If a size is not positive, or the width is no multiple of the heads.
@@ -106,7 +106,7 @@ class DeViLNetwork(PrefixNetwork):
                 nn.init.xavier_uniform_(module.in_proj_weight)  # the encoder's layers start as copies
 
     @torch.no_grad()
-    def begin_at(self, words: Float[Tensor, "P E"], opening: Float[Tensor, "O E"] | None = None) -> None:
+    def set_start(self, words: Float[Tensor, "P E"], opening: Float[Tensor, "O E"] | None = None) -> None:
         """Initialise the prefix at the embeddings of words, and the network's output to their scale.
 
         Args:

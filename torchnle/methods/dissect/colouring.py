@@ -57,14 +57,14 @@ class Colouring:
         """Images alike, in which the unit is inactive and which show what the label names."""
         numbers = self.record.read.tolist()
         row_of = {number: row for row, number in enumerate(numbers)}
-        excited = self.record.images[unit][self.record.excited[unit]]
-        rows = [row_of[number] for number in excited.tolist()]
+        exemplars = self.record.images[unit][self.record.active[unit]]
+        rows = [row_of[number] for number in exemplars.tolist()]
         vectors, activations = self.record.vectors, self.record.activations[:, unit]
         weights = score_weights(self.translator, self.layer, [label])[0]
         shows = (vectors - vectors.mean(dim=0)) @ weights
         fits = shows >= shows[rows].median()
         found = contrast_images(
-            excited.new_tensor(rows),
+            exemplars.new_tensor(rows),
             vectors,
             activations.masked_fill(~fits, float(activations.max()) + 1),
             self.contrast,

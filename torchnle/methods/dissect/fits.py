@@ -67,8 +67,8 @@ def shown_probabilities(
         part = list(units[start : start + _UNITS])
         found = _probabilities(translator, layer, record.evidence[part].flatten(0, 1), new)
         logs = found[:, chosen].clamp_min(_LEAST).log().view(len(part), -1, len(chosen))
-        excited = record.excited[part].float()[..., None]
-        parts.append(((logs * excited).sum(dim=1) / excited.sum(dim=1).clamp_min(1)).exp())
+        active = record.active[part].float()[..., None]
+        parts.append(((logs * active).sum(dim=1) / active.sum(dim=1).clamp_min(1)).exp())
     return torch.cat(parts)
 
 

@@ -21,8 +21,8 @@ from torchnle.methods.dissect.candidates.summarisers import Extractive, Summaris
 from torchnle.methods.dissect.colouring import Colouring
 from torchnle.methods.dissect.exemplars.exemplar import exemplars
 from torchnle.methods.dissect.exemplars.pool import UnitRunner, with_crops
-from torchnle.methods.dissect.labellers.door import Labeller, UnitReading
 from torchnle.methods.dissect.labellers.labelled import labelled
+from torchnle.methods.dissect.labellers.rank_texts import Labeller, UnitReading
 from torchnle.methods.dissect.labels import Dissection, UnitLabel
 from torchnle.methods.dissect.probing.images import ProbingSet, Transform, as_probing_set
 from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
@@ -251,7 +251,7 @@ class _Steps:
         evidence = self.record.evidence[list(live)]
         said = rows(evidence.flatten(0, 1))
         k = evidence.shape[1]
-        counts = self.record.excited.sum(dim=1).tolist()
+        counts = self.record.active.sum(dim=1).tolist()
         self.captions = {unit: said[i * k : i * k + counts[unit]] for i, unit in enumerate(live)}
 
     def _propose(self, unit: int) -> Proposal:
@@ -289,7 +289,7 @@ class _Steps:
         ranked: list[tuple[str, float]],
         selection: Selection | None,
     ) -> UnitLabel:
-        images = tuple(self.record.images[unit][self.record.excited[unit]].tolist())
+        images = tuple(self.record.images[unit][self.record.active[unit]].tolist())
         fit = self.correlations.get(unit, 0.0)
         common: dict[str, Any] = {"captions": proposal.captions, "images": images, "note": proposal.note}
         if not ranked:

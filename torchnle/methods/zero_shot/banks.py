@@ -96,7 +96,7 @@ def general_words(encoder: TextEncoder, count: int = 4000) -> tuple[str, ...]:
     tokenizer, nouns = getattr(encoder, "tokenizer", None), Nouns.load()
     vocabulary = {} if tokenizer is None else tokenizer.get_vocab()
     words = sorted((w for w in vocabulary if w.isalpha() and len(w) > 2), key=vocabulary.__getitem__)
-    seen = (w for w in words if any(nouns.is_thing(sense) for sense in nouns.common_senses(w)[:1]))
+    seen = (w for w in words if any(nouns.is_physical(sense) for sense in nouns.common_senses(w)[:1]))
     found = tuple(word for word, _ in zip(seen, range(count), strict=False))
     return found or concept_bank.phrases()
 

@@ -23,8 +23,8 @@ class Evidence:
     """The evidence for a class in each feature: the channels that contribute most to its logit.
 
     Args:
-        vector: The whitened features, zero except in the kept channels, (R, D); averaged as in `decisive` if
-            locations were given.
+        vector: The whitened features, zero except in the kept channels, (R, D); averaged as in
+            `deciding_features` if locations were given.
         decision: The sum of all channels' contributions, (R,): the class's logit minus the mean class's, or
             the difference of two classes' logits.
         share: The share of `decision` in the kept channels, (R,); above one if the others' sum is negative.
@@ -73,8 +73,8 @@ def evidence(
         rather_than: The class that each is contrasted with; None, or -1 = the mean of all.
         kept: The share of channels to keep; those with negative contributions are zero in any case.
         locations: The features whose mean each row is. They are then averaged with weights by their
-            contributions (`decisive`), so that other parts of the picture are no evidence. Rows that are not
-            their mean (behind a norm, or of a class token) are used as they are.
+            contributions (`deciding_features`), so that other parts of the picture are no evidence. Rows that
+            are not their mean (behind a norm, or of a class token) are used as they are.
 
     Returns:
         The evidence of each row.
@@ -86,7 +86,9 @@ def evidence(
         raise ValueError(f"kept={kept}; pass the share of the channels to keep, above 0 and at most 1.")
     directions = directions_for(fitted, classes, rather_than)
     white = fitted.whiten(rows)
-    read = white if locations is None else fitted.whiten(decisive(fitted, rows, locations, directions))
+    read = (
+        white if locations is None else fitted.whiten(deciding_features(fitted, rows, locations, directions))
+    )
     best = (read * directions).topk(max(1, round(kept * white.shape[1])), dim=1)
     mask = torch.zeros_like(white).scatter(1, best.indices, (best.values > 0).to(white))
     contributions = white * directions
@@ -96,7 +98,7 @@ def evidence(
     return Evidence(read * mask, decision, share)
 
 
-def decisive(
+def deciding_features(
     fitted: TextMap,
     rows: Float[Tensor, "R D"],
     locations: Float[Tensor, "R L D"],

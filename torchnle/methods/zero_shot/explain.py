@@ -35,7 +35,7 @@ _KNOWN = 0.5
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExplanationInput:
     """The input of `Explainer`: what the head reads of each image, and the classes to explain.
 
     Args:
@@ -80,7 +80,12 @@ class Explainer:
 
     @torch.no_grad()
     def __call__(
-        self, asked: Asked, search: Search | Tuning, *, unwanted: Collection[str] = (), count: int = 5
+        self,
+        asked: ExplanationInput,
+        search: Search | Tuning,
+        *,
+        unwanted: Collection[str] = (),
+        count: int = 5,
     ) -> list[Explanation]:
         """Explain every image.
 
@@ -137,7 +142,7 @@ class Explainer:
         may = ~words.named | nouns
         return Candidates(words, allowed[may[allowed]], nearness, lambda texts: self.fit(texts, vector))
 
-    def _likely(self, asked: Asked) -> list[Bool[Tensor, "W"] | None]:
+    def _likely(self, asked: ExplanationInput) -> list[Bool[Tensor, "W"] | None]:
         """Mark the nouns that are likely on each image whose predicted class is explained.
 
         Why another class would be said, or one rather than another, is no question of what the image shows.
@@ -149,7 +154,7 @@ class Explainer:
             own = own & (asked.rather_than < 0)
         phrases = among.classes.cpu()[asked.classes.cpu()].tolist()
         return [
-            self._nouns.sayable(share, self.translator.sure_above, phrase) if plain else None
+            self._nouns.most_informative(share, self.translator.sure_above, phrase) if plain else None
             for share, phrase, plain in zip(shares, phrases, own.tolist(), strict=True)
         ]
 
@@ -172,7 +177,7 @@ class Explainer:
 
     def _explanation(
         self,
-        asked: Asked,
+        asked: ExplanationInput,
         found: Evidence,
         image: int,
         beam: Beam,
@@ -231,7 +236,7 @@ class Explainer:
         )
 
 
-def _peaks(fitted: TextMap, asked: Asked) -> list[tuple[int, int] | None]:
+def _peaks(fitted: TextMap, asked: ExplanationInput) -> list[tuple[int, int] | None]:
     """The location of each image that contributes most."""
     if asked.locations is None or asked.grid is None:
         return [None] * len(asked.pooled)

@@ -140,7 +140,7 @@ def calibrate(source: FittedClassifier, count: int, *, seed: int = 0) -> float:
     generator = torch.Generator().manual_seed(seed)
     rows = source.sample
     if rows is None or len(set(_decided(source, rows).tolist())) < 2:
-        rows = stand_ins(source, generator)
+        rows = synthetic_features(source, generator)
     truth = _decided(source, rows)
     old, classes = _old_logits(source, rows), torch.tensor(sorted(set(truth.tolist())))
     norm, bias = source.fitted.class_norms.mean(), own_bias(source.head).mean()
@@ -154,7 +154,7 @@ def calibrate(source: FittedClassifier, count: int, *, seed: int = 0) -> float:
     return _OFFSETS[int(score.argmax())]
 
 
-def stand_ins(source: FittedClassifier, generator: torch.Generator) -> Float[Tensor, "C D"]:
+def synthetic_features(source: FittedClassifier, generator: torch.Generator) -> Float[Tensor, "C D"]:
     """Draw a synthetic pooled feature for every class, from the weights only.
 
     It is a sum of the class's row and a random mixture of all rows, scaled so that the head's mean confidence

@@ -14,7 +14,7 @@ from torchnle.types import Select
 from torchnle.vision import taps
 from torchnle.vision.inputs import channels_last, spatial_size
 from torchnle.vision.order.token_probe import Answers, Probe, code_images
-from torchnle.vision.running import alone_in, forward, of_this_thread, unwrap
+from torchnle.vision.running import exclusive_use, forward, of_this_thread, unwrap
 
 #: Images of the first probe, which tests the usual order, and of the second, which finds any.
 FEW, MANY = 8, 32
@@ -92,7 +92,7 @@ class ProbeRuns:
             if found is not None and found.ndim == 3 and found.shape[1] == tokens:
                 kept.setdefault(module, []).append(_reduced(found))
 
-        with alone_in(root), ExitStack() as hooks:
+        with exclusive_use(root), ExitStack() as hooks:
             for module in root.modules():
                 hooks.callback(module.register_forward_hook(of_this_thread(keep)).remove)
             for images in probe.chunks():

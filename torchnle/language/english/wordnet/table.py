@@ -117,7 +117,7 @@ class NounTable:
             senses = self._common[lemma] = tuple(dict.fromkeys([*common, *senses]))
         return senses
 
-    def is_thing(self, synset: int) -> bool:
+    def is_physical(self, synset: int) -> bool:
         """Return whether a synset is below WordNet's "physical entity"."""
         return self.senses("physical entity")[0] in self.ancestors(synset)
 

@@ -74,7 +74,7 @@ def decoding_quality(
     }
 
 
-def said_back(
+def reconstruction_quality(
     decoder: TextDecoder, encoder: TextEncoder, phrases: Sequence[str], *, candidates: int = 0, seed: int = 0
 ) -> dict[str, Any]:
     """Measure how many phrases that a decoder was trained on are decoded exactly from their embeddings.

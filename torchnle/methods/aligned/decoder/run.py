@@ -15,7 +15,7 @@ from torchnle import hub
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.corpus import STAMPS, WORDNET, Corpus
-from torchnle.methods.aligned.decoder.quality import decoding_quality, said_back
+from torchnle.methods.aligned.decoder.quality import decoding_quality, reconstruction_quality
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence
 from torchnle.methods.aligned.decoder.training import Recipe, train
 from torchnle.training.log import RunLog
@@ -57,8 +57,8 @@ def train_text_decoder(
         progress: Show a progress bar.
 
     Returns:
-        The measurements of `decoding_quality` on 1,000 held-out texts, and as "known" those of `said_back`
-        on the class names.
+        The measurements of `decoding_quality` on 1,000 held-out texts, and as "known" those of
+        `reconstruction_quality` on the class names.
 
     Raises:
         ValueError: If a folder does not hold WordNet or cut-outs.
@@ -73,7 +73,7 @@ def train_text_decoder(
     minutes = (time.monotonic() - started) / 60
     chosen = random.Random(recipe.seed).sample(corpus.held, min(_HELD_OUT, len(corpus.held)))
     found = decoding_quality(decoder, reader, chosen)
-    found["known"] = said_back(decoder, reader, corpus.classes)
+    found["known"] = reconstruction_quality(decoder, reader, corpus.classes)
     decoder.card = card(recipe, found, texts=len(texts), held=len(corpus.held), minutes=minutes)
     decoder.save_pretrained(output / "decoder")
     return found

@@ -88,7 +88,7 @@ class PrefixFromSentence(nn.Module):
         return network.float().eval()
 
     @torch.no_grad()
-    def begin_at(
+    def set_start(
         self,
         opening: Float[Tensor, "O E"],
         words: Float[Tensor, "P E"],

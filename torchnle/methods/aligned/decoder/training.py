@@ -231,7 +231,9 @@ def fresh_network(
     )
     positions = first_tokens(tokens, recipe.prefix_length).T
     words = torch.stack([language_model.embed(ids).float().mean(dim=0) for ids in positions])
-    network.begin_at(language_model.embed(torch.tensor(opening, dtype=torch.long)).float(), words, embeddings)
+    network.set_start(
+        language_model.embed(torch.tensor(opening, dtype=torch.long)).float(), words, embeddings
+    )
     return network
 
 

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from torchnle.methods.aligned.probability.vocabulary import background_phrases
-from torchnle.methods.aligned.saying import Said
+from torchnle.methods.aligned.text_choice import TextChoice
 from torchnle.translators.rows import Rows
 
 if TYPE_CHECKING:
     from torchnle.methods.aligned.translator import MapTranslator
 
 
-def with_background(translator: MapTranslator, rows: Rows, said: list[Said]) -> list[Said]:
+def with_background(translator: MapTranslator, rows: Rows, said: list[TextChoice]) -> list[TextChoice]:
     """Replace unsure descriptions by a background word where the feature is shorter than the mean location's.
 
     If layers are read together, the features of all have to be shorter, and their probabilities are averaged.
@@ -37,7 +37,7 @@ def with_background(translator: MapTranslator, rows: Rows, said: list[Said]) -> 
     best = torch.stack(shares).mean(dim=0).max(dim=1)
     words, low = background_phrases(), torch.stack(short).all(dim=0).tolist()
     return [
-        Said(words[index], share * (1 - each.probability))
+        TextChoice(words[index], share * (1 - each.probability))
         if weak and each.probability < translator.sure_above_at_location
         else each
         for each, weak, share, index in zip(

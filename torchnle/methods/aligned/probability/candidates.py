@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchnle.methods.aligned.probability.vocabulary import taught
+from torchnle.methods.aligned.probability.vocabulary import mark_fitted
 from torchnle.methods.aligned.text_features.text_map import TextMap
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ class Candidates:
     Args:
         directions: The direction of each phrase in the map, (P, D).
         classes: The phrase of each class of the head, as an index, (C,); empty without a head.
-        taught: Which of them were fitted to captions, (P,): these are nearer to every feature, and the map's
+        fitted: Which of them were fitted to captions, (P,): these are nearer to every feature, and the map's
             offset is subtracted from their cosines. None = nothing is subtracted.
     """
 
     directions: Float[Tensor, "P D"]
     classes: Int[Tensor, "C"]
-    taught: Bool[Tensor, "P"] | None = None
+    fitted: Bool[Tensor, "P"] | None = None
 
 
 def candidates(translator: MapTranslator, fitted: TextMap) -> Candidates:
@@ -42,13 +42,13 @@ def candidates(translator: MapTranslator, fitted: TextMap) -> Candidates:
     return Candidates(directions, torch.tensor(classes, dtype=torch.long, device=directions.device))
 
 
-def asked(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Candidates:
+def candidates_of(translator: MapTranslator, layer: str, texts: Sequence[str]) -> Candidates:
     """Build candidates of any texts in a layer's map, without the head's probabilities.
 
     Texts that were not fitted are a priori as likely as those that were (`choose_offset`).
     """
     fitted, directions = translator.by_layer[layer], translator.directions(layer, texts)
-    known = taught(texts, translator.phrases[: fitted.phrases]).to(directions.device)
+    known = mark_fitted(texts, translator.phrases[: fitted.phrases]).to(directions.device)
     return Candidates(directions, torch.empty(0, dtype=torch.long, device=directions.device), known)
 
 

@@ -37,8 +37,8 @@ def posterior(
     white = fitted.whiten(scaled)
     unit, nulls = (F.normalize(white, dim=1) for white in (white, fitted.whiten(fitted.nulls)))
     cosines = unit @ candidates.directions.T
-    if candidates.taught is not None:
-        cosines = cosines - fitted.offset * candidates.taught
+    if candidates.fitted is not None:
+        cosines = cosines - fitted.offset * candidates.fitted
     shares = (fitted.temperature * torch.cat([cosines, unit @ nulls.T], dim=1)).softmax(dim=1)
     count = len(candidates.directions)
     phrases, none = shares[:, :count], shares[:, count:].sum(dim=1)

@@ -114,7 +114,7 @@ class Vocabulary:
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
         nodes = sorted({node for _, node in above}, key=lambda node: (nouns.kinds(node), node))
-        said = {n: nouns.said(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_thing(n)}
+        said = {n: nouns.said(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_physical(n)}
         columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
         edges = [(i, columns[node]) for i, node in above if node in columns]
         phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
@@ -170,7 +170,7 @@ def background_phrases() -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def taught(texts: Sequence[str], phrases: Sequence[str]) -> Bool[Tensor, "T"]:
+def mark_fitted(texts: Sequence[str], phrases: Sequence[str]) -> Bool[Tensor, "T"]:
     """Mark the texts that were fitted to captions: a phrase of these, or several such phrases.
 
     "a castle in ruins" is fitted if "a castle" and "ruins" are. Without textblob, which splits texts into
@@ -181,14 +181,15 @@ def taught(texts: Sequence[str], phrases: Sequence[str]) -> Bool[Tensor, "T"]:
         phrases: The phrases of the captions.
 
     Example:
-        >>> taught(["the UK post box", "a castle in ruins", "a hen"], ["a uk post box", "a castle", "ruins"])
+        >>> phrases = ["a uk post box", "a castle", "ruins"]
+        >>> mark_fitted(["the UK post box", "a castle in ruins", "a hen"], phrases)
         tensor([ True,  True, False])
     """
     known = {_plain(phrase) for phrase in phrases}
-    return torch.tensor([_is_taught(text, known) for text in texts], dtype=torch.bool)
+    return torch.tensor([_is_fitted(text, known) for text in texts], dtype=torch.bool)
 
 
-def _is_taught(text: str, known: Container[str]) -> bool:
+def _is_fitted(text: str, known: Container[str]) -> bool:
     if not known or _plain(text) in known:
         return bool(known)
     try:

@@ -228,7 +228,7 @@ class TextMap(nn.Module):
             "own_shrinkage": self.own_shrinkage,
         }
 
-    def read_in(self, domain: Domain, nulls: Float[Tensor, "M D"] | None = None) -> None:
+    def set_statistics(self, domain: Domain, nulls: Float[Tensor, "M D"] | None = None) -> None:
         """Set the feature statistics of the pictures to be read, and the features of contentless pictures.
 
         Args:
@@ -242,7 +242,7 @@ class TextMap(nn.Module):
             self.nulls = nulls.detach().float().to(self.center)
 
     @torch.no_grad()
-    def compare_spread(self, rows: Float[Tensor, "R D"]) -> None:
+    def adapt_shrinkage(self, rows: Float[Tensor, "R D"]) -> None:
         """Set `own_shrinkage` by pictures of the fit's kind that the whitening was not computed from.
 
         Args:

@@ -24,7 +24,7 @@ from torchnle.metrics import captions
 from torchnle.training import loop, prefix, processes
 from torchnle.training.log import RunLog
 from torchnle.training.order import Part
-from torchnle.training.recipe import DTYPES, Check, Feeding, Language, Recipe, Vision
+from torchnle.training.recipe import DTYPES, DataLoading, Language, ModelSelection, Recipe, Vision
 from torchnle.training.supply import LiveFeatures, Supply
 from torchnle.training.validation import Scorer, Validation
 from torchnle.translators.prefix import PrefixTranslator
@@ -34,8 +34,8 @@ _TABLES: dict[str, type] = {
     "language": Language,
     "network": Network,
     "training": Recipe,
-    "check": Check,
-    "feeding": Feeding,
+    "model_selection": ModelSelection,
+    "loading": DataLoading,
     "classes": Classes,
     "map": Map,
 }
@@ -54,9 +54,9 @@ class Run:
         data: Tables of training data, all of which are read together.
         map: The map from text into features that training starts from; None = the paper's start.
         classes: Pairs of the classifier's own classes, read beside the data.
-        check: How the translator is validated.
+        model_selection: The measure by which the best weights are chosen.
         validation: Tables of validation data; none = no validation.
-        feeding: How features come to the network.
+        loading: How features come to the network.
     """
 
     output: Path
@@ -67,9 +67,9 @@ class Run:
     data: tuple[DataTable, ...]
     map: Map | None = None
     classes: Classes = field(default_factory=Classes)
-    check: Check = field(default_factory=Check)
+    model_selection: ModelSelection = field(default_factory=ModelSelection)
     validation: tuple[DataTable, ...] = ()
-    feeding: Feeding = field(default_factory=Feeding)
+    loading: DataLoading = field(default_factory=DataLoading)
 
     @classmethod
     def read(cls, path: str | Path, settings: Sequence[str] = ()) -> Run:
@@ -137,9 +137,9 @@ def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tupl
 
 def _supply(run: Run, backbone: backbones.Backbone, name: str, mixture: Mixture) -> Supply:
     live = LiveFeatures(
-        backbone.model, list(run.vision.layers), mixture, backbone.preprocess, workers=run.feeding.workers
+        backbone.model, list(run.vision.layers), mixture, backbone.preprocess, workers=run.loading.workers
     )
-    return processes.supply_of(live, run.feeding, name)
+    return processes.supply_of(live, run.loading, name)
 
 
 def _start(run: Run, backbone: backbones.Backbone, data: Mixture, progress: bool) -> MapTranslator | None:
@@ -244,8 +244,8 @@ def _chunks(chunks: Sequence[int] | None, classes: int) -> list[int] | None:
 def _validation(run: Run, supply: Supply | None) -> Validation | None:
     if supply is None:
         return None
-    scorer = _scorer(run.check.metric)
-    return Validation(supply, scorer, run.check.described, run.training.batch_size)
+    scorer = _scorer(run.model_selection.metric)
+    return Validation(supply, scorer, run.model_selection.described, run.training.batch_size)
 
 
 def _scorer(metric: str) -> Scorer | None:

@@ -13,7 +13,7 @@ import torch
 from torchnle.errors import MissingDependencyError
 from torchnle.language.english.captions import phrases_of
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
-from torchnle.methods.aligned.saying import noun_mass
+from torchnle.methods.aligned.text_choice import noun_mass
 from torchnle.methods.dissect.candidates import prompts
 from torchnle.methods.dissect.candidates.cleaning import clean_labels
 from torchnle.methods.dissect.candidates.prompts import Message

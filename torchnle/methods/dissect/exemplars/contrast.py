@@ -12,7 +12,7 @@ INACTIVE = 0.5
 
 
 def contrast_images(
-    excited: Int[Tensor, "k"],
+    exemplars: Int[Tensor, "k"],
     vectors: Float[Tensor, "N E"],
     activations: Float[Tensor, "N"],
     count: int,
@@ -25,7 +25,7 @@ def contrast_images(
     cars of other colours (as the counterfactual images of FALCON; Kalibhat et al., 2023).
 
     Args:
-        excited: The exemplars' indices.
+        exemplars: The exemplars' indices.
         vectors: A feature of every image, by which similarity is measured.
         activations: The unit's activation in every image.
         count: The largest number of images.
@@ -45,8 +45,8 @@ def contrast_images(
     if not 0 < inactive <= 1:
         raise ValueError(f"inactive={inactive}; pass a share above 0 and up to 1.")
     unit = F.normalize(vectors.float() - vectors.float().mean(dim=0), dim=1)
-    nearness = (unit @ unit[excited].T).amax(dim=1)
+    nearness = (unit @ unit[exemplars].T).amax(dim=1)
     silent = activations <= activations.quantile(inactive)
-    silent[excited] = False
+    silent[exemplars] = False
     order = nearness.masked_fill(~silent, -torch.inf).argsort(descending=True, stable=True)
     return order[: min(count, int(silent.sum()))]

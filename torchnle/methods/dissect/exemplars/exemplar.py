@@ -69,7 +69,7 @@ def exemplars(record: LayerRecord, unit: int, images: ProbingSet, count: int | N
         raise ValueError(f"layer '{record.layer}' has {record.units} units; {unit} is none of them.")
     found = []
     for rank, number in enumerate(record.images[unit, :count].tolist()):
-        if not record.excited[unit, rank]:
+        if not record.active[unit, rank]:
             break
         shaped = None if record.grid is None else record.maps[unit, rank].view(record.grid)
         evidence = None if record.evidence is None else record.evidence[unit, rank]

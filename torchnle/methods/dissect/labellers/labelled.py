@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.dissect.labellers.door import Labeller, Ranked, UnitReading, ranked
+from torchnle.methods.dissect.labellers.rank_texts import Labeller, Ranked, UnitReading, ranked
 from torchnle.methods.dissect.labels import UnitLabel
 from torchnle.methods.dissect.scores import text_correlations
 
@@ -28,7 +28,7 @@ def _label(
     labeller: Labeller, reading: UnitReading, unit: int, texts: Ranked, fit: float, reliable: bool
 ) -> UnitLabel:
     record, linear = reading.record, labeller == "linear"
-    images = tuple(record.images[unit][record.excited[unit]].tolist())
+    images = tuple(record.images[unit][record.active[unit]].tolist())
     text = " + ".join(word for word, _ in texts) if linear else texts[0][0]
     labels = tuple(texts) if linear else tuple(texts[:1])
     return UnitLabel(unit, text, texts[0][1], labels, tuple(texts), fit, images=images, reliable=reliable)

@@ -50,7 +50,7 @@ class LayerRecord:
         return self.streams.more.images
 
     @property
-    def excited(self) -> Bool[Tensor, "U k"]:
+    def active(self) -> Bool[Tensor, "U k"]:
         """The mask of exemplars that excite their unit at all: rarely active units have fewer than k."""
         low, high = self.streams.low[:, None], self.streams.high[:, None]
         return (self.values > low + _SILENT * (high - low)) & (self.images >= 0)

@@ -105,7 +105,7 @@ class ClassWords:
     @cached_property
     def _background_senses(self) -> frozenset[int]:
         nouns = self._nouns
-        listed = (head_senses(p, nouns.common_senses, nouns.is_thing) for p in background_phrases())
+        listed = (head_senses(p, nouns.common_senses, nouns.is_physical) for p in background_phrases())
         roots = (nouns.common_senses(word) for word in _BACKGROUND)
         return frozenset(found[0] for found in (*listed, *roots) if found)
 

@@ -12,9 +12,9 @@ from torchnle.language.english.content_words import content_words
 from torchnle.methods.aligned.probability.vocabulary import background_phrases
 from torchnle.methods.texplain.audit.class_words import ClassWords
 from torchnle.methods.texplain.audit.shortcuts import ShortcutReport, find_shortcuts
-from torchnle.methods.texplain.words.door import words_of
 from torchnle.methods.texplain.words.sentences import Sampling
 from torchnle.methods.texplain.words.table import Word, WordTable
+from torchnle.methods.texplain.words.word_counts import words_of
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows
 

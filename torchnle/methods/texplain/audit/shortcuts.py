@@ -35,14 +35,14 @@ class Shortcut:
         dataset: The probability (AUROC) that the word's share is larger in an image of the class than in an
             image of another class; 0.5 = no association.
         low: The lower end of its 95 % interval.
-        offered: Whether `low` is a large effect: the data set is biased.
+        in_data: Whether `low` is a large effect: the data set is biased.
     """
 
     word: str
     kind: Kind
     dataset: float
     low: float
-    offered: bool
+    in_data: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ClassShortcuts:
             indicates the class than in one whose context indicates another; NaN if all images are of one
             kind.
         model_low: The lower end of its 95 % interval.
-        taken: Whether that is at least a medium effect: the model uses the context.
+        used_by_model: Whether that is at least a medium effect: the model uses the context.
         conflicting: The number of images of the class whose context indicates another class.
     """
 
@@ -64,13 +64,13 @@ class ClassShortcuts:
     words: tuple[Shortcut, ...]
     model: float
     model_low: float
-    taken: bool
+    used_by_model: bool
     conflicting: int
 
     @property
-    def alarms(self) -> tuple[Shortcut, ...]:
+    def found(self) -> tuple[Shortcut, ...]:
         """The shortcuts found: words associated with the class, if the model uses context; else ()."""
-        return tuple(each for each in self.words if each.offered and self.taken)
+        return tuple(each for each in self.words if each.in_data and self.used_by_model)
 
     @property
     def tested(self) -> bool:
@@ -80,17 +80,17 @@ class ClassShortcuts:
     @property
     def verdict(self) -> str:
         """The result for the class, in one sentence."""
-        offered = ", ".join(each.word for each in self.words if each.offered)
-        if not offered:
+        biased = ", ".join(each.word for each in self.words if each.in_data)
+        if not biased:
             return "no shortcut found"
         if not self.tested:
             return (
-                f"the data set is biased ({offered}); whether the model uses it cannot be told: "
+                f"the data set is biased ({biased}); whether the model uses it cannot be told: "
                 f"{self.conflicting} images have a context that contradicts the class"
             )
-        if not self.taken:
-            return f"the data set is biased ({offered}), and the model does not go by it"
-        return f"shortcut: {offered}"
+        if not self.used_by_model:
+            return f"the data set is biased ({biased}), and the model does not go by it"
+        return f"shortcut: {biased}"
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class ShortcutReport:
     context_class: Int[Tensor, "N"]
 
     @property
-    def alarms(self) -> tuple[tuple[str, Shortcut], ...]:
+    def found(self) -> tuple[tuple[str, Shortcut], ...]:
         """The (class name, shortcut) of every shortcut found."""
-        return tuple((each.class_name, word) for each in self.classes for word in each.alarms)
+        return tuple((each.class_name, word) for each in self.classes for word in each.found)
 
     def conflicting(self, labels: Int[Tensor, "N"]) -> Bool[Tensor, "N"]:
         """Return a mask of the images whose context indicates another class."""

@@ -15,7 +15,7 @@ from torchnle.data.captions import digest
 from torchnle.language.decoding import Decoded
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import cache_name
-from torchnle.language.packed.growth import Ends
+from torchnle.language.packed.step_decoding import Ends
 from torchnle.language.sampling.distinct import Beam, Distinct, joined, parts_of
 from torchnle.language.sampling.nucleus import Nucleus
 from torchnle.language.texts import check_texts

@@ -21,7 +21,7 @@ from torchnle.methods.texplain.training.stages import Stage
 from torchnle.methods.texplain.training.stages import train as train_stages
 from torchnle.training import loop, processes
 from torchnle.training.log import RunLog
-from torchnle.training.recipe import DTYPES, Feeding, Language, LoopRecipe, Vision
+from torchnle.training.recipe import DTYPES, DataLoading, Language, LoopRecipe, Vision
 from torchnle.training.supply import LiveFeatures, Supply
 
 _TABLES: dict[str, type] = {
@@ -30,7 +30,7 @@ _TABLES: dict[str, type] = {
     "network": Network,
     "training": LoopRecipe,
     "finetuning": LoopRecipe,
-    "feeding": Feeding,
+    "loading": DataLoading,
 }
 _DATA = ("data", "finetuning_data", "validation")
 
@@ -49,7 +49,7 @@ class Run:
         finetuning: The settings of the second stage; None = there is none.
         finetuning_data: Tables of the second stage's data.
         validation: Tables of held-out data; none = no validation.
-        feeding: How features come to the network.
+        loading: How features come to the network.
     """
 
     output: Path
@@ -61,7 +61,7 @@ class Run:
     finetuning: LoopRecipe | None = None
     finetuning_data: tuple[DataTable, ...] = ()
     validation: tuple[DataTable, ...] = ()
-    feeding: Feeding = field(default_factory=Feeding)
+    loading: DataLoading = field(default_factory=DataLoading)
 
     @classmethod
     def read(cls, path: str | Path, settings: Sequence[str] = ()) -> Run:
@@ -146,10 +146,10 @@ def _supply(run: Run, backbone: backbones.Backbone, name: str, tables: Sequence[
         list(run.vision.layers),
         Mixture([table.open() for table in tables]),
         backbone.preprocess,
-        workers=run.feeding.workers,
+        workers=run.loading.workers,
         extra=not run.network.pooled,
     )
-    return processes.supply_of(live, run.feeding, name)
+    return processes.supply_of(live, run.loading, name)
 
 
 def _translator(run: Run, supply: Supply) -> AnyTExplain:

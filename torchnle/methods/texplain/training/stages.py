@@ -100,7 +100,7 @@ def train(
 
 @torch.no_grad()
 def held_out(translator: AnyTExplain, supply: Supply, *, longest: int = 60) -> dict[str, Any]:
-    """Measure the nats per token of captions of held-out pairs: "loss", and "worth", which is minus that."""
+    """Measure the nats per token of captions of held-out pairs: "loss", and "criterion", minus that."""
     translator.eval()
     nats: list[Tensor] = []
     tokens = 0
@@ -111,7 +111,7 @@ def held_out(translator: AnyTExplain, supply: Supply, *, longest: int = 60) -> d
         nats.append(-caption_scores(translator, vectors, ids))
         tokens += sum(map(len, ids))
     loss = float(torch.cat(nats).sum()) / tokens
-    return {"loss": loss, "worth": -loss}
+    return {"loss": loss, "criterion": -loss}
 
 
 def _order(stage: Stage) -> Order:

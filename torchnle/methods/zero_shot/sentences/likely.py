@@ -15,7 +15,7 @@ from torchnle.methods.aligned.probability.vocabulary import MOST_KINDS, Vocabula
 
 #: So many of a word's commonest senses count.
 _SENSES = 3
-#: Bits that being right is worth beside what a word says, as in descriptions (`aligned.saying`).
+#: Bits that being right is worth beside what a word says, as in descriptions (`aligned.text_choice`).
 _WORTH = 5.0
 
 
@@ -34,9 +34,11 @@ class LikelyNouns:
         >>> shares = torch.tensor([0.1, 0.5, 0.4])
         >>> [round(p, 1) for p in likely.probabilities(shares).tolist()]
         [0.9, 0.5, 0.1, 0.0]
-        >>> [word for word, said in zip(words, likely.sayable(shares, sure_above=0.4).tolist()) if said]
+        >>> chosen = likely.most_informative(shares, sure_above=0.4).tolist()
+        >>> [word for word, is_chosen in zip(words, chosen) if is_chosen]
         ['dog', 'poodle']
-        >>> [word for word, said in zip(words, likely.sayable(shares, 1.1, phrase=0).tolist()) if said]
+        >>> chosen = likely.most_informative(shares, 1.1, phrase=0).tolist()
+        >>> [word for word, is_chosen in zip(words, chosen) if is_chosen]
         ['cat']
     """
 
@@ -78,12 +80,12 @@ class LikelyNouns:
         found: Tensor = torch.sparse.mm(self.about.to(shares.device), shares.float()[:, None])[:, 0]
         return found.clamp(max=1)
 
-    def sayable(
+    def most_informative(
         self, shares: Float[Tensor, "P"], sure_above: float, phrase: int | None = None
     ) -> Bool[Tensor, "W"]:
         """Mark the nouns of sufficient probability, or else the one of largest expected information.
 
-        Expected information is the probability times the bits, as in `say`.
+        Expected information is the probability times the bits, as in `choose_texts`.
 
         Args:
             shares: The probability of each phrase.
@@ -113,6 +115,6 @@ def _by_meaning(words: Sequence[str]) -> dict[int, list[int]]:
     for index, word in enumerate(words):
         senses = nouns.common_senses(word) if nouns.exact_senses(word) else ()
         for synset in senses[:_SENSES]:
-            if nouns.is_thing(synset) and nouns.kinds(synset) <= MOST_KINDS:
+            if nouns.is_physical(synset) and nouns.kinds(synset) <= MOST_KINDS:
                 found.setdefault(synset, []).append(index)
     return found

@@ -107,7 +107,7 @@ def _is_word(word: str) -> bool:
 def _can_be_seen(word: str) -> bool:
     """Return whether one of a noun's two commonest senses has a place in the world."""
     nouns = Nouns.load()
-    return any(nouns.is_thing(sense) for sense in nouns.common_senses(word)[:2])
+    return any(nouns.is_physical(sense) for sense in nouns.common_senses(word)[:2])
 
 
 def _is_noun(word: str) -> bool:

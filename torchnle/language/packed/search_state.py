@@ -57,7 +57,7 @@ def _cheapest(some: Sequence[int], others: Sequence[int], k: int) -> list[int]:
     ]
 
 
-class Front:
+class SearchState:
     """The state of a best-first search on one row: the best complete texts, and the open partial texts.
 
     Args:

@@ -1,4 +1,4 @@
-"""The doors to words, audits and repairs on a model of some hundred weights."""
+"""Words, audits and repairs by LanguageAttribution on a model of some hundred weights."""
 
 import pytest
 import torch
@@ -6,8 +6,8 @@ from fakes import conv_net
 from letter_encoder import LetterEncoder
 
 from torchnle import LanguageAttribution
-from torchnle.attr.doors.audit import audit, repair
-from torchnle.attr.doors.challenge import background_challenge
+from torchnle.attr.mixins.audit import audit, repair
+from torchnle.attr.mixins.challenge import background_challenge
 from torchnle.heads.classifier_head import find_head
 from torchnle.methods.texplain.repair.groups import cells
 from torchnle.methods.texplain.repair.refit import refit_last_layer

@@ -23,7 +23,7 @@ def one_row_cache() -> Cache:
 def _layer() -> type:
     from transformers.cache_utils import DynamicLayer
 
-    class Beginning(DynamicLayer):  # type: ignore[misc]
+    class SharedToken(DynamicLayer):  # type: ignore[misc]
         """Keys and values of one row, which come before those of every row."""
 
         def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -33,4 +33,4 @@ def _layer() -> type:
             keys, values = (kept.expand(len(key_states), -1, -1, -1) for kept in (self.keys, self.values))
             return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
-    return Beginning
+    return SharedToken

@@ -284,7 +284,7 @@ class TestEveryDoor:
             Path(f"{name}.txt").write_text(f"A {name}.")
         assert load_cutouts(folder).skipped == {"trap.png": "unreadable"}
 
-    def test_no_module_has_a_door_of_its_own(self):
+    def test_no_module_opens_images_itself(self):
         package = Path(images.__file__).parent
         opens = re.compile(
             r"\bImage\.open\(|\bimread\(|\bImageFile\.Parser|\bdecode_(image|jpeg|png)\(|read_file\("

@@ -87,7 +87,7 @@ class Row:
     finished: bool = False
 
 
-def grow(
+def decode_rows(
     lm: LanguageModel,
     hidden: Float[Tensor, "R W"],
     cache: DynamicCache,

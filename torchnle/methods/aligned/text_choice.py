@@ -28,14 +28,14 @@ _LISTED = 6
 
 
 @dataclass(frozen=True)
-class Said:
+class TextChoice:
     """A text with the estimated probability that it is true."""
 
     text: str
     probability: float
 
 
-def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
+def choose_texts(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[TextChoice]:
     """Choose the text of every row from its phrases' probabilities.
 
     The first of these that is probable enough: one phrase; the most specific hypernym; two phrases together
@@ -51,7 +51,7 @@ def say(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> list[Said]:
 
     Example:
         >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
-        >>> [said.text for said in say(torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.4, 0.4]]), words)]
+        >>> [said.text for said in choose_texts(torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.4, 0.4]]), words)]
         ['a tabby cat', 'a dog']
     """
     shares = posterior.clamp(0, 1)
@@ -77,26 +77,26 @@ def noun_mass(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> Float[
     return mass.clamp(max=1)
 
 
-def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Vocabulary) -> Said:
+def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Vocabulary) -> TextChoice:
     best, index = p.max(dim=0)
     nouns, information = vocabulary.tree.words, vocabulary.tree.information
     if best >= _PHRASE:
-        return Said(vocabulary.phrases[index], float(best))
+        return TextChoice(vocabulary.phrases[index], float(best))
     likely = (mass >= _NOUN) & (information > 0)  # a noun above all phrases says nothing
     if likely.any():
         noun = _first_best((information + 1e-3 * mass).masked_fill(~likely, -torch.inf))
-        return Said(nouns[noun], float(mass[noun]))
+        return TextChoice(nouns[noun], float(mass[noun]))
     if len(p) > 1:
         two = p.topk(2)
         if two.values[1] >= _EITHER and two.values.sum() >= _NOUN:
             first, second = (vocabulary.phrases[i] for i in two.indices)
-            return Said(f"{first} or {second}", min(1.0, float(two.values.sum())))
+            return TextChoice(f"{first} or {second}", min(1.0, float(two.values.sum())))
     if len(mass):
         worth = (mass * (information + _WORTH)).masked_fill(information <= 0, 0.0)
         noun = _first_best(worth)
         if worth[noun] > best * (math.log2(len(p)) + _WORTH):
-            return Said(nouns[noun], float(mass[noun]))
-    return Said(vocabulary.phrases[index], float(best))
+            return TextChoice(nouns[noun], float(mass[noun]))
+    return TextChoice(vocabulary.phrases[index], float(best))
 
 
 def _first_best(values: Float[Tensor, "nouns"]) -> int:
@@ -105,7 +105,7 @@ def _first_best(values: Float[Tensor, "nouns"]) -> int:
 
 
 def described(
-    said: Sequence[Said],
+    said: Sequence[TextChoice],
     scores: Float[Tensor, "R"],
     shares: Float[Tensor, "R P"],
     phrases: Sequence[str],

@@ -71,8 +71,8 @@ class DominantWords(LayerReader[Chosen]):
         """
         from torchnle.language.english.content_words import content_words
         from torchnle.methods.aligned.translator import MapTranslator
-        from torchnle.methods.texplain.words.door import words_of
         from torchnle.methods.texplain.words.sentences import Sampling
+        from torchnle.methods.texplain.words.word_counts import words_of
 
         drawn = n is not None or not isinstance(self.translator, MapTranslator)
         sampling = Sampling(

@@ -1,4 +1,4 @@
-"""The doors beside the maps: words, concepts, sentences, audits, new classes, bottlenecks, files, saving."""
+"""Public functions other than maps: words, concepts, sentences, audits, new classes, files, saving."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from measurements.fuzz.world import (
 from measurements.reading.tiny_models import build
 from torchnle import LanguageAttribution
 from torchnle.attr.dataset import describe_dataset
-from torchnle.attr.doors.audit import audit, repair
+from torchnle.attr.mixins.audit import audit, repair
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.dissect.probing.settings import ProbeSettings

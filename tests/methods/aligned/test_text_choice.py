@@ -12,7 +12,7 @@ from torchnle.methods.aligned.probability.vocabulary import (
     meanings,
     shipped_phrases,
 )
-from torchnle.methods.aligned.saying import noun_mass, say
+from torchnle.methods.aligned.text_choice import choose_texts, noun_mass
 
 WORDS = ("a tabby cat", "a poodle", "a beagle", "a sports car", "a red mug", "grass")
 STRANGE = ("qwert", "asdfg", "zxcvb")
@@ -29,7 +29,7 @@ class TestVocabulary:
         below: dict[int, list[int]] = {}
         for index, phrase in enumerate(WORDS):
             for node in nouns.ancestors(nouns.of_phrase(phrase)):
-                if nouns.kinds(node) <= MOST_KINDS and nouns.said(node) and nouns.is_thing(node):
+                if nouns.kinds(node) <= MOST_KINDS and nouns.said(node) and nouns.is_physical(node):
                     below.setdefault(node, []).append(index)
         columns = sorted(below, key=lambda node: (nouns.kinds(node), node))
         expected = torch.stack([posterior[:, below[node]].sum(dim=1) for node in columns], dim=1)
@@ -89,7 +89,7 @@ class TestVocabulary:
 
 
 def said(posterior, words=WORDS):
-    return say(torch.tensor([posterior]), Vocabulary(words))[0]
+    return choose_texts(torch.tensor([posterior]), Vocabulary(words))[0]
 
 
 class TestSaying:
@@ -131,7 +131,7 @@ class TestSaying:
         words = Vocabulary(WORDS)
         posterior = 0.5 * shares(40, seed=seed)
         masses = noun_mass(posterior, words)
-        for found, p, mass in zip(say(posterior, words), posterior, masses, strict=True):
+        for found, p, mass in zip(choose_texts(posterior, words), posterior, masses, strict=True):
             if mass.max() >= 0.6 or p.max() >= 0.6 or " or " in found.text:
                 continue
             phrase = int(p.argmax())
@@ -146,11 +146,11 @@ class TestSaying:
         posterior[0] = 0.0
         posterior[1] = 0.0
         posterior[1, 0] = 1.0 + 1e-6  # as rounding gives it
-        for found in say(posterior, Vocabulary(words)):
+        for found in choose_texts(posterior, Vocabulary(words)):
             assert 0 <= found.probability <= 1
             assert found.text
 
     def test_rows_are_said_one_by_one_as_together(self):
         words, posterior = Vocabulary(WORDS), shares(30)
-        apart = [say(row[None], words)[0] for row in posterior]
-        assert [each.text for each in say(posterior, words)] == [each.text for each in apart]
+        apart = [choose_texts(row[None], words)[0] for row in posterior]
+        assert [each.text for each in choose_texts(posterior, words)] == [each.text for each in apart]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.zero_shot.classes import Target, as_classes, predicted
 from torchnle.methods.zero_shot.concepts import BankDirections, Concepts, class_concepts, concepts
-from torchnle.methods.zero_shot.explain import Asked
+from torchnle.methods.zero_shot.explain import ExplanationInput
 from torchnle.types import Where
 from torchnle.vision.features import Features
 
@@ -29,7 +29,7 @@ def ask(
     target: Target = None,
     against: Target = None,
     truth: Target = None,
-) -> Asked:
+) -> ExplanationInput:
     """Build the input of `Explainer`: what the head reads, the classes, and the locations.
 
     Args:
@@ -50,7 +50,7 @@ def ask(
         raise ValueError("rather_than and truth are both given; pass one of them.")
     fitted, pooled = translator.by_layer[layer], pool(features.check_finite(), None)
     classes = as_classes(target, translator, fitted, pooled)
-    asked = Asked(pooled.rows, classes)
+    asked = ExplanationInput(pooled.rows, classes)
     if features.grid is not None:
         asked = replace(asked, locations=pool(features, "all").tokens, grid=features.grid)
     if against is not None:

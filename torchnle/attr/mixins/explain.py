@@ -74,7 +74,7 @@ class Explains(LayerReader[Chosen]):
             >>> print(lang.explain(images)[0])  # doctest: +SKIP
             prediction: king penguin because it shows a penguin with a black beak
         """
-        from torchnle.methods.zero_shot.asking import ask
+        from torchnle.methods.zero_shot.explanation_input import ask
         from torchnle.methods.zero_shot.sentences.beams import Search
 
         translator, layer, features = self._read_head(inputs, additional_forward_args)
@@ -128,16 +128,16 @@ class Explains(LayerReader[Chosen]):
             >>> print(lang.concepts(images, ["wings", "a beak", "wheels"], count=2)[0])  # doctest: +SKIP
             king penguin (6.20): a beak, wings
         """
-        from torchnle.methods.zero_shot import asking
+        from torchnle.methods.zero_shot import explanation_input
         from torchnle.methods.zero_shot.banks import as_bank
         from torchnle.methods.zero_shot.classes import class_map
 
         phrases = as_bank(bank)
         if inputs is None:
             translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
-            return asking.concepts_of_classes(translator, layer, phrases, target, count)
+            return explanation_input.concepts_of_classes(translator, layer, phrases, target, count)
         translator, layer, features = self._read_head(inputs, additional_forward_args)
-        return asking.concepts_of_images(
+        return explanation_input.concepts_of_images(
             translator,
             layer,
             features,
