@@ -67,17 +67,14 @@ def _document(name: str) -> str:
 def recipe_classes() -> dict[str, type]:
     """Return the class of every table of a recipe, by the table's heading."""
     from torchnle.data.recipe_tables import KINDS
-    from torchnle.methods.devil.training import settings
+    from torchnle.methods.devil.training.run import TABLES
     from torchnle.methods.texplain.training.settings import Network
-    from torchnle.training import recipe as shared
-    from torchnle.training.recipe import LoopRecipe, Recipe
+    from torchnle.training.recipe import LoopRecipe
 
-    names = ("vision", "language", "network", "map", "classes", "model_selection", "loading")
-    rooms = {name: settings if hasattr(settings, name.capitalize()) else shared for name in names}
-    tables = {f"[{name}]": getattr(room, name.capitalize()) for name, room in rooms.items()}
+    tables = {f"[{name}]": table for name, table in TABLES.items()}
     kinds = {f'[[data]] kind = "{kind}"': table for kind, table in KINDS.items()}
     texplain = {"[network] of TExplain": Network, "[training] and [finetuning] of TExplain": LoopRecipe}
-    return {**tables, "[training]": Recipe, **kinds, **texplain}
+    return {**tables, **kinds, **texplain}
 
 
 def _recipe_tables() -> Iterator[str]:

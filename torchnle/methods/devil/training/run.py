@@ -29,7 +29,8 @@ from torchnle.training.supply import LiveFeatures, Supply
 from torchnle.training.validation import Scorer, Validation
 from torchnle.translators.prefix import PrefixTranslator
 
-_TABLES: dict[str, type] = {
+#: The tables of a recipe, by name, and the classes that hold their keys.
+TABLES: dict[str, type] = {
     "vision": Vision,
     "language": Language,
     "network": Network,
@@ -83,7 +84,7 @@ class Run:
             FileNotFoundError: If there is no such file.
             ValueError: If it is not TOML, or a key or value is not known; the message names the nearest.
         """
-        return read_recipe(cls, path, settings, tables=_TABLES, data=("data", "validation"))
+        return read_recipe(cls, path, settings, tables=TABLES, data=("data", "validation"))
 
 
 def train(run: Run, *, tensorboard: bool = False, progress: bool = True) -> tuple[PrefixTranslator, RunLog]:
