@@ -4,7 +4,7 @@ from tiny import FAMILIES, make_lm, make_prefixes, slow_greedy, slow_log_prob, t
 
 from torchnle.language import decoding
 from torchnle.language.decoding import greedy
-from torchnle.language.packed import growth
+from torchnle.language.packed import step_decoding
 from torchnle.language.scoring import log_prob
 
 
@@ -57,7 +57,7 @@ def test_rows_leave_the_batch_and_nothing_changes(monkeypatch, family):
     unfinished = [sum(length >= step for length in lengths) for step in range(1, 12)]
     assert read == [1, 40, *filter(None, unfinished)]  # BOS, the prefixes, and who is left at each step
     for share in (0.5, 0.0):  # by halves, and never
-        monkeypatch.setattr(growth, "compact_below", lambda _, share=share: share)
+        monkeypatch.setattr(step_decoding, "compact_below", lambda _, share=share: share)
         read.clear()
         whole = greedy(lm, prefixes, max_new_tokens=12)
         assert not set(read[1:]) & set(range(20, 40))

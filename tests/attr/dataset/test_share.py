@@ -5,9 +5,10 @@ import signal
 from itertools import islice
 
 import pytest
+import torch
 
-from torchnle.attr.dataset import describe_dataset
-from torchnle.attr.dataset.decoding import suitable_workers
+from torchnle.attr.dataset import decoding, describe_dataset
+from torchnle.attr.dataset.decoding import suitable_workers, threads_beside
 from torchnle.attr.dataset.run import Options, Work, run
 from torchnle.attr.dataset.share import Share
 
@@ -100,3 +101,16 @@ def test_a_worker_that_is_killed_is_told(lang, folder):
 def test_few_pictures_need_no_processes():
     assert suitable_workers(2) == 0
     assert 1 <= suitable_workers(10_000) <= 8
+
+
+def test_a_model_beside_workers_takes_the_processors_that_they_leave_over(monkeypatch):
+    monkeypatch.setattr(decoding, "_processors", lambda: 8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        for workers, threads in [(0, 6), (1, 6), (3, 5), (7, 1), (9, 1)]:
+            with threads_beside(workers):
+                assert torch.get_num_threads() == threads
+            assert torch.get_num_threads() == 6
+    finally:
+        torch.set_num_threads(before)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,6 +22,8 @@ Decoded: TypeAlias = tuple[int, Tensor | str]
 _MOST_WORKERS = 8
 #: Pictures from which on processes that decode are worth their start.
 _FEW = 16
+#: Options of glibc's mallopt(3).
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def decode(
@@ -49,6 +53,7 @@ def decode(
         num_workers=min(workers, len(numbers)),
         prefetch_factor=max(2, -(-ahead // workers)) if workers and len(numbers) else None,
         collate_fn=_as_it_is,
+        worker_init_fn=_reuse_memory,
     )
     found = iter(loader)
     while True:
@@ -70,10 +75,46 @@ def suitable_workers(pictures: int) -> int:
         >>> suitable_workers(3)
         0
     """
-    if pictures < _FEW:
-        return 0
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, _MOST_WORKERS)
+    return 0 if pictures < _FEW else min(_processors(), _MOST_WORKERS)
+
+
+@contextmanager
+def threads_beside(workers: int) -> Iterator[None]:
+    """Limit PyTorch's threads to the processors that worker processes leave over, at least one.
+
+    Threads of a model that shares its processors with workers wait for each other by spinning: on two
+    processors with two workers, two threads took 2.5 times the processor time of one.
+
+    Args:
+        workers: The number of worker processes.
+
+    Example:
+        >>> with threads_beside(workers=1000):
+        ...     torch.get_num_threads()
+        1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, _processors() - workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _processors() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _reuse_memory(_: int) -> None:
+    """Let a worker keep the memory of one picture for the next one, where the C library is glibc.
+
+    Else it gives large blocks back to the system, which clears them again: a fifth of the time that decoding
+    and resizing a picture of 12 megapixels takes.
+    """
+    if (tune := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        tune(_MMAP_MAX, 0)
+        tune(_TRIM_THRESHOLD, -1)
 
 
 @dataclass(frozen=True)

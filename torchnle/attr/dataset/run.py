@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from torchnle.attr.dataset.decoding import Decoded, decode
+from torchnle.attr.dataset.decoding import Decoded, decode, threads_beside
 from torchnle.attr.dataset.lines import Line, Lines
 from torchnle.attr.dataset.picture_list import Given, PictureList
 from torchnle.attr.dataset.share import Share, await_all, join, remove
@@ -211,7 +211,7 @@ class _Run:
     def _answered(self, batch: Sequence[Decoded]) -> list[Line]:
         read = [x for _, x in batch if isinstance(x, Tensor)]
         device = device_of(self.lang.taps[0].module)
-        with torch.no_grad():
+        with torch.no_grad(), threads_beside(self.options.workers):
             answers = iter(self.work.answer(torch.stack(read).to(device)) if read else ())
             return [self._line(number, found, answers) for number, found in batch]
 
