@@ -151,7 +151,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = measure(options.work, options.pairs)
-    record.write(options.output, "planted", {"setting": record.setting(), **found}, page(found))
+    record.write(options.output, "waterbirds_planted", {"setting": record.setting(), **found}, page(found))
     print(page(found))
 
 
