@@ -1,4 +1,4 @@
-"""The subcommands of ``python -m measurements``; each prints, and writes JSON and Markdown if asked."""
+"""The subcommands of ``python -m measurements``; each prints, and writes JSON and Markdown on request."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
         nargs="+",
         default=(0, 16),
         metavar="N",
-        help="texts drawn beside the greedy one, of which the nearest is said (default: 0 16)",
+        help="texts drawn beside the greedy one, of which the nearest is chosen (default: 0 16)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of texts, noise and draws (default: %(default)s)"

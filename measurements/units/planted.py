@@ -132,10 +132,10 @@ def measure(
             cache=cache,
             progress=progress,
         )
-        said = [label.text for label in labels]
-        right = [is_right(text, concept) for text, concept in zip(said, concepts, strict=True)]
+        texts = [label.text for label in labels]
+        right = [is_right(text, concept) for text, concept in zip(texts, concepts, strict=True)]
         pairs = [a and b for a, b in zip(right[::2], right[1::2], strict=True)]
-        things = [same_thing(text, concept.thing) for text, concept in zip(said, concepts, strict=True)]
+        things = [same_thing(text, concept.thing) for text, concept in zip(texts, concepts, strict=True)]
         found[name] = {
             "right": sum(right),
             "of": len(right),
@@ -143,7 +143,7 @@ def measure(
             "of_pairs": len(pairs),
             "thing_right": sum(things),
             "each": right,
-            "labels": [[concept.text, text] for concept, text in zip(concepts, said, strict=True)],
+            "labels": [[concept.text, text] for concept, text in zip(concepts, texts, strict=True)],
         }
     return found
 

@@ -117,7 +117,7 @@ def _names(cutout: Cutout) -> set[str]:
 
 
 def _draw(data: dict[str, Tensor], counts: tuple[int, int]) -> Tensor:
-    """The first scenes of every cell, as many as are asked for."""
+    """The first scenes of every cell, up to the requested number."""
     rows = []
     for label in (0, 1):
         for context in (0, 1):

@@ -281,7 +281,7 @@ def _cell(value: Any) -> str:
 
 
 def main() -> None:
-    """Measure all seeds that are asked for."""
+    """Measure all requested seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("features", type=Path)
     parser.add_argument("output", type=Path)

@@ -123,8 +123,8 @@ def control_concepts(
 
 
 def _embedded(encode: Encode, names: Sequence[str], concepts: Listed) -> dict[str, Tensor]:
-    said = dict.fromkeys(concept for listed in concepts for concept in listed or ("",))
-    texts = [_text(name, concept) for concept in said for name in names]
+    distinct = dict.fromkeys(concept for listed in concepts for concept in listed or ("",))
+    texts = [_text(name, concept) for concept in distinct for name in names]
     return dict(zip(texts, encode(texts), strict=True))
 
 

@@ -110,9 +110,9 @@ def greedy(
                 rows += _greedy(lm, lm.context(batch, prompt), ends, max_new_tokens)
         return _collect(ends, rows, prefixes.device)
 
-    first, place = unique_rows(prefixes) if dedupe is None else near_rows(prefixes, dedupe)
-    spoken = decode(prefixes[first])
-    decoded = spoken[place]
+    first, index = unique_rows(prefixes) if dedupe is None else near_rows(prefixes, dedupe)
+    distinct = decode(prefixes[first])
+    decoded = distinct[index]
     if dedupe is None:
         return decoded
     members = draw_to_check(first, len(prefixes))
@@ -264,12 +264,12 @@ def _collect(ends: Ends, rows: Sequence[Row], device: torch.device) -> Decoded:
     )
 
 
-def _compare(spoken: Decoded, own: Decoded, decoded: int) -> Disagreement:
-    difference = (spoken.log_probs - own.log_probs).abs()
+def _compare(shared: Decoded, own: Decoded, decoded: int) -> Disagreement:
+    difference = (shared.log_probs - own.log_probs).abs()
     return Disagreement(
         decoded=decoded,
         checked=len(own.texts),
-        different=sum(a != b for a, b in zip(spoken.texts, own.texts, strict=True)),
+        different=sum(a != b for a, b in zip(shared.texts, own.texts, strict=True)),
         log_prob_difference=float(difference.max()) if len(difference) else 0.0,
     )
 

@@ -176,8 +176,8 @@ def arrangements_of(
         check_padding(forward_func, image)
     for each in {stated[i]: None for i in unknown}:
         chosen = [i for i in unknown if stated[i] == each]
-        asked = ([layers[i] for i in chosen], [activations[i] for i in chosen])
-        found = find_arrangements(forward_func, *asked, inputs, additional_forward_args, each)
+        selected = ([layers[i] for i in chosen], [activations[i] for i in chosen])
+        found = find_arrangements(forward_func, *selected, inputs, additional_forward_args, each)
         for i, arrangement in zip(chosen, found, strict=True):
             known[i][keys[i]] = arrangement
     return [answers[key] for answers, key in zip(known, keys, strict=True)]

@@ -82,9 +82,9 @@ def resolve(
         >>> [tap.name for tap in resolve(model, "*")], resolve(model, model[1])[0].name
         (['0', '1', '2'], '1')
     """
-    asked = [layers] if isinstance(layers, (nn.Module, str, Tap)) else list(layers)
+    listed = [layers] if isinstance(layers, (nn.Module, str, Tap)) else list(layers)
     root = unwrap(model)
-    taps = [tap for layer in asked for tap in _resolve_one(root, layer, at)]
+    taps = [tap for layer in listed for tap in _resolve_one(root, layer, at)]
     if not taps:
         raise ValueError("no layer was given. Pass a module, a dotted name, a glob, or a list of these.")
     return list(dict.fromkeys(taps))

@@ -42,8 +42,8 @@ def _kept(lm: LanguageModel) -> list[list[int]]:
 
 def _full(lm: LanguageModel) -> list[list[int]]:
     with _never_compact():
-        said = decoding.greedy(lm, prefixes(lm, _ROWS), max_new_tokens=_TOKENS)
-    return [ids[: growth.Ends(lm, _STOP).cut(ids)[0]] for ids in said.ids]
+        decoded = decoding.greedy(lm, prefixes(lm, _ROWS), max_new_tokens=_TOKENS)
+    return [ids[: growth.Ends(lm, _STOP).cut(ids)[0]] for ids in decoded.ids]
 
 
 @contextmanager

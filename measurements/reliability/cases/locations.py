@@ -33,13 +33,13 @@ def _place(lay: Any, **more: Any) -> Found:
 
 @case("196 patches, then 4 registers", "(2, 11)")
 def registers_behind() -> Found:
-    """Tokens without a place behind the patches."""
+    """Tokens without a location behind the patches."""
     return _place(lambda p, r: torch.cat([p, r], 1))
 
 
 @case("a class token last; registers between; on both sides; backwards; by columns; shuffled", "(2, 11) each")
 def registers_elsewhere() -> Found:
-    """Tokens without a place in other positions, and patches in another order."""
+    """Tokens without a location in other positions, and patches in another order."""
     order = torch.randperm(196, generator=torch.Generator().manual_seed(0))
     lays: dict[str, Any] = {
         "class token last": lambda p, r: torch.cat([p, r[:, :1]], 1),

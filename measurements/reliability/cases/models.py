@@ -55,7 +55,7 @@ class Outputs(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Patches of 16 pixels as tokens, laid together with tokens that have no place."""
+    """Patches of 16 pixels as tokens, laid together with tokens that have no location."""
 
     def __init__(self, lay: Callable[[Tensor, Tensor], Tensor], others: int = 4, patch: int = 16) -> None:
         super().__init__()

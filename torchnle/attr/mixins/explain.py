@@ -78,7 +78,7 @@ class Explains(LayerReader[Chosen]):
         from torchnle.methods.zero_shot.sentences.beams import Search
 
         translator, layer, features = self._read_head(inputs, additional_forward_args)
-        asked = ask(
+        explanation_input = ask(
             translator,
             layer,
             features,
@@ -88,7 +88,7 @@ class Explains(LayerReader[Chosen]):
             truth=truth,
         )
         explainer = self._explainer_for(translator, layer, language_model)
-        return explainer(asked, search or Search(), unwanted=unwanted)
+        return explainer(explanation_input, search or Search(), unwanted=unwanted)
 
     @checked
     @torch.no_grad()

@@ -123,8 +123,8 @@ def prune_and_refit(
         kept = torch.ones(features.shape[1])
         kept[list(chosen)] = 0.0
         weight, bias = _ridge_head(features * kept, truth)
-        said = (test_features * kept) @ weight + bias
-        return float((said.argmax(dim=1) == test_truth).float().mean())
+        logits = (test_features * kept) @ weight + bias
+        return float((logits.argmax(dim=1) == test_truth).float().mean())
 
     return _compared(accuracy, units, features.shape[1], draws, seed)
 

@@ -159,10 +159,10 @@ def _search(reader: Reader, tree: Tree, fronts: list[SearchState]) -> int:
     beginnings = [(row, 0, 0.0) for row in range(len(fronts))]
     hidden, extensions = reader.root, 0
     while beginnings:
-        for (row, place, score), known in zip(
-            beginnings, _children(reader, tree, hidden, [place for _, place, _ in beginnings]), strict=True
+        for (row, node, score), known in zip(
+            beginnings, _children(reader, tree, hidden, [node for _, node, _ in beginnings]), strict=True
         ):
-            fronts[row].extend(place, score, known)
+            fronts[row].extend(node, score, known)
         wanted = [(row, front.next()) for row, front in enumerate(fronts)]
         beginnings = [(row, *beginning) for row, beginning in wanted if beginning is not None]
         if beginnings:
@@ -181,10 +181,10 @@ def _read_ends(reader: Reader, rows: list[int], paths: list[list[int]]) -> Float
 
 
 def _children(
-    reader: Reader, tree: Tree, hidden: Float[Tensor, "B W"], places: list[int]
+    reader: Reader, tree: Tree, hidden: Float[Tensor, "B W"], nodes: list[int]
 ) -> list[list[float]]:
-    """The log-probabilities of the tokens that follow each place."""
-    tokens = [tree.trie.children[place] for place in places]
+    """The log-probabilities of the tokens that follow each node."""
+    tokens = [tree.trie.children[node] for node in nodes]
     sizes = [len(each) for each in tokens]
     owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(hidden.device)
     flat = torch.tensor([token for each in tokens for token in each], device=hidden.device)

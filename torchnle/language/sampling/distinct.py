@@ -186,12 +186,12 @@ class Beam:
         log_probs = known[:, :1] + nucleus.log_probs()
         perturbed = below(log_probs, known[:, 1], uniform)
         best = perturbed.flatten().topk(min(self.size + 1, perturbed.numel()))
-        rows, places = best.indices // perturbed.shape[1], best.indices % perturbed.shape[1]
+        rows, columns = best.indices // perturbed.shape[1], best.indices % perturbed.shape[1]
         chosen = zip(
             best.values.tolist(),
-            log_probs[rows, places].tolist(),
+            log_probs[rows, columns].tolist(),
             (rows + start).tolist(),
-            nucleus.tokens[rows, places].tolist(),
+            nucleus.tokens[rows, columns].tolist(),
             strict=True,
         )
         return [each for each in chosen if each[0] > -float("inf")]

@@ -129,9 +129,9 @@ class ClipTranslator(Translator):
             self._kept = self.text_encoder.encode(self.vocabulary.phrases)
         unit = _unit(rows)
         shares = (self.text_encoder.scale * (unit @ self._kept.T)).softmax(dim=1)
-        said = choose_texts(shares, self.vocabulary)
-        scores = (unit * self.text_encoder.encode([each.text for each in said])).sum(dim=1)
-        return described(said, scores, shares, self.vocabulary.phrases, sure_above=SURE_ABOVE)
+        choices = choose_texts(shares, self.vocabulary)
+        scores = (unit * self.text_encoder.encode([each.text for each in choices])).sum(dim=1)
+        return described(choices, scores, shares, self.vocabulary.phrases, sure_above=SURE_ABOVE)
 
     def _parts(self, rows: Sequence[Rows], internal_batch_size: int | None) -> list[Rows]:
         for group in rows:

@@ -69,11 +69,11 @@ class MapStart(PrefixNetwork):
         prefix_length, language_width = prefix_network.start.shape
         layers = {layer: fitted.width for layer, fitted in translator.by_layer.items()}
         super().__init__(layers, language_width, tokens_per_row=1)
-        known, spoken = translator.encoder.width, len(prefix_network.mean)
-        if known != spoken:
+        encoder_width, decoder_width = translator.encoder.width, len(prefix_network.mean)
+        if encoder_width != decoder_width:
             raise ValueError(
-                f"the map '{translator.name}' knows texts by embeddings of width {known}, the text decoder "
-                f"reads {spoken}; pass a decoder for the map's encoder."
+                f"the map '{translator.name}' reads embeddings of width {encoder_width}, the text decoder "
+                f"reads {decoder_width}; pass a decoder for the map's encoder."
             )
         #: Not registered: frozen models are no submodules, and have no part in parameters and state_dict.
         self._frozen = translator.eval().requires_grad_(False), prefix_network.eval().requires_grad_(False)
@@ -237,14 +237,14 @@ class MapStart(PrefixNetwork):
         if not rows.pooled:
             own = with_background(self.map, rows, own)
         return [
-            self._better(text.strip(), share, said)
-            for text, share, said in zip(texts, shares.cpu(), own, strict=True)
+            self._better(text.strip(), share, choice)
+            for text, share, choice in zip(texts, shares.cpu(), own, strict=True)
         ]
 
-    def _better(self, text: str, share: Float[Tensor, "P"], said: TextChoice) -> tuple[str, float]:
+    def _better(self, text: str, share: Float[Tensor, "P"], choice: TextChoice) -> tuple[str, float]:
         known = probability_of(text, share, self.vocabulary)
-        if known is None or known < said.probability or repeats(text):
-            return said.text, said.probability
+        if known is None or known < choice.probability or repeats(text):
+            return choice.text, choice.probability
         return text, known
 
     def evidence(self, rows: Rows, texts: Sequence[str]) -> Float[Tensor, "R T"]:

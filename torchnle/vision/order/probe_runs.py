@@ -73,10 +73,10 @@ class ProbeRuns:
         images = self.inputs[0][:1].repeat(2, 1, 1, 1)
         height, width = spatial_size(images) or images.shape[2:]
         quarter = (slice(height // 2), slice(width // 2, width))
-        place = (1, *quarter) if channels_last(images) else (1, slice(None), *quarter)
-        like, spread = images[place], images.float().std().clamp_min(_LEAST)
+        region = (1, *quarter) if channels_last(images) else (1, slice(None), *quarter)
+        like, spread = images[region], images.float().std().clamp_min(_LEAST)
         noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(0), device="cpu")
-        images[place] = (images.float().mean() + spread * noise.to(images.device)).to(images.dtype)
+        images[region] = (images.float().mean() + spread * noise.to(images.device)).to(images.dtype)
         (found,) = taps.record(self.forward_func, [layer], *self._with(images), select=self.select)
         return found
 

@@ -13,7 +13,7 @@ from torchnle.language.decoding import Decoded
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
-#: A text whose embedding has this cosine with what was to be said is taken as it is. Two different texts of
+#: A text whose embedding has this cosine with the given embedding is kept as it is. Two different texts of
 #: the training domain are hardly ever so near each other, and rounding is far smaller.
 SAID = 0.999
 
@@ -66,15 +66,15 @@ def decode_nearest(
 
 
 def _cosines(encoder: TextEncoder, texts: Sequence[str], wanted: Float[Tensor, "T k"]) -> Float[Tensor, "T"]:
-    """Compute each text's cosine with what was to be said; a text of no words is as far as can be."""
+    """Compute each text's cosine with the given embedding; -1 for an empty text."""
     distinct = list(dict.fromkeys(text for text in texts if text))
     found = wanted.new_full((len(texts),), -1.0)
     if not distinct:
         return found
     vectors = encoder.encode(distinct).to(wanted)
-    places = {text: place for place, text in enumerate(distinct)}
+    index = {text: i for i, text in enumerate(distinct)}
     rows = [row for row, text in enumerate(texts) if text]
-    found[rows] = (vectors[[places[texts[row]] for row in rows]] * wanted[rows]).sum(dim=-1)
+    found[rows] = (vectors[[index[texts[row]] for row in rows]] * wanted[rows]).sum(dim=-1)
     return found
 
 
@@ -82,9 +82,9 @@ def _replaced(greedy: Decoded, drawn: Decoded, unsaid: Tensor, chosen: Tensor, b
     """Put the chosen draws in the stead of greedy texts, where they are better."""
     texts, ids, log_probs = list(greedy.texts), list(greedy.ids), greedy.log_probs.clone()
     candidates = len(drawn.texts) // len(unsaid)
-    for place, row in enumerate(unsaid.tolist()):
-        if better[place]:
-            number = place * candidates + int(chosen[place])
+    for index, row in enumerate(unsaid.tolist()):
+        if better[index]:
+            number = index * candidates + int(chosen[index])
             texts[row], ids[row], log_probs[row] = (
                 drawn.texts[number],
                 drawn.ids[number],

@@ -114,13 +114,13 @@ class Vocabulary:
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
         nodes = sorted({node for _, node in above}, key=lambda node: (nouns.kinds(node), node))
-        said = {n: nouns.said(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_physical(n)}
-        columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
+        names = {n: nouns.said(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_physical(n)}
+        columns = {node: c for c, node in enumerate(n for n, word in names.items() if word is not None)}
         edges = [(i, columns[node]) for i, node in above if node in columns]
         phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
         counted = len(set(self._class_texts)) or len(self)  # class texts come first
         below = torch.bincount(noun[phrase < counted], minlength=len(columns)).float().clamp(min=1)
-        words = tuple(with_article(str(said[node])) for node in columns)
+        words = tuple(with_article(str(names[node])) for node in columns)
         total = sum(index < counted for index, _ in linked)
         return NounTree(words, phrase, noun, torch.log2(max(1, total) / below))
 

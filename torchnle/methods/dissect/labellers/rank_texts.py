@@ -126,8 +126,8 @@ def ranked(labeller: Labeller, reading: UnitReading) -> list[Ranked]:
         [[('a car', 0.61), ('a bus', 0.4)]]
     """
     if labeller == "masked exemplars":
-        said = describe_rows(reading.translator, reading.layer, masked_mean(reading.evidence))
-        return [[pair] for pair in said]
+        pairs = describe_rows(reading.translator, reading.layer, masked_mean(reading.evidence))
+        return [[pair] for pair in pairs]
     if labeller == "linear":
         return [list(zip(each.words, each.weights, strict=True)) for each in combinations(reading)]
     return rank_by(text_scores(labeller, reading), reading.texts, LISTED)

@@ -43,7 +43,7 @@ class TopK:
         Args:
             images: The images' numbers.
             values: Every unit's value in each image.
-            details: What to keep of an image for a unit; asked only for what enters.
+            details: What to keep of an image for a unit; called only for what enters.
         """
         units = len(self.values)
         joined = torch.cat([self.values, values.float().T], dim=1)

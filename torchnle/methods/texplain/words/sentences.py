@@ -100,8 +100,8 @@ def sentences_of(
         return _phrases(translator, rows) if phrases is None else _among(translator, rows, phrases)
     if isinstance(translator, CrossAttentionTranslator):
         return [_attended(translator, each[None], sampling) for each in translator.vectors(rows)]
-    lm, prefixes, asked = _voice(translator, rows)
-    return _drawn(lm, prefixes, asked, sampling)
+    lm, prefixes, prompting = _voice(translator, rows)
+    return _drawn(lm, prefixes, prompting, sampling)
 
 
 @torch.no_grad()
@@ -116,36 +116,36 @@ def sentences_without_image(translator: Translator, sampling: Sampling | None) -
         return _phrases(known, Rows({layer: fitted.center[None, None]}))[0]
     if isinstance(translator, CrossAttentionTranslator):
         return _attended(translator, None, sampling)
-    lm, asked = _asked(translator)
+    lm, prompting = _prompting(translator)
     prefix = lm.embed(torch.zeros(0, dtype=torch.long, device=lm.device))
     if isinstance(translator, MapTranslator) and translator.decoder is not None:
         prefix = translator.decoder.network.opening
-    return _drawn(lm, prefix[None].to(lm.device), asked, sampling)[0]
+    return _drawn(lm, prefix[None].to(lm.device), prompting, sampling)[0]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Prompting:
     prompt: str
     stop: str | None
     max_new_tokens: int
 
 
-def _voice(translator: Translator, rows: Rows) -> tuple[LanguageModel, Tensor, _Asked]:
-    """The language model that speaks, a prefix a row, and how it is asked."""
-    lm, asked = _asked(translator)
+def _voice(translator: Translator, rows: Rows) -> tuple[LanguageModel, Tensor, _Prompting]:
+    """The language model that writes, a prefix per row, and its prompt and limits."""
+    lm, prompting = _prompting(translator)
     if isinstance(translator, PrefixTranslator):
         with evaluating(translator):
-            return lm, translator._all_prefixes([rows], None), asked
+            return lm, translator._all_prefixes([rows], None), prompting
     known = _as_map(translator, "write")
     decoder = known.decoder
     if decoder is None:
         raise TypeError("this map has no text decoder to sample from.")
-    return lm, decoder.prefixes(recall(known.probabilities([rows]), known.vectors)), asked
+    return lm, decoder.prefixes(recall(known.probabilities([rows]), known.vectors)), prompting
 
 
-def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
+def _prompting(translator: Translator) -> tuple[LanguageModel, _Prompting]:
     if isinstance(translator, PrefixTranslator):
-        return translator.language_model, _Asked(
+        return translator.language_model, _Prompting(
             translator.prompt, translator.stop, translator.max_new_tokens
         )
     decoder = _as_map(translator, "write").decoder
@@ -156,7 +156,7 @@ def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
             "by their probabilities, or attach a decoder: LanguageAttribution.from_classifier(..., "
             "decoder='decoder-minilm-smollm2')."
         )
-    return decoder.language_model, _Asked(decoder.prompt, decoder.stop, decoder.max_new_tokens)
+    return decoder.language_model, _Prompting(decoder.prompt, decoder.stop, decoder.max_new_tokens)
 
 
 def _as_map(translator: Translator, does: str) -> MapTranslator:
@@ -188,15 +188,15 @@ def _among(translator: Translator, rows: Rows, phrases: Sequence[str]) -> list[S
 
 
 def _drawn(
-    lm: LanguageModel, prefixes: Float[Tensor, "R P E"], asked: _Asked, sampling: Sampling
+    lm: LanguageModel, prefixes: Float[Tensor, "R P E"], prompting: _Prompting, sampling: Sampling
 ) -> list[Sentences]:
     options = {
         "top_p": sampling.top_p,
         "temperature": sampling.temperature,
         "generator": torch.Generator().manual_seed(sampling.seed),
-        "prompt": asked.prompt,
-        "stop": asked.stop,
-        "max_new_tokens": sampling.max_new_tokens or asked.max_new_tokens,
+        "prompt": prompting.prompt,
+        "stop": prompting.stop,
+        "max_new_tokens": sampling.max_new_tokens or prompting.max_new_tokens,
         "internal_batch_size": sampling.internal_batch_size,
     }
     if not sampling.replacement:
