@@ -62,7 +62,7 @@ def measure(
         raise ValueError("no picture's predicted class is named as the picture is; pass others, or more.")
     shown = Counter(phrase for _, _, phrases in batches for phrase in phrases)
     setting = {"query": QUERY, "steps": steps, "bfloat16": bfloat16}
-    kept = Journal(journal, {**setting, **_models(backbone, lang), "seed": seed} if journal else {})
+    parts = Journal(journal, {**setting, **_models(backbone, lang), "seed": seed} if journal else {})
     grids = [f.grid for f in lang.read(batches[0][0][:1])]
     layers = {}
     for index, (tap, grid) in enumerate(zip(lang.taps, grids, strict=True)):
@@ -70,7 +70,7 @@ def measure(
         methods["random"] = random_maps(grid or (1, 1), seed=seed)
         pairs = [(images, targets) for images, targets, _ in batches]
         watched = tqdm(pairs, desc=tap.name, disable=not progress)
-        options: dict[str, Any] = {"steps": steps, "bfloat16": bfloat16, "journal": kept, "part": tap.name}
+        options: dict[str, Any] = {"steps": steps, "bfloat16": bfloat16, "journal": parts, "part": tap.name}
         layers[tap.name] = compare(backbone.model, watched, methods, **options)
     return {
         **setting,

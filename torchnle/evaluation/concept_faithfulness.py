@@ -82,9 +82,9 @@ def decision_lost(
     """
     basis = torch.linalg.qr(concepts.transpose(1, 2).double()).Q
     parts = torch.einsum("ndb,nd->nb", basis, white.double())
-    taken = torch.einsum("ndb,nb->nd", basis, parts)
+    removed = torch.einsum("ndb,nb->nd", basis, parts)
     whole = (white.double() * along.double()).sum(dim=1)
-    return ((taken * along.double()).sum(dim=1) / whole).to(white)
+    return ((removed * along.double()).sum(dim=1) / whole).to(white)
 
 
 def control_concepts(

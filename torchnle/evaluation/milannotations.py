@@ -84,12 +84,12 @@ def describe_unit(backbone: Backbone, lang: LanguageAttribution, unit: Unit) -> 
     Returns:
         The text; None if all masks are empty.
     """
-    kept = [index for index, mask in enumerate(unit.masks) if np.any(mask > 0)]
-    if not kept:
+    nonempty = [index for index, mask in enumerate(unit.masks) if np.any(mask > 0)]
+    if not nonempty:
         return None
     preprocess = replace(backbone.preprocess, share=1.0)
-    pictures = [Image.fromarray(np.ascontiguousarray(unit.images[p].transpose(1, 2, 0))) for p in kept]
-    masks = torch.from_numpy(np.array(unit.masks[kept], dtype=np.float32))
+    pictures = [Image.fromarray(np.ascontiguousarray(unit.images[p].transpose(1, 2, 0))) for p in nonempty]
+    masks = torch.from_numpy(np.array(unit.masks[nonempty], dtype=np.float32))
     with torch.no_grad():
         features = lang.read(torch.stack([preprocess(picture) for picture in pictures]))
     pooled = [_mean(lang.reading.pool(f, masks)) for f in features]

@@ -65,11 +65,11 @@ class SentenceWriter:
         with alone():
             named = rows.for_inputs(_widths(self.translator), self.translator.name)
             (found,) = sentences.judge(named, shares, [phrase], texts)
-        kept = found.text != description.text
+        accepted = found.text != description.text
         return {
-            "text": found.text if kept else None,
-            "probability": found.probability if kept else None,
-            "unsure": kept and found.probability < _sure_above(self.translator, rows),
+            "text": found.text if accepted else None,
+            "probability": found.probability if accepted else None,
+            "unsure": accepted and found.probability < _sure_above(self.translator, rows),
         }
 
 

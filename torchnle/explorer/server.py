@@ -47,13 +47,13 @@ def application(
         >>> from torchnle.explorer.server import application
         >>> application(explorer, port=8000).routes  # doctest: +SKIP
     """
-    known = token or secrets.token_urlsafe(24)
+    page_token = token or secrets.token_urlsafe(24)
     if units is not None and not (units / "index.html").is_file():
         raise ValueError(
             f"{units} holds no index.html; pass the folder that torchnle dissect --output wrote."
         )
     routes = [
-        Route("/", _page(known)),
+        Route("/", _page(page_token)),
         Route("/api/start", _start(explorer, units)),
         Route("/photo/{key}.jpg", _picture(explorer)),
         Route("/api/photo", _add(explorer), methods=["POST"]),
@@ -63,7 +63,7 @@ def application(
     if units is not None:
         routes.append(Mount("/units", StaticFiles(directory=units, html=True)))
     hosts = (f"{ADDRESS}:{port}", f"localhost:{port}")
-    return Starlette(routes=routes, middleware=[Middleware(OwnPagesOnly, hosts=hosts, token=known)])
+    return Starlette(routes=routes, middleware=[Middleware(OwnPagesOnly, hosts=hosts, token=page_token)])
 
 
 def _asks(explorer: Explorer) -> dict[str, Ask]:

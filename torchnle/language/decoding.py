@@ -255,11 +255,11 @@ def _draw(
 
 
 def _collect(ends: Ends, rows: Sequence[Row], device: torch.device) -> Decoded:
-    kept = [ends.cut(row.ids) for row in rows]
-    sums = [sum(row.log_probs[:count]) for row, (count, _) in zip(rows, kept, strict=True)]
+    cuts = [ends.cut(row.ids) for row in rows]
+    sums = [sum(row.log_probs[:count]) for row, (count, _) in zip(rows, cuts, strict=True)]
     return Decoded(
-        texts=[text for _, text in kept],
-        ids=[row.ids[:count] for row, (count, _) in zip(rows, kept, strict=True)],
+        texts=[text for _, text in cuts],
+        ids=[row.ids[:count] for row, (count, _) in zip(rows, cuts, strict=True)],
         log_probs=torch.tensor(sums, dtype=torch.float32, device=device),
     )
 

@@ -206,8 +206,8 @@ class PrefixTranslator(Translator):
         spaced = self.follow(texts)
         scores = self._log_probs(rows, spaced, internal_batch_size)
         if self.network.evidence_weight:
-            known = [self.network.evidence(group, texts) for group in self._inputs(rows)]
-            scores = scores + self.network.evidence_weight * torch.cat(known)
+            evidence = [self.network.evidence(group, texts) for group in self._inputs(rows)]
+            scores = scores + self.network.evidence_weight * torch.cat(evidence)
         return scores - self._prior(spaced) if prior else scores
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:

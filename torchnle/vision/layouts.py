@@ -344,5 +344,5 @@ def _stated_prefix(module: nn.Module) -> list[int]:
 
 def _attribute(module: nn.Module, name: str) -> Any:
     """Return an attribute or None; getattr of a module is slow for attributes that it does not have."""
-    known = name in vars(module) or hasattr(type(module), name)
-    return getattr(module, name, None) if known else None
+    defined = name in vars(module) or hasattr(type(module), name)
+    return getattr(module, name, None) if defined else None

@@ -168,14 +168,14 @@ def exclusive_use(*things: Any) -> Iterator[None]:
         >>> with exclusive_use(model), exclusive_use(model):
         ...     pass
     """
-    taken: list[Any] = []
+    held: list[Any] = []
     try:
         for lock in sorted(filter(None, map(_lock_of, things)), key=id):
             lock.acquire()
-            taken.append(lock)
+            held.append(lock)
         yield
     finally:
-        for lock in reversed(taken):
+        for lock in reversed(held):
             lock.release()
 
 

@@ -156,8 +156,8 @@ class Explains(LayerReader[Chosen]):
         from torchnle.methods.zero_shot.classes import class_map
 
         translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
-        known = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], Features)
-        read: Any = inputs if known else self.read(inputs, additional_forward_args)  # type: ignore[arg-type]
+        already_read = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], Features)
+        read: Any = inputs if already_read else self.read(inputs, additional_forward_args)  # type: ignore[arg-type]
         return translator, layer, next(features for features in read if features.layer == layer)
 
     def _explainer_for(

@@ -74,7 +74,7 @@ def measure(
     maps = {}
     for fold in adaptation.folds(photographs):
         subject = Subject(backbone, lang, internal_batch_size=internal_batch_size)
-        known = []
+        classified = []
         for photograph in tqdm(fold, disable=not progress):
             picture = photograph.open()
             x = subject.input(picture)
@@ -83,9 +83,9 @@ def measure(
                 answers[kind][name] = answer
                 verdicts[kind].append(verdict)
                 if kind == "classifier_squeezed" and verdict.is_right:
-                    known.append(photograph)
+                    classified.append(photograph)
             maps[photograph.name] = _measure_maps(subject, x, photograph, others[photograph.name])
-        grids.read(subject, known)
+        grids.read(subject, classified)
     summary = {
         "translator": lang.translator.name,
         "layer": lang.taps[-1].name,

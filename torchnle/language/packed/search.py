@@ -159,10 +159,10 @@ def _search(reader: Reader, tree: Tree, fronts: list[SearchState]) -> int:
     beginnings = [(row, 0, 0.0) for row in range(len(fronts))]
     hidden, extensions = reader.root, 0
     while beginnings:
-        for (row, node, score), known in zip(
+        for (row, node, score), log_probs in zip(
             beginnings, _children(reader, tree, hidden, [node for _, node, _ in beginnings]), strict=True
         ):
-            fronts[row].extend(node, score, known)
+            fronts[row].extend(node, score, log_probs)
         wanted = [(row, front.next()) for row, front in enumerate(fronts)]
         beginnings = [(row, *beginning) for row, beginning in wanted if beginning is not None]
         if beginnings:

@@ -68,14 +68,14 @@ class Ends:
 
     def cut(self, ids: list[int]) -> tuple[int, str]:
         """Return the number of tokens before a text's end, and the text up to it without trailing blanks."""
-        kept = len(ids) - 1 if ids[-1] in self.eos else len(ids)
-        text = self.spell(ids[:kept])
+        length = len(ids) - 1 if ids[-1] in self.eos else len(ids)
+        text = self.spell(ids[:length])
         if self.stop is None or self.stop not in text:
-            return kept, text
+            return length, text
         text = text[: text.index(self.stop)].rstrip()
-        while kept and self.spell(ids[: kept - 1]).startswith(text):
-            kept -= 1
-        return kept, text
+        while length and self.spell(ids[: length - 1]).startswith(text):
+            length -= 1
+        return length, text
 
 
 @dataclass

@@ -180,11 +180,11 @@ class Beam:
         logits = F.linear(states.contiguous(), *self.lm.head).float()
         nucleus = Nucleus.of(logits, top_p=self.top_p, temperature=self.temperature)
         uniform = torch.rand(nucleus.tokens.shape, generator=self.generator).to(logits.device)
-        known = torch.tensor([[node.log_prob, node.perturbed] for node in part], dtype=torch.float64).to(
+        parents = torch.tensor([[node.log_prob, node.perturbed] for node in part], dtype=torch.float64).to(
             logits.device
         )
-        log_probs = known[:, :1] + nucleus.log_probs()
-        perturbed = below(log_probs, known[:, 1], uniform)
+        log_probs = parents[:, :1] + nucleus.log_probs()
+        perturbed = below(log_probs, parents[:, 1], uniform)
         best = perturbed.flatten().topk(min(self.size + 1, perturbed.numel()))
         rows, columns = best.indices // perturbed.shape[1], best.indices % perturbed.shape[1]
         chosen = zip(
@@ -198,14 +198,14 @@ class Beam:
 
     def _weighted(self, nodes: list[_Node]) -> Distinct:
         threshold = nodes[self.size].perturbed if len(nodes) > self.size else -float("inf")
-        taken = nodes[: self.size]
-        log_probs = torch.tensor([node.log_prob for node in taken], dtype=torch.float64)
+        best = nodes[: self.size]
+        log_probs = torch.tensor([node.log_prob for node in best], dtype=torch.float64)
         log_share = log_inclusion(log_probs, threshold)
         weights = (log_probs - log_share).exp()
-        kept = [self.ends.cut(list(node.ids)) for node in taken]
+        cuts = [self.ends.cut(list(node.ids)) for node in best]
         return Distinct(
-            [text for _, text in kept],
-            [list(node.ids[:count]) for node, (count, _) in zip(taken, kept, strict=True)],
+            [text for _, text in cuts],
+            [list(node.ids[:count]) for node, (count, _) in zip(best, cuts, strict=True)],
             log_probs.float(),
             weights.float(),
             (weights**2 * -torch.expm1(log_share)).float(),

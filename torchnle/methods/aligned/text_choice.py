@@ -93,9 +93,9 @@ def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Voc
             first, second = (vocabulary.phrases[i] for i in two.indices)
             return TextChoice(f"{first} or {second}", min(1.0, float(two.values.sum())))
     if len(mass):
-        worth = (mass * (information + _WORTH)).masked_fill(information <= 0, 0.0)
-        noun = _first_best(worth)
-        if worth[noun] > best * (math.log2(len(p)) + _WORTH):
+        value = (mass * (information + _WORTH)).masked_fill(information <= 0, 0.0)
+        noun = _first_best(value)
+        if value[noun] > best * (math.log2(len(p)) + _WORTH):
             return TextChoice(nouns[noun], float(mass[noun]))
     return TextChoice(vocabulary.phrases[index], float(best))
 

@@ -279,8 +279,8 @@ class MapTranslator(Translator):
     def _common_embeddings(self) -> dict[str, Tensor]:
         """The sentence embedding of every phrase, of the nouns above them and of what is behind things."""
         texts = (*self.vocabulary.nouns, *background_phrases())
-        known = dict(zip(texts, embed_cached(self.encoder, texts), strict=True))
-        return known | dict(zip(self.vocabulary.phrases, self.vectors, strict=True))
+        embeddings = dict(zip(texts, embed_cached(self.encoder, texts), strict=True))
+        return embeddings | dict(zip(self.vocabulary.phrases, self.vectors, strict=True))
 
     @property
     def adaptable(self) -> MapTranslator:

@@ -211,12 +211,12 @@ class MapStart(PrefixNetwork):
             tokens: As `forward`.
             keep: As `forward`.
         """
-        maps, candidates, kept = self.map.by_layer, self._candidates, keep or {}
+        maps, candidates, masks = self.map.by_layer, self._candidates, keep or {}
         shares = torch.stack(
             [posterior(maps[name], x[:, 0], candidates[name], local=True)[0] for name, x in tokens.items()]
         )
         one = shares.new_ones(shares.shape[1], 1)
-        weights = torch.stack([kept[layer].to(one) if layer in kept else one for layer in tokens])
+        weights = torch.stack([masks[layer].to(one) if layer in masks else one for layer in tokens])
         return (weights * shares).sum(dim=0) / weights.sum(dim=0)
 
     def judged(self, rows: Rows, texts: Sequence[str]) -> list[tuple[str, float]]:
@@ -242,10 +242,10 @@ class MapStart(PrefixNetwork):
         ]
 
     def _better(self, text: str, share: Float[Tensor, "P"], choice: TextChoice) -> tuple[str, float]:
-        known = probability_of(text, share, self.vocabulary)
-        if known is None or known < choice.probability or repeats(text):
+        probability = probability_of(text, share, self.vocabulary)
+        if probability is None or probability < choice.probability or repeats(text):
             return choice.text, choice.probability
-        return text, known
+        return text, probability
 
     def evidence(self, rows: Rows, texts: Sequence[str]) -> Float[Tensor, "R T"]:
         """Compute the map's scores of texts, in nats of its calibrated softmax, averaged over layers.

@@ -170,14 +170,14 @@ def dissect(
     if text_source is None and proposer is None and captioner is None:
         raise ValueError("nothing can speak: pass class_names=, translator=, captioner= or proposer=.")
     (tap,) = taps.resolve(model, layer)
-    kept = _with_table(probing or ProbeSettings(), images)
+    probe_settings = _with_table(probing or ProbeSettings(), images)
     folder = None if cache is None else Path(cache)
     record = probe(
         model,
         tap,
         images,
         units=units,
-        settings=kept,
+        settings=probe_settings,
         evidence=evidence,
         reading=reading,
         cache=folder,
@@ -185,7 +185,12 @@ def dissect(
     ).layers[tap.name]
     runner = None
     if images.transform is not None:
-        options: dict[str, Any] = {"units": units, "settings": kept, "evidence": evidence, "reading": reading}
+        options: dict[str, Any] = {
+            "units": units,
+            "settings": probe_settings,
+            "evidence": evidence,
+            "reading": reading,
+        }
         runner = UnitRunner(model, tap, images.transform, **options)
     proposes = proposer or _proposer(captioner, summariser, text_source, evidence)
     steps = _Steps(record, images, chosen, text_source, evidence, proposes, runner, images_of, progress)

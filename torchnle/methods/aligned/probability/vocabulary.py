@@ -185,15 +185,15 @@ def mark_fitted(texts: Sequence[str], phrases: Sequence[str]) -> Bool[Tensor, "T
         >>> mark_fitted(["the UK post box", "a castle in ruins", "a hen"], phrases)
         tensor([ True,  True, False])
     """
-    known = {_plain(phrase) for phrase in phrases}
-    return torch.tensor([_is_fitted(text, known) for text in texts], dtype=torch.bool)
+    plain_phrases = {_plain(phrase) for phrase in phrases}
+    return torch.tensor([_is_fitted(text, plain_phrases) for text in texts], dtype=torch.bool)
 
 
-def _is_fitted(text: str, known: Container[str]) -> bool:
-    if not known or _plain(text) in known:
-        return bool(known)
+def _is_fitted(text: str, plain_phrases: Container[str]) -> bool:
+    if not plain_phrases or _plain(text) in plain_phrases:
+        return bool(plain_phrases)
     try:
         cut = phrases_of(text)
     except MissingDependencyError:
         return False
-    return bool(cut) and all(_plain(phrase) in known for phrase in cut)
+    return bool(cut) and all(_plain(phrase) in plain_phrases for phrase in cut)

@@ -89,8 +89,8 @@ class UnitReading:
         """Return each unit's most active images as rows of the table, (U, w)."""
         row_of = {number: i for i, number in enumerate(self.record.read.tolist())}
         listed = self.record.more_images[list(self.units), :count]
-        known = listed[:, : int((listed >= 0).sum(dim=1).min())]
-        return torch.tensor([[row_of[i] for i in row] for row in known.tolist()])
+        complete = listed[:, : int((listed >= 0).sum(dim=1).min())]
+        return torch.tensor([[row_of[i] for i in row] for row in complete.tolist()])
 
     def cosines(self) -> Float[Tensor, "N T"]:
         """Compute the cosine of every image's whitened feature with every text's direction."""

@@ -288,10 +288,10 @@ def _state(part: _Part) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _awaited(store: Store, patience: float) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Another process's finished part."""
     until = time.monotonic() + patience
-    while (kept := store.read()) is None or kept[1]["next"] != store.last:
+    while (saved := store.read()) is None or saved[1]["next"] != store.last:
         if time.monotonic() > until:
             raise TimeoutError(
                 f"the process of batches {store.first} to {store.last} did not finish in {patience} s."
             )
         time.sleep(_PAUSE)
-    return kept
+    return saved

@@ -111,9 +111,9 @@ def sentences_without_image(translator: Translator, sampling: Sampling | None) -
     Without sampling, the probabilities of a map's phrases on the mean feature of the pictures that it reads.
     """
     if sampling is None:
-        known = _as_map(translator, "know the probabilities of phrases")
-        layer, fitted = next(iter(known.by_layer.items()))
-        return _phrases(known, Rows({layer: fitted.center[None, None]}))[0]
+        text_map = _as_map(translator, "know the probabilities of phrases")
+        layer, fitted = next(iter(text_map.by_layer.items()))
+        return _phrases(text_map, Rows({layer: fitted.center[None, None]}))[0]
     if isinstance(translator, CrossAttentionTranslator):
         return _attended(translator, None, sampling)
     lm, prompting = _prompting(translator)
@@ -136,11 +136,11 @@ def _voice(translator: Translator, rows: Rows) -> tuple[LanguageModel, Tensor, _
     if isinstance(translator, PrefixTranslator):
         with evaluating(translator):
             return lm, translator._all_prefixes([rows], None), prompting
-    known = _as_map(translator, "write")
-    decoder = known.decoder
+    text_map = _as_map(translator, "write")
+    decoder = text_map.decoder
     if decoder is None:
         raise TypeError("this map has no text decoder to sample from.")
-    return lm, decoder.prefixes(recall(known.probabilities([rows]), known.vectors)), prompting
+    return lm, decoder.prefixes(recall(text_map.probabilities([rows]), text_map.vectors)), prompting
 
 
 def _prompting(translator: Translator) -> tuple[LanguageModel, _Prompting]:
@@ -170,19 +170,19 @@ def _as_map(translator: Translator, does: str) -> MapTranslator:
 
 
 def _phrases(translator: Translator, rows: Rows) -> list[Sentences]:
-    known = _as_map(translator, "know the probabilities of phrases")
-    texts, shares = known.vocabulary.phrases, known.probabilities([rows]).cpu()
+    text_map = _as_map(translator, "know the probabilities of phrases")
+    texts, shares = text_map.vocabulary.phrases, text_map.probabilities([rows]).cpu()
     return [Sentences(texts, row, torch.zeros_like(row)) for row in shares]
 
 
 def _among(translator: Translator, rows: Rows, phrases: Sequence[str]) -> list[Sentences]:
-    known = _as_map(translator, "know the probabilities of phrases")
-    maps = known.by_layer
-    named = rows.for_inputs({layer: fitted.width for layer, fitted in maps.items()}, known.name)
+    text_map = _as_map(translator, "know the probabilities of phrases")
+    maps = text_map.by_layer
+    named = rows.for_inputs({layer: fitted.width for layer, fitted in maps.items()}, text_map.name)
     ((layer, tokens),) = named.tokens.items()
     fitted = maps[layer]
     white = fitted.whiten(tokens.squeeze(1))
-    cosines = F.normalize(white, dim=1) @ known.directions(layer, phrases).T
+    cosines = F.normalize(white, dim=1) @ text_map.directions(layer, phrases).T
     shares = (fitted.temperature * cosines).softmax(dim=1).cpu()
     return [Sentences(tuple(phrases), row, torch.zeros_like(row)) for row in shares]
 

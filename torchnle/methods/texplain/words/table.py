@@ -112,12 +112,12 @@ class WordTable:
         column = {word: index for index, word in enumerate(words)}
         counted = [_count(each, spelled, column) for each in every]
         frequencies, variances, counts = (torch.stack(each) for each in zip(*counted, strict=True))
-        known = len(rows)
+        row_count = len(rows)
         return cls(
             words,
-            frequencies[:known],
-            variances[:known],
-            counts[:known],
+            frequencies[:row_count],
+            variances[:row_count],
+            counts[:row_count],
             frequencies[-1] if without_image is not None else torch.zeros(len(words)),
             max(len(each.texts) for each in rows),
             seed,
