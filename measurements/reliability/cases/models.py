@@ -72,7 +72,7 @@ class Tokens(nn.Module):
 
 
 @torch.no_grad()
-def place_that_changes(
+def location_that_changes(
     model: nn.Module, layer: str, x: Tensor, patch: tuple[slice, slice], reading: Reading | None = None
 ) -> tuple[int, ...] | None:
     """Find the location of a layer that answers most to one patch of the image; None without a grid."""

@@ -7,7 +7,7 @@ from tiny import WIDTH, make_encoder_parts, tiny_lm
 
 from torchnle.language.decoding import Decoded
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.decoder.nearest import SAID, decode_nearest
+from torchnle.methods.aligned.decoder.nearest import EXACT, decode_nearest
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence, TextDecoder
 
 TEXTS = ["a red cat", "the dog runs", "a cat and a bird"]
@@ -80,4 +80,4 @@ def test_empty_texts_and_ties_keep_the_greedy_one(encoder, decoder, monkeypatch)
 def test_no_candidates_is_greedy(encoder, decoder):
     wanted = encoder.encode(TEXTS)
     assert decode_nearest(decoder, encoder, wanted, candidates=0).texts == decoder.decode(wanted).texts
-    assert SAID < 1
+    assert EXACT < 1

@@ -149,7 +149,7 @@ class _Run:
             self.share.check_leftovers(file)
         line_journal = LineJournal(file, self.setting, self.work.what)
         first = self._whole_batches(line_journal, range(self.batches))
-        yield from self._kept(line_journal, range(self.batches), self.share.of(first))
+        yield from self._journalled(line_journal, range(self.batches), self.share.of(first))
         if self.share.processes == 1:
             line_journal.keep(self.count(range(first)))
             yield from self._computed(line_journal, range(first, self.batches))
@@ -167,7 +167,7 @@ class _Run:
         path = finished if done else None if file is None else self.share.file(file)
         part = LineJournal(path, setting, self.work.what)
         begun = self._whole_batches(part, own)
-        yield from self._kept(part, own, range(begun))
+        yield from self._journalled(part, own, range(begun))
         if not done:
             part.keep(self.count(own[:begun]))
             yield from self._computed(part, own[begun:])
@@ -191,7 +191,7 @@ class _Run:
         whole = len(journal) // self.size
         return len(batches) if len(journal) == self.count(batches) else whole
 
-    def _kept(self, journal: LineJournal, batches: Sequence[int], chosen: range) -> Iterator[Line]:
+    def _journalled(self, journal: LineJournal, batches: Sequence[int], chosen: range) -> Iterator[Line]:
         """Yield the lines of a journal of these batches, of those at the chosen positions."""
         for position in chosen:
             yield from islice(journal.values(position * self.size), len(self.pictures_of(batches[position])))
