@@ -63,13 +63,13 @@ def measure(
         ValueError: If no cut-out has the head noun of a class.
     """
     classes = classes_of([cutout.phrase for cutout in cutouts], backbone.class_names)
-    known = [cutout for cutout in cutouts if cutout.phrase in classes]
-    if not known:
+    matching = [cutout for cutout in cutouts if cutout.phrase in classes]
+    if not matching:
         raise ValueError(
             f"none of the {len(cutouts)} cut-outs has the head noun of one of {len(backbone.class_names)} "
             "class names; pass other cut-outs, or a classifier whose classes have names."
         )
-    scenes = Scenes(known, evaluation_backgrounds(), length=count, objects=(1, 1), scale=scale, seed=seed)
+    scenes = Scenes(matching, evaluation_backgrounds(), length=count, objects=(1, 1), scale=scale, seed=seed)
     sentences, seen, right = Sentences(), list[Scene](), list[bool]()
     batches = read(backbone, lang, scenes, batch_size=batch_size)
     for batch, features in tqdm(batches, total=-(-count // batch_size), disable=not progress):

@@ -156,8 +156,8 @@ def choose(stamps: Cutouts, seed: int) -> tuple[list[Concept], list[Cutout]]:
     """
     nouns = Nouns.load()
     plain = [p for p in stamps.phrases if len(p.split()) == 2 and p.split()[0] in ("a", "an")]
-    known = [p for p in plain if nouns.of_phrase(p) is not None and p.split()[1] not in COLOURS]
-    things = random.Random(seed).sample(known, PAIRS + OTHERS)
+    nameable = [p for p in plain if nouns.of_phrase(p) is not None and p.split()[1] not in COLOURS]
+    things = random.Random(seed).sample(nameable, PAIRS + OTHERS)
     concepts = []
     for number, thing in enumerate(things[:PAIRS]):
         concepts += [Concept(thing, None), Concept(thing, TINTS[number % len(TINTS)])]

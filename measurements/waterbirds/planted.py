@@ -79,8 +79,8 @@ def features(pair: tuple[Cutout, Cutout], seed: int, file: Path) -> dict[str, Te
         ]
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"x": torch.cat(rows), "labels": pool.labels, "contexts": pool.contexts}, file)
-    kept: dict[str, Tensor] = torch.load(file, weights_only=True)
-    return kept
+    saved: dict[str, Tensor] = torch.load(file, weights_only=True)
+    return saved
 
 
 def measure(work: Path, count: int) -> dict[str, Any]:

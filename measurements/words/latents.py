@@ -95,9 +95,9 @@ def compose(length: int, seed: int) -> tuple[Tensor, list[str], list[str]]:
         scale=(0.6, 0.95),
         seed=seed,
     )
-    known = [scenes[number] for number in range(length)]
-    pictures = torch.stack([torch.from_numpy(np.array(scene.image)) for scene in known]).permute(0, 3, 1, 2)
-    return pictures, [scene.caption for scene in known], [scene.objects[0].phrase for scene in known]
+    drawn = [scenes[number] for number in range(length)]
+    pictures = torch.stack([torch.from_numpy(np.array(scene.image)) for scene in drawn]).permute(0, 3, 1, 2)
+    return pictures, [scene.caption for scene in drawn], [scene.objects[0].phrase for scene in drawn]
 
 
 def trained_autoencoder(pictures: Tensor, *, epochs: int = 6, seed: int = 0) -> Autoencoder:
@@ -143,8 +143,8 @@ def prepare(work: Path) -> dict[str, Any]:
     """Compose, train the autoencoder, and encode; kept in the folder."""
     file = work / "latents.pt"
     if file.exists():
-        kept: dict[str, Any] = torch.load(file, weights_only=True)
-        return kept
+        saved: dict[str, Any] = torch.load(file, weights_only=True)
+        return saved
     x, captions, _ = compose(TRAIN, 1)
     with torch.enable_grad():
         model = trained_autoencoder(x)

@@ -23,7 +23,7 @@ from torchnle.explorer.page import STATIC, live_page
 from torchnle.explorer.regions import Region
 from torchnle.explorer.security import OwnPagesOnly
 
-#: The address that is served: this machine, for nobody else.
+#: The address that is served: this machine only.
 ADDRESS = "127.0.0.1"
 #: Asks the explorer one question of a request's JSON.
 Ask = Callable[[dict[str, Any]], dict[str, Any]]

@@ -23,7 +23,7 @@ from torchnle.language.packed.step_decoding import Ends, Row, decode_rows
 from torchnle.language.sampling.nucleus import Nucleus
 from torchnle.vision.running import exclusive_use
 
-#: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
+#: The default number of rows at a time on a CPU. A step reads one token of each, so more of them than
 #: elsewhere are needed for the products to run at full speed; 256 rows of SmolLM2 keep 10 MB a token.
 _CPU_ROWS = 256
 

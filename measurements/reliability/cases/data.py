@@ -91,11 +91,11 @@ def odd_members() -> Found:
 def cut_shards() -> Found:
     """Damaged shards."""
     tried = []
-    for kept in (0, 100, 600, 1100):
+    for length in (0, 100, 600, 1100):
         with folder() as directory:
             file = _shard(directory, [("0.png", png() * 9), ("0.txt", b"a hen" * 50)])
-            file.write_bytes(file.read_bytes()[:kept])
-            tried.append((str(kept), refused(lambda file=file: CaptionShards(file), r"a\.tar")))
+            file.write_bytes(file.read_bytes()[:length])
+            tried.append((str(length), refused(lambda file=file: CaptionShards(file), r"a\.tar")))
     return first_wrong(tried)
 
 

@@ -186,8 +186,8 @@ def operator_bias() -> Found:
                 (f"{call.__name__} {value}", refused(lambda c=call, b=bias: c(_H, _W, b), r"NaN or \+inf"))
             )
     bias = torch.tensor([0.0, float("-inf"), 0, 0, 0], dtype=torch.float64)
-    kept = (_H @ _W[[0, 2, 3, 4]].T).logsumexp(1)
-    off = float((linear_lse(_H, _W, bias)[0] - kept).abs().max())
+    expected = (_H @ _W[[0, 2, 3, 4]].T).logsumexp(1)
+    off = float((linear_lse(_H, _W, bias)[0] - expected).abs().max())
     return first_wrong([*tried, ("-inf", (f"off by {off:.0e}", off < 1e-6))])
 
 

@@ -71,9 +71,9 @@ def other_run() -> Found:
         tried = [
             (n, refused(lambda g=given: _train(directory, **g), fact)) for n, (given, fact) in changes.items()
         ]
-        kept = (directory / "last.pt").read_bytes() == before
+        unchanged = (directory / "last.pt").read_bytes() == before
         _train(directory)
-    return first_wrong([*tried, ("the checkpoint is kept", equal(kept, True))])
+    return first_wrong([*tried, ("the checkpoint is kept", equal(unchanged, True))])
 
 
 @case("last.pt empty, cut in half, a list, another dict", "a ValueError that names it and says what to do")

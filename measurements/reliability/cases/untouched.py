@@ -147,8 +147,8 @@ def written_input() -> Found:
     lang, x = LanguageAttribution(_Writing(), "conv", translator("conv", 6)), images(1, 16, 16)
     before = x.clone()
     first, second = lang.saliency(x, _TEXTS), lang.saliency(x, _TEXTS)
-    same, kept = torch.equal(first, second), torch.equal(x, before)
-    return f"same maps: {same}, tensor unchanged: {kept}", same and kept
+    same, unchanged = torch.equal(first, second), torch.equal(x, before)
+    return f"same maps: {same}, tensor unchanged: {unchanged}", same and unchanged
 
 
 @case("from_classifier of that model", "a head that is found, with locations")

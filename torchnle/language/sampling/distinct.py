@@ -17,7 +17,7 @@ from torchnle.language.packed.gumbel import below, log_inclusion
 from torchnle.language.packed.step_decoding import Ends
 from torchnle.language.sampling.nucleus import Nucleus
 
-#: Texts in the model at a time where nobody says how many.
+#: The default number of texts in the model at a time.
 _AT_ONCE = 256
 #: Rows whose distributions are in memory at a time; the draws depend on it, so it is no setting.
 _DISTRIBUTIONS = 64

@@ -168,7 +168,9 @@ def dissect(
         model, translator, class_names, evidence_layer=evidence_layer, reading=reading, images=shown
     )
     if text_source is None and proposer is None and captioner is None:
-        raise ValueError("nothing can speak: pass class_names=, translator=, captioner= or proposer=.")
+        raise ValueError(
+            "there is no source of labels: pass class_names=, translator=, captioner= or proposer=."
+        )
     (tap,) = taps.resolve(model, layer)
     probe_settings = _with_table(probing or ProbeSettings(), images)
     folder = None if cache is None else Path(cache)

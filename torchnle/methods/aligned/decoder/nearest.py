@@ -79,7 +79,7 @@ def _cosines(encoder: TextEncoder, texts: Sequence[str], wanted: Float[Tensor, "
 
 
 def _replaced(greedy: Decoded, drawn: Decoded, inexact: Tensor, chosen: Tensor, better: Tensor) -> Decoded:
-    """Put the chosen draws in the stead of greedy texts, where they are better."""
+    """Replace greedy texts by the chosen draws where these are better."""
     texts, ids, log_probs = list(greedy.texts), list(greedy.ids), greedy.log_probs.clone()
     candidates = len(drawn.texts) // len(inexact)
     for index, row in enumerate(inexact.tolist()):

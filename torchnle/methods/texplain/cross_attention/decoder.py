@@ -24,7 +24,7 @@ from torchnle.training.feature_cache import model_digest
 if TYPE_CHECKING:
     from transformers import BertLMHeadModel, Cache, PreTrainedTokenizerBase
 
-#: Texts in the decoder at a time where nobody says how many.
+#: The default number of texts in the decoder at a time.
 _AT_ONCE = 256
 
 
