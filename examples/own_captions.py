@@ -24,7 +24,7 @@ options = parser.parse_args()
 
 
 def example_captions(folder: Path) -> Path:
-    """A few pictures with captions, in the place of yours."""
+    """A few pictures with captions, instead of yours."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number, scene in enumerate(Scenes(shapes(), length=24, objects=(1, 1))):
@@ -63,8 +63,8 @@ print(f"translator: {translator.save_pretrained(options.output / 'own_translator
 pair = pairs[0]
 x, caption = backbone.preprocess(pair.image)[None], pair.captions[0]
 for layer in layers:
-    (said,) = LanguageAttribution(backbone.model, layer, translator).describe(x)
-    print(f"{caption!r} -> {layer}: {said.text!r}")
+    (description,) = LanguageAttribution(backbone.model, layer, translator).describe(x)
+    print(f"{caption!r} -> {layer}: {description.text!r}")
 (maps,) = LanguageAttribution(backbone.model, "_bn1", translator).saliency(x, [caption])
 figure = plots.plot_saliency(backbone.view(pair.image), maps, [caption], score_name="log p")
 print(f"picture: {plots.save(figure, options.output / 'own_saliency.png')}")

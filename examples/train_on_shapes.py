@@ -24,8 +24,8 @@ words = LanguageAttribution(backbone.model, "_avg_pooling:input", translator)
 
 unseen = Scenes(shapes(), plain_backgrounds(), length=3, objects=(1, 1), seed=99)
 for scene in unseen:
-    (said,) = words.describe(backbone.preprocess(scene.image)[None])
-    print(f"{scene.caption!r} -> {said.text!r}")
+    (description,) = words.describe(backbone.preprocess(scene.image)[None])
+    print(f"{scene.caption!r} -> {description.text!r}")
 
 scene = unseen[0]
 query = scene.objects[0].phrase

@@ -63,17 +63,17 @@ def measure(
         ValueError: If no cut-out has the head noun of a class.
     """
     classes = classes_of([cutout.phrase for cutout in cutouts], backbone.class_names)
-    known = [cutout for cutout in cutouts if cutout.phrase in classes]
-    if not known:
+    matching = [cutout for cutout in cutouts if cutout.phrase in classes]
+    if not matching:
         raise ValueError(
             f"none of the {len(cutouts)} cut-outs has the head noun of one of {len(backbone.class_names)} "
             "class names; pass other cut-outs, or a classifier whose classes have names."
         )
-    scenes = Scenes(known, evaluation_backgrounds(), length=count, objects=(1, 1), scale=scale, seed=seed)
-    said, seen, right = Sentences(), list[Scene](), list[bool]()
+    scenes = Scenes(matching, evaluation_backgrounds(), length=count, objects=(1, 1), scale=scale, seed=seed)
+    sentences, seen, right = Sentences(), list[Scene](), list[bool]()
     batches = read(backbone, lang, scenes, batch_size=batch_size)
     for batch, features in tqdm(batches, total=-(-count // batch_size), disable=not progress):
-        said.add(lang, batch, features, internal_batch_size=internal_batch_size)
+        sentences.add(lang, batch, features, internal_batch_size=internal_batch_size)
         right += _rightly_classified(backbone, batch, classes)
         seen += batch
     return {
@@ -81,8 +81,8 @@ def measure(
         "scenes": {"count": count, "seed": seed, "scale": scale, "cutouts": len(cutouts)},
         "classifier": sum(right) / len(right),
         "layers": {
-            layer: naming(texts, said.at_objects[layer], seen, classes, backbone.class_names)
-            for layer, texts in said.wholes.items()
+            layer: naming(texts, sentences.at_objects[layer], seen, classes, backbone.class_names)
+            for layer, texts in sentences.wholes.items()
         },
         "things": {
             phrase: [backbone.class_names[index] for index in found] for phrase, found in classes.items()
@@ -91,8 +91,8 @@ def measure(
             {
                 "thing": scene.objects[0].phrase,
                 **{
-                    layer: {"local": said.at_objects[layer][i], "whole": texts[i]}
-                    for layer, texts in said.wholes.items()
+                    layer: {"local": sentences.at_objects[layer][i], "whole": texts[i]}
+                    for layer, texts in sentences.wholes.items()
                 },
             }
             for i, scene in enumerate(seen[:_EXAMPLES])

@@ -1,4 +1,4 @@
-"""The subcommands of ``python -m measurements``; each prints, and writes JSON and Markdown if asked."""
+"""The subcommands of ``python -m measurements``; each prints, and writes JSON and Markdown on request."""
 
 from __future__ import annotations
 
@@ -347,8 +347,8 @@ def _lens(options: argparse.Namespace) -> None:
             subject, options.stamps, translator, count=options.scenes, seed=options.seed
         )
     if options.photographs:
-        known = read_photographs(options.photographs, options.truth)
-        found["photographs"] = lens.measure_photographs(subject, known, options.kinds or ["lens"])
+        photographs = read_photographs(options.photographs, options.truth)
+        found["photographs"] = lens.measure_photographs(subject, photographs, options.kinds or ["lens"])
     if options.costs:
         clock = Clock(rounds=3, limit=60)
         found["costs"] = lens.measure_costs(subject, photograph(backbone), clock)

@@ -192,11 +192,11 @@ def _explain(
 ) -> dict[str, Any]:
     turn = cycle(queries)
     locations, (grid,) = clock(lambda: lang.describe(image, where="all"))
-    said = [cell.text for cell in grid]
+    sentences = [cell.text for cell in grid]
     return {
         "layer": lang.taps[0].name,
-        "locations": len(said),
-        "words": sum(len(text.split()) for text in said) / len(said),
+        "locations": len(sentences),
+        "words": sum(len(text.split()) for text in sentences) / len(sentences),
         "whole": clock(lambda: lang.describe(image))[0],
         "all_locations": locations,
         "saliency": clock(lambda: lang.saliency(image, next(turn), interpolate_mode=None))[0],

@@ -60,8 +60,8 @@ def measure(
             "pointing": _pointing(translator, layer, features, scenes),
         }
         if layer == translator.layers[-1]:
-            said = [description.text for description in translator.describe(rows_of(local))]
-            found[layer] |= _said(translator, said, [item.phrase for _, item in spots], phrases)
+            texts = [description.text for description in translator.describe(rows_of(local))]
+            found[layer] |= _text_accuracy(translator, texts, [item.phrase for _, item in spots], phrases)
     return found
 
 
@@ -88,12 +88,12 @@ def _named(
     }
 
 
-def _said(
-    translator: MapTranslator, said: Sequence[str], truth: Sequence[str], phrases: Sequence[str]
+def _text_accuracy(
+    translator: MapTranslator, texts: Sequence[str], truth: Sequence[str], phrases: Sequence[str]
 ) -> dict[str, float]:
     vectors = translator.encoder.encode(list(phrases))
-    pairs = list(zip(said, truth, strict=True))
-    nearest = (translator.encoder.encode(list(said)) @ vectors.T).argmax(dim=1).tolist()
+    pairs = list(zip(texts, truth, strict=True))
+    nearest = (translator.encoder.encode(list(texts)) @ vectors.T).argmax(dim=1).tolist()
     return {
         "said_nearest_phrase": sum(phrases[i] == t for i, t in zip(nearest, truth, strict=True)) / len(truth),
         "said_head_noun": sum(head_noun(t) in s.split() for s, t in pairs) / len(pairs),

@@ -67,7 +67,7 @@ def trained() -> nn.Sequential:
 
 
 def measure(network: nn.Sequential) -> dict[str, Any]:
-    """Count how often the network is right, and how often the right label is what is said."""
+    """Count how often the network is right, and how often the description is the right label."""
     images, labels = drawn(_TESTED, torch.Generator().manual_seed(9))
     others, _ = drawn(_ADAPTED, torch.Generator().manual_seed(5))
     with torch.no_grad():
@@ -81,14 +81,17 @@ def measure(network: nn.Sequential) -> dict[str, Any]:
             )
             if adapted:
                 lang.adapt(others)
-            said = lang.describe(images)
+            descriptions = lang.describe(images)
             found[f"{name}{'_adapted' if adapted else ''}"] = {
-                "label_said": sum(d.text == w for d, w in zip(said, wanted, strict=True)) / _TESTED,
-                "likeliest_is_the_label": sum(d.phrases[0][0] == w for d, w in zip(said, wanted, strict=True))
+                "label_said": sum(d.text == w for d, w in zip(descriptions, wanted, strict=True)) / _TESTED,
+                "likeliest_is_the_label": sum(
+                    d.phrases[0][0] == w for d, w in zip(descriptions, wanted, strict=True)
+                )
                 / _TESTED,
-                "first_class_said": sum(d.text == w for d, w in zip(said, named, strict=True)) / _TESTED,
-                "unsure": sum(d.unsure for d in said) / _TESTED,
-                "other_texts": sorted({d.text for d in said} - {f"a {name}" for name in NAMES}),
+                "first_class_said": sum(d.text == w for d, w in zip(descriptions, named, strict=True))
+                / _TESTED,
+                "unsure": sum(d.unsure for d in descriptions) / _TESTED,
+                "other_texts": sorted({d.text for d in descriptions} - {f"a {name}" for name in NAMES}),
             }
     return found
 

@@ -42,7 +42,7 @@ SPLITS = {"nouns": content_words, "nouns and kinds": words_and_kinds}
 def measure(seed: int, work: Path) -> dict[str, Any]:
     """Measure both translators on the same scenes, whose cut-outs the shipped one has not seen."""
     backbone = backbones.load("efficientnet-lite0")
-    known = _read(backbone, seed, work / f"scenes_{seed}.pt")
+    data = _read(backbone, seed, work / f"scenes_{seed}.pt")
     found = {}
     for name in ("class names", SHIPPED):
         lang = (
@@ -50,11 +50,11 @@ def measure(seed: int, work: Path) -> dict[str, Any]:
             if name == "class names"
             else LanguageAttribution.from_pretrained(backbone.model, SHIPPED)
         )
-        rows = Rows({lang.taps[-1].name: known["features"][:, None]})
+        rows = Rows({lang.taps[-1].name: data["features"][:, None]})
         for way, split in SPLITS.items():
             table = words_of(lang.translator, rows, split=split)
             for rank in RANKS:
-                found[f"{name}, {way}, {rank}"] = _counted(table, rank, known["truths"], known["answered"])
+                found[f"{name}, {way}, {rank}"] = _counted(table, rank, data["truths"], data["answered"])
     return found
 
 
@@ -78,10 +78,10 @@ def _read(backbone: Any, seed: int, file: Path) -> dict[str, Any]:
             },
             file,
         )
-    kept = torch.load(file, weights_only=True)
-    named = [backbone.class_names[answer] for answer in kept["answers"].tolist()]
+    saved = torch.load(file, weights_only=True)
+    named = [backbone.class_names[answer] for answer in saved["answers"].tolist()]
     return {
-        "features": kept["features"],
+        "features": saved["features"],
         "truths": [true_words([item.phrase for item in each.objects], each.caption) for each in scenes[:]],
         "answered": [true_words([name], name) for name in named],
     }

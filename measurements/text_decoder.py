@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
         nargs="+",
         default=(0, 16),
         metavar="N",
-        help="texts drawn beside the greedy one, of which the nearest is said (default: 0 16)",
+        help="texts drawn beside the greedy one, of which the nearest is chosen (default: 0 16)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of texts, noise and draws (default: %(default)s)"
@@ -89,7 +89,7 @@ def _size(decoder: TextDecoder) -> int:
 
 def page(data: Mapping[str, Any]) -> str:
     """Format the figures as Markdown."""
-    held, known = [], []
+    held, trained = [], []
     for name, each in data.items():
         if not name.startswith("candidates "):
             continue
@@ -99,7 +99,7 @@ def page(data: Mapping[str, Any]) -> str:
              row["nats_per_token"]]
             for row in each["held_out"]["by_noise"]
         ]  # fmt: skip
-        known += [[drawn, what, each[what]["phrases"], each[what]["exact"], each[what]["cosine"]]
+        trained += [[drawn, what, each[what]["phrases"], each[what]["exact"], each[what]["cosine"]]
                   for what in ("classes", "phrases")]  # fmt: skip
     return "\n\n".join(
         [
@@ -112,6 +112,6 @@ def page(data: Mapping[str, Any]) -> str:
                 held,
             ),
             "## Phrases that it was trained on",
-            table(["drawn", "of", "phrases", "word for word", "cosine"], known),
+            table(["drawn", "of", "phrases", "word for word", "cosine"], trained),
         ]
     )

@@ -131,11 +131,11 @@ def _overlap(lm: LanguageModel, rows: Tensor, prompt: str, n: int, way: str) -> 
 def _top_words(lm: LanguageModel, row: Tensor, prompt: str, n: int, way: str, seed: int) -> set[str]:
     if way == "with replacement":
         texts = _sample(lm, row[None], prompt, n, seed)
-        said = Sentences(tuple(texts), torch.full((n,), 1 / n), None)
+        sentences = Sentences(tuple(texts), torch.full((n,), 1 / n), None)
     else:
         distinct = _distinct(lm, row, prompt, n, seed)
-        said = Sentences(tuple(distinct.texts), distinct.weights, distinct.variances)
-    return {word.text for word in WordTable.of([said]).top(TOP) if word.frequency > 0}
+        sentences = Sentences(tuple(distinct.texts), distinct.weights, distinct.variances)
+    return {word.text for word in WordTable.of([sentences]).top(TOP) if word.frequency > 0}
 
 
 def _sample(lm: LanguageModel, prefix: Tensor, prompt: str, n: int, seed: int = 0) -> list[str]:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-#: A noun that is said is met in the texts that WordNet counted, or each of its words in this many glosses.
+#: A noun is kept that occurs in the texts that WordNet counted, or each of its words in this many glosses.
 COMMON = 10
 
 

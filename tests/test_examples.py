@@ -32,7 +32,7 @@ def check_shapes(printed, folder):
     """A translator trained in seconds says which form stands in each scene it never saw."""
     pairs = re.findall(r"'an? \w+ (\w+) .*' -> '(.*)'", printed)
     assert len(pairs) == 3
-    assert all(form in said.split() for form, said in pairs), pairs
+    assert all(form in text.split() for form, text in pairs), pairs
 
 
 def check_backbone(printed, folder):

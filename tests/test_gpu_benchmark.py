@@ -56,9 +56,9 @@ def test_nothing_is_timed_where_a_kernel_is_wrong(quick, monkeypatch, capsys):
 
 def test_steps_that_may_take_too_long_are_left_out(quick, capsys):
     gpu.main(["ceilings", "captions", "--device", "cpu", "--minutes", "0.5"])
-    said = capsys.readouterr().out
-    assert "TFLOP/s" in said
-    assert "captions is left out" in said
+    output = capsys.readouterr().out
+    assert "TFLOP/s" in output
+    assert "captions is left out" in output
     assert sum(gpu.STEPS.values()) < 600
 
 

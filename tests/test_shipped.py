@@ -41,8 +41,8 @@ def named(lang, preprocess):
     """Judge each photograph's words: of their list, or a more general noun that is not too general."""
     found, judge = {}, Judge()
     for name, path in find_photographs().items():
-        said = lang.describe(preprocess(images.open_image(path))[None])
-        (description,) = said[-1] if isinstance(said[0], list) else said
+        descriptions = lang.describe(preprocess(images.open_image(path))[None])
+        (description,) = descriptions[-1] if isinstance(descriptions[0], list) else descriptions
         if judge(description.text, sorted(NAMES[name])).useful > 0.5:
             found[name] = description.text
     return found
@@ -104,9 +104,9 @@ def test_the_shipped_map_names_photographs_that_are_no_scenes(backbone):
 def test_the_shipped_map_speaks_at_every_layer_and_saves_the_same(backbone, tmp_path):
     lang = LanguageAttribution.from_pretrained(backbone.model, ALIGNED)
     x = backbone.preprocess(images.open_image(find_photographs()["chelsea"]))[None]
-    said = lang.describe(x)
-    assert [d[0].layer for d in said] == ["_blocks.4", "_blocks.10", "_avg_pooling:input"]
-    assert all(d[0].text for d in said)
+    descriptions = lang.describe(x)
+    assert [d[0].layer for d in descriptions] == ["_blocks.4", "_blocks.10", "_avg_pooling:input"]
+    assert all(d[0].text for d in descriptions)
     maps = lang.saliency(x, ["a cat", "a hammer"])
     assert [m.shape for m in maps] == [(1, 2, 224, 224)] * 3
     lang.translator.save_pretrained(tmp_path / "again")
@@ -125,8 +125,8 @@ def test_pictures_of_nothing_are_unsure(backbone, fitted):
         lang = LanguageAttribution.from_pretrained(backbone.model, ALIGNED, "_avg_pooling:input")
     else:
         lang = LanguageAttribution.from_backbone(backbone)
-    said = lang.describe(torch.cat([noise, uniform, constant]))
-    assert sum(description.unsure for description in said) >= 19
+    descriptions = lang.describe(torch.cat([noise, uniform, constant]))
+    assert sum(description.unsure for description in descriptions) >= 19
 
 
 @pytest.mark.real

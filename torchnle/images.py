@@ -179,8 +179,8 @@ def _failures_of(name: str) -> Iterator[None]:
             "if you trust it."
         ) from error
     except FAILURES as error:
-        said = str(error) or type(error).__name__
-        raise ValueError(f"{name} cannot be read as an image: {said}. It may be damaged.") from error
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{name} cannot be read as an image: {reason}. It may be damaged.") from error
 
 
 @cache

@@ -26,7 +26,7 @@ class LineJournal:
         setting: Everything that the lines depend on, as JSON keeps it.
         what: What the lines are, for messages: "descriptions".
 
-    The lines are read from the file whenever they are asked for, so that a long file takes no memory.
+    The lines are read from the file whenever they are needed, so that a long file takes no memory.
 
     Raises:
         ValueError: If the file holds lines of another setting, or one is damaged; with its number.

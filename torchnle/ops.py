@@ -141,6 +141,6 @@ def _check(name: str, h: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             f"{name} is for a frozen layer, but its weight or bias requires a gradient. Call "
             "requires_grad_(False) on them, or use torch.nn.functional.cross_entropy to train the layer."
         )
-    known = bias is not None and not torch.compiler.is_compiling() and not bias.is_meta
-    if known and not bool((cast("Tensor", bias) < float("inf")).all()):  # NaN is no less
+    checkable = bias is not None and not torch.compiler.is_compiling() and not bias.is_meta
+    if checkable and not bool((cast("Tensor", bias) < float("inf")).all()):  # NaN is no less
         raise ValueError(f"the bias of {name} holds NaN or +inf; -inf bans an output, and others are finite.")

@@ -34,8 +34,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file() and path.name == str(path) and shipped.is_file():
         path = shipped
     if not path.is_file():
-        known = ", ".join(sorted(file.name for file in RECIPES.glob("*.toml")))
-        raise FileNotFoundError(f"{path} is not a file; pass one, or the name of a shipped recipe: {known}.")
+        recipes = ", ".join(sorted(file.name for file in RECIPES.glob("*.toml")))
+        raise FileNotFoundError(
+            f"{path} is not a file; pass one, or the name of a shipped recipe: {recipes}."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -116,18 +118,18 @@ def build(cls: type[_Settings], table: Mapping[str, Any], where: str) -> _Settin
     if not isinstance(table, Mapping):
         raise ValueError(f"[{where}] is {table!r}; a table is needed: [{where}] with key = value below it.")
     hints = get_type_hints(cls)
-    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    by_name = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     given = {}
     for key, value in table.items():
-        if key not in known:
-            near = get_close_matches(key, known, n=3, cutoff=0.5) or list(known)
+        if key not in by_name:
+            near = get_close_matches(key, by_name, n=3, cutoff=0.5) or list(by_name)
             raise ValueError(f"[{where}] has no key {key!r}. Nearest: {', '.join(near)}.")
         given[key] = tuple(value) if isinstance(value, list) else value
         if not _fits(given[key], hints[key]):
-            raise ValueError(f"[{where}] {key} = {value!r}: it should be {known[key].type}.")
+            raise ValueError(f"[{where}] {key} = {value!r}: it should be {by_name[key].type}.")
     missing = [
         name
-        for name, field in known.items()
+        for name, field in by_name.items()
         if name not in given and field.default is MISSING and field.default_factory is MISSING
     ]
     if missing:

@@ -1,3 +1,3 @@
-"""The one place of the version, so that no module has to import the package root."""
+"""The version, stated once, so that no module has to import the package root."""
 
 __version__ = "0.1.0"

@@ -40,7 +40,7 @@ def linear_lse(
 
     Returns:
         lse (R,), max (R,), both float32, and argmax (R,) int64: the lowest id among equals; -1 where
-        it was not asked for. A NaN in a row of `h` makes that row's lse and max NaN, and no other's.
+        it was not requested. A NaN in a row of `h` makes that row's lse and max NaN, and no other's.
 
     Example:
         >>> lse, top, index = linear_lse(torch.zeros(1, 3), torch.ones(4, 3), need_argmax=True)

@@ -119,9 +119,12 @@ def page(data: Mapping[str, Any]) -> str:
     parts = [_PREFACE.format(**data, length=recipe["prefix_length"], measured=data["texts"]["measured"])]
     noises = [row["noise"] for row in data["frames"][0]["by_noise"]]
     header = [f"{what}, noise {noise:g}" for noise in noises for what in ("exact", "cosine")]
-    frames = [[_yes(row), _code(row["opening"]), _code(row["prompt"]), *_said(row)] for row in data["frames"]]
+    frames = [
+        [_yes(row), _code(row["opening"]), _code(row["prompt"]), *_scores_by_noise(row)]
+        for row in data["frames"]
+    ]
     parts.append("## Frames\n\n" + record.table(["BOS", "opening", "prompt", *header], frames))
-    ends = [[_yes(row), _code(row["stop"]), *_said(row)] for row in data["ends"]]
+    ends = [[_yes(row), _code(row["stop"]), *_scores_by_noise(row)] for row in data["ends"]]
     parts.append("## Ends, in the shipped frame\n\n" + record.table(["BOS", "end", *header], ends))
     if data["starts"]:
         starts = [[_yes(row), row["start"], row["before"], row["after"]] for row in data["starts"]]
@@ -136,7 +139,7 @@ def _fitting(lm: LanguageModel, texts: Sequence[str], length: int) -> float:
     return sum(count <= length for count in lengths) / len(lengths)
 
 
-def _said(row: Mapping[str, Any]) -> list[float]:
+def _scores_by_noise(row: Mapping[str, Any]) -> list[float]:
     return [noise[what] for noise in row["by_noise"] for what in ("exact", "cosine")]
 
 

@@ -55,14 +55,14 @@ def loss_from_start(
     network = fresh_network(lm, recipe, learned, tokens)
     if start == "random":
         _scatter(network)
-    asked = Examples((held,), held_tokens, range(len(held)))
+    examples = Examples((held,), held_tokens, range(len(held)))
     plain = replace(recipe, steps=max(1, recipe.steps), word_steps=0, noise=0.0)
     objective = _AnyTexts(network, lm, plain, learned, tokens)
-    before = _loss(objective, asked)
+    before = _loss(objective, examples)
     if recipe.steps:
         with TemporaryDirectory() as folder:
             loop.train(objective, plain, folder)
-    return {"before": before, "after": _loss(objective, asked)}
+    return {"before": before, "after": _loss(objective, examples)}
 
 
 class _AnyTexts(Texts):
@@ -82,10 +82,10 @@ def _scatter(network: PrefixFromSentence) -> None:
 
 
 @torch.no_grad()
-def _loss(objective: Texts, asked: Examples) -> float:
+def _loss(objective: Texts, examples: Examples) -> float:
     """Compute the loss in nats a token."""
-    nats = objective.losses(objective.network, 0, asked).sum()
-    return float(nats) / objective.count(0, asked)
+    nats = objective.losses(objective.network, 0, examples).sum()
+    return float(nats) / objective.count(0, examples)
 
 
 def _encoded(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:

@@ -107,14 +107,14 @@ def understood(
     for noise in noises:
         prefixes = word_prefixes(lm, texts, frame, length=length, noise=noise, seed=seed)
         decoded = greedy(lm, prefixes, prompt=frame.prompt, stop=frame.stop, max_new_tokens=_MAX_NEW_TOKENS)
-        said = [text.strip() for text in decoded.texts]
-        again = encoder.encode([text or "nothing" for text in said])
+        decoded_texts = [text.strip() for text in decoded.texts]
+        again = encoder.encode([text or "nothing" for text in decoded_texts])
         rows.append(
             {
                 "noise": noise,
-                "exact": sum(a == b for a, b in zip(said, texts, strict=True)) / len(texts),
+                "exact": sum(a == b for a, b in zip(decoded_texts, texts, strict=True)) / len(texts),
                 "cosine": (again * source).sum(dim=1).mean().item(),
-                "examples": dict(zip(texts[:_EXAMPLES], said, strict=False)),
+                "examples": dict(zip(texts[:_EXAMPLES], decoded_texts, strict=False)),
             }
         )
     return rows

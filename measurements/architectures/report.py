@@ -89,12 +89,12 @@ def _exceptions(groups: Mapping[str, list[dict[str, Any]]]) -> str:
 def _heads(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     """Format the heads that were read, and the reasons for those that were not."""
     found = {r["key"]: r["head"] for records in groups.values() for r in records if r.get("head")}
-    maps = [key for key, said in found.items() if _NO_LOGITS in said]
-    refused = {key: said for key, said in found.items() if "Error: " in said and key not in maps}
-    features = [said for said in found.values() if said.startswith("(features)")]
-    whole = [key for key, said in found.items() if ", none of " in said]
+    maps = [key for key, outcome in found.items() if _NO_LOGITS in outcome]
+    refused = {key: outcome for key, outcome in found.items() if "Error: " in outcome and key not in maps}
+    features = [outcome for outcome in found.values() if outcome.startswith("(features)")]
+    whole = [key for key, outcome in found.items() if ", none of " in outcome]
     heads = len(found) - len(refused) - len(features) - len(maps)
-    lines = [f"- `{key}`: {said.partition('Error: ')[2]}" for key, said in refused.items()]
+    lines = [f"- `{key}`: {outcome.partition('Error: ')[2]}" for key, outcome in refused.items()]
     return "\n".join(
         [
             "## Heads\n",
@@ -119,7 +119,7 @@ def _row(record: Mapping[str, Any]) -> str:
     shown = "; ".join(f"`{f['name']}` {f['width']} on {f['grid'][0]}x{f['grid'][1]}" for f in layers)
     dropped = max((f["num_prefix_tokens"] for f in layers), default=0)
     shown += f"; {record['order']}" if record.get("order") else ""
-    sizes = "; ".join(f"{size}: {_short(said)}" for size, said in record.get("sizes", {}).items())
+    sizes = "; ".join(f"{size}: {_short(outcome)}" for size, outcome in record.get("sizes", {}).items())
     mark = "" if record["status"] == "works" else f"**{record['status']}** "
     return f"| {mark}{name} | {shown} | {dropped} | {sizes} | {_head(record.get('head', ''))} |"
 
@@ -128,11 +128,11 @@ def _short(outcome: str) -> str:
     return "not taken" if outcome.startswith("not taken") else outcome
 
 
-def _head(said: str) -> str:
+def _head(outcome: str) -> str:
     """Format a head, which is "name, reading of layer"; other texts are refusals."""
-    if "Error: " in said or not said:
+    if "Error: " in outcome or not outcome:
         return "none"
-    name, _, how = said.partition(", ")
+    name, _, how = outcome.partition(", ")
     return f"{name} {how}" if name == "(features)" else f"`{name}`, {how}"
 
 

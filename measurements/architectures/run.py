@@ -45,8 +45,8 @@ def sweep(
             continue
         fresh = case.key not in done
         record = _apart(case, memory, threads) if fresh else records[case.key]
-        known = records.get(case.key, record)["groups"]
-        records[case.key] = record | {"groups": known | record["groups"] | {case.group: case.note}}
+        groups = records.get(case.key, record)["groups"]
+        records[case.key] = record | {"groups": groups | record["groups"] | {case.group: case.note}}
         done.add(case.key)
         with finished.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(records[case.key]) + "\n")

@@ -53,13 +53,13 @@ def crop_sizes(
     best: dict[str, Counter[int]] = defaultdict(Counter)
     sides = [round(share * scenes.size) for share in SHARES]
     for batch, features in read(backbone, lang, scenes, batch_size=batch_size):
-        said = _central(lang, features, internal_batch_size)
-        said["captions"] = [scene.caption for scene in batch]
+        sentences = _central(lang, features, internal_batch_size)
+        sentences["captions"] = [scene.caption for scene in batch]
         for index, scene in enumerate(batch):
-            spoken = {layer: texts[index] for layer, texts in said.items() if texts[index].strip()}
+            own = {layer: texts[index] for layer, texts in sentences.items() if texts[index].strip()}
             crops = [central_crop(scene.image, side) for side in sides]
-            fits = scorer(crops, list(spoken.values())).argmax(dim=0).tolist()
-            for layer, index in zip(spoken, fits, strict=True):
+            fits = scorer(crops, list(own.values())).argmax(dim=0).tolist()
+            for layer, index in zip(own, fits, strict=True):
                 best[layer][sides[index]] += 1
     return {layer: {side: counts[side] / len(scenes) for side in sides} for layer, counts in best.items()}
 
@@ -78,11 +78,11 @@ def central_crop(image: Image.Image, side: int) -> Image.Image:
 def _central(
     lang: LanguageAttribution, features: Sequence[Features], internal_batch_size: int | None
 ) -> dict[str, list[str]]:
-    said = {f.layer: say(lang, [_middle(f)], internal_batch_size) for f in all_locations(lang, features)}
+    sentences = {f.layer: say(lang, [_middle(f)], internal_batch_size) for f in all_locations(lang, features)}
     if len(features) > 1:
         together = select_together(features, "all", lang.reading)
-        said[ALL] = say(lang, [_middle(f) for f in together], internal_batch_size)
-    return said
+        sentences[ALL] = say(lang, [_middle(f) for f in together], internal_batch_size)
+    return sentences
 
 
 def _middle(features: Features) -> Features:

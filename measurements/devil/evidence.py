@@ -34,7 +34,7 @@ _RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
-class Asked:
+class SceneScores:
     """The two scores of texts at all locations of a scene.
 
     Args:
@@ -70,18 +70,18 @@ def measure(backbone: Backbone, lang: LanguageAttribution, scenes: Scenes) -> di
     translator = lang.translator
     if not isinstance(translator, PrefixTranslator) or not translator.network.evidence_weight:
         raise ValueError(f"translator '{translator.name}' adds no evidence; pass one that starts from a map.")
-    asked = list(_asked(backbone, lang, translator, scenes))
+    scored = list(_scored_scenes(backbone, lang, translator, scenes))
     return {
-        "objects": sum(len(each.locations) for each in asked),
-        "by_weight": {f"{weight:g}": _hits(asked, weight) for weight in WEIGHTS},
-        "regression": _regression(asked),
+        "objects": sum(len(each.locations) for each in scored),
+        "by_weight": {f"{weight:g}": _hits(scored, weight) for weight in WEIGHTS},
+        "regression": _regression(scored),
     }
 
 
 @torch.no_grad()
-def _asked(
+def _scored_scenes(
     backbone: Backbone, lang: LanguageAttribution, translator: PrefixTranslator, scenes: Scenes
-) -> Iterator[Asked]:
+) -> Iterator[SceneScores]:
     draw = random.Random(scenes.seed)
     for batch, features in read(backbone, lang, scenes, batch_size=16):
         *_, located = all_locations(lang, features)
@@ -95,11 +95,11 @@ def _asked(
 
 def _scored(
     translator: PrefixTranslator, rows: Rows, texts: Sequence[str], scene: Scene, grid: tuple[int, int]
-) -> Asked:
+) -> SceneScores:
     (named,) = translator._inputs([rows])
     own = [item.location(grid) for item in scene.objects]
     size = (scene.image.height, scene.image.width)
-    return Asked(
+    return SceneScores(
         translator._log_probs([rows], translator.follow(texts), None),
         translator.network.evidence(named, texts),
         tuple(row * grid[1] + column for row, column in own),
@@ -108,10 +108,10 @@ def _scored(
     )
 
 
-def _hits(asked: Sequence[Asked], weight: float) -> dict[str, float]:
+def _hits(scored: Sequence[SceneScores], weight: float) -> dict[str, float]:
     """Count first phrases and peaks inside boxes."""
     first, inside = [], []
-    for each in asked:
+    for each in scored:
         scores, objects = each.blend(weight), len(each.locations)
         for number, location in enumerate(each.locations):
             rivals = [number, *range(objects, scores.shape[1])]
@@ -122,10 +122,10 @@ def _hits(asked: Sequence[Asked], weight: float) -> dict[str, float]:
     return {"first": sum(first) / len(first), "in_box": sum(inside) / len(inside)}
 
 
-def _regression(asked: Sequence[Asked]) -> dict[str, float]:
+def _regression(scored: Sequence[SceneScores]) -> dict[str, float]:
     """Fit both weights by the log-likelihood of the true phrase among its rivals."""
     rows = []
-    for each in asked:
+    for each in scored:
         objects = len(each.locations)
         for number, location in enumerate(each.locations):
             rivals = [number, *range(objects, each.log_prob.shape[1])]

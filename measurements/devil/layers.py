@@ -45,14 +45,14 @@ def dropout_table(
                 f"the translator trained with {dropout} dropout reads one layer; table 2 compares all of "
                 "several layers with the last."
             )
-        said, seen = captions(
+        sentences, seen = captions(
             backbone, lang, scenes, batch_size=batch_size, internal_batch_size=internal_batch_size
         )
-        known = [references(scene) for scene in seen]
+        expected = [references(scene) for scene in seen]
         last = lang.taps[-1].name
         found[dropout] = {
-            "last": caption_scores(said[last], known),
-            "all": caption_scores(said[ALL], known),
+            "last": caption_scores(sentences[last], expected),
+            "all": caption_scores(sentences[ALL], expected),
         }
     return found
 
@@ -71,12 +71,13 @@ def layer_table(
         By layer (and for all together) the fields of `Vocabulary`, and "cider"; "captions" is the same for
         the scenes' captions.
     """
-    said, seen = captions(
+    sentences, seen = captions(
         backbone, lang, scenes, batch_size=batch_size, internal_batch_size=internal_batch_size
     )
-    known = [references(scene) for scene in seen]
+    expected = [references(scene) for scene in seen]
     found: dict[str, Any] = {
-        layer: {**asdict(vocabulary(texts)), "cider": cider(texts, known)} for layer, texts in said.items()
+        layer: {**asdict(vocabulary(texts)), "cider": cider(texts, expected)}
+        for layer, texts in sentences.items()
     }
     return found | {"captions": asdict(vocabulary([scene.caption for scene in seen]))}
 
@@ -90,10 +91,10 @@ def captions(
     internal_batch_size: int | None = None,
 ) -> tuple[dict[str, list[str]], list[Scene]]:
     """Describe each scene by each layer and by all; return the sentences and the scenes."""
-    said: dict[str, list[str]] = defaultdict(list)
+    sentences: dict[str, list[str]] = defaultdict(list)
     seen: list[Scene] = []
     for batch, features in read(backbone, lang, scenes, batch_size=batch_size):
         for layer, texts in say_wholes(lang, features, internal_batch_size=internal_batch_size).items():
-            said[layer] += texts
+            sentences[layer] += texts
         seen += batch
-    return said, seen
+    return sentences, seen

@@ -31,12 +31,16 @@ def measure(
         hold a word twice in one phrase; "noun", how many list a noun twice, as two balls deserve; "words",
         the mean number of words; and examples of both.
     """
-    said: dict[str, list[str]] = {}
+    sentences: dict[str, list[str]] = {}
     with torch.no_grad():
         for _, features in read(backbone, lang, scenes, batch_size=16):
             for layer, texts in say_wholes(lang, features, internal_batch_size=internal_batch_size).items():
-                said.setdefault(layer, []).extend(texts)
-    return {"scenes": len(scenes), "seed": scenes.seed, "layers": {k: counted(v) for k, v in said.items()}}
+                sentences.setdefault(layer, []).extend(texts)
+    return {
+        "scenes": len(scenes),
+        "seed": scenes.seed,
+        "layers": {k: counted(v) for k, v in sentences.items()},
+    }
 
 
 def counted(texts: Sequence[str]) -> dict[str, Any]:

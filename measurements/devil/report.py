@@ -44,8 +44,8 @@ def _figure_7(data: Mapping[str, Any]) -> str:
     found = data["figure_7"]
     sides = list(next(iter(found.values())))
     rows = [[layer, *shares.values()] for layer, shares in found.items()]
-    said = f"Judged by `{data['scorer']}`. The paper: {FIGURE_7}"
-    return f"{said}\n\n{table(['sentence of', *(f'{side} px' for side in sides)], rows)}"
+    note = f"Judged by `{data['scorer']}`. The paper: {FIGURE_7}"
+    return f"{note}\n\n{table(['sentence of', *(f'{side} px' for side in sides)], rows)}"
 
 
 def _percent(value: float | None) -> float | None:

@@ -54,9 +54,9 @@ def time_clicks(page: Any, explorer: Explorer, count: int, drawn: random.Random)
     sentences: list[float] = []
     for index in tqdm(range(count), desc="clicks"):
         grid = _choose_layer(page, drawn.choice(explorer.layers))
-        place, region = _draw(grid, drawn, page)
+        point, region = _draw(grid, drawn, page)
         waits = index % 10 == 9 and explorer.sentences.offered
-        milliseconds = page.evaluate(_CLICK, [*place, region, "sentence" if waits else "words"])
+        milliseconds = page.evaluate(_CLICK, [*point, region, "sentence" if waits else "words"])
         (sentences if waits else phrases).append(milliseconds / 1000)
     return summary(phrases), summary(sentences) if sentences else None
 

@@ -105,6 +105,6 @@ def _timed(times: dict[str, float], name: str, call: Any) -> Any:
 PARTS = {"loop": loop, "batches": batches, "shares": shares, "draft": draft}
 
 if __name__ == "__main__":
-    asked = json.loads(sys.stdin.read())
-    answer = PARTS[sys.argv[1]](asked["files"], asked["options"])
-    Path(asked["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    request = json.loads(sys.stdin.read())
+    answer = PARTS[sys.argv[1]](request["files"], request["options"])
+    Path(request["answer"]).write_text(json.dumps(answer), encoding="utf-8")

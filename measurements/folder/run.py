@@ -100,10 +100,10 @@ class Folder:
         say(f"{name}: {len(files)} photographs {options or ''}", error=True)
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder) / "answer.json"
-            asked = {"files": list(files), "options": {"batch_size": self.batch_size, **options}}
+            request = {"files": list(files), "options": {"batch_size": self.batch_size, **options}}
             subprocess.run(
                 [sys.executable, "-m", "measurements.folder.part", name],
-                input=json.dumps({**asked, "answer": str(answer)}),
+                input=json.dumps({**request, "answer": str(answer)}),
                 text=True,
                 check=True,
                 env=self._environment,

@@ -60,8 +60,8 @@ def _written(ending: str, pairs: list[tuple[str, str]], draw: random.Random) -> 
         return "\n".join(lines).encode(encoding, "surrogatepass")
     if ending == ".json":
         listed = [{"id": number, "file_name": name} for number, (name, _) in enumerate(pairs)]
-        said = [{"image_id": number, "caption": text} for number, (_, text) in enumerate(pairs)]
-        return json.dumps({"images": listed, "annotations": said}).encode(encoding)
+        annotations = [{"image_id": number, "caption": text} for number, (_, text) in enumerate(pairs)]
+        return json.dumps({"images": listed, "annotations": annotations}).encode(encoding)
     separator = draw.choice(",;\t")
     rows = [("image", "caption"), *pairs]
     quoted = [separator.join('"' + field.replace('"', '""') + '"' for field in row) for row in rows]
@@ -72,16 +72,16 @@ def _damaged(draw: random.Random, raw: bytes) -> bytes:
     """Some bytes cut off, changed, doubled or put in."""
     content = bytearray(raw)
     for _ in range(draw.randint(1, 4)):
-        place = draw.randrange(len(content) + 1) if content else 0
+        offset = draw.randrange(len(content) + 1) if content else 0
         how = draw.randrange(4)
         if how == 0:
-            del content[place:]
+            del content[offset:]
         elif how == 1 and content:
-            content[place % len(content)] ^= 1 << draw.randrange(8)
+            content[offset % len(content)] ^= 1 << draw.randrange(8)
         elif how == 2:
-            content[place:place] = draw.choice(_INSERTED)
+            content[offset:offset] = draw.choice(_INSERTED)
         else:
-            content[place:place] = content[max(0, place - 9) : place]
+            content[offset:offset] = content[max(0, offset - 9) : offset]
     return bytes(content)
 
 

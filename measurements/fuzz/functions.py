@@ -186,7 +186,7 @@ def bottleneck(draw: random.Random) -> Outcome:
 
 
 def units(draw: random.Random) -> Outcome:
-    """Labels of units: those of one unit asked alone."""
+    """Labels of units: those of one unit labelled alone."""
     images = [_picture(draw) for _ in range(draw.randint(4, 8))]
     prepare: Callable[[Any], Tensor] = with_files().preprocess  # type: ignore[assignment]
     given: dict[str, Any] = {"model": model(), "layer": "1", "probing_set": images, "transform": prepare}
@@ -260,19 +260,19 @@ def saving(draw: random.Random) -> Outcome:
 
     def run(options: dict[str, Any]) -> bool:
         with tempfile.TemporaryDirectory() as root:
-            place = options.pop("folder", Path(root, "saved"))
+            path = options.pop("folder", Path(root, "saved"))
             fresh = classifier()
-            fresh.save_pretrained(place, **options)
-            again = _loaded(Path(place))
+            fresh.save_pretrained(path, **options)
+            again = _loaded(Path(path))
         return same(again.saliency(x, texts), fresh.saliency(x, texts))
 
     return _case(draw, "saving", given, bad, run)
 
 
-def _loaded(place: Path) -> LanguageAttribution:
+def _loaded(path: Path) -> LanguageAttribution:
     """Load, with the encoder of letters in place of one that a reference finds."""
     with patch.object(TextEncoder, "from_pretrained", lambda *_, **__: LetterEncoder()):
-        return LanguageAttribution.from_pretrained(model(), str(place), example=options()["example"])
+        return LanguageAttribution.from_pretrained(model(), str(path), example=options()["example"])
 
 
 def adapting(draw: random.Random) -> Outcome:
@@ -301,8 +301,8 @@ def attaching(draw: random.Random) -> Outcome:
     bad |= {"layers": ["none", 3, []], "example": ["a", (1,), [1]], "lens": ["x", None], "vocabulary": [3]}
     x = pictures(draw, 1)
 
-    def run(asked: dict[str, Any]) -> bool:
-        given = {"model": model(), "vocabulary": (), **options(), **asked}
+    def run(changes: dict[str, Any]) -> bool:
+        given = {"model": model(), "vocabulary": (), **options(), **changes}
         found = LanguageAttribution.from_classifier(**given)
         return same(finite(found.saliency(x, ["fur"])), classifier().saliency(x, ["fur"]))
 
@@ -312,16 +312,18 @@ def attaching(draw: random.Random) -> Outcome:
 def captioned(draw: random.Random) -> Outcome:
     """A map of captions: batches give what all at once give."""
     x = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(draw.randrange(1 << 30)))
-    said = [f"{draw.choice(['a red', 'a wet', 'the'])} {draw.choice(['cat', 'tree', 'boat'])}" for _ in x]
-    given: dict[str, Any] = {"captions": [(x[:2], said[:2]), (x[2:], said[2:])]}
-    bad = {"captions": [[], 3, None, [(x, said[:3])], [x], [(x, [""] * 6)], [("a", "b")], [(x, said, 3)]]}
+    captions = [f"{draw.choice(['a red', 'a wet', 'the'])} {draw.choice(['cat', 'tree', 'boat'])}" for _ in x]
+    given: dict[str, Any] = {"captions": [(x[:2], captions[:2]), (x[2:], captions[2:])]}
+    bad = {
+        "captions": [[], 3, None, [(x, captions[:3])], [x], [(x, [""] * 6)], [("a", "b")], [(x, captions, 3)]]
+    }
     bad |= {"layers": ["none", 3, []]}
 
-    def run(asked: dict[str, Any]) -> bool:
+    def run(changes: dict[str, Any]) -> bool:
         shared = {"encoder": options()["encoder"], "vocabulary": ()}
-        given = {"model": model(), "layers": "1", **shared, **asked}
+        given = {"model": model(), "layers": "1", **shared, **changes}
         found = LanguageAttribution.from_captions(**given)
-        whole = LanguageAttribution.from_captions(model(), "1", [(x, said)], **shared)
+        whole = LanguageAttribution.from_captions(model(), "1", [(x, captions)], **shared)
         return same(finite(found.saliency(x[:1], ["fur"])), whole.saliency(x[:1], ["fur"]))
 
     return _case(draw, "from_captions", given, bad, run)

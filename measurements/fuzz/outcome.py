@@ -31,13 +31,13 @@ class Outcome:
         family: What was tried: "calls", "captions", ...
         kind: How it was drawn: "valid", "odd" (unusual and allowed, or refused) or "bad" (must be refused).
         result: "right", "refused", "accepted" (no oracle), or a fault: "wrong", "nan", "raw", "hang".
-        said: The case, and the error if there was one.
+        message: The case, and the error if there was one.
     """
 
     family: str
     kind: str
     result: str
-    said: str
+    message: str
 
     @property
     def is_fault(self) -> bool:
@@ -70,8 +70,8 @@ def judge(family: str, kind: str, case: str, run: Callable[[], object]) -> Outco
         own = (isinstance(error, _REFUSALS) and is_ours(error)) or is_of_types(error)
         if own and kind == "valid":
             return Outcome(family, kind, "wrong", f"{case}: refused: {error}"[:300])
-        said = re.sub(_SCRATCH, "", f"{case}: {type(error).__name__}: {error}")[:300]
-        return Outcome(family, kind, "refused" if own else "raw", said)
+        message = re.sub(_SCRATCH, "", f"{case}: {type(error).__name__}: {error}")[:300]
+        return Outcome(family, kind, "refused" if own else "raw", message)
     if kind == "bad":
         return Outcome(family, kind, "wrong", f"{case}: answered")
     return Outcome(family, kind, "right" if agreed is True else "accepted", case)

@@ -62,7 +62,7 @@ def report(outcomes: list[Outcome], seed: int) -> tuple[dict[str, Any], str]:
     results = ("right", "accepted", "refused", *_FAULTS)
     counts = {f: Counter(o.result for o in outcomes if o.family == f) for f in families}
     kinds = Counter(outcome.kind for outcome in outcomes)
-    faults = [f"{o.result}, {o.family}: {o.said}" for o in outcomes if o.is_fault]
+    faults = [f"{o.result}, {o.family}: {o.message}" for o in outcomes if o.is_fault]
     rows = [[family, *(counts[family][result] for result in results)] for family in families]
     shares = ", ".join(f"{count / len(outcomes):.0%} {kind}" for kind, count in sorted(kinds.items()))
     listed = "".join(f"- `{fault}`\n" for fault in faults[:_SHOWN]) or "none\n"

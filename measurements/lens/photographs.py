@@ -80,7 +80,7 @@ class _Found:
     """The answers for every photograph, by layer, with their verdicts."""
 
     def __init__(self) -> None:
-        self.said: dict[str, dict[str, list[tuple[Answer, Verdict]]]] = {}
+        self.answers: dict[str, dict[str, list[tuple[Answer, Verdict]]]] = {}
         self.maps: dict[str, list[tuple[bool, bool | None]]] = {}
 
     def add(
@@ -97,15 +97,15 @@ class _Found:
         where = location(photograph.point, local.grid or (1, 1))
         shown = dict(zip(KINDS, (local.select(where), local.select(None), whole), strict=True))
         for kind, features in shown.items():
-            said = Answer.of(_describe(translator, features))
-            verdict = judge(said.text, photograph.exact, photograph.general)
-            self.said.setdefault(name, {}).setdefault(kind, []).append((said, verdict))
+            answer = Answer.of(_describe(translator, features))
+            verdict = judge(answer.text, photograph.exact, photograph.general)
+            self.answers.setdefault(name, {}).setdefault(kind, []).append((answer, verdict))
         self.maps.setdefault(name, []).append(_maps(translator, local, photograph, others))
 
     def summary(self) -> dict[str, Any]:
         """Return all rates."""
         found: dict[str, Any] = {}
-        for name, kinds in self.said.items():
+        for name, kinds in self.answers.items():
             found[name] = {kind: rates(*map(list, zip(*rows, strict=True))) for kind, rows in kinds.items()}
             first, peaks = zip(*self.maps[name], strict=True)
             pointed = [hit for hit in peaks if hit is not None]

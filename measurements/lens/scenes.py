@@ -74,12 +74,14 @@ def classified(
         "right"; "first_class", the same of the head's own logits; and the number of objects.
     """
     classes = classes_of(truth, subject.backbone.class_names)
-    kept = [i for i, phrase in enumerate(truth) if phrase in classes]
-    scores = _cosines(translator, rows[kept], list(translator.class_texts))
-    logits = F.linear(rows[kept], subject.head.weight, subject.head.bias)
-    found = {"objects": float(len(kept))}
+    rows_of_classes = [i for i, phrase in enumerate(truth) if phrase in classes]
+    scores = _cosines(translator, rows[rows_of_classes], list(translator.class_texts))
+    logits = F.linear(rows[rows_of_classes], subject.head.weight, subject.head.bias)
+    found = {"objects": float(len(rows_of_classes))}
     for name, each in (("right", scores), ("first_class", logits)):
-        found[name] = _share([int(each[n].argmax()) in classes[truth[i]] for n, i in enumerate(kept)])
+        found[name] = _share(
+            [int(each[n].argmax()) in classes[truth[i]] for n, i in enumerate(rows_of_classes)]
+        )
     return found
 
 

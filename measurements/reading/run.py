@@ -34,7 +34,7 @@ class Outcome:
         same_texts: How many of the greedy texts are those of a plain uncached loop.
         rows: How many there are.
         apart: The largest difference of a log-probability from the plain forward's, in nats.
-        reason: What was said.
+        reason: The warning or error.
     """
 
     kind: str
@@ -73,13 +73,13 @@ def examine(kind: str, *, largest: int = 3_000_000) -> Outcome:
         model = build(kind)
     except Exception as error:  # noqa: BLE001 - transformers' validators raise classes of their own
         return Outcome(kind, "not built", reason=_short(error))
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             lm = LanguageModel(model, tokenizer(), reference=kind)
         except (TypeError, ValueError) as error:
             return Outcome(kind, "refused", reason=_short(error))
-    warned = [str(each.message) for each in said if "will be read without" in str(each.message)]
+    warned = [str(each.message) for each in caught if "will be read without" in str(each.message)]
     return _compare(kind, lm, warned[0] if warned else "")
 
 

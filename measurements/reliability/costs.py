@@ -92,15 +92,15 @@ def measure(rounds: int, name: str = "torchvision:resnet50") -> dict[str, Any]:
 
 
 def _in_turn(call: Callable[[], Any], rounds: int) -> tuple[list[float], list[float]]:
-    kept: tuple[list[float], list[float]] = [], []
+    seconds: tuple[list[float], list[float]] = [], []
     call()
     for number in range(rounds):
         for which in (0, 1) if number % 2 else (1, 0):
             with unchecked() if which else nullcontext():
                 begun = time.process_time()
                 call()
-                kept[which].append(time.process_time() - begun)
-    return kept
+                seconds[which].append(time.process_time() - begun)
+    return seconds
 
 
 def page(found: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ def _tried(case: Case) -> Row:
 def report(rows: Sequence[Row]) -> tuple[dict[str, Any], str]:
     """Return what JSON keeps, and the page."""
     counts = Counter(row.holds for row in rows)
-    said = {True: "yes", False: "**no**", None: "skipped"}
+    labels = {True: "yes", False: "**no**", None: "skipped"}
     parts = [
         f"# {len(rows)} cases of faults, tried again\n\n`python -m measurements fault-cases`: {counts[True]} "
         f"hold, {counts[False]} do not, {counts[None]} are skipped for want of a package. Each stands for a "
@@ -96,7 +96,7 @@ def report(rows: Sequence[Row]) -> tuple[dict[str, Any], str]:
     for topic in dict.fromkeys(row.case.topic for row in rows):
         listed = [r for r in rows if r.case.topic == topic]
         facts = [(r.case.name, r.case.given, r.case.right, r.found) for r in listed]
-        escaped = [[*map(_cell, line), said[r.holds]] for line, r in zip(facts, listed, strict=True)]
+        escaped = [[*map(_cell, line), labels[r.holds]] for line, r in zip(facts, listed, strict=True)]
         parts.append(f"## {topic[0].upper()}{topic[1:]}\n")
         parts.append(record.table(["case", "given", "right", "found", "holds"], escaped) + "\n")
     data = {"setting": record.setting(), "hold": counts[True], "fail": counts[False], "skipped": counts[None]}

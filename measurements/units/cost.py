@@ -55,7 +55,7 @@ def measure(
     first, probing = _timed(lambda: dissect(backbone.model, layer, images, only=[0], **options))
     found, labelling = _timed(lambda: dissect(backbone.model, layer, images, **options))
     chat = ChatSummariser(LocalChat())
-    said, asking = _timed(
+    summarised, asking = _timed(
         lambda: dissect(backbone.model, layer, images, only=range(chat_units), summariser=chat, **options)
     )
     probed = {name: seconds * count / len(images) for name, seconds in probing.items()}
@@ -73,7 +73,7 @@ def measure(
         "chat_processor_seconds_a_unit": asking["processor"] / chat_units,
         "paper_seconds_a_unit": PAPER,
         "same_labels_when_resumed": first[0] == found[0],
-        "with_chat": [[found[u].text, label.text, label.note] for u, label in enumerate(said)],
+        "with_chat": [[found[u].text, label.text, label.note] for u, label in enumerate(summarised)],
         "examples": [str(label) for label in found[:20]],
     }
 

@@ -54,7 +54,7 @@ def label_all(
     found |= described
     found["class name (truth)"] = list(truth)
     found["random class"] = _random(truth, seed)
-    counts = Counter(caption for said in captions for caption in said)
+    counts = Counter(caption for listed in captions for caption in listed)
     constant = min(counts, key=lambda text: (-counts[text], text))
     found["constant label"] = [constant] * len(truth)
     return found
@@ -95,9 +95,9 @@ def _describe_and_dissect(
 def _captions(reading: UnitReading, captioner: TranslatorCaptioner | BankCaptioner) -> list[list[str]]:
     evidence = reading.evidence
     k = evidence.shape[1]
-    said = captioner.rows(evidence.flatten(0, 1))
+    captions = captioner.rows(evidence.flatten(0, 1))
     counts = reading.record.active.sum(dim=1)[list(reading.units)].tolist()
-    return [said[i * k : i * k + counts[i]] for i in range(len(evidence))]
+    return [captions[i * k : i * k + counts[i]] for i in range(len(evidence))]
 
 
 def _selected(

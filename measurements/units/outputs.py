@@ -151,7 +151,7 @@ def _measured(
 
 
 def _cosy(there: Tensor, activations: Tensor) -> dict[str, Tensor]:
-    """CoSy's two measures, with the held-out scenes that show a label in the place of generated images."""
+    """CoSy's two measures, with the held-out scenes that show a label instead of generated images."""
     aucs, mads = torch.full((there.shape[1],), 0.5), torch.zeros(there.shape[1])
     for unit in range(there.shape[1]):
         shown, own = there[:, unit] > 0, activations[:, unit : unit + 1]

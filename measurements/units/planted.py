@@ -132,10 +132,10 @@ def measure(
             cache=cache,
             progress=progress,
         )
-        said = [label.text for label in labels]
-        right = [is_right(text, concept) for text, concept in zip(said, concepts, strict=True)]
+        texts = [label.text for label in labels]
+        right = [is_right(text, concept) for text, concept in zip(texts, concepts, strict=True)]
         pairs = [a and b for a, b in zip(right[::2], right[1::2], strict=True)]
-        things = [same_thing(text, concept.thing) for text, concept in zip(said, concepts, strict=True)]
+        things = [same_thing(text, concept.thing) for text, concept in zip(texts, concepts, strict=True)]
         found[name] = {
             "right": sum(right),
             "of": len(right),
@@ -143,7 +143,7 @@ def measure(
             "of_pairs": len(pairs),
             "thing_right": sum(things),
             "each": right,
-            "labels": [[concept.text, text] for concept, text in zip(concepts, said, strict=True)],
+            "labels": [[concept.text, text] for concept, text in zip(concepts, texts, strict=True)],
         }
     return found
 
@@ -156,8 +156,8 @@ def choose(stamps: Cutouts, seed: int) -> tuple[list[Concept], list[Cutout]]:
     """
     nouns = Nouns.load()
     plain = [p for p in stamps.phrases if len(p.split()) == 2 and p.split()[0] in ("a", "an")]
-    known = [p for p in plain if nouns.of_phrase(p) is not None and p.split()[1] not in COLOURS]
-    things = random.Random(seed).sample(known, PAIRS + OTHERS)
+    nameable = [p for p in plain if nouns.of_phrase(p) is not None and p.split()[1] not in COLOURS]
+    things = random.Random(seed).sample(nameable, PAIRS + OTHERS)
     concepts = []
     for number, thing in enumerate(things[:PAIRS]):
         concepts += [Concept(thing, None), Concept(thing, TINTS[number % len(TINTS)])]

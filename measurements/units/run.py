@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure what was asked for, and write each part as a file of its own."""
+    """Measure the requested parts, and write each part as a file of its own."""
     torch.set_num_threads(options.threads)
     backbone = backbones.load("efficientnet-lite0")
     translator = Translator.from_pretrained(options.translator)

@@ -79,8 +79,8 @@ def features(pair: tuple[Cutout, Cutout], seed: int, file: Path) -> dict[str, Te
         ]
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"x": torch.cat(rows), "labels": pool.labels, "contexts": pool.contexts}, file)
-    kept: dict[str, Tensor] = torch.load(file, weights_only=True)
-    return kept
+    saved: dict[str, Tensor] = torch.load(file, weights_only=True)
+    return saved
 
 
 def measure(work: Path, count: int) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _names(cutout: Cutout) -> set[str]:
 
 
 def _draw(data: dict[str, Tensor], counts: tuple[int, int]) -> Tensor:
-    """The first scenes of every cell, as many as are asked for."""
+    """The first scenes of every cell, up to the requested number."""
     rows = []
     for label in (0, 1):
         for context in (0, 1):

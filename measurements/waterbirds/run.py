@@ -143,9 +143,9 @@ def _masked(
     }
     return {
         name: finetune_on_masked(
-            plain, pool_outside(maps[taken], top_regions(saliency[taken], MASKED)), labels[taken]
+            plain, pool_outside(maps[rows], top_regions(saliency[rows], MASKED)), labels[rows]
         )
-        for name, (taken, saliency) in chosen.items()
+        for name, (rows, saliency) in chosen.items()
     }
 
 
@@ -193,8 +193,8 @@ def one_seed(folder: Path, seed: int, pool: int, draw: int) -> dict[str, Any]:
 
 
 def _tested(layer: Linear, test: Mapping[str, Tensor], groups: Tensor) -> dict[str, Any]:
-    known = cells(test["labels"], test["contexts"])
-    return vars(outcome(layer(test["pooled"]).argmax(dim=1), test["labels"], known, groups))
+    cell_of = cells(test["labels"], test["contexts"])
+    return vars(outcome(layer(test["pooled"]).argmax(dim=1), test["labels"], cell_of, groups))
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def _cell(value: Any) -> str:
 
 
 def main() -> None:
-    """Measure all seeds that are asked for."""
+    """Measure all requested seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("features", type=Path)
     parser.add_argument("output", type=Path)

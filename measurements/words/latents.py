@@ -95,9 +95,9 @@ def compose(length: int, seed: int) -> tuple[Tensor, list[str], list[str]]:
         scale=(0.6, 0.95),
         seed=seed,
     )
-    known = [scenes[number] for number in range(length)]
-    pictures = torch.stack([torch.from_numpy(np.array(scene.image)) for scene in known]).permute(0, 3, 1, 2)
-    return pictures, [scene.caption for scene in known], [scene.objects[0].phrase for scene in known]
+    drawn = [scenes[number] for number in range(length)]
+    pictures = torch.stack([torch.from_numpy(np.array(scene.image)) for scene in drawn]).permute(0, 3, 1, 2)
+    return pictures, [scene.caption for scene in drawn], [scene.objects[0].phrase for scene in drawn]
 
 
 def trained_autoencoder(pictures: Tensor, *, epochs: int = 6, seed: int = 0) -> Autoencoder:
@@ -143,8 +143,8 @@ def prepare(work: Path) -> dict[str, Any]:
     """Compose, train the autoencoder, and encode; kept in the folder."""
     file = work / "latents.pt"
     if file.exists():
-        kept: dict[str, Any] = torch.load(file, weights_only=True)
-        return kept
+        saved: dict[str, Any] = torch.load(file, weights_only=True)
+        return saved
     x, captions, _ = compose(TRAIN, 1)
     with torch.enable_grad():
         model = trained_autoencoder(x)
@@ -184,7 +184,7 @@ def translator_of(work: Path, data: dict[str, Any]) -> PrefixTranslator:
     pairs = LatentPairs(data["latents"], data["captions"])
     trained = train(made, [Stage(pairs, RECIPE)], work / "run")
     if not isinstance(trained, PrefixTranslator):
-        raise TypeError("a causal language model was asked for.")
+        raise TypeError("a causal language model is required.")
     return trained
 
 
@@ -198,7 +198,7 @@ def measure(work: Path) -> dict[str, Any]:
         "nearest words of the prefix": nearest_words(translator, x),
         "the language model": [each.text for part in torch.split(x, 40) for each in lang.describe(part)],
     }
-    found = {name: _measured(said, told, phrases) for name, said in texts.items()}
+    found = {name: _measured(decoded, told, phrases) for name, decoded in texts.items()}
     return {"explained variance of the autoencoder": data["explained variance"], **found}
 
 
@@ -215,17 +215,17 @@ def nearest_words(translator: PrefixTranslator, latents: Tensor) -> list[str]:
     return texts
 
 
-def _measured(said: Sequence[str], told: Sequence[str], phrases: Sequence[str]) -> dict[str, Any]:
+def _measured(decoded: Sequence[str], captions: Sequence[str], phrases: Sequence[str]) -> dict[str, Any]:
     nouns = [content_words(phrase)[-1] for phrase in phrases]
     moved = [_another(phrases, number) for number in range(len(phrases))]
-    own, chance = _agreements(phrases, said, told)
+    own, chance = _agreements(phrases, decoded, captions)
     return {
         "noun of the stamp": (
-            _mean(n in content_words(t) for n, t in zip(nouns, said, strict=True)),
-            _mean(nouns[m] in content_words(t) for m, t in zip(moved, said, strict=True)),
+            _mean(n in content_words(t) for n, t in zip(nouns, decoded, strict=True)),
+            _mean(nouns[m] in content_words(t) for m, t in zip(moved, decoded, strict=True)),
         ),
         "agreement of a category's words": (own, chance),
-        **_compared(said, told, [told[number] for number in moved]),
+        **_compared(decoded, captions, [captions[number] for number in moved]),
     }
 
 
@@ -235,12 +235,14 @@ def _another(phrases: Sequence[str], number: int) -> int:
     return next(n % count for n in range(number + 1, number + count) if phrases[n % count] != phrases[number])
 
 
-def _agreements(phrases: Sequence[str], said: Sequence[str], told: Sequence[str]) -> tuple[float, float]:
+def _agreements(
+    phrases: Sequence[str], decoded: Sequence[str], captions: Sequence[str]
+) -> tuple[float, float]:
     """Words of latents against words of captions: of the same category, and of all others."""
     tables = []
-    for texts in (said, told):
-        spoken = [Sentences((text or "nothing",), torch.ones(1), torch.zeros(1)) for text in texts]
-        table = WordTable.of(spoken)
+    for texts in (decoded, captions):
+        sentences = [Sentences((text or "nothing",), torch.ones(1), torch.zeros(1)) for text in texts]
+        table = WordTable.of(sentences)
         tables.append(
             {
                 kind: table[[i for i, phrase in enumerate(phrases) if phrase == kind]]
@@ -259,19 +261,23 @@ def _agreements(phrases: Sequence[str], said: Sequence[str], told: Sequence[str]
 
 
 def _compared(
-    said: Sequence[str], told: Sequence[str], others: Sequence[str]
+    decoded: Sequence[str], captions: Sequence[str], others: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
     """Table 1: cosine of sentence embeddings, ROUGE and METEOR, with own captions and others'."""
-    encoder, spoken = TextEncoder.from_pretrained(), [text or "nothing" for text in said]
-    vectors = encoder.encode(spoken)
+    encoder, nonempty = TextEncoder.from_pretrained(), [text or "nothing" for text in decoded]
+    vectors = encoder.encode(nonempty)
 
     def scored(texts: Sequence[str]) -> tuple[float, float, float]:
         references = [(text,) for text in texts]
         cosines = F.cosine_similarity(vectors, encoder.encode(list(texts)))
-        return cosines.mean().item(), scores.rouge_l(spoken, references), scores.meteor(spoken, references)
+        return (
+            cosines.mean().item(),
+            scores.rouge_l(nonempty, references),
+            scores.meteor(nonempty, references),
+        )
 
     names = ("cosine similarity", "ROUGE-L", "METEOR")
-    return dict(zip(names, zip(scored(told), scored(others), strict=True), strict=True))
+    return dict(zip(names, zip(scored(captions), scored(others), strict=True), strict=True))
 
 
 def _mean(values: Any) -> float:

@@ -60,21 +60,21 @@ def measure(reference: str) -> dict[str, Any]:
 
 def _measured(translator: PrefixTranslator, x: Tensor, scenes: Any) -> dict[str, float]:
     rows = Rows({translator.layers[0]: x[:, None]})
-    said = [each.text for each in translator.describe([rows])]
+    texts = [each.text for each in translator.describe([rows])]
     nouns = [[content_words(item.phrase)[-1:] for item in scene.objects] for scene in scenes]
     truths = [true_words([item.phrase for item in scene.objects], scene.caption) for scene in scenes]
     table = words_of(translator, rows[:DRAWN], Sampling(SENTENCES), split=_all_nouns)
     tops = [[word.text for word in table[[row]].top(TEN)] for row in range(DRAWN)]
-    spoken = [text if text.strip() else "nothing" for text in said]
+    nonempty = [text if text.strip() else "nothing" for text in texts]
     return {
         "a noun of an object is said": _mean(
             any(set(noun) & set(content_words(text)) for noun in each)
-            for each, text in zip(nouns, said, strict=True)
+            for each, text in zip(nouns, texts, strict=True)
         ),
         "a word of the scene is said": _mean(
-            bool(truth & set(content_words(text))) for truth, text in zip(truths, said, strict=True)
+            bool(truth & set(content_words(text))) for truth, text in zip(truths, texts, strict=True)
         ),
-        "CIDEr": captions.cider(spoken, [(scene.caption,) for scene in scenes]),
+        "CIDEr": captions.cider(nonempty, [(scene.caption,) for scene in scenes]),
         "words in the scene, of ten": _mean(
             len(truth & set(top)) for truth, top in zip(truths, tops, strict=False)
         ),

@@ -122,9 +122,9 @@ def test_text_score_reads_the_pooled_layer(model, translator, x):
     pooled = layer_map(model, x).mean(dim=(2, 3))
     expected = F.normalize(pooled, dim=-1) @ translator.embed(["a cat", "grass"]).T
     torch.testing.assert_close(score(x), expected)
-    at_place = TextScore(model, "layer", translator, ["a cat"], where=(1, 2))(x)
+    at_location = TextScore(model, "layer", translator, ["a cat"], where=(1, 2))(x)
     local = layer_map(model, x)[:, :, 1, 2]
-    torch.testing.assert_close(at_place, F.normalize(local, dim=-1) @ translator.embed(["a cat"]).T)
+    torch.testing.assert_close(at_location, F.normalize(local, dim=-1) @ translator.embed(["a cat"]).T)
 
 
 def test_text_score_is_differentiable(model, translator, x):

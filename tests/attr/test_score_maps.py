@@ -1,4 +1,4 @@
-"""Variants of saliency against the formula, place by place."""
+"""Variants of saliency against the formula, location by location."""
 
 from __future__ import annotations
 

@@ -67,9 +67,9 @@ def test_several_layers_compete_for_a_text_and_each_names_its_places(x):
     expected = every.topk(5).values
     torch.testing.assert_close(torch.tensor([p.score for p in found]), expected, atol=1e-4, rtol=0)
     by_name = dict(zip(["stem", "layer"], maps, strict=True))
-    for place, score in zip(found, expected, strict=True):
-        row, column = place.location
-        assert by_name[place.layer][place.image, 0, row, column] == pytest.approx(score.item(), abs=1e-4)
+    for peak, score in zip(found, expected, strict=True):
+        row, column = peak.location
+        assert by_name[peak.layer][peak.image, 0, row, column] == pytest.approx(score.item(), abs=1e-4)
     top = lang.top_texts(x, TEXTS, k=2, where=None)
     assert [len(layer) for layer in top.found] == [2, 2]
 
@@ -80,8 +80,8 @@ def test_layers_read_together_are_one(x):
     top = lang.top_texts(x, TEXTS, k=1, joint=True)
     assert [cell.text for cell in top.found[0]] == [TEXTS[i] for i in maps[0].argmax(0).flatten()]
     assert top.found[0][0, 0].layer == "stem+layer"
-    (place,) = lang.top_locations(x, "grass", k=1, joint=True).found
-    score = maps[place.image, TEXTS.index("grass"), place.location[0], place.location[1]]
+    (best,) = lang.top_locations(x, "grass", k=1, joint=True).found
+    score = maps[best.image, TEXTS.index("grass"), best.location[0], best.location[1]]
     assert score == maps[:, TEXTS.index("grass")].max()
 
 

@@ -69,9 +69,9 @@ def test_a_description(attached, capsys, tmp_path):
     photo = tmp_path / "a\x1b[31m.png"
     Image.new("RGB", (8, 8)).save(photo)
     assert cli.main(["describe", str(photo), "--locations"]) == 0
-    said = outcome(capsys).out
-    assert f"a cat{SEEN}" in said
-    assert r"a\x1b[31m.png" in said
+    output = outcome(capsys).out
+    assert f"a cat{SEEN}" in output
+    assert r"a\x1b[31m.png" in output
     assert cli.main(["describe", str(photo), "--json"]) == 0
     assert json.loads(outcome(capsys).out)[0]["whole"]["text"] == f"a cat{EVIL}"
 

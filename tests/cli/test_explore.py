@@ -32,7 +32,7 @@ def test_a_page_is_written_with_every_locations_words(photo, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--export", "{folder}/site"], "no photograph"),
         (["{photo}", "--export", "{photo}"], "cannot write"),
@@ -42,9 +42,9 @@ def test_a_page_is_written_with_every_locations_words(photo, tmp_path, capsys):
         (["{photo}", "--port", "70000"], "--port"),
     ],
 )
-def test_bad_command_lines_say_one_sentence(photo, tmp_path, capsys, arguments, said):
+def test_bad_command_lines_say_one_sentence(photo, tmp_path, capsys, arguments, message):
     given = [each.format(photo=photo, folder=tmp_path) for each in arguments]
     assert main(["explore", "--decoder", "none", *given]) == 2
     errors = capsys.readouterr().err
-    assert said in errors
+    assert message in errors
     assert "Traceback" not in errors

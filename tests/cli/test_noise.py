@@ -33,7 +33,7 @@ def noisy(options):
         raise ValueError("bad input")
 
 
-def said(monkeypatch, stream, *, fails=False, **given):
+def output_of(monkeypatch, stream, *, fails=False, **given):
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     status = run(argparse.Namespace(run=noisy, fails=fails, **given))
@@ -41,15 +41,15 @@ def said(monkeypatch, stream, *, fails=False, **given):
 
 
 def test_bars_show_on_a_terminal_only(monkeypatch):
-    _, shown = said(monkeypatch, Terminal())
+    _, shown = output_of(monkeypatch, Terminal())
     assert "ours" in shown
     assert "theirs" in shown
-    _, piped = said(monkeypatch, io.StringIO())
+    _, piped = output_of(monkeypatch, io.StringIO())
     assert piped == "a warning\n"
 
 
 def test_quiet_leaves_errors(monkeypatch):
-    status, shown = said(monkeypatch, Terminal(), quiet=True, fails=True)
+    status, shown = output_of(monkeypatch, Terminal(), quiet=True, fails=True)
     assert status == 2
     assert shown == "torchnle: bad input\n"
 
@@ -58,7 +58,7 @@ def test_verbose_says_notes_warnings_and_where(monkeypatch):
     monkeypatch.setattr(warnings, "showwarning", lambda message, *_: sys.stderr.write(f"{message}\n"))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        _, shown = said(monkeypatch, io.StringIO(), verbose=True, fails=True)
+        _, shown = output_of(monkeypatch, io.StringIO(), verbose=True, fails=True)
     assert all(part in shown for part in ("a note", "a warning", "of the future", "Traceback", "noisy"))
 
 
@@ -81,7 +81,7 @@ def test_quiet_may_stand_anywhere(line):
     assert not options.verbose
 
 
-def test_the_version_is_said(capsys):
+def test_the_version_is_output_of(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--version"])
     assert left.value.code == 0

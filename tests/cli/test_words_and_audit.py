@@ -47,9 +47,9 @@ def test_words_of_a_photograph(folder, tmp_path, capsys):
 def test_an_audit_of_a_folder(folder, tmp_path, capsys):
     command = ["audit", str(folder), "--groups", str(folder / "groups.csv"), "--output", str(tmp_path)]
     assert main(command) == 0
-    said = capsys.readouterr().out
-    assert "square: " in said
-    assert "after the repair: worst group" in said
+    output = capsys.readouterr().out
+    assert "square: " in output
+    assert "after the repair: worst group" in output
     found = json.loads((tmp_path / "audit.json").read_text())
     assert found["images"] == 24
     assert [each["name"] for each in found["classes"]] == ["square", "star"]
@@ -62,9 +62,9 @@ def test_an_audit_with_masks_hides_the_objects(folder, tmp_path, capsys):
     masks = folder.with_name(f"{folder.name}_masks")
     command = ["audit", str(folder), "--masks", str(masks), "--output", str(tmp_path)]
     assert main(command) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     found = json.loads((tmp_path / "audit.json").read_text())["challenge"]
-    assert f"with the objects hidden {found['only_background']:.1%}" in said
+    assert f"with the objects hidden {found['only_background']:.1%}" in output
     assert found["accuracy"] > 0.9
     assert 0.25 <= found["only_background"] <= 0.95
     assert len(found["top"]) == len(found["top with objects hidden"]) == 24

@@ -92,7 +92,7 @@ class TestFile:
         assert source[2].captions == ("a blue square",)
 
     @pytest.mark.parametrize(
-        ("name", "text", "said"),
+        ("name", "text", "message"),
         [
             ("c.jsonl", "", "holds no caption"),
             ("c.csv", "image,caption\n", "holds no caption"),
@@ -112,9 +112,9 @@ class TestFile:
             ("c.txt", "a", "captions are read from .jsonl, .csv, .tsv, .json, not '.txt'"),
         ],
     )
-    def test_bad_files(self, folder, name, text, said):
+    def test_bad_files(self, folder, name, text, message):
         (folder / name).write_text(text)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             CaptionFile(folder / name)
 
     def test_no_file(self, tmp_path):
@@ -234,13 +234,13 @@ class TestShards:
             CaptionShards([str(tmp_path / "a.tar")])[0]
 
     @pytest.mark.parametrize(
-        ("lacking", "said"), [("0.txt", "no caption"), ("0.jpg", r"no image \(avif, bmp")]
+        ("lacking", "message"), [("0.txt", "no caption"), ("0.jpg", r"no image \(avif, bmp")]
     )
-    def test_half_pairs(self, tmp_path, lacking, said):
+    def test_half_pairs(self, tmp_path, lacking, message):
         members = {"0.jpg": picture("red"), "0.txt": b"a", "1.jpg": picture("red"), "1.txt": b"a"}
         del members[lacking]
         path = str(shard(tmp_path / "a.tar", members))
-        with pytest.raises(ValueError, match=f"'0' has {said}.*strict=False"):
+        with pytest.raises(ValueError, match=f"'0' has {message}.*strict=False"):
             CaptionShards(path)
         assert len(CaptionShards(path, strict=False)) == 1
 

@@ -17,10 +17,10 @@ def library(monkeypatch, load_dataset):
 
 
 def test_the_library_is_told_to_run_no_script(monkeypatch):
-    asked = {}
-    library(monkeypatch, lambda *names, **options: asked.update(options) or ROWS)
+    received = {}
+    library(monkeypatch, lambda *names, **options: received.update(options) or ROWS)
     assert len(DatasetTable(path="org/name").open()) == 1
-    assert asked == {"split": "train", "trust_remote_code": False}
+    assert received == {"split": "train", "trust_remote_code": False}
 
 
 @pytest.mark.parametrize(

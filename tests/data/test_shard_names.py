@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.server.asked.append((self.path, self.headers.get("Authorization")))
+        self.server.requests.append((self.path, self.headers.get("Authorization")))
         if self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", self.path.partition("?to=")[2])
@@ -180,7 +180,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.asked = []
+    running.requests = []
     threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
     yield running
     running.shutdown()
@@ -193,14 +193,14 @@ def test_an_address_is_downloaded_once_and_by_no_program(shard, no_program, serv
     for _ in range(2):
         source = CaptionShards(addresses, cache="cache")
         assert [source[i].captions for i in range(2)] == [("a red square",)] * 2
-    assert [path for path, _ in server.asked] == ["/one/a.tar", "/two/a.tar"]
+    assert [path for path, _ in server.requests] == ["/one/a.tar", "/two/a.tar"]
     assert len(os.listdir("cache")) == 2
 
 
 def test_a_password_goes_to_its_host_and_into_no_message(shard, server):
     address = f"http://bob:s3cret%21@127.0.0.1:{server.server_port}"
     CaptionShards(f"{address}/a.tar", cache="cache")
-    assert server.asked == [("/a.tar", f"Basic {b64encode(b'bob:s3cret!').decode()}")]
+    assert server.requests == [("/a.tar", f"Basic {b64encode(b'bob:s3cret!').decode()}")]
     with pytest.raises(OSError, match=r"\*\*\*@127.*404") as caught:
         CaptionShards(f"{address}/absent.tar?token=abc", cache="cache")
     assert "s3cret" not in str(caught.value)

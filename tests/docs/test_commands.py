@@ -71,10 +71,10 @@ def check(words):
 
 
 def check_extras(words):
-    """Every extra that is asked of torchnle exists."""
+    """Every extra in an install command exists."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for asked in re.findall(r"(?:torchnle|\.)\[([\w,]+)\]", " ".join(words)):
-        assert set(asked.split(",")) <= set(extras), words
+    for extra in re.findall(r"(?:torchnle|\.)\[([\w,]+)\]", " ".join(words)):
+        assert set(extra.split(",")) <= set(extras), words
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

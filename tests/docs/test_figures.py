@@ -49,10 +49,10 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("said", FIGURES)
-def test_a_figure_of_the_table_of_methods(said):
-    assert said in (DOCS / "index.md").read_text()
-    assert FIGURES[said]() == said
+@pytest.mark.parametrize("sentence", FIGURES)
+def test_a_figure_of_the_table_of_methods(sentence):
+    assert sentence in (DOCS / "index.md").read_text()
+    assert FIGURES[sentence]() == sentence
 
 
 def test_the_repairs_figures():

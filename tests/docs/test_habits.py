@@ -30,8 +30,11 @@ def test_the_oldest_versions_of_the_workflow_are_those_that_are_allowed():
     pinned = dict(
         re.findall(r"^([\w-]+)==([\d.]+?)(?:\.0)?$", (ROOT / ".github/oldest.txt").read_text(), re.M)
     )
-    asked = [*project()["dependencies"], *chain.from_iterable(project()["optional-dependencies"].values())]
-    least = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(asked), re.M))
+    requirements = [
+        *project()["dependencies"],
+        *chain.from_iterable(project()["optional-dependencies"].values()),
+    ]
+    least = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(requirements), re.M))
     assert {"torch", "transformers"} <= set(pinned)
     assert pinned == {name: least[name] for name in pinned}
 

@@ -162,11 +162,11 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     backbone, found = batches()
     lang = attach(backbone, world.ColourTranslator())
     undisturbed = class_maps.measure(backbone, lang, found, steps=3)
-    file, asked, score = tmp_path / "new" / "class_maps.jsonl", [], world.ColourTranslator.score
+    file, calls, score = tmp_path / "new" / "class_maps.jsonl", [], world.ColourTranslator.score
 
     def dies(self, *arguments, **options):
-        asked.append(1)
-        if len(asked) == 7:
+        calls.append(1)
+        if len(calls) == 7:
             raise KeyboardInterrupt
         return score(self, *arguments, **options)
 
@@ -177,9 +177,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
         lines.write('["coarse, Grad-CAM, 1", {"del')  # cut off in the middle
     resumed = class_maps.measure(backbone, lang, found, steps=3, journal=file)
     assert resumed == undisturbed
-    calls = len(asked)
+    calls = len(calls)
     assert class_maps.measure(backbone, lang, found, steps=3, journal=file) == undisturbed
-    assert len(asked) == calls  # everything was there
+    assert len(calls) == calls  # everything was there
     fewer = class_maps.measure(backbone, lang, found[:1], steps=3, journal=file)
     assert fewer == class_maps.measure(backbone, lang, found[:1], steps=3)
     with pytest.raises(ValueError, match="parts of another setting"):

@@ -79,9 +79,9 @@ def test_figures_are_those_of_the_script_that_judges_outside(exact, general, rig
         *(f"a {a.lower()} and two {b}s, on grass" for a, b in zip(names, names[7:], strict=False)),
     ]
     texts += [f"a {word}" for word in MORE]
-    said = [Answer(text, (i * 37 % 101) / 100, i % 3 == 0, {}) for i, text in enumerate(texts)]
+    answers = [Answer(text, (i * 37 % 101) / 100, i % 3 == 0, {}) for i, text in enumerate(texts)]
     judge = Judge()
-    found = rates(said, [judge(text, exact, general) for text in texts])
+    found = rates(answers, [judge(text, exact, general) for text in texts])
     assert found["right"] == pytest.approx(right, abs=1e-8)
     assert found["useful"] == pytest.approx(useful, abs=1e-8)
     assert (found["wrong"], found["wrong_not_unsure"], found["right_unsure"]) == counts
@@ -89,14 +89,14 @@ def test_figures_are_those_of_the_script_that_judges_outside(exact, general, rig
 
 
 def test_rates_count_what_is_marked():
-    said = [
+    answers = [
         Answer(str(i), score, unsure, {})
         for i, (score, unsure) in enumerate(
             [(0.9, False), (0.8, True), (0.8, False), (0.1, True), (0.4, False)]
         )
     ]
     verdicts = [Verdict(1, 1), Verdict(1, 0), Verdict(0.5, 0.5), Verdict(0, 0), Verdict(0, 0)]
-    assert rates(said, verdicts) == {
+    assert rates(answers, verdicts) == {
         "count": 5,
         "right": 0.5,
         "useful": 0.3,
@@ -179,13 +179,13 @@ def test_who_sees_colours_is_right_everywhere(found):
 
 def test_what_was_said_is_written_for_the_judge(found, folder, tmp_path):
     write_said(tmp_path, found["said"])
-    said = json.loads((tmp_path / "said_at_place.json").read_text())
-    assert set(said) == {f"photo{index}" for index in range(8)}
-    assert said["photo3"]["text"] == "the yellow"
-    assert said["photo3"]["unsure"] is True
-    assert said["photo3"]["score"] == said["photo3"]["description"]["probability"]
-    assert said["photo3"]["score"] == pytest.approx(1, abs=1e-5)
-    assert said["photo3"]["description"]["score"] == 7
+    written = json.loads((tmp_path / "said_at_place.json").read_text())
+    assert set(written) == {f"photo{index}" for index in range(8)}
+    assert written["photo3"]["text"] == "the yellow"
+    assert written["photo3"]["unsure"] is True
+    assert written["photo3"]["score"] == written["photo3"]["description"]["probability"]
+    assert written["photo3"]["score"] == pytest.approx(1, abs=1e-5)
+    assert written["photo3"]["description"]["score"] == 7
     elsewhere = json.loads((tmp_path / "said_elsewhere.json").read_text())
     assert elsewhere["photo1 0.071,0.929"]["text"] == "the blue"
     for kind in ("classifier", "classifier_squeezed"):
@@ -215,8 +215,8 @@ def sides(tmp_path_factory):
 def test_wholes_are_read_in_the_backbones_own_view_and_places_in_the_squeezed_picture(sides):
     backbone = world.backbone()
     found = measure(backbone, attach(backbone, Namer()), read_photographs(sides, sides / "truth.json"))
-    said = {kind: {text.text for text in texts.values()} for kind, texts in found["said"].items()}
-    assert said == {
+    texts_by_kind = {kind: {text.text for text in texts.values()} for kind, texts in found["said"].items()}
+    assert texts_by_kind == {
         "classifier": {"red"},
         "classifier_squeezed": {"blue"},
         "said": {"the red"},
@@ -229,23 +229,23 @@ def test_wholes_are_read_in_the_backbones_own_view_and_places_in_the_squeezed_pi
 
 
 class Adaptable(LanguageAttribution):
-    """Keeps what it was adapted to, and how often it had been asked before."""
+    """Keeps what it was adapted to, and how many calls came before."""
 
-    def __init__(self, *asked, **options):
-        super().__init__(*asked, **options)
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.adapted = []
 
     def adapt(self, images):
         once, again = torch.cat(list(images)), torch.cat(list(images))
         assert torch.equal(once, again)
-        self.adapted.append((self.translator.asked, once))
+        self.adapted.append((self.translator.calls, once))
 
 
 class Counter(Namer):
-    asked = 0
+    calls = 0
 
     def describe(self, rows, **options):
-        self.asked += 1
+        self.calls += 1
         return super().describe(rows, **options)
 
 
@@ -263,10 +263,10 @@ def test_each_fold_is_read_by_the_statistics_of_the_others(folder, found):
     lang = adaptable(backbone)
     folded = measure(backbone, lang, photographs, rounds=2, folds=3)
     assert len(lang.adapted) == 3
-    for fold, (asked, images) in enumerate(lang.adapted):
+    for fold, (calls, images) in enumerate(lang.adapted):
         others = [photograph for i, photograph in enumerate(photographs) if i % 3 != fold]
         assert torch.equal(images, inputs(backbone, others))
-        assert (asked > 0) == (fold > 0)
+        assert (calls > 0) == (fold > 0)
     assert (
         folded["summary"]["statistics"]
         == "of the photographs of the other folds, in each of 3 folds by index"
@@ -300,8 +300,8 @@ def test_a_folder_is_adapted_to_once_before_anything_is_read(folder, sides):
     lang = adaptable(backbone)
     photographs = read_photographs(folder, folder / "truth.json")
     summary = measure(backbone, lang, photographs, rounds=0, adapt_to=sides)["summary"]
-    ((asked, images),) = lang.adapted
-    assert asked == 0
+    ((calls, images),) = lang.adapted
+    assert calls == 0
     assert torch.equal(images, inputs(backbone, read_photographs(sides, sides / "truth.json")))
     assert summary["statistics"] == f"of 4 pictures of the folder {sides.name!r}"
 
@@ -321,7 +321,7 @@ def test_without_adapt_folds_are_read_as_they_are_and_a_folder_is_refused(folder
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"folds": 0}, "folds=0"),
         ({"folds": 9}, "folds=9 of 8 photographs"),
@@ -329,13 +329,13 @@ def test_without_adapt_folds_are_read_as_they_are_and_a_folder_is_refused(folder
         ({"adapt_to": "empty"}, "no pictures"),
     ],
 )
-def test_adaptations_that_make_no_sense_are_refused(folder, tmp_path, asked, message):
+def test_adaptations_that_make_no_sense_are_refused(folder, tmp_path, options, message):
     (tmp_path / "empty").mkdir()
-    if "adapt_to" in asked:
-        asked = {**asked, "adapt_to": tmp_path / asked["adapt_to"]}
+    if "adapt_to" in options:
+        options = {**options, "adapt_to": tmp_path / options["adapt_to"]}
     backbone = world.backbone()
     with pytest.raises(ValueError, match=message):
-        measure(backbone, adaptable(backbone), read_photographs(folder, folder / "truth.json"), **asked)
+        measure(backbone, adaptable(backbone), read_photographs(folder, folder / "truth.json"), **options)
 
 
 def test_a_raw_score_stands_where_there_is_no_probability():
@@ -348,12 +348,12 @@ def test_the_command_adapts_by_folds_and_by_folder(folder, sides, monkeypatch, c
     langs = [adaptable(backbone), adaptable(backbone)]
     subjects = iter([(backbone, lang) for lang in langs])
     monkeypatch.setattr(cli_evaluate, "subject", lambda options: next(subjects))
-    asked = ["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--rounds", "0", "--json"]
+    command = ["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--rounds", "0", "--json"]
     for how, statistics in (
         (["--folds", "2"], "in each of 2 folds"),
         (["--adapt", str(sides)], "of 4 pictures"),
     ):
-        assert main([*asked, *how]) == 0
+        assert main([*command, *how]) == 0
         data = json.loads(capsys.readouterr().out)
         assert statistics in data["statistics"]
         assert str(sides) not in json.dumps(data)
@@ -373,8 +373,8 @@ def test_the_command_writes_figures_and_setting(folder, tmp_path, monkeypatch, c
     backbone = world.backbone()
     monkeypatch.setattr(cli_evaluate, "subject", lambda options: (backbone, attach(backbone, Namer())))
     out = tmp_path / "out"
-    asked = ["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--backbone", "colours"]
-    assert main([*asked, "--output", str(out), "--rounds", "1", "--count", "4"]) == 0
+    command = ["evaluate", "photographs", str(folder), str(folder / "truth.json"), "--backbone", "colours"]
+    assert main([*command, "--output", str(out), "--rounds", "1", "--count", "4"]) == 0
     assert {file.name for file in out.iterdir()} == {
         *(f"{name}.json" for name in (*KINDS, "summary")),
         "summary.md",
@@ -399,8 +399,8 @@ def test_truths_and_folders_that_lack_something_are_refused(folder, tmp_path):
 
 
 def test_the_commit_is_the_package_s_own_repository_s(tmp_path):
-    def git(*asked):
-        subprocess.run(["git", "-C", str(tmp_path), *asked], check=True, capture_output=True)
+    def git(*arguments):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True, capture_output=True)
 
     own, nested = tmp_path / "torchnle", tmp_path / "env" / "lib" / "torchnle"
     for package in (own, nested):

@@ -49,7 +49,7 @@ def test_who_sees_colours_points_at_every_square(known):
     for layer in ("fine", "coarse"):
         raw = known["layers"][layer]["pointing"]["raw"]
         assert raw["within_15"] == 1
-        assert raw["strict"] > 0.9  # a place of the coarse layer can lie half outside its square
+        assert raw["strict"] > 0.9  # a location of the coarse layer can lie half outside its square
         assert raw["iou"] > known["chance"]["iou"]
         assert raw["energy"] > known["chance"]["energy"]
     assert known["mean_of_layers"]["raw"]["strict"] == 1
@@ -107,7 +107,7 @@ def test_a_translator_that_writes_goes_the_same_way():
         "contrast, less the prior, by length",
     }
     assert found["scenes"]["maps"] == 2
-    assert "-" in page(found)  # no probe was asked for
+    assert "-" in page(found)  # no probe was requested
 
 
 def test_variants_of_log_probabilities_are_the_slow_ones():
@@ -135,7 +135,7 @@ def test_variants_of_log_probabilities_are_the_slow_ones():
 
 
 def test_other_queries_are_no_rivals():
-    """What a map says of an object must not depend on what else is asked about the scene."""
+    """What a map says of an object must not depend on the other queries of the scene."""
     _, lang = world.tiny_devil()
     row = Features(torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)), "fine", (2, 2))
     alone = variants(lang.translator, row, ["a cat"], ["grass", "a dog"])

@@ -77,9 +77,9 @@ def test_a_concept_that_a_class_lives_on_is_found_by_what_it_loses():
     found = prune_concept(model, "norm", named, ["pink"], images, truth, draws=3, batch_size=7)
     with torch.no_grad():
         model.head.weight[:, [0, 1]] = 0
-        said = model(images).argmax(1)
+        predicted = model(images).argmax(1)
     for label in truth.unique().tolist():
-        slow = (said == label)[truth == label].float().mean().item()
+        slow = (predicted == label)[truth == label].float().mean().item()
         assert found.after[label] == pytest.approx(slow)
         assert found.lost[label] == pytest.approx(found.random[label] - slow)
     with pytest.raises(ValueError, match=r"0 of 6 units.*shares_of"):

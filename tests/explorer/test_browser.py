@@ -35,7 +35,9 @@ def page(browser):
     page.set_default_timeout(15_000)
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
+    page.on(
+        "console", lambda message: page.problems.append(message.text) if message.type == "error" else None
+    )
     yield page
     assert page.problems == []
     context.close()
@@ -47,8 +49,8 @@ def opened(page, address, fragment=""):
     return page
 
 
-def asked_region(page):
-    return json.loads(page.get_attribute("#words", "data-asked"))["region"]
+def requested_region(page):
+    return json.loads(page.get_attribute("#words", "data-requested"))["region"]
 
 
 def wait_for_words(page, region):
@@ -78,7 +80,7 @@ def test_a_click_reads_the_location(page, address, explorer):
     )
     listed = page.locator("#phrases li > span:nth-child(2)").all_inner_texts()
     assert listed == [text for text, _ in answer["phrases"]]
-    assert "Row 2, column 3" in page.inner_text("#said")
+    assert "Row 2, column 3" in page.inner_text("#status")
     page.wait_for_selector("#sentence[data-answered]")
 
 
@@ -135,7 +137,7 @@ def test_keys_alone_suffice(page, address):
     assert page.evaluate("document.activeElement.id") == "stage"
     for key in ["ArrowDown", "ArrowDown", "ArrowRight"]:
         page.keyboard.press(key)
-    assert page.inner_text("#said") == "row 3 of 8, column 2 of 8"
+    assert page.inner_text("#status") == "row 3 of 8, column 2 of 8"
     assert page.locator("#cursor").is_visible()
     page.keyboard.press("Enter")
     wait_for_words(page, [2, 1, 2, 1])
@@ -148,8 +150,8 @@ def test_keys_alone_suffice(page, address):
     for _ in range(9):
         page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
-    page.wait_for_function("() => JSON.parse(words.dataset.asked).region")
-    assert asked_region(page)[1] == 0
+    page.wait_for_function("() => JSON.parse(words.dataset.requested).region")
+    assert requested_region(page)[1] == 0
 
 
 def test_everything_to_press_has_a_name_and_shows_its_focus(page, address):
@@ -164,7 +166,7 @@ def test_everything_to_press_has_a_name_and_shows_its_focus(page, address):
         }"""
     )
     assert unnamed == []
-    assert page.get_attribute("#said", "aria-live") == "polite"
+    assert page.get_attribute("#status", "aria-live") == "polite"
     page.focus("#text")
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

@@ -230,7 +230,7 @@ def test_a_port_that_is_taken_is_said():
 
 def test_two_sessions_at_once_get_right_answers(client, explorer):
     keys = list(explorer.photos.given)
-    asked = [
+    requests = [
         (
             name,
             {
@@ -247,7 +247,7 @@ def test_two_sessions_at_once_get_right_answers(client, explorer):
         for c in range(2)
         for name in ("words", "maps", "classes")
     ]
-    alone = [client.post(f"/api/{name}", json=question).json() for name, question in asked]
+    alone = [client.post(f"/api/{name}", json=question).json() for name, question in requests]
     with ThreadPoolExecutor(8) as many:
-        together = list(many.map(lambda each: client.post(f"/api/{each[0]}", json=each[1]).json(), asked))
+        together = list(many.map(lambda each: client.post(f"/api/{each[0]}", json=each[1]).json(), requests))
     assert together == alone

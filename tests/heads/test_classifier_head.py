@@ -253,13 +253,13 @@ class TestHeadsThatAreNotOneLayer:
 
 
 class TestFillingTheImage:
-    """Where no mean and no token is read, a place is laid on all locations."""
+    """Where no mean and no token is read, a location is repeated at all locations."""
 
-    def filled(self, model, head, example, place):
-        """The slow way: the model's own layers on a map that is everywhere as at one place."""
+    def filled(self, model, head, example, location):
+        """The slow way: the model's own layers on a map that is everywhere as at one location."""
         with torch.no_grad():
             (activation,), _ = record_with_output(model, [head.tap], example)
-            return activation[..., place[0], place[1]][..., None, None].expand_as(activation)
+            return activation[..., location[0], location[1]][..., None, None].expand_as(activation)
 
     def test_flattened_maps(self):
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
@@ -277,11 +277,11 @@ class TestFillingTheImage:
             def __init__(self):
                 super().__init__()
                 self.inner = nn.MultiheadAttention(8, 2, batch_first=True)
-                self.place = nn.Parameter(torch.randn(24, 8) if positions else torch.zeros(1, 8))
+                self.position = nn.Parameter(torch.randn(24, 8) if positions else torch.zeros(1, 8))
 
             def forward(self, x):
                 tokens = x.flatten(2).transpose(1, 2)
-                tokens = tokens + self.place[: tokens.shape[1]]
+                tokens = tokens + self.position[: tokens.shape[1]]
                 return self.inner(tokens.mean(1, keepdim=True), tokens, tokens)[0][:, 0]
 
         model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), Attention(), nn.LayerNorm(8), nn.Linear(8, 5))

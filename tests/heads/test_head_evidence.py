@@ -13,7 +13,7 @@ WIDTH, CLASSES = 32, 4
 
 
 class Classifier(nn.Module):
-    """A body that ends in a mean over places, and a head; `finish` is what the model does by function."""
+    """A body that ends in a mean over locations, and a head; `finish` is what the model does by function."""
 
     def __init__(self, head, finish=lambda logits, x: logits):
         super().__init__()

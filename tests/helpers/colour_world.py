@@ -21,7 +21,7 @@ SIZE = 64
 
 
 def backbone() -> Backbone:
-    """Two layers of colours, on 8x8 and on 4x4 places; the classes are the colours."""
+    """Two layers of colours, on 8x8 and on 4x4 locations; the classes are the colours."""
     model = nn.Sequential()
     model.add_module("fine", nn.AvgPool2d(8))
     model.add_module("coarse", nn.AvgPool2d(2))

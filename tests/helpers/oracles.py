@@ -119,12 +119,12 @@ def texplain_prefix(
     else:
         vectors = [torch.cat(list(row)).double() for row in x]
     activate = {"none": lambda v: v, "relu": lambda v: v.clamp(min=0), "gelu": gelu}[activation]
-    places = (0, 1, 2, 3, 4) if activation == "none" else (0, 1, 3, 4, 6)
+    indices = (0, 1, 2, 3, 4) if activation == "none" else (0, 1, 3, 4, 6)
     for first in (0, 2):
-        weights, norm = f"mlp.{places[first]}", f"mlp.{places[first + 1]}"
+        weights, norm = f"mlp.{indices[first]}", f"mlp.{indices[first + 1]}"
         vectors = [linear(v, state[f"{weights}.weight"], state[f"{weights}.bias"]) for v in vectors]
         vectors = [activate(v) for v in batch_norm(vectors, state, norm, training)]
-    last = f"mlp.{places[4]}"
+    last = f"mlp.{indices[4]}"
     out = torch.stack([linear(v, state[f"{last}.weight"], state[f"{last}.bias"]) for v in vectors])
     return out.reshape(rows, prefix_length, -1)
 

@@ -189,8 +189,8 @@ def test_short_decode_attention(dtype, heads, key_heads, keys, width, indirect):
     lengths = torch.randint(1, keys + 1, (3,), generator=g).to(DEVICE)
     rows = torch.tensor([4, 0, 2], device=DEVICE) if indirect else None
     for row, length in enumerate(lengths.tolist()):
-        place = row if rows is None else rows[row]
-        k[place, :, length:] = v[place, :, length:] = math.nan  # never read
+        index = row if rows is None else rows[row]
+        k[index, :, length:] = v[index, :, length:] = math.nan  # never read
     truth = reference.short_decode_attention(q.double(), k.double(), v.double(), lengths, rows)
     out = attention(q, k, v, lengths, rows)
     assert out.dtype == dtype

@@ -90,7 +90,7 @@ def test_batches_permutations_and_single_rows_agree(size):
 
 
 @pytest.mark.parametrize(
-    ("said", "stop", "text", "words"),
+    ("generated", "stop", "text", "words"),
     [
         ("a cat . a dog", ".", "a cat", 2),
         ("a cat end. a dog", ".", "a cat end", 3),
@@ -99,9 +99,9 @@ def test_batches_permutations_and_single_rows_agree(size):
         (". a cat", ".", "", 0),
     ],
 )
-def test_stop_cuts_the_text_and_keeps_the_tokens_it_needs(monkeypatch, said, stop, text, words):
+def test_stop_cuts_the_text_and_keeps_the_tokens_it_needs(monkeypatch, generated, stop, text, words):
     lm, prefixes = make_lm(), make_prefixes(2)
-    script = iter([*lm.tokenize([said])[0], 1])
+    script = iter([*lm.tokenize([generated])[0], 1])
     monkeypatch.setattr(
         decoding,
         "_most_probable",

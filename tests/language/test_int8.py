@@ -102,8 +102,8 @@ def test_agreement_with_itself_is_complete_and_with_another_is_counted():
     assert (same.rows, same.same_texts, same.mean, same.largest, same.same_best) == (6, 6, 0, 0, 1)
     found = agreement(other, lm, prefixes, texts)
     difference = (log_prob(other, prefixes, texts) - log_prob(lm, prefixes, texts)).abs()
-    said = [greedy(each, prefixes).texts for each in (lm, other)]
-    assert found.same_texts == sum(a == b for a, b in zip(*said, strict=True)) < 6
+    decoded = [greedy(each, prefixes).texts for each in (lm, other)]
+    assert found.same_texts == sum(a == b for a, b in zip(*decoded, strict=True)) < 6
     assert (found.mean, found.largest) == pytest.approx((difference.mean().item(), difference.max().item()))
     with pytest.raises(ValueError, match="got no rows"):
         agreement(lm, lm, prefixes[:0], texts)

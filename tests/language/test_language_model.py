@@ -178,10 +178,12 @@ def test_refuses_other_dtypes(dtype):
 def test_loads_from_a_folder(tmp_path, monkeypatch, family):
     tiny_lm(family).model.save_pretrained(tmp_path)
     tiny_lm(family).tokenizer.save_pretrained(tmp_path)
-    asked = []
-    monkeypatch.setattr(model_module.hub, "resolve", lambda reference: asked.append(reference) or tmp_path)
+    references = []
+    monkeypatch.setattr(
+        model_module.hub, "resolve", lambda reference: references.append(reference) or tmp_path
+    )
     lm = LanguageModel.from_pretrained("org/name@main", dtype=torch.float32)
-    assert (asked, lm.reference, lm.bos_id) == (["org/name@main"], "org/name@main", 0)
+    assert (references, lm.reference, lm.bos_id) == (["org/name@main"], "org/name@main", 0)
     prefixes = make_prefixes(2)
     expected = tiny_lm(family).hidden(tiny_lm(family).context(prefixes))
     torch.testing.assert_close(lm.hidden(lm.context(prefixes)), expected)

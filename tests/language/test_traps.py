@@ -61,8 +61,8 @@ def test_every_layer_has_keys_and_values_of_its_own():
     lm = make_lm("llama")
     cache, rest = lm.begin(lm.context(make_prefixes(3)))
     lm.hidden(rest, cache=cache)
-    places = [t.untyped_storage().data_ptr() for layer in cache.layers for t in (layer.keys, layer.values)]
-    assert len(set(places)) == len(places) == 2 * len(cache.layers)
+    addresses = [t.untyped_storage().data_ptr() for layer in cache.layers for t in (layer.keys, layer.values)]
+    assert len(set(addresses)) == len(addresses) == 2 * len(cache.layers)
 
 
 @pytest.mark.parametrize("amx", [False, True])

@@ -58,11 +58,11 @@ def embedded(lm, *texts):
     return torch.stack([lm.embed(torch.tensor(lm.tokenize([text])[0])) for text in texts])
 
 
-def reader(lm, opening, asked):
+def reader(lm, opening, frames):
     """Instead of the language model: reads every vector as the word of the nearest embedding."""
 
     def read(_, prefixes, *, prompt, stop, max_new_tokens):
-        asked.append((prompt, stop))
+        frames.append((prompt, stop))
         every = lm.embed(torch.arange(lm.vocab_size))
         rows = torch.cdist(prefixes[:, opening:], every.expand(len(prefixes), -1, -1)).argmin(dim=-1).tolist()
         texts = [" " + " ".join(lm.detokenize([i]) or "</s>" for i in row) for row in rows]
@@ -115,13 +115,13 @@ def test_what_is_said_is_the_oracles(bos):
         (row,) = understood(lm, DenseEncoder(), TEXTS, FRAME, noises=[noise], length=4, seed=1)
         prefixes = word_prefixes(lm, TEXTS, FRAME, length=4, noise=noise, seed=1)
         for prefix, text in zip(prefixes, TEXTS, strict=True):
-            said = lm.detokenize(slow_greedy(lm, prefix, 24, FRAME.prompt))
-            assert row["examples"][text] == said.split(FRAME.stop)[0].strip()
+            decoded = lm.detokenize(slow_greedy(lm, prefix, 24, FRAME.prompt))
+            assert row["examples"][text] == decoded.split(FRAME.stop)[0].strip()
 
 
 def test_shares_of_a_model_that_repeats(monkeypatch):
-    lm, asked = tiny_lm("llama"), []
-    monkeypatch.setattr(words, "greedy", reader(lm, 1, asked))
+    lm, frames = tiny_lm("llama"), []
+    monkeypatch.setattr(words, "greedy", reader(lm, 1, frames))
     clean, noisy = understood(lm, DenseEncoder(), [*TEXTS, LONG], FRAME, noises=[0.0, 3.0], length=4)
     assert clean["exact"] == pytest.approx(4 / 5)  # the long one is cut off
     encode = DenseEncoder().encode
@@ -129,10 +129,10 @@ def test_shares_of_a_model_that_repeats(monkeypatch):
     assert clean["cosine"] == pytest.approx(expected, abs=1e-6)
     assert noisy["exact"] < clean["exact"]
     assert noisy["cosine"] < clean["cosine"]
-    assert asked == [("the", " .")] * 2
+    assert frames == [("the", " .")] * 2
     (ended,) = understood(lm, DenseEncoder(), TEXTS, Frame("the", "", None), noises=[0.0], length=4)
     assert ended["exact"] == 1
-    assert asked[-1] == ("", None)
+    assert frames[-1] == ("", None)
 
 
 def test_the_loss_where_training_begins_is_the_oracles():

@@ -31,7 +31,7 @@ def test_the_papers_38_models():
 
 
 class Scrambled(nn.Module):
-    """Gives its places in another order for a few images than for the many that look where they are."""
+    """Gives its locations in another order for a few images than for the many that look where they are."""
 
     def __init__(self):
         super().__init__()
@@ -77,7 +77,7 @@ class Changing(nn.Module):
 )
 def test_the_checks_find(model, problem):
     found = examination.examine(model, 16, unusual=[])
-    assert any(problem in said for said in found.problems), found.problems
+    assert any(problem in each for each in found.problems), found.problems
 
 
 def test_a_fingerprint_sees_one_bit_a_flag_and_a_hook():

@@ -83,15 +83,15 @@ def test_the_rule_is_the_head_noun_of_any_name():
 
 def test_a_name_is_said_whole_and_in_order():
     texts = ["An Arctic fox, on snow.", "a fox in the Arctic", "a foxglove", ""]
-    said = class_objects.says_names(texts, [["white fox", "Arctic fox"], ["fox"]])
-    assert said.tolist() == [[True, True], [False, True], [False, False], [False, False]]
+    named = class_objects.says_names(texts, [["white fox", "Arctic fox"], ["fox"]])
+    assert named.tolist() == [[True, True], [False, True], [False, False], [False, False]]
 
 
 def test_synonyms_and_the_own_noun_are_told_apart():
     things = {"a cock": [7], "a fox": class_objects.classes_of(["a fox"], CLASSES)["a fox"]}
     scenes = [_scene(phrase) for phrase in things]
-    said = ["a rooster on grass", "a fox on grass"]
-    found = class_objects.naming(said, said, scenes, things, CLASSES)
+    texts = ["a rooster on grass", "a fox on grass"]
+    found = class_objects.naming(texts, texts, scenes, things, CLASSES)
     assert {kind: rates["local"] for kind, rates in found.items()} == {
         "class_name": 0.5,  # no class is called just a fox
         "head_noun": 0.5,

@@ -70,12 +70,12 @@ def test_the_network_is_the_shipped_recipes():
     else:
         import tomli as tomllib
     recipe = tomllib.loads(RECIPE.read_text())
-    asked = {
+    settings = {
         **recipe["network"],
         **recipe["language"],
         "opening": OPENING,
     }  # the map's text decoder brings it
-    assert {name: asked[name] for name in DEVIL} == DEVIL
+    assert {name: settings[name] for name in DEVIL} == DEVIL
     assert set(recipe["network"]) - {"dtype"} <= set(DEVIL)
 
 

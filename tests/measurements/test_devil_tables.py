@@ -44,8 +44,8 @@ def test_dropout_table_scores_the_last_layer_and_all():
     backbone, lang = colour_lang()
     scenes = world.scenes(length=5)
     found = devil.dropout_table(backbone, {"none": lang, "token": lang}, scenes, batch_size=2)
-    said = [says(scene.image, world.SIZE) for scene in scenes]  # every mean of places is the whole's mean
-    expected = caption_scores(said, [references(scene) for scene in scenes])
+    texts = [says(scene.image, world.SIZE) for scene in scenes]  # every mean of locations is the whole's mean
+    expected = caption_scores(texts, [references(scene) for scene in scenes])
     for dropout in ("none", "token"):
         assert found[dropout]["last"] == pytest.approx(expected)
         assert found[dropout]["all"] == pytest.approx(expected)
@@ -58,16 +58,16 @@ def test_layer_table_counts_words():
     backbone, lang = colour_lang()
     scenes = world.scenes(length=5)
     found = devil.layer_table(backbone, lang, scenes)
-    said = [says(scene.image, world.SIZE) for scene in scenes]
+    texts = [says(scene.image, world.SIZE) for scene in scenes]
     assert set(found) == {"fine", "coarse", "all layers", "captions"}
     row = found["fine"]
     assert (row["adjectives"], row["verbs"], row["total"]) == (pytest.approx(1 / 3), 0, 15)
-    assert row["unique"] == len({word for text in said for word in text.split()})
-    assert row["cider"] == pytest.approx(cider(said, [references(scene) for scene in scenes]))
+    assert row["unique"] == len({word for text in texts for word in text.split()})
+    assert row["cider"] == pytest.approx(cider(texts, [references(scene) for scene in scenes]))
 
 
 def test_crops_by_hand():
-    """Each layer's central place is the square below and to the right of the middle."""
+    """Each layer's central location is the square below and to the right of the middle."""
     backbone, lang = colour_lang()
     scenes = world.scenes(length=6, objects=(1, 1), seed=4)
     scorer = translator_scorer(backbone, attach(backbone, world.ColourTranslator(), ["coarse"]))
@@ -158,8 +158,8 @@ def test_milannotations_are_described_under_their_masks(tmp_path):
         ("layer4", 3, ("a red square",)),
     ]
     backbone, lang = colour_lang()
-    said = [milannotations.describe_unit(backbone, lang, unit) for unit in found]
-    assert said == ["a blue square", "a blue square", "a red square"]
+    texts = [milannotations.describe_unit(backbone, lang, unit) for unit in found]
+    assert texts == ["a blue square", "a blue square", "a red square"]
     empty = milannotations.Unit("conv1", 0, found[0].images, 0 * found[0].masks, ("x",))
     assert milannotations.describe_unit(backbone, lang, empty) is None
 

@@ -1,4 +1,4 @@
-"""CLIPs with random weights: the whole image scores as the model does, a place as if it filled the image."""
+"""CLIPs with random weights: the whole image scores as the model does, a location as if it filled it."""
 
 import pytest
 import torch
@@ -99,7 +99,7 @@ def test_a_place_of_an_attention_pool_is_all_there_is_to_attend_to():
     lang = LanguageAttribution.from_clip(model, tokenizer)
     assert lang.reading.pool.__self__.branches[0].views[0].count == 1
     tokens = model.eval().vision_model(pixel_values=x).last_hidden_state[0]
-    filled = head(tokens[:, None].expand(16, 16, 24))  # (place, copies of it, width)
+    filled = head(tokens[:, None].expand(16, 16, 24))  # (location, copies of it, width)
     clip = ClipText(model, tokenizer)
     expected = (F.normalize(filled, dim=1) @ clip.encode(TEXTS).T).T.view(3, 4, 4)
     torch.testing.assert_close(
@@ -112,12 +112,14 @@ def test_describing_takes_the_phrase_of_highest_score():
     lang, x = LanguageAttribution.from_clip(model, tokenizer, bank=TEXTS), images(model)
     best = own_cosines(model, tokenizer, x).max(dim=1)
     shares = (model.logit_scale.exp() * own_cosines(model, tokenizer, x)).softmax(dim=1)
-    for said, score, index, own in zip(lang.describe(x), best.values, best.indices, shares, strict=True):
-        assert said.phrases[0][0] == TEXTS[index]
-        assert said.phrases[0][1] == pytest.approx(own[index].item(), rel=1e-4)
-        if said.text == TEXTS[index]:
-            assert said.score == pytest.approx(score.item(), abs=1e-5)
-            assert said.probability == pytest.approx(own[index].item(), rel=1e-4)
+    for description, score, index, own in zip(
+        lang.describe(x), best.values, best.indices, shares, strict=True
+    ):
+        assert description.phrases[0][0] == TEXTS[index]
+        assert description.phrases[0][1] == pytest.approx(own[index].item(), rel=1e-4)
+        if description.text == TEXTS[index]:
+            assert description.score == pytest.approx(score.item(), abs=1e-5)
+            assert description.probability == pytest.approx(own[index].item(), rel=1e-4)
 
 
 class ZeroShot(nn.Module):

@@ -332,15 +332,15 @@ def test_the_numbers_of_bert_score():
 
 
 def test_clip_score_scales_clips_and_prefixes():
-    asked = []
+    scored = []
 
     def scorer(images, texts):
-        asked.extend(texts)
+        scored.extend(texts)
         return torch.tensor([[0.4 if "hen" in texts[0] else -0.4]])
 
     pictures = [Image.new("RGB", (2, 2))] * 2
     assert clip_score(pictures, ["a hen", "an owl"], scorer) == pytest.approx(2.5 * 0.4 / 2)
-    assert asked == ["A photo depicts a hen", "A photo depicts an owl"]
+    assert scored == ["A photo depicts a hen", "A photo depicts an owl"]
     with pytest.raises(ValueError, match="one text a picture"):
         clip_score(pictures, ["a hen"], scorer)
 

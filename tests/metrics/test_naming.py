@@ -16,8 +16,8 @@ from torchnle.metrics import Vocabulary, naming_rates, nearest_phrases, says_nou
 
 def test_nouns_are_said_word_for_word():
     texts = ["A compost bin!", "two bins", "a post box, a hen", ""]
-    said = says_nouns(texts, ["bin", "box", "post box", "hen's"])
-    assert said.tolist() == [
+    named = says_nouns(texts, ["bin", "box", "post box", "hen's"])
+    assert named.tolist() == [
         [True, False, False, False],
         [False, False, False, False],
         [False, True, True, False],

@@ -23,7 +23,7 @@ def case(images=3, size=(6, 5), classes=4, seed=0):
 
 
 def oracle(model, start, end, saliency, target, steps):
-    """Pixels change one after another, from the most salient on, and the model is asked at each step."""
+    """Pixels change one after another, from the most salient on, and the model is run at each step."""
     height, width = saliency.shape
     pixels = [(-saliency[r, c].item(), r * width + c) for r in range(height) for c in range(width)]
     order = [index for _, index in sorted(pixels)]

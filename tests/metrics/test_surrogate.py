@@ -17,14 +17,14 @@ def test_the_distance_is_the_mass_that_has_to_move():
 def test_ridge_regression_is_its_normal_equations():
     from torchnle.metrics.surrogate import _predict
 
-    x, y, asked, penalty = drawn(20, 4, seed=2), drawn(20, 3, seed=3), drawn(6, 4, seed=4), 0.5
+    x, y, queries, penalty = drawn(20, 4, seed=2), drawn(20, 3, seed=3), drawn(6, 4, seed=4), 0.5
     centered, level = (x - x.mean(0)).double(), y.mean(0)
     scale = penalty * centered.square().sum(1).mean()
     weights = torch.linalg.solve(
         centered.T @ centered + scale * torch.eye(4, dtype=torch.float64), centered.T @ (y - level).double()
     )
-    expected = ((asked - x.mean(0)).double() @ weights).float() + level
-    torch.testing.assert_close(_predict(x, y, asked, penalty), expected, atol=1e-5, rtol=1e-5)
+    expected = ((queries - x.mean(0)).double() @ weights).float() + level
+    torch.testing.assert_close(_predict(x, y, queries, penalty), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_what_says_all_beats_half_of_it_and_that_beats_shuffled_images():

@@ -87,8 +87,8 @@ class TestTheLoss:
         assert last < 0.7 * first
         (batch,) = ToySupply().batches([range(1000, 1040)])
         for layer, tokens in batch.tokens.items():
-            said = [d.text for d in trained.describe(rows_of(Features(tokens, layer).select(None)))]
-            assert sum(text[:3] == CAPTIONS[i % 4][:3] for i, text in enumerate(said)) > 25
+            texts = [d.text for d in trained.describe(rows_of(Features(tokens, layer).select(None)))]
+            assert sum(text[:3] == CAPTIONS[i % 4][:3] for i, text in enumerate(texts)) > 25
         assert not trained.training
 
     def test_the_language_model_is_left_alone(self, tmp_path):
@@ -219,8 +219,8 @@ class TestValidation:
         scores = iter([1.0, 3.0, 2.0])
         seen = []
 
-        def scorer(said, references):
-            seen.append((list(said), list(references)))
+        def scorer(texts, references):
+            seen.append((list(texts), list(references)))
             return next(scores)
 
         best, _, _ = run(tmp_path, validation=Validation(ToySupply(4), scorer))
@@ -228,7 +228,7 @@ class TestValidation:
         assert not same(best, checkpoint.load(tmp_path / "last.pt")["network"])
         assert same(best, checkpoint.load(tmp_path / "best.pt")["network"])
         assert checkpoint.load(tmp_path / "best.pt")["step"] == 7
-        assert [len(said) for said, _ in seen] == [4, 4, 4]
+        assert [len(texts) for texts, _ in seen] == [4, 4, 4]
         assert seen[0][1] == [(caption, caption) for caption in CAPTIONS]
         assert after_eight.keys() == best.keys()
 

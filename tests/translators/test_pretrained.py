@@ -67,7 +67,7 @@ def frozen(module):
 def test_to_moves_every_frozen_model(kind):
     module = KINDS[kind][0]()
     before = [model.device for model in frozen(module)]
-    assert module.float() is module  # another dtype is no other place
+    assert module.float() is module  # another dtype is no other device
     assert [model.device for model in frozen(module)] == before
     assert module.to("meta") is module
     assert {model.device for model in frozen(module)} <= {META}

@@ -1,4 +1,4 @@
-"""Features against loops over their places, and every refusal."""
+"""Features against loops over their locations, and every refusal."""
 
 import jaxtyping
 import pytest
@@ -159,15 +159,15 @@ class TestSelect:
         assert features.select("all") is features
 
     def test_a_location_counts_from_either_end(self, features):
-        for place in [(1, 2), (-1, 2), (1, -1), (-1, -1)]:
-            chosen = features.select(place)
+        for location in [(1, 2), (-1, 2), (1, -1), (-1, -1)]:
+            chosen = features.select(location)
             assert torch.equal(chosen.tokens[:, 0], features.tokens[:, 5])
             assert chosen.locations == ((1, 2),)
 
-    @pytest.mark.parametrize("place", [(2, 0), (0, 3), (-3, 0), (0, -4)])
-    def test_a_location_outside(self, features, place):
+    @pytest.mark.parametrize("location", [(2, 0), (0, 3), (-3, 0), (0, -4)])
+    def test_a_location_outside(self, features, location):
         with pytest.raises(ValueError, match="lies outside the 2x3 grid of layer 'layer4'"):
-            features.select(place)
+            features.select(location)
 
     def test_an_unknown_word(self, features):
         jaxtyping.config.update("jaxtyping_disable", True)  # as users run it: the words are checked by hand

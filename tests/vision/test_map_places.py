@@ -51,7 +51,7 @@ def test_attention_heads_are_no_map(layer, class_token):
 
 
 def test_heads_whose_shape_is_that_of_a_map():
-    """64 tokens of width 64 are 64x64 places of stride 4, by their shape."""
+    """64 tokens of width 64 are 64x64 locations of stride 4, by their shape."""
     model = Attention(width=256, heads=4, patch=32, class_token=False)
     with pytest.raises(ValueError, match=r"'keys' gave shape \(1, 4, 64, 64\).*attention heads"):
         read_one(model, "keys", torch.rand(1, 3, 256, 256))
@@ -123,7 +123,7 @@ class TestVideo:
             return self.norm(self.patches(x.transpose(1, 2)).flatten(2).transpose(1, 2))
 
     def test_frames_are_not_folded_into_a_square(self):
-        video = torch.rand(1, 8, 3, 32, 32)  # 4 x 4 x 4 places, and 64 is a square
+        video = torch.rand(1, 8, 3, 32, 32)  # 4 x 4 x 4 locations, and 64 is a square
         with pytest.raises(ValueError, match=r"gave shape \(1, 64, 8\) .* shape \(1, 8, 3, 32, 32\).*grid="):
             read_one(self.Video(), "norm", video)
 

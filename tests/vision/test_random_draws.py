@@ -44,11 +44,11 @@ def test_the_module_is_named():
 def test_it_is_said_once_and_costs_one_forward():
     model, seen = net(Noise()), []
     model.register_forward_hook(lambda *_: seen.append(1))
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
             run(model)
-    assert (len(said), len(seen)) == (1, 4)
+    assert (len(caught), len(seen)) == (1, 4)
 
 
 @pytest.mark.parametrize("middle", [nn.Dropout(0.5), nn.Identity(), Unused()])

@@ -1,4 +1,4 @@
-"""Tokens are put at the places of the patches that they answer to, wherever the model keeps them."""
+"""Tokens are put at the locations of the patches that they answer to, wherever the model keeps them."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ COUNT = GRID[0] * GRID[1]
 
 
 class Tokens(nn.Module):
-    """Patch tokens and tokens without place, in the order that `lay` gives them; then attention over all."""
+    """Patch tokens and tokens without location, in the order given by `lay`; then attention over all."""
 
     def __init__(self, lay, depth=0, pool=lambda tokens: tokens.mean(1)):
         super().__init__()
@@ -46,11 +46,11 @@ LAID = {
 }
 
 
-def places_that_change(model, place, reading=None):
+def locations_that_change(model, location, reading=None):
     """Where the layer changes most when one patch does."""
     image = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
     other = image.clone()
-    rows, columns = (slice(PATCH * i, PATCH * (i + 1)) for i in place)
+    rows, columns = (slice(PATCH * i, PATCH * (i + 1)) for i in location)
     other[:, :, rows, columns] = 0
     with torch.no_grad():
         (before,), (after,) = (read(model, resolve(model, "norm"), x, None, reading) for x in (image, other))
@@ -62,8 +62,8 @@ def places_that_change(model, place, reading=None):
 @pytest.mark.parametrize("laid", LAID)
 def test_each_patch_has_its_own_token(laid, depth):
     model = Tokens(LAID[laid], depth)
-    for place in [(0, 0), (2, 3), (2, 4), (5, 7)]:
-        assert places_that_change(model, place) == place
+    for location in [(0, 0), (2, 3), (2, 4), (5, 7)]:
+        assert locations_that_change(model, location) == location
 
 
 def test_what_has_no_place_is_kept_in_its_order():
@@ -83,7 +83,7 @@ def test_overlapping_patches_before_a_class_token():
             self.patches = nn.Conv2d(3, 16, 2 * PATCH - 1, PATCH, PATCH // 2)
 
     for lay in (lambda p, o: torch.cat([o[:, :1], p], 1), lambda p, o: torch.cat([p, o[:, :1]], 1)):
-        assert places_that_change(Overlapping(lay), (3, 4)) == (3, 4)
+        assert locations_that_change(Overlapping(lay), (3, 4)) == (3, 4)
 
 
 def test_tokens_that_are_no_places_are_asked_about():
@@ -109,28 +109,28 @@ def test_the_same_layer_in_another_model_is_examined_again():
             return self.inner(x.flip(-1))
 
     model = Tokens(LAID["in front"], depth=2)
-    assert places_that_change(model, (2, 1)) == (2, 1)
-    assert places_that_change(Turned(model), (2, 1)) == (2, 1)
+    assert locations_that_change(model, (2, 1)) == (2, 1)
+    assert locations_that_change(Turned(model), (2, 1)) == (2, 1)
 
 
 class TestStated:
     def test_a_wrong_number_in_front_is_contradicted(self):
         model = Tokens(LAID["behind"])
         with pytest.raises(ValueError, match=r"num_prefix_tokens=4 .*the first location is token 0 of 52"):
-            places_that_change(model, (2, 3), Reading(num_prefix_tokens=4))
+            locations_that_change(model, (2, 3), Reading(num_prefix_tokens=4))
 
     def test_a_grid_beside_it_insists(self):
         model = Tokens(LAID["behind"])
         reading = Reading(num_prefix_tokens=4, grid=GRID)
-        assert places_that_change(model, (2, 5), reading) == (2, 1)
+        assert locations_that_change(model, (2, 5), reading) == (2, 1)
 
     def test_a_grid_alone_says_nothing_of_the_order(self):
-        assert places_that_change(Tokens(LAID["behind"]), (2, 5), Reading(grid=GRID)) == (2, 5)
+        assert locations_that_change(Tokens(LAID["behind"]), (2, 5), Reading(grid=GRID)) == (2, 5)
 
     def test_a_select_is_looked_at_too(self):
         model = Tokens(LAID["class token last"])
         reading = Reading(select=lambda output: output.flip(1))
-        assert places_that_change(model, (2, 5), reading) == (2, 5)
+        assert locations_that_change(model, (2, 5), reading) == (2, 5)
 
 
 class TestCost:
@@ -158,16 +158,16 @@ class TestCost:
 
 
 def slow_hiera_order(grid, levels):
-    """Hiera's order, place by place: by the part of a block of two, of four, ..., then row by row."""
+    """Hiera's order, location by location: by the part of a block of two, of four, ..., then row by row."""
 
-    def key(place):
-        row, column = place
+    def key(location):
+        row, column = location
         parts = [((row >> level) & 1, (column >> level) & 1) for level in range(levels)]
         return (*parts, (row >> levels, column >> levels))
 
-    places = [(row, column) for row in range(grid[0]) for column in range(grid[1])]
-    kept = sorted(places, key=key)
-    return [kept.index(place) for place in places]
+    locations = [(row, column) for row in range(grid[0]) for column in range(grid[1])]
+    kept = sorted(locations, key=key)
+    return [kept.index(location) for location in locations]
 
 
 @pytest.mark.parametrize(
@@ -185,16 +185,16 @@ def test_hiera_is_put_right_without_knowing_it():
     )
     model, image = transformers.HieraModel(config).eval(), torch.randn(1, 3, 64, 64)
     other = image.clone()
-    other[:, :, 24:32, 40:48] = 0  # one place of the second grid
-    for layer, place in (("encoder.stages.1", (3, 5)), ("encoder.stages.2", (1, 2))):
+    other[:, :, 24:32, 40:48] = 0  # one location of the second grid
+    for layer, location in (("encoder.stages.1", (3, 5)), ("encoder.stages.2", (1, 2))):
         with torch.no_grad():
             (before,), (after,) = (read(model, resolve(model, layer), x) for x in (image, other))
         change = (before.tokens - after.tokens).square().sum(-1)[0]
-        assert divmod(int(change.argmax()), before.grid[1]) == place
+        assert divmod(int(change.argmax()), before.grid[1]) == location
 
 
 class TestHeads:
-    """What a classifier's head reads, where tokens without place stand behind."""
+    """What a classifier's head reads, where tokens without location stand behind."""
 
     @pytest.mark.parametrize(
         ("laid", "pool", "pooling"),
@@ -215,7 +215,7 @@ class TestHeads:
         with torch.no_grad():
             (features,) = read(model, [head.tap], image, None, head.reading)
             torch.testing.assert_close(head.logits(features), model(image), rtol=1e-4, atol=1e-5)
-        assert places_that_change(model, (2, 3), head.reading) == (2, 3)
+        assert locations_that_change(model, (2, 3), head.reading) == (2, 3)
 
 
 class TestNumbersThatSpeakForAnotherGrid:
@@ -244,5 +244,5 @@ class TestNumbersThatSpeakForAnotherGrid:
             (before,), (after,) = (read(model, resolve(model, "norm"), x) for x in (image, other))
         assert before.grid == (size[0] // patch, size[1] // patch)
         assert before.extra.shape[1] == others
-        place = int((before.tokens - after.tokens).square().sum(-1).argmax())
-        assert divmod(place, before.grid[1]) == (2, 4)
+        location = int((before.tokens - after.tokens).square().sum(-1).argmax())
+        assert divmod(location, before.grid[1]) == (2, 4)

@@ -80,6 +80,6 @@ def _load(name: str, *, fit: Fit, pretrained: bool, **options: Any) -> Backbone:
     if member and library in LIBRARIES:
         return LIBRARIES[library](member, fit=fit, pretrained=pretrained, **options)
     if name not in _LOADERS:
-        known = ", ".join((*_LOADERS, *(f"{library}:NAME" for library in LIBRARIES)))
-        raise ValueError(f"there is no backbone {name!r}. Known: {known}.")
+        available = ", ".join((*_LOADERS, *(f"{library}:NAME" for library in LIBRARIES)))
+        raise ValueError(f"there is no backbone {name!r}. Known: {available}.")
     return _LOADERS[name](fit, pretrained=pretrained, **options)

@@ -108,14 +108,14 @@ class GroupedScenes(Sequence[GroupedScene]):
             )
             for number, (label, context) in enumerate(cells)
         ]
-        self._places = [
+        self._indices = [
             (*cell, index)
             for cell, scenes in zip(cells, self._cells, strict=True)
             for index in range(len(scenes))
         ]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
     @overload
     def __getitem__(self, index: int) -> GroupedScene: ...
@@ -125,19 +125,19 @@ class GroupedScenes(Sequence[GroupedScene]):
         """Return one scene, or a list of them."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        label, context, number = self._places[index]
+        label, context, number = self._indices[index]
         scenes = self._cells[label * len(self.context_names) + context]
         return GroupedScene(scenes[number], label, context)
 
     @property
     def labels(self) -> Int[Tensor, "N"]:
         """The class of each scene."""
-        return torch.tensor([label for label, _, _ in self._places])
+        return torch.tensor([label for label, _, _ in self._indices])
 
     @property
     def contexts(self) -> Int[Tensor, "N"]:
         """The context of each scene."""
-        return torch.tensor([context for _, context, _ in self._places])
+        return torch.tensor([context for _, context, _ in self._indices])
 
     @property
     def groups(self) -> Int[Tensor, "N"]:

@@ -63,14 +63,14 @@ class LabelledImages:
             ValueError: If an image has none.
         """
         names = tuple(sorted(set(contexts.values())))
-        known = {path: names.index(name) for path, name in contexts.items()}
+        context_of = {path: names.index(name) for path, name in contexts.items()}
         relative = [each.path.relative_to(folder).as_posix() for each in self.images]
-        if missing := [path for path in relative if path not in known]:
+        if missing := [path for path in relative if path not in context_of]:
             raise ValueError(
                 f"{len(missing)} images have no group, such as {missing[:3]}; give every image a line."
             )
         found = tuple(
-            LabelledImage(each.path, each.label, known[path])
+            LabelledImage(each.path, each.label, context_of[path])
             for each, path in zip(self.images, relative, strict=True)
         )
         return LabelledImages(found, self.class_names, names)

@@ -145,7 +145,7 @@ class Scenes(Sequence[Scene]):
         self.phrases = tuple(self._items)
         if len(self.phrases) < objects[1]:
             raise ValueError(
-                f"{objects[1]} objects with different phrases were asked for, but there are "
+                f"{objects[1]} objects with different phrases were requested, but there are "
                 f"{len(self.phrases)} phrases in {len(cutouts)} cut-outs. Pass more cut-outs "
                 "or fewer objects."
             )

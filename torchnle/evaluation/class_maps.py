@@ -61,8 +61,8 @@ def measure(
     if not batches:
         raise ValueError("no picture's predicted class is named as the picture is; pass others, or more.")
     shown = Counter(phrase for _, _, phrases in batches for phrase in phrases)
-    asked = {"query": QUERY, "steps": steps, "bfloat16": bfloat16}
-    kept = Journal(journal, {**asked, **_models(backbone, lang), "seed": seed} if journal else {})
+    setting = {"query": QUERY, "steps": steps, "bfloat16": bfloat16}
+    parts = Journal(journal, {**setting, **_models(backbone, lang), "seed": seed} if journal else {})
     grids = [f.grid for f in lang.read(batches[0][0][:1])]
     layers = {}
     for index, (tap, grid) in enumerate(zip(lang.taps, grids, strict=True)):
@@ -70,10 +70,10 @@ def measure(
         methods["random"] = random_maps(grid or (1, 1), seed=seed)
         pairs = [(images, targets) for images, targets, _ in batches]
         watched = tqdm(pairs, desc=tap.name, disable=not progress)
-        options: dict[str, Any] = {"steps": steps, "bfloat16": bfloat16, "journal": kept, "part": tap.name}
+        options: dict[str, Any] = {"steps": steps, "bfloat16": bfloat16, "journal": parts, "part": tap.name}
         layers[tap.name] = compare(backbone.model, watched, methods, **options)
     return {
-        **asked,
+        **setting,
         "substrates": {"deletion": "zero, the mean gray", "insertion": "Gaussian blur, 11 pixels, sigma 5"},
         "layers": layers,
         "shown": dict(shown.most_common()),

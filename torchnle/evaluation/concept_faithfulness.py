@@ -82,9 +82,9 @@ def decision_lost(
     """
     basis = torch.linalg.qr(concepts.transpose(1, 2).double()).Q
     parts = torch.einsum("ndb,nd->nb", basis, white.double())
-    taken = torch.einsum("ndb,nb->nd", basis, parts)
+    removed = torch.einsum("ndb,nb->nd", basis, parts)
     whole = (white.double() * along.double()).sum(dim=1)
-    return ((taken * along.double()).sum(dim=1) / whole).to(white)
+    return ((removed * along.double()).sum(dim=1) / whole).to(white)
 
 
 def control_concepts(
@@ -123,8 +123,8 @@ def control_concepts(
 
 
 def _embedded(encode: Encode, names: Sequence[str], concepts: Listed) -> dict[str, Tensor]:
-    said = dict.fromkeys(concept for listed in concepts for concept in listed or ("",))
-    texts = [_text(name, concept) for concept in said for name in names]
+    distinct = dict.fromkeys(concept for listed in concepts for concept in listed or ("",))
+    texts = [_text(name, concept) for concept in distinct for name in names]
     return dict(zip(texts, encode(texts), strict=True))
 
 

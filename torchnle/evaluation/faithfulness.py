@@ -64,12 +64,12 @@ def compare(
     """
     found: dict[str, dict[str, list[Curves]]] = {name: {"deletion": [], "insertion": []} for name in methods}
     ask = _in_bfloat16(model) if bfloat16 else model
-    kept = Journal() if journal is None else journal
+    journal = Journal() if journal is None else journal
     for images, targets in batches:
         batch = crc32(images.cpu().numpy().tobytes())
         for name, make in methods.items():
             work = partial(_curves, ask, images, targets, make, steps, batch_size)
-            for kind, (values, shares) in kept.get(f"{part}, {name}, {batch}", work).items():
+            for kind, (values, shares) in journal.get(f"{part}, {name}, {batch}", work).items():
                 found[name][kind].append(Curves(torch.tensor(values), torch.tensor(shares)))
     if not any(kinds["deletion"] for kinds in found.values()):
         raise ValueError("there is no image to measure on.")

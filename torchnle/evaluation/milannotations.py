@@ -67,8 +67,8 @@ def units(folder: Path) -> Iterator[Unit]:
     for layer in sorted({layer for layer, _ in summaries}):
         images, masks, numbers = _arrays(folder / layer)
         for index, number in enumerate(numbers):
-            if said := summaries.get((layer, number)):
-                yield Unit(layer, number, images[index], masks[index, :, 0], tuple(said))
+            if descriptions := summaries.get((layer, number)):
+                yield Unit(layer, number, images[index], masks[index, :, 0], tuple(descriptions))
 
 
 def describe_unit(backbone: Backbone, lang: LanguageAttribution, unit: Unit) -> str | None:
@@ -84,12 +84,12 @@ def describe_unit(backbone: Backbone, lang: LanguageAttribution, unit: Unit) -> 
     Returns:
         The text; None if all masks are empty.
     """
-    kept = [index for index, mask in enumerate(unit.masks) if np.any(mask > 0)]
-    if not kept:
+    nonempty = [index for index, mask in enumerate(unit.masks) if np.any(mask > 0)]
+    if not nonempty:
         return None
     preprocess = replace(backbone.preprocess, share=1.0)
-    pictures = [Image.fromarray(np.ascontiguousarray(unit.images[p].transpose(1, 2, 0))) for p in kept]
-    masks = torch.from_numpy(np.array(unit.masks[kept], dtype=np.float32))
+    pictures = [Image.fromarray(np.ascontiguousarray(unit.images[p].transpose(1, 2, 0))) for p in nonempty]
+    masks = torch.from_numpy(np.array(unit.masks[nonempty], dtype=np.float32))
     with torch.no_grad():
         features = lang.read(torch.stack([preprocess(picture) for picture in pictures]))
     pooled = [_mean(lang.reading.pool(f, masks)) for f in features]
@@ -124,30 +124,32 @@ def measure(
         FileNotFoundError: As `units`.
         ValueError: As `units`, or if every unit's masks are empty.
     """
-    said: list[str] = []
-    known: list[list[str]] = []
+    texts: list[str] = []
+    references: list[list[str]] = []
     empty = 0
     for unit in tqdm(units(folder), total=count, disable=not progress):
-        if count is not None and len(said) == count:
+        if count is not None and len(texts) == count:
             break
         text = describe_unit(backbone, lang, unit)
         if text is None:
             empty += 1
             continue
-        said.append(_plain(text))
-        known.append([_plain(summary) for summary in unit.summaries])
-    if not said:
+        texts.append(_plain(text))
+        references.append([_plain(summary) for summary in unit.summaries])
+    if not texts:
         raise ValueError(f"the masks of all {empty} units in '{folder}' are empty; nothing can be described.")
-    scores = caption_scores(said, known) | {"bert_score": bert_score(said, known, encoder, idf=True)}
+    scores = caption_scores(texts, references) | {
+        "bert_score": bert_score(texts, references, encoder, idf=True)
+    }
     return {
         "translator": lang.translator.name,
         "data": folder.name,
-        "units": len(said),
+        "units": len(texts),
         "without_mask": empty,
         "encoder": encoder.reference,
         "scores": scores,
         "paper_bert_score": MILANNOTATIONS,
-        "examples": list(zip(said[:8], known[:8], strict=True)),
+        "examples": list(zip(texts[:8], references[:8], strict=True)),
     }
 
 

@@ -92,10 +92,12 @@ def single_scenes(
         ValueError: If no cut-out has the head noun of a class.
     """
     heads = {words(name)[-1] for name in class_names}
-    known = [cutout for cutout in cutouts if words(head_noun(cutout.phrase))[-1] in heads]
-    if not known:
+    matching = [cutout for cutout in cutouts if words(head_noun(cutout.phrase))[-1] in heads]
+    if not matching:
         raise ValueError(f"none of the {len(cutouts)} cut-outs is named like one of the classes.")
-    scenes = Scenes(known, backgrounds, length=10**9, size=size, objects=(1, 1), scale=(0.5, 0.9), seed=seed)
+    scenes = Scenes(
+        matching, backgrounds, length=10**9, size=size, objects=(1, 1), scale=(0.5, 0.9), seed=seed
+    )
     return ((scene.image, scene.objects[0].phrase) for scene in scenes)
 
 

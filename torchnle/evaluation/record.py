@@ -95,11 +95,11 @@ def _processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
 
-def _git(folder: Path, *asked: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     """Return git's output, "" if it fails or is not installed."""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(folder), *asked], capture_output=True, text=True, check=False
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
         )
     except OSError:
         return ""

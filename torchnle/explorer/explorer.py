@@ -128,9 +128,9 @@ class Explorer:
         """
         with self._alone():
             features = self._layer(key, layer)
-            said = self._describe(key, layer, region)
+            description = self._describe(key, layer, region)
             (rows,) = rows_of(self.lang.reading.pool(features, _where(features, region)))
-        return self.sentences(rows, said, self._alone)
+        return self.sentences(rows, description, self._alone)
 
     @torch.no_grad()
     def maps(self, key: Any, texts: Sequence[str]) -> dict[str, Any]:

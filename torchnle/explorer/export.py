@@ -27,7 +27,7 @@ def export(explorer: Explorer, folder: str | os.PathLike[str], texts: Sequence[s
     Args:
         explorer: The explorer.
         folder: Where to.
-        texts: The texts that are mapped; others cannot be asked for from disk.
+        texts: The texts that are mapped; others cannot be computed from disk.
 
     Returns:
         The page.

@@ -16,11 +16,11 @@ from torchnle.translators.rows import Rows
 
 
 class SentenceWriter:
-    """Writes sentences for rows that were already said in phrases.
+    """Writes sentences for rows that were already described by phrases.
 
     Args:
         translator: Of a map from text into features the decoder is taken away, so that phrases come first;
-            other translators say their sentences themselves.
+            other translators decode sentences themselves.
         decoder: The decoder, or its reference, loaded when it is first needed; None = the translator's own.
     """
 
@@ -43,33 +43,33 @@ class SentenceWriter:
         return self._decoder
 
     def __call__(
-        self, rows: Rows, said: Description, alone: Callable[[], AbstractContextManager[Any]]
+        self, rows: Rows, description: Description, alone: Callable[[], AbstractContextManager[Any]]
     ) -> dict[str, Any]:
         """Write a sentence; "text" is None where none fits at least as well as the best phrase.
 
         Args:
             rows: One row.
-            said: What was said of it in phrases.
+            description: Its description by a phrase.
             alone: Keeps other threads out of the translator; not held while the sentence is written.
 
         Raises:
             ValueError: If no sentences are offered.
         """
         if not isinstance(self.translator, MapTranslator) or self._decoder is None:
-            raise ValueError("there is no text decoder here; phrases are all that is said.")
+            raise ValueError("there is no text decoder here; descriptions are phrases only.")
         sentences = Sentences(self.translator, self.load())
         with alone():
             shares = self.translator.probabilities([rows])
         texts = sentences.decode(shares)
-        phrase = TextChoice(said.text, said.probability or 0.0)
+        phrase = TextChoice(description.text, description.probability or 0.0)
         with alone():
             named = rows.for_inputs(_widths(self.translator), self.translator.name)
             (found,) = sentences.judge(named, shares, [phrase], texts)
-        kept = found.text != said.text
+        accepted = found.text != description.text
         return {
-            "text": found.text if kept else None,
-            "probability": found.probability if kept else None,
-            "unsure": kept and found.probability < _sure_above(self.translator, rows),
+            "text": found.text if accepted else None,
+            "probability": found.probability if accepted else None,
+            "unsure": accepted and found.probability < _sure_above(self.translator, rows),
         }
 
 

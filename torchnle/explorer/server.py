@@ -23,7 +23,7 @@ from torchnle.explorer.page import STATIC, live_page
 from torchnle.explorer.regions import Region
 from torchnle.explorer.security import OwnPagesOnly
 
-#: The address that is served: this machine, for nobody else.
+#: The address that is served: this machine only.
 ADDRESS = "127.0.0.1"
 #: Asks the explorer one question of a request's JSON.
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
@@ -35,7 +35,7 @@ def application(
     """Build the server's application.
 
     Args:
-        explorer: Answers what is asked of photographs.
+        explorer: Answers the page's requests.
         port: Where it is served, since requests name it in Host.
         token: The token of this run; None = a new one.
         units: A folder with the report of a dissection.
@@ -47,13 +47,13 @@ def application(
         >>> from torchnle.explorer.server import application
         >>> application(explorer, port=8000).routes  # doctest: +SKIP
     """
-    known = token or secrets.token_urlsafe(24)
+    page_token = token or secrets.token_urlsafe(24)
     if units is not None and not (units / "index.html").is_file():
         raise ValueError(
             f"{units} holds no index.html; pass the folder that torchnle dissect --output wrote."
         )
     routes = [
-        Route("/", _page(known)),
+        Route("/", _page(page_token)),
         Route("/api/start", _start(explorer, units)),
         Route("/photo/{key}.jpg", _picture(explorer)),
         Route("/api/photo", _add(explorer), methods=["POST"]),
@@ -63,49 +63,51 @@ def application(
     if units is not None:
         routes.append(Mount("/units", StaticFiles(directory=units, html=True)))
     hosts = (f"{ADDRESS}:{port}", f"localhost:{port}")
-    return Starlette(routes=routes, middleware=[Middleware(OwnPagesOnly, hosts=hosts, token=known)])
+    return Starlette(routes=routes, middleware=[Middleware(OwnPagesOnly, hosts=hosts, token=page_token)])
 
 
 def _asks(explorer: Explorer) -> dict[str, Ask]:
     """The questions by the ends of their addresses."""
 
     def of_region(answer: Callable[..., dict[str, Any]]) -> Ask:
-        return lambda asked: answer(asked.get("photo"), asked.get("layer"), Region.of(asked.get("region")))
+        return lambda request: answer(
+            request.get("photo"), request.get("layer"), Region.of(request.get("region"))
+        )
 
     return {
-        "about": lambda asked: explorer.about(asked.get("photo")),
+        "about": lambda request: explorer.about(request.get("photo")),
         "words": of_region(explorer.words),
         "sentence": of_region(explorer.sentence),
-        "maps": lambda asked: explorer.maps(asked.get("photo"), asked.get("texts")),
-        "classes": lambda asked: explorer.classes(asked.get("photo"), asked.get("off")),
+        "maps": lambda request: explorer.maps(request.get("photo"), request.get("texts")),
+        "classes": lambda request: explorer.classes(request.get("photo"), request.get("off")),
     }
 
 
 def _answer(ask: Ask) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
         try:
-            asked = json.loads(await request.body())
+            fields = json.loads(await request.body())
         except (ValueError, RecursionError):
             return _error("the request is no JSON.", 400)
-        if not isinstance(asked, dict):
+        if not isinstance(fields, dict):
             return _error("the request is no JSON object.", 400)
-        return await _answered(ask, asked)
+        return await _answered(ask, fields)
 
     return answer
 
 
-async def _answered(ask: Callable[..., dict[str, Any]], *asked: Any) -> Response:
+async def _answered(ask: Callable[..., dict[str, Any]], *arguments: Any) -> Response:
     """Ask in another thread, so that the server goes on answering; turn bad questions into sentences."""
     try:
-        return JSONResponse(await run_in_threadpool(ask, *asked))
+        return JSONResponse(await run_in_threadpool(ask, *arguments))
     except KeyError as error:
         return _error(str(error.args[0]), 404)
     except (ValueError, TypeError) as error:
         return _error(str(error), 400)
 
 
-def _error(said: str, status: int) -> Response:
-    return JSONResponse({"error": said}, status)
+def _error(message: str, status: int) -> Response:
+    return JSONResponse({"error": message}, status)
 
 
 def _page(token: str) -> Callable[[Request], Any]:
@@ -125,7 +127,7 @@ def _start(explorer: Explorer, units: Path | None) -> Callable[[Request], Any]:
 
 
 def start_of(explorer: Explorer) -> dict[str, Any]:
-    """Return what a page shows before anything is asked."""
+    """Return what a page shows before its first request."""
     return {
         "model": explorer.backbone.name,
         "about": explorer.lang.summary,
@@ -158,11 +160,11 @@ def _add(explorer: Explorer) -> Callable[[Request], Any]:
     return answer
 
 
-def free_port(asked: int = 0) -> socket.socket:
+def free_port(port: int = 0) -> socket.socket:
     """Open the server's socket on this machine's own address.
 
     Args:
-        asked: The port; 0 = any that is free.
+        port: The port; 0 = any that is free.
 
     Raises:
         ValueError: If the port is taken.
@@ -170,10 +172,10 @@ def free_port(asked: int = 0) -> socket.socket:
     opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        opened.bind((ADDRESS, asked))
+        opened.bind((ADDRESS, port))
     except (OSError, OverflowError) as error:
         opened.close()
-        raise ValueError(f"port {asked} cannot be used: {error}. Pass another --port.") from error
+        raise ValueError(f"port {port} cannot be used: {error}. Pass another --port.") from error
     return opened
 
 
@@ -187,7 +189,7 @@ def serve(
     """Serve until interrupted.
 
     Args:
-        explorer: Answers what is asked of photographs.
+        explorer: Answers the page's requests.
         opened: As `free_port` gives it.
         units: As `application`.
         ready: Called with the page's address when it answers.

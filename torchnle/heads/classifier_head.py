@@ -261,8 +261,8 @@ def find_readout(
     start = f"The {vector.shape[1]} features of an image are"
     path = find_path(run, vector, run.time)
     if path is not None:
-        said = f"{start} {path.start}{_steps(path)}. {_checked(run, path.given, vector)}"
-        readout = _of_paths([path], said)
+        description = f"{start} {path.start}{_steps(path)}. {_checked(run, path.given, vector)}"
+        readout = _of_paths([path], description)
         if _reads(model, readout, example, vector):
             return readout
     tap = run.giver(vector)

@@ -90,12 +90,12 @@ def find_dense(
         enlarging = _enlarging(scores.float(), whole.float(), run.tolerance)
         if enlarging is not None:
             tap = Tap(f"{name}:input", module, "input")
-            said = (
+            description = (
                 f"The head is '{name}' ({scores.shape[1]} classes on {module.in_channels} features), at each "
                 f"of {scores.shape[2]}x{scores.shape[3]} locations"
                 + (f"; its scores are enlarged ({enlarging.mode})." if enlarging.mode else ".")
             )
-            return DenseHead(name, module, Readout(tap, "mean", "NCHW", 0, (), said), enlarging)
+            return DenseHead(name, module, Readout(tap, "mean", "NCHW", 0, (), description), enlarging)
     raise ValueError(
         f"no 1x1 convolution of {kind} gives its map of {run.answer.shape[1]} scores a location, as it is or "
         "enlarged: it may come of several, or of another function. Pass a translator, or fit captions: "

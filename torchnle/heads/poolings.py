@@ -103,5 +103,5 @@ def _token_readings(value: Tensor, tap: Tap) -> Iterator[Reading]:
     for others in range(min(_MOST_PREFIX, count - 2) + 1):
         yield Reading(tap, str(count - others), "NLD", "mean", value[:, others:].mean(1), others)
         for front in range(min(_MOST_FRONT, others - 1) + 1) if others else ():
-            kept = value[:, front : count - others + front]
-            yield Reading(tap, str(count - others), "NLD", "mean", kept.mean(1))
+            patches = value[:, front : count - others + front]
+            yield Reading(tap, str(count - others), "NLD", "mean", patches.mean(1))

@@ -198,10 +198,10 @@ class Trace:
 
     def vectors(self, before: int, width: int) -> tuple[list[int], Float[Tensor, "M N D"]]:
         """Return the M vectors of a width that existed before a time, latest first, and their times."""
-        taken = [(time + 1, r.vector) for time, r in self.readings if self.runs[r.tap.module] == 1]
+        candidates = [(time + 1, r.vector) for time, r in self.readings if self.runs[r.tap.module] == 1]
         for calls in (self.calls, self.outer, self.pools, self.ends):
-            taken += [(call.end, call.gave) for call in calls]
-        fit = [pair for pair in taken if pair[0] <= before and pair[1].shape[1] == width]
+            candidates += [(call.end, call.gave) for call in calls]
+        fit = [pair for pair in candidates if pair[0] <= before and pair[1].shape[1] == width]
         fit.sort(key=lambda pair: pair[0], reverse=True)
         stacked = (
             torch.stack([vector for _, vector in fit]) if fit else torch.empty(0, self.batch_size, width)
@@ -288,8 +288,8 @@ def _watch(found: Trace, name: str, module: nn.Module, hooks: ExitStack) -> None
     waiting: list[tuple[Tensor | None, Tensor | None, int]] = []
 
     def note(value: Any, tap: Tap, plain: bool = True) -> None:
-        taken = readings_of(value, tap, found.batch_size)
-        found.readings += [(found.time, replace(reading, plain=plain)) for reading in taken]
+        readings = readings_of(value, tap, found.batch_size)
+        found.readings += [(found.time, replace(reading, plain=plain)) for reading in readings]
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         value = first_tensor((*args, *kwargs.values()))

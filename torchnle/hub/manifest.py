@@ -21,10 +21,10 @@ def write(folder: Path, files: Iterable[Path], file: Path | None = None) -> None
         files: The files to list.
         file: The file to write; None = a file in the folder.
     """
-    place = file or folder / NAME
+    target = file or folder / NAME
     entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
     listed = {"files": entries, "sha256": _digest(entries)}
-    with leftovers.replacing(place) as scratch:
+    with leftovers.replacing(target) as scratch:
         scratch.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
 
 

@@ -24,5 +24,7 @@ def naming(path: Path) -> Iterator[None]:
         stated = re.search(r"os error (\d+)", str(error))
         number = int(stated[1]) if stated else getattr(error, "errno", None)
         reason = os.strerror(number) if number else str(error)
-        said = f"could not be saved: {reason}. Free space there, or save into a folder that you may write to"
-        raise (OSError(number, said, str(path)) if number else OSError(f"{path} {said}.")) from error
+        message = (
+            f"could not be saved: {reason}. Free space there, or save into a folder that you may write to"
+        )
+        raise (OSError(number, message, str(path)) if number else OSError(f"{path} {message}.")) from error

@@ -97,11 +97,11 @@ def hidden_secrets() -> Iterator[None]:
 
 
 def _ask(model: HubModel, tried: list[str]) -> ModelInfo | None:
-    """Ask the Hub about the model; return its answer, or None where it could not be asked."""
+    """Ask the Hub about the model; return its answer, or None where it could not be reached."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    place = f"the Hugging Face Hub at {hide_secrets(_endpoint())}"
+    hub = f"the Hugging Face Hub at {hide_secrets(_endpoint())}"
     try:
         web.check_address(_endpoint())
     except ValueError as error:
@@ -112,13 +112,13 @@ def _ask(model: HubModel, tried: list[str]) -> ModelInfo | None:
             model.repo, revision=model.revision, files_metadata=True
         )
     except RepositoryNotFoundError as error:
-        tried.append(f"{place}: has no such model, or it is private or gated (then: 'hf auth login')")
+        tried.append(f"{hub}: has no such model, or it is private or gated (then: 'hf auth login')")
         raise unresolved(str(model), tried) from cause(error)
     except RevisionNotFoundError as error:
-        tried.append(f"{place}: has {model.repo!r}, but not the revision {model.revision!r}")
+        tried.append(f"{hub}: has {model.repo!r}, but not the revision {model.revision!r}")
         raise unresolved(str(model), tried) from cause(error)
     except _network_errors() as error:
-        tried.append(f"{place}: {in_short(error)}")
+        tried.append(f"{hub}: {in_short(error)}")
         return None
 
 

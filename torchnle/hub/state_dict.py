@@ -67,14 +67,14 @@ def unwrapped(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, 
 
 
 def _single_file(path: Path) -> Path:
-    known = _PICKLED | {".safetensors"}
-    if path.is_file() and path.suffix in known:
+    suffixes = _PICKLED | {".safetensors"}
+    if path.is_file() and path.suffix in suffixes:
         return path
     if path.is_file():
-        raise ValueError(f"{path} does not end in {', '.join(sorted(known))}.")
+        raise ValueError(f"{path} does not end in {', '.join(sorted(suffixes))}.")
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist.")
-    files = sorted(file for file in path.iterdir() if file.suffix in known)
+    files = sorted(file for file in path.iterdir() if file.suffix in suffixes)
     if len(files) != 1:
         raise ValueError(
             f"{path} holds {len(files)} weight files ({', '.join(file.name for file in files)}). "

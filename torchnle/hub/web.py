@@ -107,11 +107,11 @@ def _opener() -> request.OpenerDirector:
 def _request(address: str) -> request.Request:
     parts = urlsplit(address)
     credentials, at, host = parts.netloc.rpartition("@")
-    asked = request.Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "torchnle"})
+    http_request = request.Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "torchnle"})
     if at:
         encoded = base64.b64encode(unquote(credentials).encode()).decode()
-        asked.add_unredirected_header("Authorization", f"Basic {encoded}")
-    return asked
+        http_request.add_unredirected_header("Authorization", f"Basic {encoded}")
+    return http_request
 
 
 def _file_name(address: str) -> str:

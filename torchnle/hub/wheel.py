@@ -143,8 +143,8 @@ def download(wheel: Wheel, folder: Path, tried: Sequence[str], lock: int | None 
     run = tether.run("pip", arguments, lock)
     archives = sorted(folder.glob("*.whl"))
     if run.returncode != 0 or len(archives) != 1:
-        said = " ".join(run.stderr.split())[-600:] or "it said nothing"
-        raise unresolved(str(wheel), [*tried, f"pip download (exit status {run.returncode}): {said}"])
+        output = " ".join(run.stderr.split())[-600:] or "it printed nothing"
+        raise unresolved(str(wheel), [*tried, f"pip download (exit status {run.returncode}): {output}"])
     found = digest.sha256(archives[0])
     if found != wheel.sha256:
         raise ValueError(

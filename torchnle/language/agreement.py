@@ -70,15 +70,15 @@ def agreement(
     """
     if not len(prefixes):
         raise ValueError("agreement() got no rows; pass prefixes as a translator makes them, at least one.")
-    said, scores = [], []
+    decoded_texts, scores = [], []
     for each in (lm, exact):
-        spoken = decoding.greedy(each, prefixes, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens)
-        said.append(spoken.texts)
+        decoded = decoding.greedy(each, prefixes, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens)
+        decoded_texts.append(decoded.texts)
         scores.append(scoring.log_prob(each, prefixes, texts, prompt=prompt).float())
     difference = (scores[0] - scores[1]).abs()
     return Agreement(
         rows=len(prefixes),
-        same_texts=sum(a == b for a, b in zip(*said, strict=True)),
+        same_texts=sum(a == b for a, b in zip(*decoded_texts, strict=True)),
         mean=float(difference.mean()),
         largest=float(difference.max()),
         same_best=float((scores[0].argmax(1) == scores[1].argmax(1)).float().mean()),

@@ -23,7 +23,7 @@ from torchnle.language.packed.step_decoding import Ends, Row, decode_rows
 from torchnle.language.sampling.nucleus import Nucleus
 from torchnle.vision.running import exclusive_use
 
-#: Rows at a time on a CPU where nobody says how many. A step reads one token of each, so more of them than
+#: The default number of rows at a time on a CPU. A step reads one token of each, so more of them than
 #: elsewhere are needed for the products to run at full speed; 256 rows of SmolLM2 keep 10 MB a token.
 _CPU_ROWS = 256
 
@@ -110,9 +110,9 @@ def greedy(
                 rows += _greedy(lm, lm.context(batch, prompt), ends, max_new_tokens)
         return _collect(ends, rows, prefixes.device)
 
-    first, place = unique_rows(prefixes) if dedupe is None else near_rows(prefixes, dedupe)
-    spoken = decode(prefixes[first])
-    decoded = spoken[place]
+    first, index = unique_rows(prefixes) if dedupe is None else near_rows(prefixes, dedupe)
+    distinct = decode(prefixes[first])
+    decoded = distinct[index]
     if dedupe is None:
         return decoded
     members = draw_to_check(first, len(prefixes))
@@ -255,21 +255,21 @@ def _draw(
 
 
 def _collect(ends: Ends, rows: Sequence[Row], device: torch.device) -> Decoded:
-    kept = [ends.cut(row.ids) for row in rows]
-    sums = [sum(row.log_probs[:count]) for row, (count, _) in zip(rows, kept, strict=True)]
+    cuts = [ends.cut(row.ids) for row in rows]
+    sums = [sum(row.log_probs[:count]) for row, (count, _) in zip(rows, cuts, strict=True)]
     return Decoded(
-        texts=[text for _, text in kept],
-        ids=[row.ids[:count] for row, (count, _) in zip(rows, kept, strict=True)],
+        texts=[text for _, text in cuts],
+        ids=[row.ids[:count] for row, (count, _) in zip(rows, cuts, strict=True)],
         log_probs=torch.tensor(sums, dtype=torch.float32, device=device),
     )
 
 
-def _compare(spoken: Decoded, own: Decoded, decoded: int) -> Disagreement:
-    difference = (spoken.log_probs - own.log_probs).abs()
+def _compare(shared: Decoded, own: Decoded, decoded: int) -> Disagreement:
+    difference = (shared.log_probs - own.log_probs).abs()
     return Disagreement(
         decoded=decoded,
         checked=len(own.texts),
-        different=sum(a != b for a, b in zip(spoken.texts, own.texts, strict=True)),
+        different=sum(a != b for a, b in zip(shared.texts, own.texts, strict=True)),
         log_prob_difference=float(difference.max()) if len(difference) else 0.0,
     )
 

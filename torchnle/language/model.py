@@ -120,11 +120,13 @@ class LanguageModel:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         folder = hub.resolve(reference)
-        place = torch.device(device or "cpu")
+        device = torch.device(device or "cpu")
         with hub.kept_random_state():
-            model = hub.load_weights(AutoModelForCausalLM, folder, dtype=resolve_dtype(dtype, place))
+            model = hub.load_weights(AutoModelForCausalLM, folder, dtype=resolve_dtype(dtype, device))
         tokenizer = hub.load_tokenizer(AutoTokenizer, folder)
-        return cls(model.to(place), tokenizer, reference=reference, dtype="int8" if dtype == "int8" else None)
+        return cls(
+            model.to(device), tokenizer, reference=reference, dtype="int8" if dtype == "int8" else None
+        )
 
     @property
     def revision(self) -> str | None:

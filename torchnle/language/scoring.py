@@ -145,11 +145,11 @@ def _edge_log_probs(
     """The log-probability of each edge's token after its node, in the type of `lse`."""
     weight, bias = lm.head
     log_probs = []
-    for place, tokens in enumerate(trie.children):
+    for node, tokens in enumerate(trie.children):
         chosen = torch.tensor(tokens, device=hidden.device)
-        logits = hidden[:, place].to(lse.dtype) @ weight[chosen].to(lse.dtype).T
+        logits = hidden[:, node].to(lse.dtype) @ weight[chosen].to(lse.dtype).T
         logits = logits if bias is None else logits + bias[chosen].to(lse.dtype)
-        log_probs.append(logits - lse[:, place, None])
+        log_probs.append(logits - lse[:, node, None])
     return torch.cat(log_probs, dim=1)
 
 

@@ -40,18 +40,18 @@ class Spelling:
 
     def prompt(self, text: str) -> list[int]:
         """Tokenize a prompt without the blanks at its end: they belong to the word that follows."""
-        kept = text.rstrip(" ")
-        return self._ids([kept])[0] if kept else []
+        stripped = text.rstrip(" ")
+        return self._ids([stripped])[0] if stripped else []
 
     def rows(self, texts: Sequence[str], prompt: str = "") -> list[list[int]]:
         """Tokenize texts that follow a prompt, or begin a sequence if there is none.
 
         A text that begins with a blank is tokenized as a continuation in any case.
         """
-        kept = prompt.rstrip(" ")
-        parts = [prompt[len(kept) :] + text for text in texts]
+        stripped = prompt.rstrip(" ")
+        parts = [prompt[len(stripped) :] + text for text in texts]
         return [
-            ids if self._is_whole(part, kept) else self._continued(kept, part) or ids
+            ids if self._is_whole(part, stripped) else self._continued(stripped, part) or ids
             for part, ids in zip(parts, self._ids(parts), strict=True)
         ]
 

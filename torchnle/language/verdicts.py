@@ -120,5 +120,5 @@ def _read(file: Path) -> Verdict | None:
         verdict = Verdict(**found)
     except (OSError, ValueError, TypeError):
         return None
-    said = verdict.difference is None or isinstance(verdict.difference, str)
-    return verdict if said and isinstance(verdict.short_attention, bool) else None
+    valid = verdict.difference is None or isinstance(verdict.difference, str)
+    return verdict if valid and isinstance(verdict.short_attention, bool) else None

@@ -46,11 +46,11 @@ def java_scores(
             "there is no 'java' on the PATH; METEOR 1.5 and SPICE run in it. Install Java 8 or newer."
         )
     written = {i: [" ".join(words(text))] for i, text in enumerate(candidates)}
-    known = {i: [" ".join(words(text)) for text in texts] for i, texts in enumerate(references)}
+    expected = {i: [" ".join(words(text)) for text in texts] for i, texts in enumerate(references)}
     found = {}
     for name in names:
         module, scorer = _SCORERS[name]
         found[name] = float(
-            getattr(import_module(f"pycocoevalcap.{module}"), scorer)().compute_score(known, written)[0]
+            getattr(import_module(f"pycocoevalcap.{module}"), scorer)().compute_score(expected, written)[0]
         )
     return found

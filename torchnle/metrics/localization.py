@@ -99,8 +99,8 @@ def best_iou(maps: Tensor, masks: Tensor) -> Float[Tensor, " N"]:
     _check(maps, masks)
     values, order = maps.flatten(1).sort(dim=1, descending=True)
     inside = masks.flatten(1).gather(1, order).cumsum(1)
-    taken = torch.arange(1, values.shape[1] + 1, device=maps.device)
-    iou = inside / (taken + inside[:, -1:] - inside)
+    areas = torch.arange(1, values.shape[1] + 1, device=maps.device)
+    iou = inside / (areas + inside[:, -1:] - inside)
     ends = torch.ones_like(values, dtype=torch.bool)
     ends[:, :-1] = values[:, :-1] != values[:, 1:]
     return iou.where(ends, torch.zeros_like(iou)).amax(dim=1)

@@ -29,9 +29,9 @@ def says_nouns(texts: Sequence[str], nouns: Sequence[str]) -> Bool[Tensor, "text
     _check(texts, nouns)
     if blank := [noun for noun in nouns if not words(noun)]:
         raise ValueError(f"nouns {blank[:8]} hold no word, which every text would say; leave them out.")
-    said = [set(words(text)) for text in texts]
+    text_words = [set(words(text)) for text in texts]
     heads = [set(words(noun)) for noun in nouns]
-    return torch.tensor([[head <= text for head in heads] for text in said])
+    return torch.tensor([[head <= text for head in heads] for text in text_words])
 
 
 def nearest_phrases(
@@ -56,9 +56,9 @@ def nearest_phrases(
     if len(set(phrases)) < len(phrases):
         raise ValueError("phrases holds duplicates, of which only one could be nearest; pass each once.")
     nearest = torch.zeros(len(texts), len(phrases), dtype=torch.bool)
-    if spoken := sorted({text for text in texts if text.strip()}):
-        best = (encode(spoken) @ encode(list(phrases)).T).argmax(dim=1).tolist()
-        column = dict(zip(spoken, best, strict=True))
+    if distinct := sorted({text for text in texts if text.strip()}):
+        best = (encode(distinct) @ encode(list(phrases)).T).argmax(dim=1).tolist()
+        column = dict(zip(distinct, best, strict=True))
         for row, text in enumerate(texts):
             if text in column:
                 nearest[row, column[text]] = True

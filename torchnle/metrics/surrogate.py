@@ -89,7 +89,7 @@ def linear_surrogate(
 
 
 def _predict(
-    x: Float[Tensor, "N Z"], y: Float[Tensor, "N C"], asked: Float[Tensor, "M Z"], penalty: float
+    x: Float[Tensor, "N Z"], y: Float[Tensor, "N C"], queries: Float[Tensor, "M Z"], penalty: float
 ) -> Float[Tensor, "M C"]:
     """Fit ridge regression with an intercept in its dual form, and predict."""
     means, level = x.mean(dim=0), y.mean(dim=0)
@@ -100,7 +100,7 @@ def _predict(
     weights = torch.linalg.solve(
         kernel + scale * torch.eye(len(x), dtype=kernel.dtype, device=x.device), (y - level).double()
     )
-    found: Tensor = ((asked - means).double() @ centered.T @ weights).to(y) + level
+    found: Tensor = ((queries - means).double() @ centered.T @ weights).to(y) + level
     return found
 
 

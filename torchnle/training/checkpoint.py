@@ -47,8 +47,8 @@ def load(path: Path) -> dict[str, Any] | None:
     try:
         state: object = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        said = str(error).splitlines()[0][:200] if str(error) else "it is empty"
-        raise ValueError(f"{path} is damaged, or no checkpoint: {said}. {_WAY_OUT}") from error
+        reason = str(error).splitlines()[0][:200] if str(error) else "it is empty"
+        raise ValueError(f"{path} is damaged, or no checkpoint: {reason}. {_WAY_OUT}") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds a {type(state).__name__}, which is no checkpoint. {_WAY_OUT}")
     return state

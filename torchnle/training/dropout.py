@@ -53,19 +53,19 @@ class Draws:
         """
         source = generator("step", seed, step)
         captions = torch.rand(batch_size, generator=source)
-        kept = keep(torch.full((batch_size, 1), 1 - layer_dropout), len(location_counts), source)
+        layer_mask = keep(torch.full((batch_size, 1), 1 - layer_dropout), len(location_counts), source)
         least, most = location_dropout
         locations = {}
         for layer, count in location_counts.items():
             dropped = least + (most - least) * torch.rand(batch_size, 1, generator=source)
             locations[layer] = keep(1 - dropped, count, source)
-        return cls(captions, dict(zip(location_counts, kept.unbind(1), strict=True)), locations)
+        return cls(captions, dict(zip(location_counts, layer_mask.unbind(1), strict=True)), locations)
 
     def __getitem__(self, rows: slice) -> Draws:
         return Draws(
             self.captions[rows],
-            {layer: kept[rows] for layer, kept in self.layers.items()},
-            {layer: kept[rows] for layer, kept in self.locations.items()},
+            {layer: mask[rows] for layer, mask in self.layers.items()},
+            {layer: mask[rows] for layer, mask in self.locations.items()},
         )
 
 
@@ -84,11 +84,11 @@ def keep(
     """
     if not ((probability > 0) & (probability <= 1)).all():
         raise ValueError("a dropout must be at least 0 and below 1, so that something can remain.")
-    kept = torch.zeros(len(probability), count, dtype=torch.bool)
-    while (empty := ~kept.any(dim=1)).any():
+    mask = torch.zeros(len(probability), count, dtype=torch.bool)
+    while (empty := ~mask.any(dim=1)).any():
         draws = torch.rand(int(empty.sum()), count, generator=generator)
-        kept[empty] = draws < probability[empty]
-    return kept
+        mask[empty] = draws < probability[empty]
+    return mask
 
 
 def of_the_known(
@@ -133,6 +133,6 @@ def pool(
     return {layer: _mean_of(x, locations[layer].to(x.device)) for layer, x in tokens.items()}
 
 
-def _mean_of(x: Float[Tensor, "B L D"], kept: Bool[Tensor, "B L"]) -> Float[Tensor, "B 1 D"]:
-    weights = (kept / kept.sum(dim=1, keepdim=True)).to(x.dtype)
+def _mean_of(x: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B 1 D"]:
+    weights = (mask / mask.sum(dim=1, keepdim=True)).to(x.dtype)
     return torch.bmm(weights[:, None], x)

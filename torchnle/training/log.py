@@ -23,7 +23,7 @@ class RunLog:
         progress: Show a progress bar on standard error.
 
     Raises:
-        MissingDependencyError: If TensorBoard is asked for and not installed.
+        MissingDependencyError: If TensorBoard is requested and not installed.
 
     Example:
         >>> import tempfile

@@ -89,7 +89,7 @@ class Pairs(SayTexts):
         device = self.translator.device
         tokens = {layer: x.to(device) for layer, x in batch.tokens.items()}
         read = of_the_known(draws.layers, batch.known)
-        keep = {layer: kept[:, None].to(device) for layer, kept in read.items()}
+        keep = {layer: mask[:, None].to(device) for layer, mask in read.items()}
         ids = caption_tokens(self.translator, captions, longest=self.recipe.longest)
         return Examples((pool(tokens, draws.locations), keep), ids, batch.items, batch.unreadable)
 

@@ -137,16 +137,16 @@ class LiveFeatures:
 
     def _check_shapes(self, tokens: Mapping[str, Tensor]) -> None:
         found = {layer: (x.shape[1], x.shape[2]) for layer, x in tokens.items()}
-        known = self._shapes or found
+        first = self._shapes or found
         for layer, (count, width) in found.items():
-            if known[layer][1] != width:
+            if first[layer][1] != width:
                 raise ValueError(
-                    f"layer '{layer}' gave {known[layer][1]} channels for the first image and {width} now; "
+                    f"layer '{layer}' gave {first[layer][1]} channels for the first image and {width} now; "
                     "a translator reads one width. Choose another layer."
                 )
-            if known[layer][0] != count:
+            if first[layer][0] != count:
                 raise ValueError(
-                    f"layer '{layer}' gave {known[layer][0]} locations for the first image and {count} now: "
+                    f"layer '{layer}' gave {first[layer][0]} locations for the first image and {count} now: "
                     "its size changes with the input. Preprocess all images to one size."
                 )
         self._shapes = found

@@ -50,7 +50,7 @@ class Validation:
         """
         translator.eval()
         nats: dict[str, list[Tensor]] = {name: [] for name in ("", *self.supply.widths)}
-        tokens, said, references = 0, list[str](), list[tuple[str, ...]]()
+        tokens, descriptions, references = 0, list[str](), list[tuple[str, ...]]()
         count = len(self.supply)
         numbers = [list(range(i, min(i + self.batch_size, count))) for i in range(0, count, self.batch_size)]
         for batch in self.supply.batches(numbers):
@@ -60,13 +60,13 @@ class Validation:
             for name in nats:
                 chosen = {name: pooled[name]} if name else pooled
                 nats[name].append(-_log_probs(translator, chosen, ids))
-            if self.scorer is not None and len(said) < self.described:
-                said += [d.text for d in translator.describe([Rows(pooled)])]
+            if self.scorer is not None and len(descriptions) < self.described:
+                descriptions += [d.text for d in translator.describe([Rows(pooled)])]
                 references += batch.captions
         losses = {name: float(torch.cat(parts).sum()) / tokens for name, parts in nats.items()}
         found: dict[str, Any] = {"loss": losses.pop(""), "loss_by_layer": losses}
         if self.scorer is not None:
-            found["score"] = float(self.scorer(said, references))
+            found["score"] = float(self.scorer(descriptions, references))
         return {**found, "criterion": found.get("score", -found["loss"])}
 
 

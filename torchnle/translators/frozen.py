@@ -48,9 +48,9 @@ def stated(reference: str, tensors: Mapping[str, Tensor], what: str) -> dict[str
             f"{what} differs from '{reference}' (in {', '.join(differ[:3])}), so a saved "
             "translator could not name it. Save it as it is now, and load it with from_pretrained."
         )
-    place = Path(reference).expanduser()
+    path = Path(reference).expanduser()
     return {
-        "reference": str(place.resolve()) if place.exists() else reference,
+        "reference": str(path.resolve()) if path.exists() else reference,
         "sha256": fingerprint(folder),
     }
 

@@ -92,13 +92,13 @@ def kind_of(cls: type) -> str:
         >>> kind_of(PrefixTranslator)
         'prefix'
     """
-    known = {**{_where(mine): kind for kind, mine in _registered.items()}, **{w: k for k, w in KINDS.items()}}
-    if _where(cls) not in known:
+    kinds = {**{_where(mine): kind for kind, mine in _registered.items()}, **{w: k for k, w in KINDS.items()}}
+    if _where(cls) not in kinds:
         raise ValueError(
             f"{_where(cls)} has no kind, by which a saved file could name it. Give it one: "
             f'class {cls.__name__}(..., kind="{cls.__name__.lower()}").'
         )
-    return known[_where(cls)]
+    return kinds[_where(cls)]
 
 
 def is_ours(cls: type) -> bool:

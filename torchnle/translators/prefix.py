@@ -206,8 +206,8 @@ class PrefixTranslator(Translator):
         spaced = self.follow(texts)
         scores = self._log_probs(rows, spaced, internal_batch_size)
         if self.network.evidence_weight:
-            known = [self.network.evidence(group, texts) for group in self._inputs(rows)]
-            scores = scores + self.network.evidence_weight * torch.cat(known)
+            evidence = [self.network.evidence(group, texts) for group in self._inputs(rows)]
+            scores = scores + self.network.evidence_weight * torch.cat(evidence)
         return scores - self._prior(spaced) if prior else scores
 
     def text_lengths(self, texts: Sequence[str]) -> Float[Tensor, "texts"]:
@@ -355,8 +355,8 @@ class PrefixTranslator(Translator):
             if judged is None:
                 probabilities = self._odds(texts, scores)
             else:
-                said, probabilities = [text for text, _ in judged], [share for _, share in judged]
-                texts, scores = said, self._rescored(rows, texts, said, scores)
+                chosen, probabilities = [text for text, _ in judged], [share for _, share in judged]
+                texts, scores = chosen, self._rescored(rows, texts, chosen, scores)
             least = network.sure_above if rows.pooled else network.sure_above_at_location
             for text, score, probability in zip(texts, scores.tolist(), probabilities, strict=True):
                 yield Description(
@@ -367,13 +367,13 @@ class PrefixTranslator(Translator):
                 )
 
     def _rescored(
-        self, rows: Rows, written: Sequence[str], said: Sequence[str], scores: Float[Tensor, "R"]
+        self, rows: Rows, written: Sequence[str], chosen: Sequence[str], scores: Float[Tensor, "R"]
     ) -> Float[Tensor, "R"]:
-        """The log-probabilities, with those of texts that are said in the stead of what was written."""
-        other = [i for i, (old, new) in enumerate(zip(written, said, strict=True)) if old != new]
+        """The log-probabilities, recomputed for texts that replace the decoded ones."""
+        other = [i for i, (old, new) in enumerate(zip(written, chosen, strict=True)) if old != new]
         if not other:
             return scores
-        texts, prefixes = self.follow([said[i] for i in other]), self._prefixes([rows])[other]
+        texts, prefixes = self.follow([chosen[i] for i in other]), self._prefixes([rows])[other]
         found = caption_log_probs(self.language_model, prefixes, texts, prompt=self.prompt)
         return scores.index_copy(0, torch.tensor(other, device=scores.device), found.to(scores))
 

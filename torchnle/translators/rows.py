@@ -93,10 +93,10 @@ def _mismatch(layer: str, width: int, widths: Mapping[str, int], translator: str
             f"translator '{translator}' has {len(fitting)} layers of width {width} ({fitting}), and none is "
             f"called '{layer}'. Use the layer's name from training."
         )
-    known = layer in widths
-    expected = sorted({widths[layer]} if known else set(widths.values()))
+    has_width = layer in widths
+    expected = sorted({widths[layer]} if has_width else set(widths.values()))
     word = "width" if len(expected) == 1 else "widths"
-    source = f"'{layer}'" if known else f"{len(names)} layer{'s' if len(names) > 1 else ''}"
+    source = f"'{layer}'" if has_width else f"{len(names)} layer{'s' if len(names) > 1 else ''}"
     return (
         f"translator '{translator}' expects {word} {', '.join(map(str, expected))} from {source}; '{layer}' "
         f"gives {width}. Pass layers={names[0] if len(names) == 1 else names!r}, "

@@ -54,11 +54,11 @@ def recover(target: Path) -> None:
 
     Nothing is done if the folder exists or no save was started.
     """
-    place = target.expanduser().resolve()
-    if not place.exists() and place.parent.is_dir() and _scratches(place.parent, place.name):
-        with _locked(place.parent), naming(place):
-            for scratch in _scratches(place.parent, place.name):
-                _settle(place, scratch)
+    path = target.expanduser().resolve()
+    if not path.exists() and path.parent.is_dir() and _scratches(path.parent, path.name):
+        with _locked(path.parent), naming(path):
+            for scratch in _scratches(path.parent, path.name):
+                _settle(path, scratch)
 
 
 def sweep(parent: Path) -> None:

@@ -110,8 +110,8 @@ def _phrases(found: Description) -> str:
 
 def _map(picture: Image.Image, scores: Float[Tensor, "h w"], text: str, low: float, high: float) -> str:
     peak = divmod(int(scores.argmax()), scores.shape[1])
-    said = f"{text}: highest {float(scores.max()):.3f} at {peak}"
-    return html.picture(overlay(picture, scores, low, high), _MAP_SIDE, said)
+    label = f"{text}: highest {float(scores.max()):.3f} at {peak}"
+    return html.picture(overlay(picture, scores, low, high), _MAP_SIDE, label)
 
 
 def overlay(picture: Image.Image, scores: Float[Tensor, "h w"], low: float, high: float) -> Image.Image:

@@ -107,7 +107,7 @@ def _token_orders(
     image = inputs[0] if isinstance(inputs, tuple) else inputs
     size, run = spatial_size(image), (inputs, additional_forward_args, stated.select)
     orders: list[TokenOrder | None] = [None] * len(layers)
-    asked: dict[int, Question] = {}
+    questions: dict[int, Question] = {}
     for i, (tap, activation, options) in enumerate(zip(layers, activations, given, strict=True)):
         shape, both = tuple(activation.shape), None not in (stated.grid, stated.num_prefix_tokens)
         if len(shape) not in (3, 4) or both:
@@ -117,12 +117,14 @@ def _token_orders(
             orders[i] = TokenOrder(()) if stated.layout == "NLD" and stated.grid is None else None
         elif len(shape) == 3 and image.is_floating_point():
             question = _question(tap, shape, size, options, stated)
-            asked |= {} if question is None else {i: question}
+            questions |= {} if question is None else {i: question}
         elif stated.layout == "auto" and stated.grid is None and image.is_floating_point():
             found = arrange(shape, tap.name, **options)
             if max(found.grid or (1, 1)) > 1:
                 check_map(forward_func, MapQuestion(tap, shape, found, options["hints"], size), *run)
-    for i, order in zip(asked, find_token_orders(forward_func, list(asked.values()), *run), strict=True):
+    for i, order in zip(
+        questions, find_token_orders(forward_func, list(questions.values()), *run), strict=True
+    ):
         orders[i] = order
     return orders
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 #: Numbers of channels of an image, and the fewest rows and columns of one with channels last.
 _CHANNELS = (1, 3, 4)
 _FEWEST = 8
-#: How PyTorch and timm speak of shapes.
+#: The words of PyTorch and timm for shapes.
 _SHAPES = re.compile(
     r"shape|\bsizes?\b|channel|dimension|[Ee]xpected \d|mat1|out of range|[Ii]nput", re.ASCII
 )

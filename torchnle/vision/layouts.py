@@ -171,121 +171,127 @@ def arrange(
         >>> print(arrange((2, 12, 16, 96), "stage", input_size=(192, 256)))
         NHWC with grid (12, 16)
     """
-    asked = _Question(
+    question = _Question(
         layer, tuple(shape), input_size, layout, grid, num_prefix_tokens, Hints() if hints is None else hints
     )
     axes = {"auto": len(shape), "NCHW": 4, "NHWC": 4, "NLD": 3, "ND": 2}.get(layout)
     if axes is None:
         raise ValueError(f"layout={layout!r}; pass 'auto', 'NCHW', 'NHWC', 'NLD' or 'ND'.")
     if axes != len(shape) or axes not in (2, 3, 4):
-        raise asked.error(
+        raise question.error(
             f"it cannot be read with layout='{layout}'",
             "Pass a layer of shape (N, C, H, W), (N, H, W, C), (N, L, D) or (N, D), or reshape by select=.",
         )
-    return {2: _arrange_vector, 3: _arrange_tokens, 4: _arrange_map}[axes](asked)
+    return {2: _arrange_vector, 3: _arrange_tokens, 4: _arrange_map}[axes](question)
 
 
-def _arrange_vector(asked: _Question) -> Arrangement:
-    if asked.grid not in (None, (1, 1)):
-        raise asked.error(f"a vector has no grid {asked.grid}", "Leave grid= out, or pass another layer.")
+def _arrange_vector(question: _Question) -> Arrangement:
+    if question.grid not in (None, (1, 1)):
+        raise question.error(
+            f"a vector has no grid {question.grid}", "Leave grid= out, or pass another layer."
+        )
     return Arrangement("ND")
 
 
-def _arrange_map(asked: _Question) -> Arrangement:
-    _, first, middle, last = asked.shape
+def _arrange_map(question: _Question) -> Arrangement:
+    _, first, middle, last = question.shape
     options = [Arrangement("NCHW", (middle, last)), Arrangement("NHWC", (first, middle))]
     widths = {"NCHW": first, "NHWC": last}
-    allowed = [o for o in options if asked.layout in ("auto", o.layout) and asked.grid in (None, o.grid)]
+    allowed = [
+        o for o in options if question.layout in ("auto", o.layout) and question.grid in (None, o.grid)
+    ]
     if not allowed:
-        wanted = f"layout='{asked.layout}', grid={asked.grid}"
-        raise asked.error(f"it does not fit {wanted}", "Pass what fits.", options)
+        wanted = f"layout='{question.layout}', grid={question.grid}"
+        raise question.error(f"it does not fit {wanted}", "Pass what fits.", options)
     for fits in (
-        lambda o: o.layout == asked.hints.layout,
-        lambda o: widths[o.layout] == asked.hints.width,
-        lambda o: asked.input_size is None or o.grid in _grids(asked.input_size),
+        lambda o: o.layout == question.hints.layout,
+        lambda o: widths[o.layout] == question.hints.width,
+        lambda o: question.input_size is None or o.grid in _grids(question.input_size),
         lambda o: o.grid[0] == o.grid[1],
         lambda o: max(o.grid) <= _MOST_ELONGATED * min(o.grid),
-        lambda o: o.layout == asked.hints.contents,
+        lambda o: o.layout == question.hints.contents,
     ):
         if len(allowed) == 1:
             break
         allowed = _narrow(allowed, fits)
     if len(allowed) > 1:
         remedy = "Pass layout='NCHW' or 'NHWC' (attention heads are no map: pass another layer)."
-        raise asked.error("the channel axis is ambiguous", remedy, allowed)
+        raise question.error("the channel axis is ambiguous", remedy, allowed)
     return allowed[0]
 
 
-def _arrange_tokens(asked: _Question) -> Arrangement:
-    count, stated = asked.shape[1], asked.num_prefix_tokens
+def _arrange_tokens(question: _Question) -> Arrangement:
+    count, stated = question.shape[1], question.num_prefix_tokens
     if stated is not None and not 0 <= stated < count:
-        raise asked.error(
+        raise question.error(
             f"num_prefix_tokens={stated} leaves no tokens for the grid", f"Pass 0 to {count - 1}."
         )
-    if asked.grid is not None:
-        return _arrange_on_grid(asked, asked.grid)
+    if question.grid is not None:
+        return _arrange_on_grid(question, question.grid)
     if count - (stated or 0) == 1:
         return Arrangement("NLD", None, stated or 0)
-    options = [o for o in _token_options(asked) if stated in (None, o.num_prefix_tokens)]
-    if not options and asked.layout == "NLD":
+    options = [o for o in _token_options(question) if stated in (None, o.num_prefix_tokens)]
+    if not options and question.layout == "NLD":
         return Arrangement("NLD", None, stated or 0)
-    return _choose(asked, options)
+    return _choose(question, options)
 
 
-def _arrange_on_grid(asked: _Question, grid: tuple[int, int]) -> Arrangement:
-    count, stated = asked.shape[1], asked.num_prefix_tokens
+def _arrange_on_grid(question: _Question, grid: tuple[int, int]) -> Arrangement:
+    count, stated = question.shape[1], question.num_prefix_tokens
     prefix = count - grid[0] * grid[1]
     if min(grid) < 1 or prefix < 0 or stated not in (None, prefix):
-        raise asked.error(
+        raise question.error(
             f"grid {grid} and num_prefix_tokens={stated} do not make {count} tokens",
             "Pass grid=(rows, columns) with rows * columns + num_prefix_tokens = the number of tokens.",
         )
     return Arrangement("NLD", grid, prefix)
 
 
-def _token_options(asked: _Question) -> list[Arrangement]:
-    count, size = asked.shape[1], asked.input_size
+def _token_options(question: _Question) -> list[Arrangement]:
+    count, size = question.shape[1], question.input_size
     grids = {(side, side) for side in range(1, isqrt(count) + 1)} if size is None else _grids(size)
     options = [Arrangement("NLD", g, count - g[0] * g[1]) for g in grids if g[0] * g[1] <= count]
     options = _narrow(options, lambda o: o.grid != (1, 1))
     return sorted(options, key=lambda o: o.num_prefix_tokens)
 
 
-def _choose(asked: _Question, options: list[Arrangement]) -> Arrangement:
+def _choose(question: _Question, options: list[Arrangement]) -> Arrangement:
     remedy = "Pass num_prefix_tokens= or grid=(rows, columns)"
-    hinted = [o for o in options if o.num_prefix_tokens == asked.hints.num_prefix_tokens]
+    hinted = [o for o in options if o.num_prefix_tokens == question.hints.num_prefix_tokens]
     if len(hinted) == 1:
         return hinted[0]
-    for most in (_USUAL_PREFIX, _MOST_PREFIX, asked.shape[1]):
+    for most in (_USUAL_PREFIX, _MOST_PREFIX, question.shape[1]):
         believable = [o for o in options if o.num_prefix_tokens <= most]
         if believable:
             break
     else:
-        raise asked.error(
-            f"no grid of the input's shape makes {asked.shape[1]} tokens",
+        raise question.error(
+            f"no grid of the input's shape makes {question.shape[1]} tokens",
             f"{remedy}, or layout='NLD' to read the tokens without locations.",
         )
     best = believable[0]
-    rivals = _rivals(asked, best, options, most)
+    rivals = _rivals(question, best, options, most)
     if rivals:
         problem = "the number of tokens before the grid is ambiguous"
-        raise asked.error(problem, f"{remedy}.", [best, *rivals[:3]])
+        raise question.error(problem, f"{remedy}.", [best, *rivals[:3]])
     return best
 
 
-def _rivals(asked: _Question, best: Arrangement, options: list[Arrangement], most: int) -> list[Arrangement]:
+def _rivals(
+    question: _Question, best: Arrangement, options: list[Arrangement], most: int
+) -> list[Arrangement]:
     """Return the other candidates: for a grid of whole patches only another such, else any as likely."""
     others = [o for o in options if o != best]
-    if _divides(asked, best):
-        return [o for o in others if o.num_prefix_tokens <= most and _divides(asked, o)]
-    return [o for o in others if o.num_prefix_tokens <= (_MOST_PREFIX if _divides(asked, o) else most)]
+    if _divides(question, best):
+        return [o for o in others if o.num_prefix_tokens <= most and _divides(question, o)]
+    return [o for o in others if o.num_prefix_tokens <= (_MOST_PREFIX if _divides(question, o) else most)]
 
 
-def _divides(asked: _Question, option: Arrangement) -> bool:
+def _divides(question: _Question, option: Arrangement) -> bool:
     """Return whether the grid cuts the input into whole square patches, as in most transformers."""
-    if asked.input_size is None or option.grid is None:
+    if question.input_size is None or option.grid is None:
         return True
-    (height, width), (rows, columns) = asked.input_size, option.grid
+    (height, width), (rows, columns) = question.input_size, option.grid
     return height % rows == width % columns == 0 and height * columns == width * rows
 
 
@@ -296,8 +302,8 @@ def whole_patches(shape: Sequence[int], input_size: tuple[int, int]) -> list[Arr
         >>> [(found.grid, found.num_prefix_tokens) for found in whole_patches((1, 81, 8), (64, 64))]
         [((8, 8), 17), ((4, 4), 65), ((2, 2), 77)]
     """
-    asked = _Question("", tuple(shape), input_size, "auto", None, None, Hints())
-    return [o for o in _token_options(asked) if _divides(asked, o) and o.grid != (1, 1)]
+    question = _Question("", tuple(shape), input_size, "auto", None, None, Hints())
+    return [o for o in _token_options(question) if _divides(question, o) and o.grid != (1, 1)]
 
 
 def is_strided(grid: tuple[int, int], size: tuple[int, int]) -> bool:
@@ -338,5 +344,5 @@ def _stated_prefix(module: nn.Module) -> list[int]:
 
 def _attribute(module: nn.Module, name: str) -> Any:
     """Return an attribute or None; getattr of a module is slow for attributes that it does not have."""
-    known = name in vars(module) or hasattr(type(module), name)
-    return getattr(module, name, None) if known else None
+    defined = name in vars(module) or hasattr(type(module), name)
+    return getattr(module, name, None) if defined else None

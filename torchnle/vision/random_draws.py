@@ -58,9 +58,9 @@ def warn_of_draws(forward_func: Callable[..., Any], run: Callable[[], Any], outp
     Example:
         >>> model = nn.Sequential(nn.Dropout())
         >>> images = torch.ones(4, 4)
-        >>> with warnings.catch_warnings(record=True) as said:
+        >>> with warnings.catch_warnings(record=True) as caught:
         ...     warn_of_draws(model, lambda: model(images), model(images))
-        >>> "'0' (Dropout)" in str(said[0].message)
+        >>> "'0' (Dropout)" in str(caught[0].message)
         True
     """
     model = unwrap(forward_func)

@@ -166,21 +166,21 @@ def arrangements_of(
     image, root = inputs[0] if isinstance(inputs, tuple) else inputs, unwrap(forward_func)
     model, size = None if root is None else ref(root), (image.shape[1:], image.is_floating_point())
     stated = [reading.of(tap.name).stated for tap in layers]
-    known = [_known.setdefault(tap.module, {}) for tap in layers]
+    caches = [_known.setdefault(tap.module, {}) for tap in layers]
     keys = [
         (model, size, tap.at, activation.shape[1:], each)
         for tap, activation, each in zip(layers, activations, stated, strict=True)
     ]
-    unknown = [i for i, key in enumerate(keys) if key not in known[i]]
+    unknown = [i for i, key in enumerate(keys) if key not in caches[i]]
     if unknown:
         check_padding(forward_func, image)
     for each in {stated[i]: None for i in unknown}:
         chosen = [i for i in unknown if stated[i] == each]
-        asked = ([layers[i] for i in chosen], [activations[i] for i in chosen])
-        found = find_arrangements(forward_func, *asked, inputs, additional_forward_args, each)
+        selected = ([layers[i] for i in chosen], [activations[i] for i in chosen])
+        found = find_arrangements(forward_func, *selected, inputs, additional_forward_args, each)
         for i, arrangement in zip(chosen, found, strict=True):
-            known[i][keys[i]] = arrangement
-    return [answers[key] for answers, key in zip(known, keys, strict=True)]
+            caches[i][keys[i]] = arrangement
+    return [answers[key] for answers, key in zip(caches, keys, strict=True)]
 
 
 def resize(features: Features, grid: tuple[int, int]) -> Features:

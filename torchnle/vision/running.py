@@ -18,7 +18,7 @@ from torchnle.vision.inputs import explain_failure, explain_shapes
 
 _locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 #: How many blocks keep a module in evaluation mode that was training before, by the module's id.
-_kept: dict[int, int] = {}
+_evaluating_blocks: dict[int, int] = {}
 _guard = Lock()
 
 
@@ -168,14 +168,14 @@ def exclusive_use(*things: Any) -> Iterator[None]:
         >>> with exclusive_use(model), exclusive_use(model):
         ...     pass
     """
-    taken: list[Any] = []
+    held: list[Any] = []
     try:
         for lock in sorted(filter(None, map(_lock_of, things)), key=id):
             lock.acquire()
-            taken.append(lock)
+            held.append(lock)
         yield
     finally:
-        for lock in reversed(taken):
+        for lock in reversed(held):
             lock.release()
 
 
@@ -204,18 +204,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         True
     """
     with _guard:
-        held = [module for module in model.modules() if module.training or id(module) in _kept]
+        held = [module for module in model.modules() if module.training or id(module) in _evaluating_blocks]
         for module in held:
-            _kept[id(module)] = _kept.get(id(module), 0) + 1
+            _evaluating_blocks[id(module)] = _evaluating_blocks.get(id(module), 0) + 1
             module.training = False
     try:
         yield
     finally:
         with _guard:
             for module in held:
-                _kept[id(module)] -= 1
-                if not _kept[id(module)]:
-                    del _kept[id(module)]
+                _evaluating_blocks[id(module)] -= 1
+                if not _evaluating_blocks[id(module)]:
+                    del _evaluating_blocks[id(module)]
                     module.training = True
 
 

@@ -82,9 +82,9 @@ def resolve(
         >>> [tap.name for tap in resolve(model, "*")], resolve(model, model[1])[0].name
         (['0', '1', '2'], '1')
     """
-    asked = [layers] if isinstance(layers, (nn.Module, str, Tap)) else list(layers)
+    listed = [layers] if isinstance(layers, (nn.Module, str, Tap)) else list(layers)
     root = unwrap(model)
-    taps = [tap for layer in asked for tap in _resolve_one(root, layer, at)]
+    taps = [tap for layer in listed for tap in _resolve_one(root, layer, at)]
     if not taps:
         raise ValueError("no layer was given. Pass a module, a dotted name, a glob, or a list of these.")
     return list(dict.fromkeys(taps))
@@ -152,8 +152,8 @@ def record_with_output(
 
     def run() -> Any:
         with ExitStack() as hooks:
-            for tap, kept, chosen in zip(taps, runs, selects, strict=True):
-                hooks.callback(_hook(tap, kept, chosen).remove)
+            for tap, outputs, chosen in zip(taps, runs, selects, strict=True):
+                hooks.callback(_hook(tap, outputs, chosen).remove)
             return forward(model, inputs, additional_forward_args, modules=modules)
 
     with exclusive_use(model if root is None else root):
@@ -165,7 +165,7 @@ def record_with_output(
             _watched.add(root)
             if draws.found:
                 warn_of_draws(model, lambda: forward(model, inputs, additional_forward_args), output)
-    return [_only_run(tap, kept) for tap, kept in zip(taps, runs, strict=True)], output
+    return [_only_run(tap, outputs) for tap, outputs in zip(taps, runs, strict=True)], output
 
 
 def first_tensor(value: Any) -> Tensor | None:
@@ -252,9 +252,9 @@ def _matches(name: str, pattern: str) -> bool:
     return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
-def _hook(tap: Tap, kept: list[Tensor], select: Select | None) -> RemovableHandle:
+def _hook(tap: Tap, outputs: list[Tensor], select: Select | None) -> RemovableHandle:
     def keep(value: Any) -> None:
-        kept.append(pick(value, tap, select).clone())
+        outputs.append(pick(value, tap, select).clone())
 
     def keep_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         keep(received(args, kwargs))
@@ -293,16 +293,16 @@ def pick(value: Any, tap: Tap, select: Select | None) -> Tensor:
     )
 
 
-def _only_run(tap: Tap, kept: list[Tensor]) -> Tensor:
-    if len(kept) == 1:
-        return kept[0]
+def _only_run(tap: Tap, outputs: list[Tensor]) -> Tensor:
+    if len(outputs) == 1:
+        return outputs[0]
     layer = f"layer '{tap.name}' ({type(tap.module).__name__})"
-    if not kept:
+    if not outputs:
         raise RuntimeError(
             f"{layer} did not run in this forward. It may be a container that the model only indexes, a part "
             "used in training only, or be read without a call. Pass one of its children or another layer."
         )
     raise RuntimeError(
-        f"{layer} ran {len(kept)} times in one forward, so it is unclear which run is meant. Pass a layer "
+        f"{layer} ran {len(outputs)} times in one forward, so it is unclear which run is meant. Pass a layer "
         "around it that runs once, or read the input of the next module: Tap(name, module, at='input')."
     )

@@ -9,7 +9,7 @@ from benchmarks.common import Contender, Job, same_ids
 from benchmarks.jobs import language_model, prefixes
 from torchnle.language import decoding
 from torchnle.language.model import LanguageModel
-from torchnle.language.packed import growth
+from torchnle.language.packed import step_decoding
 
 _ROWS, _TOKENS, _STOP = 98, 50, "."
 
@@ -22,7 +22,7 @@ def jobs() -> Iterator[Job]:
         name=f"captions of mixed lengths, {_ROWS} rows, at most {_TOKENS} tokens, float32",
         ours=Contender("torchnle, finished rows leave", lambda: _compacted(lm)),
         peers=[
-            Contender("the same, rows stay until all have ended", lambda: _kept(lm)),
+            Contender("the same, rows stay until all have ended", lambda: _never_compacted(lm)),
             Contender("always the full length", lambda: _full(lm)),
         ],
         agree=same_ids(0.98),
@@ -35,22 +35,22 @@ def _compacted(lm: LanguageModel) -> list[list[int]]:
     return decoding.greedy(lm, prefixes(lm, _ROWS), stop=_STOP, max_new_tokens=_TOKENS).ids
 
 
-def _kept(lm: LanguageModel) -> list[list[int]]:
+def _never_compacted(lm: LanguageModel) -> list[list[int]]:
     with _never_compact():
         return _compacted(lm)
 
 
 def _full(lm: LanguageModel) -> list[list[int]]:
     with _never_compact():
-        said = decoding.greedy(lm, prefixes(lm, _ROWS), max_new_tokens=_TOKENS)
-    return [ids[: growth.Ends(lm, _STOP).cut(ids)[0]] for ids in said.ids]
+        decoded = decoding.greedy(lm, prefixes(lm, _ROWS), max_new_tokens=_TOKENS)
+    return [ids[: step_decoding.Ends(lm, _STOP).cut(ids)[0]] for ids in decoded.ids]
 
 
 @contextmanager
 def _never_compact() -> Iterator[None]:
-    before = growth.compact_below
-    growth.compact_below = lambda _: 0.0
+    before = step_decoding.compact_below
+    step_decoding.compact_below = lambda _: 0.0
     try:
         yield
     finally:
-        growth.compact_below = before
+        step_decoding.compact_below = before

@@ -84,20 +84,20 @@ def refused(call: Any, *facts: str) -> Found:
     try:
         answer = call()
     except Exception as error:  # noqa: BLE001 - an error of another kind is what is looked for
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         if is_of_types(error):  # annotations are checked in the tests alone
-            return short(f"{type(error).__name__}: {said}"), True
+            return short(f"{type(error).__name__}: {message}"), True
         ours = isinstance(error, (TypeError, ValueError, OSError, RuntimeError, ImportError)) and is_ours(
             error
         )
-        lacking = [fact for fact in facts if not re.search(fact, said, re.IGNORECASE)]
+        lacking = [fact for fact in facts if not re.search(fact, message, re.IGNORECASE)]
         where = (
             ""
             if ours
             else f" (raised in {Path(traceback.extract_tb(error.__traceback__)[-1].filename).name})"
         )
         why = f" (does not say {', '.join(lacking)})" if lacking else ""
-        return short(f"{type(error).__name__}: {said}") + where + why, ours and not lacking
+        return short(f"{type(error).__name__}: {message}") + where + why, ours and not lacking
     return f"answered: {short(str(answer))}", False
 
 
@@ -110,12 +110,12 @@ def refused_each(
 
 def warned(call: Any, fact: str) -> Found:
     """Judge a call right if it warns and the message states a fact."""
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call()
-    messages = [" ".join(str(each.message).split()) for each in said]
+    messages = [" ".join(str(each.message).split()) for each in caught]
     found = [each for each in messages if re.search(fact, each)]
-    return (f"warned: {short(found[0])}", True) if found else (f"no such warning of {len(said)}", False)
+    return (f"warned: {short(found[0])}", True) if found else (f"no such warning of {len(caught)}", False)
 
 
 def near(found: Tensor, expected: Tensor, tolerance: float) -> Found:
@@ -136,9 +136,9 @@ def equal(found: object, expected: object) -> Found:
 def first_wrong(found: Iterator[tuple[str, Found]] | list[tuple[str, Found]]) -> Found:
     """Join several trials: right if all are; shown is the first that is not, else the last."""
     listed = list(found)
-    for name, (said, holds) in listed:
+    for name, (outcome, holds) in listed:
         if not holds:
-            return f"{name}: {said}", False
+            return f"{name}: {outcome}", False
     return f"all {len(listed)} right; {listed[-1][0]}: {listed[-1][1][0]}", bool(listed)
 
 

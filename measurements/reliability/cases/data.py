@@ -39,13 +39,13 @@ def png(image: Image.Image | None = None, kind: str = "png", **more: Any) -> byt
     return raw.getvalue()
 
 
-def _shard(place: Path, files: list[tuple[str, bytes]]) -> Path:
-    with tarfile.open(place / "a.tar", "w") as tar:
+def _shard(directory: Path, files: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(directory / "a.tar", "w") as tar:
         for name, content in files:
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-    return place / "a.tar"
+    return directory / "a.tar"
 
 
 @case("22.05.png and 22.05.txt; a.b.c; v1.0/7", "pairs in are pairs out", "webdataset")
@@ -53,8 +53,8 @@ def dotted_names() -> Found:
     """Names with dots in a shard."""
     tried = []
     for key in ("22.05", "a.b.c", "v1.0/7", "x"):
-        with folder() as place:
-            found = CaptionShards(_shard(place, [(f"{key}.png", png()), (f"{key}.txt", b"a hen")]))
+        with folder() as directory:
+            found = CaptionShards(_shard(directory, [(f"{key}.png", png()), (f"{key}.txt", b"a hen")]))
             tried.append((key, equal([found[n].captions for n in range(len(found))], [("a hen",)])))
     return first_wrong(tried)
 
@@ -64,8 +64,8 @@ def marks() -> Found:
     """Byte order marks in a shard."""
     tried = []
     for raw in (b"\xef\xbb\xbfa hen", "a hen".encode("utf-16"), b"a hen\r\n"):
-        with folder() as place:
-            found = CaptionShards(_shard(place, [("0.png", png()), ("0.txt", raw)]))[0].captions
+        with folder() as directory:
+            found = CaptionShards(_shard(directory, [("0.png", png()), ("0.txt", raw)]))[0].captions
             tried.append((repr(raw), equal(found, ("a hen",))))
     return first_wrong(tried)
 
@@ -79,8 +79,8 @@ def odd_members() -> Found:
     """Read shards that hold other files besides pairs."""
     tried = []
     for name in ("1.png", "1.txt", "0.jpg", "0.txt", "9.5.png"):
-        with folder() as place:
-            file = _shard(place, [("0.png", png()), ("0.txt", b"a hen"), (name, png())])
+        with folder() as directory:
+            file = _shard(directory, [("0.png", png()), ("0.txt", b"a hen"), (name, png())])
             tried.append((name, refused(lambda file=file: CaptionShards(file), name.rpartition(".")[0])))
             loose = CaptionShards(file, strict=False)
             tried.append((f"{name}, not strict", equal((len(loose), len(loose.skipped)), (1, 1))))
@@ -91,11 +91,11 @@ def odd_members() -> Found:
 def cut_shards() -> Found:
     """Damaged shards."""
     tried = []
-    for kept in (0, 100, 600, 1100):
-        with folder() as place:
-            file = _shard(place, [("0.png", png() * 9), ("0.txt", b"a hen" * 50)])
-            file.write_bytes(file.read_bytes()[:kept])
-            tried.append((str(kept), refused(lambda file=file: CaptionShards(file), r"a\.tar")))
+    for length in (0, 100, 600, 1100):
+        with folder() as directory:
+            file = _shard(directory, [("0.png", png() * 9), ("0.txt", b"a hen" * 50)])
+            file.write_bytes(file.read_bytes()[:length])
+            tried.append((str(length), refused(lambda file=file: CaptionShards(file), r"a\.tar")))
     return first_wrong(tried)
 
 
@@ -106,11 +106,11 @@ def cut_shards() -> Found:
 )
 def programs() -> Found:
     """Shard names that start programs."""
-    with folder() as place:
+    with folder() as directory:
         here = os.getcwd()
-        os.chdir(place)
+        os.chdir(directory)
         try:
-            _shard(place, [("0.png", png()), ("0.txt", b"a")])
+            _shard(directory, [("0.png", png()), ("0.txt", b"a")])
             names = ["pipe:touch PWNED; cat a.tar", " PIPE:touch PWNED", "{a.tar,pipe:touch PWNED}", "-"]
             names += [
                 "a.tar::pipe:touch PWNED",
@@ -148,11 +148,11 @@ def recipe_programs() -> Found:
     """A recipe whose shards start a program."""
     from torchnle.methods.devil.training import run
 
-    with folder() as place:
-        file = place / "recipe.toml"
-        file.write_text(_RECIPE.format(shards=json.dumps(f"pipe:touch {place}/PWNED; cat /dev/null")))
+    with folder() as directory:
+        file = directory / "recipe.toml"
+        file.write_text(_RECIPE.format(shards=json.dumps(f"pipe:touch {directory}/PWNED; cat /dev/null")))
         found = refused(lambda: run.train(Run.read(file), progress=False), "local files")
-        return first_wrong([("refused", found), ("ran", equal((place / "PWNED").exists(), False))])
+        return first_wrong([("refused", found), ("ran", equal((directory / "PWNED").exists(), False))])
 
 
 @case(
@@ -174,17 +174,17 @@ def recipes() -> Found:
     }
     tried = []
     for name, text in wrong.items():
-        with folder() as place:
-            file = place / "r.toml"
+        with folder() as directory:
+            file = directory / "r.toml"
             file.write_bytes(b"\xff\xfe\x00" if text is None else text.encode())
             tried.append((name, refused(lambda file=file: Run.read(file))))
     return first_wrong(tried)
 
 
 def _written(name: str, raw: bytes) -> Any:
-    with folder() as place:
-        (place / name).write_bytes(raw)
-        return read_captions(place / name)
+    with folder() as directory:
+        (directory / name).write_bytes(raw)
+        return read_captions(directory / name)
 
 
 @case(
@@ -283,9 +283,9 @@ def escaping_names() -> Found:
     """Caption files that name files elsewhere."""
     tried = []
     for name in ("../secret.png", "/etc/hostname", "a/../../secret.png", "..\\secret.png"):
-        with folder() as place:
-            (place / "in").mkdir()
-            Image.new("RGB", (4, 4)).save(place / "secret.png")
-            (place / "in" / "a.jsonl").write_text(json.dumps({"image": name, "caption": "a"}))
-            tried.append((name, refused(lambda p=place: CaptionFile(p / "in" / "a.jsonl"))))
+        with folder() as directory:
+            (directory / "in").mkdir()
+            Image.new("RGB", (4, 4)).save(directory / "secret.png")
+            (directory / "in" / "a.jsonl").write_text(json.dumps({"image": name, "caption": "a"}))
+            tried.append((name, refused(lambda p=directory: CaptionFile(p / "in" / "a.jsonl"))))
     return first_wrong(tried)

@@ -52,22 +52,24 @@ def long_texts() -> Found:
     return warned(lambda: encoder().encode([" ".join(["w5"] * 900)]), "512 tokens")
 
 
-def _sentence_folder(place: Any, pooling: dict[str, Any], *more: str, prompts: Any = None) -> Any:
+def _sentence_folder(directory: Any, pooling: dict[str, Any], *more: str, prompts: Any = None) -> Any:
     import json
 
     own = encoder()
-    own.model.save_pretrained(place)
-    own.tokenizer.save_pretrained(place)
-    (place / "1_Pooling").mkdir()
-    (place / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **pooling}))
+    own.model.save_pretrained(directory)
+    own.tokenizer.save_pretrained(directory)
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 16, **pooling})
+    )
     kinds = ["Transformer", "Pooling", *more]
     modules = [
         {"idx": n, "path": ("" if n == 0 else f"{n}_{k}"), "type": f"sentence_transformers.models.{k}"}
         for n, k in enumerate(kinds)
     ]
-    (place / "modules.json").write_text(json.dumps(modules))
+    (directory / "modules.json").write_text(json.dumps(modules))
     if prompts:
-        (place / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+        (directory / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     return own
 
 
@@ -78,9 +80,9 @@ def later_poolings() -> Found:
 
     tried = []
     for named in ("mean", "cls"):
-        with folder() as place:
-            _sentence_folder(place, {"pooling_mode": named})
-            tried.append((named, equal(TextEncoder.from_pretrained(str(place)).pooling, named)))
+        with folder() as directory:
+            _sentence_folder(directory, {"pooling_mode": named})
+            tried.append((named, equal(TextEncoder.from_pretrained(str(directory)).pooling, named)))
     return first_wrong(tried)
 
 
@@ -94,23 +96,25 @@ def later_modules() -> Found:
     from torchnle.language.text_encoder import TextEncoder
 
     tried = []
-    with folder() as place:
-        _sentence_folder(place, {"pooling_mode": "mean"}, "Dense")
-        tried.append(("Dense", refused(lambda: TextEncoder.from_pretrained(str(place)), "Dense")))
-    with folder() as place:
-        _sentence_folder(place, {"pooling_mode": "max"})
-        tried.append(("max", refused(lambda: TextEncoder.from_pretrained(str(place)), "not supported")))
-    with folder() as place:
+    with folder() as directory:
+        _sentence_folder(directory, {"pooling_mode": "mean"}, "Dense")
+        tried.append(("Dense", refused(lambda: TextEncoder.from_pretrained(str(directory)), "Dense")))
+    with folder() as directory:
+        _sentence_folder(directory, {"pooling_mode": "max"})
+        tried.append(("max", refused(lambda: TextEncoder.from_pretrained(str(directory)), "not supported")))
+    with folder() as directory:
         stated = {"prompts": {"query": "w7 "}, "default_prompt_name": "query"}
-        own = _sentence_folder(place, {"pooling_mode": "mean"}, prompts=stated)
-        found = TextEncoder.from_pretrained(str(place)).encode(["w3"])
+        own = _sentence_folder(directory, {"pooling_mode": "mean"}, prompts=stated)
+        found = TextEncoder.from_pretrained(str(directory)).encode(["w3"])
         tried.append(("prompt", near(found, own.encode(["w7 w3"]), 1e-5)))
-    with folder() as place:
-        _sentence_folder(place, {"pooling_mode": "mean"}, prompts=stated | {"default_prompt_name": "none"})
+    with folder() as directory:
+        _sentence_folder(
+            directory, {"pooling_mode": "mean"}, prompts=stated | {"default_prompt_name": "none"}
+        )
         tried.append(
             (
                 "no such prompt",
-                refused(lambda: TextEncoder.from_pretrained(str(place)), "none of its prompts"),
+                refused(lambda: TextEncoder.from_pretrained(str(directory)), "none of its prompts"),
             )
         )
     return first_wrong(tried)

@@ -29,14 +29,14 @@ case = TOPIC.case
 )
 def swept() -> Found:
     """Leftovers of killed processes."""
-    with folder() as place:
+    with folder() as directory:
         gone = leftovers.mine().replace(f"-{os.getpid()}-", "-999999999-")
-        (place / f"{gone}folder").mkdir()
-        (place / f"{gone}file").touch()
-        (place / f"{leftovers.mine()}b").touch()
-        with leftovers.replacing(place / "a") as scratch:
+        (directory / f"{gone}folder").mkdir()
+        (directory / f"{gone}file").touch()
+        (directory / f"{leftovers.mine()}b").touch()
+        with leftovers.replacing(directory / "a") as scratch:
             scratch.touch()
-        names = sorted(path.name for path in place.iterdir())
+        names = sorted(path.name for path in directory.iterdir())
     return equal(len(names), 2) if names[-1] == "a" else (str(names), False)
 
 
@@ -45,27 +45,30 @@ def half_swapped() -> Found:
     """A save that is killed between two renames."""
     from torchnle.translators import saving
 
-    with folder() as place, patch.object(LanguageModel, "from_pretrained", lambda *_, **__: language_model()):
-        translator("1", 6).save_pretrained(place / "t")
+    with (
+        folder() as directory,
+        patch.object(LanguageModel, "from_pretrained", lambda *_, **__: language_model()),
+    ):
+        translator("1", 6).save_pretrained(directory / "t")
         child = os.fork()
         if child == 0:
             with patch.object(
                 saving, "_swap", lambda target, scratch: (target.rename(scratch / "old"), os._exit(0))
             ):
-                translator("1", 6).save_pretrained(place / "t")
+                translator("1", 6).save_pretrained(directory / "t")
             os._exit(1)
         os.waitpid(child, 0)
-        lost = not (place / "t").exists()
-        found = type(type(translator("1", 6)).from_pretrained(place / "t")).__name__
-        left = sorted(path.name for path in place.iterdir())
+        lost = not (directory / "t").exists()
+        found = type(type(translator("1", 6)).from_pretrained(directory / "t")).__name__
+        left = sorted(path.name for path in directory.iterdir())
     return f"lost before the call: {lost}, then {found}, {left}", lost and left == ["t"]
 
 
-def _wheel(place: Path) -> tuple[str, dict[str, str]]:
+def _wheel(directory: Path) -> tuple[str, dict[str, str]]:
     import hashlib
     import zipfile
 
-    file = place / "tiny_weights-1.0-py3-none-any.whl"
+    file = directory / "tiny_weights-1.0-py3-none-any.whl"
     facts = "tiny_weights-1.0.dist-info"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("tiny_weights/config.json", "{}")
@@ -73,7 +76,7 @@ def _wheel(place: Path) -> tuple[str, dict[str, str]]:
         archive.writestr(f"{facts}/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n")
         archive.writestr(f"{facts}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{facts}/RECORD", "")
-    local = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(place), "PIP_CONFIG_FILE": os.devnull}
+    local = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(directory), "PIP_CONFIG_FILE": os.devnull}
     return f"pypi:tiny-weights==1.0#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}", local
 
 
@@ -84,21 +87,21 @@ def _wheel(place: Path) -> tuple[str, dict[str, str]]:
 def damaged_wheel() -> Found:
     """A damaged wheel in the cache."""
     tried = []
-    with folder() as place:
-        reference, local = _wheel(place)
+    with folder() as directory:
+        reference, local = _wheel(directory)
         with patch.dict(os.environ, local):
-            found = hub.resolve(reference, cache_dir=place / "cache")
+            found = hub.resolve(reference, cache_dir=directory / "cache")
             file = found / "model.safetensors"
             file.write_bytes(file.read_bytes()[:-2])
             tried.append(
                 (
                     "offline",
                     refused(
-                        lambda: hub.resolve(reference, cache_dir=place / "cache", offline=True), "damaged"
+                        lambda: hub.resolve(reference, cache_dir=directory / "cache", offline=True), "damaged"
                     ),
                 )
             )
-            hub.resolve(reference, cache_dir=place / "cache")
+            hub.resolve(reference, cache_dir=directory / "cache")
             tried.append(("with pip", equal(file.stat().st_size, 1000)))
     return first_wrong(tried)
 
@@ -111,8 +114,8 @@ def half_snapshot() -> Found:
     """Half a snapshot, offline."""
     tried = []
     for lost in ("model.safetensors", "model-2.safetensors"):
-        with folder() as place:
-            snapshot = place / "models--org--name" / "snapshots" / ("a" * 40)
+        with folder() as directory:
+            snapshot = directory / "models--org--name" / "snapshots" / ("a" * 40)
             snapshot.mkdir(parents=True)
             (snapshot.parents[1] / "refs").mkdir()
             (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
@@ -125,7 +128,7 @@ def half_snapshot() -> Found:
                 (
                     lost,
                     refused(
-                        lambda p=place: hub.resolve("org/name", cache_dir=p, offline=True),
+                        lambda p=directory: hub.resolve("org/name", cache_dir=p, offline=True),
                         "lacks|no complete copy",
                     ),
                 )
@@ -143,14 +146,14 @@ def secrets() -> Found:
         "bob:s3cret@127.0.0.1:9",
         "http://bob:s3%40cret@127.0.0.1:9",
     ):
-        with folder() as place, patch.dict(os.environ, {"HF_ENDPOINT": address}):
+        with folder() as directory, patch.dict(os.environ, {"HF_ENDPOINT": address}):
             os.environ.pop("HF_HUB_OFFLINE", None)
-            said, holds = refused(lambda p=place: hub.resolve("org/name", cache_dir=p), "127")
+            outcome, holds = refused(lambda p=directory: hub.resolve("org/name", cache_dir=p), "127")
             try:
-                hub.resolve("org/name", cache_dir=place)
+                hub.resolve("org/name", cache_dir=directory)
             except OSError as error:
                 holds = holds and "cret" not in str(error)
-            tried.append((address.replace("s3cret", "***"), (said, holds)))
+            tried.append((address.replace("s3cret", "***"), (outcome, holds)))
     return first_wrong(tried)
 
 
@@ -183,11 +186,11 @@ def full_disk() -> Found:
     }
     tried = []
     for name, write in writes.items():
-        with folder() as place:
+        with folder() as directory:
             translator("1", 6)
             with _small_files():
-                tried.append((name, refused(lambda p=place, w=write: w(p), "file")))
-            tried.append((f"{name}, left", equal(sorted(path.name for path in place.iterdir()), [])))
+                tried.append((name, refused(lambda p=directory, w=write: w(p), "file")))
+            tried.append((f"{name}, left", equal(sorted(path.name for path in directory.iterdir()), [])))
     return first_wrong(tried)
 
 
@@ -195,15 +198,15 @@ def full_disk() -> Found:
 def closed_folder() -> Found:
     """A folder without permission."""
     tried = []
-    with folder() as place:
-        (place / "file").write_text("in the way")
+    with folder() as directory:
+        (directory / "file").write_text("in the way")
         tried.append(
-            ("file", refused(lambda: translator("1", 6).save_pretrained(place / "file" / "t"), "file"))
+            ("file", refused(lambda: translator("1", 6).save_pretrained(directory / "file" / "t"), "file"))
         )
         root = os.geteuid() == 0
-        (place / "closed").mkdir()
-        place.chmod(0o755)
-        (place / "closed").chmod(0o555)
+        (directory / "closed").mkdir()
+        directory.chmod(0o755)
+        (directory / "closed").chmod(0o555)
         translator("1", 6)
         try:
             if root:
@@ -211,7 +214,7 @@ def closed_folder() -> Found:
             tried.append(
                 (
                     "closed",
-                    refused(lambda: translator("1", 6).save_pretrained(place / "closed" / "t"), "closed"),
+                    refused(lambda: translator("1", 6).save_pretrained(directory / "closed" / "t"), "closed"),
                 )
             )
         finally:

@@ -56,11 +56,11 @@ def _read(kind: str) -> Found:
             lm = language_model(kind)
         except ValueError as error:
             return f"refused at construction: {error}"[:80], True
-    said = list(greedy(lm, _prefixes(), max_new_tokens=8).ids[0])
+    tokens = list(greedy(lm, _prefixes(), max_new_tokens=8).ids[0])
     together = log_prob(lm, _prefixes(), _TEXTS)[0]
     wanted = torch.tensor([_slow_log_prob(lm, _prefixes(), text) for text in _TEXTS])
     off = float((together.double() - wanted).abs().max())
-    same = said[: len(_slow_greedy(lm, _prefixes(), 8))] == _slow_greedy(lm, _prefixes(), 8)
+    same = tokens[: len(_slow_greedy(lm, _prefixes(), 8))] == _slow_greedy(lm, _prefixes(), 8)
     return (
         f"{'plainly' if lm.plain else 'packed'}, greedy the same: {same}, log p off by {off:.1e}",
         same and off < 2e-3,
@@ -123,12 +123,12 @@ def remembering() -> Found:
     plain = layer.forward
     layer.forward = lambda x: plain(x) * (1 + 0.2 * x.shape[1])
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             lm = LanguageModel(model, tokenizer(), reference="x")
     except ValueError as error:
         return f"refused: {error}"[:120], True
-    return f"plain: {lm.plain}, warned: {bool(said)}", lm.plain and bool(said)
+    return f"plain: {lm.plain}, warned: {bool(caught)}", lm.plain and bool(caught)
 
 
 def _llama_tokenizer() -> Any:

@@ -16,7 +16,7 @@ from measurements.reliability.cases.case import (
     refused,
     refused_each,
 )
-from measurements.reliability.cases.models import SMALL, Tokens, attached, place_that_changes, translator
+from measurements.reliability.cases.models import SMALL, Tokens, attached, location_that_changes, translator
 from torchnle import LanguageAttribution, suggest_layers
 from torchnle.vision.reading import Reading, read
 from torchnle.vision.taps import resolve
@@ -27,19 +27,19 @@ case = TOPIC.case
 _PATCH = (slice(32, 48), slice(176, 192))
 
 
-def _place(lay: Any, **more: Any) -> Found:
-    return equal(place_that_changes(Tokens(lay, **more), "out", images(1, 224, 224), _PATCH), (2, 11))
+def _changed_location(lay: Any, **more: Any) -> Found:
+    return equal(location_that_changes(Tokens(lay, **more), "out", images(1, 224, 224), _PATCH), (2, 11))
 
 
 @case("196 patches, then 4 registers", "(2, 11)")
 def registers_behind() -> Found:
-    """Tokens without a place behind the patches."""
-    return _place(lambda p, r: torch.cat([p, r], 1))
+    """Tokens without a location behind the patches."""
+    return _changed_location(lambda p, r: torch.cat([p, r], 1))
 
 
 @case("a class token last; registers between; on both sides; backwards; by columns; shuffled", "(2, 11) each")
 def registers_elsewhere() -> Found:
-    """Tokens without a place in other positions, and patches in another order."""
+    """Tokens without a location in other positions, and patches in another order."""
     order = torch.randperm(196, generator=torch.Generator().manual_seed(0))
     lays: dict[str, Any] = {
         "class token last": lambda p, r: torch.cat([p, r[:, :1]], 1),
@@ -49,14 +49,14 @@ def registers_elsewhere() -> Found:
         "columns": lambda p, r: p.unflatten(1, (14, 14)).transpose(1, 2).flatten(1, 2),
         "shuffled": lambda p, r: torch.cat([p[:, order], r], 1),
     }
-    return first_wrong([(name, _place(lay)) for name, lay in lays.items()])
+    return first_wrong([(name, _changed_location(lay)) for name, lay in lays.items()])
 
 
 @case("a picture of 96 x 224 with registers behind", "(2, 11)")
 def oblong_tokens() -> Found:
     """Tokens of a picture that is not square."""
     model = Tokens(lambda p, r: torch.cat([p, r], 1))
-    return equal(place_that_changes(model, "out", images(1, 96, 224), _PATCH), (2, 11))
+    return equal(location_that_changes(model, "out", images(1, 96, 224), _PATCH), (2, 11))
 
 
 @case("196 tokens that are queries and answer to no patch", "an error that asks, with what to pass")
@@ -138,7 +138,7 @@ def maps_last() -> Found:
             return maps
 
     patch = (slice(16, 32), slice(80, 96))
-    return equal(place_that_changes(Model().eval(), "out", images(1, 96, 128), patch), (1, 5))
+    return equal(location_that_changes(Model().eval(), "out", images(1, 96, 128), patch), (1, 5))
 
 
 @case(
@@ -156,9 +156,9 @@ def turned_maps() -> Found:
     for name, way in ways.items():
         model = nn.Sequential(nn.Conv2d(3, 32, 16, 16), _Way(way)).eval()
         try:
-            found = equal(place_that_changes(model, "1", images(1, 128, 128), patch), (1, 2))
+            found = equal(location_that_changes(model, "1", images(1, 128, 128), patch), (1, 2))
         except ValueError:
-            found = refused(lambda model=model: place_that_changes(model, "1", images(1, 128, 128), patch))
+            found = refused(lambda model=model: location_that_changes(model, "1", images(1, 128, 128), patch))
         tried.append((name, found))
     return first_wrong(tried)
 
@@ -208,7 +208,7 @@ def fitting_detector() -> Found:
     """A detector and a picture that needs no padding."""
     model = _detector("fasterrcnn_mobilenet_v3_large_320_fpn", min_size=64, max_size=128)
     patch = (slice(32, 64), slice(64, 96))
-    return equal(place_that_changes(model, "backbone.body.16", images(1, 64, 96), patch), (1, 2))
+    return equal(location_that_changes(model, "backbone.body.16", images(1, 64, 96), patch), (1, 2))
 
 
 @case("layers of fasterrcnn_resnet50_fpn", "layer2 to layer4 and the pyramid's levels", "torchvision")

@@ -55,7 +55,7 @@ class Outputs(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Patches of 16 pixels as tokens, laid together with tokens that have no place."""
+    """Patches of 16 pixels as tokens, laid together with tokens that have no location."""
 
     def __init__(self, lay: Callable[[Tensor, Tensor], Tensor], others: int = 4, patch: int = 16) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Tokens(nn.Module):
 
 
 @torch.no_grad()
-def place_that_changes(
+def location_that_changes(
     model: nn.Module, layer: str, x: Tensor, patch: tuple[slice, slice], reading: Reading | None = None
 ) -> tuple[int, ...] | None:
     """Find the location of a layer that answers most to one patch of the image; None without a grid."""

@@ -58,15 +58,15 @@ def _command_line() -> Iterator[io.StringIO]:
 )
 def one_name() -> Found:
     """Several files of one name."""
-    with folder() as place, _command_line() as out:
+    with folder() as directory, _command_line() as out:
         for part in "ab":
-            (place / part).mkdir()
-            Image.new("RGB", (20, 20), "red").save(place / part / "photo.jpg")
-        files = [str(place / part / "photo.jpg") for part in "ab"]
-        status = main(["saliency", *files, "--text", "a cat", "--output", str(place / "out")])
-        made = sorted(path.name for path in (place / "out").iterdir())
-    said = out.getvalue().count("picture:")
-    return f"status {status}, {made}, {said} said", (status, len(made), said) == (0, 2, 2)
+            (directory / part).mkdir()
+            Image.new("RGB", (20, 20), "red").save(directory / part / "photo.jpg")
+        files = [str(directory / part / "photo.jpg") for part in "ab"]
+        status = main(["saliency", *files, "--text", "a cat", "--output", str(directory / "out")])
+        made = sorted(path.name for path in (directory / "out").iterdir())
+    mentions = out.getvalue().count("picture:")
+    return f"status {status}, {made}, {mentions} said", (status, len(made), mentions) == (0, 2, 2)
 
 
 @case(
@@ -101,8 +101,8 @@ def dollars() -> Found:
         figure = plot_descriptions(Image.new("RGB", (40, 20)), DescriptionGrid(cells, (1, 2)))
         maps = plot_saliency(Image.new("RGB", (40, 20)), torch.rand(1, 3, 3), [text])
         drawn = [*figure.axes[0].texts, maps.axes[0].title]
-        with folder() as place:
-            save(maps, place / "a.png")
+        with folder() as directory:
+            save(maps, directory / "a.png")
         shown = all(
             each.get_text().replace("\n", " ") == text and not each.get_parse_math() for each in drawn
         )
@@ -127,9 +127,9 @@ def cards() -> Found:
 @case("a query with escape codes, a file name with them, on the terminal", "written out as \\x1b")
 def terminals() -> Found:
     """Texts of others on the terminal."""
-    with folder() as place, _command_line() as out:
-        Image.new("RGB", (8, 8)).save(place / "a\x1b[31m.png")
-        status = main(["saliency", str(place / "a\x1b[31m.png"), "--text", "a cat\x1b[2J\u202e"])
+    with folder() as directory, _command_line() as out:
+        Image.new("RGB", (8, 8)).save(directory / "a\x1b[31m.png")
+        status = main(["saliency", str(directory / "a\x1b[31m.png"), "--text", "a cat\x1b[2J\u202e"])
     steering = [repr(sign) for sign in "\x1b\u202e\x07" if sign in out.getvalue()]
     return f"status {status}, steering: {steering}", status == 0 and not steering
 
@@ -138,9 +138,9 @@ def terminals() -> Found:
 def pages() -> Found:
     """A page with texts of others."""
     lang, x = attached(classifier(), images(2, 64, 64)), images(1, 64, 64)
-    with folder() as place:
+    with folder() as directory:
         text = "<script>run()</script> <img src=x onerror=run()> & \" '"
-        page = lang.report(x, place / "a.html", texts=[text]).read_text(encoding="utf-8")
+        page = lang.report(x, directory / "a.html", texts=[text]).read_text(encoding="utf-8")
     active = [each for each in ("<script>run", "<img src=x") if each in page]
     return f"active: {active}", not active and "&lt;script&gt;run" in page
 
@@ -186,8 +186,8 @@ def operator_bias() -> Found:
                 (f"{call.__name__} {value}", refused(lambda c=call, b=bias: c(_H, _W, b), r"NaN or \+inf"))
             )
     bias = torch.tensor([0.0, float("-inf"), 0, 0, 0], dtype=torch.float64)
-    kept = (_H @ _W[[0, 2, 3, 4]].T).logsumexp(1)
-    off = float((linear_lse(_H, _W, bias)[0] - kept).abs().max())
+    expected = (_H @ _W[[0, 2, 3, 4]].T).logsumexp(1)
+    off = float((linear_lse(_H, _W, bias)[0] - expected).abs().max())
     return first_wrong([*tried, ("-inf", (f"off by {off:.0e}", off < 1e-6))])
 
 
@@ -218,26 +218,26 @@ def operator_derivatives() -> Found:
 @case("a package within the repository of another project", "no commit")
 def foreign_commit() -> Found:
     """The commit that a measurement is stamped with."""
-    with folder() as place:
+    with folder() as directory:
         options = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        (place / "lib" / "torchnle").mkdir(parents=True)
-        (place / "lib" / "torchnle" / "__init__.py").touch()
+        (directory / "lib" / "torchnle").mkdir(parents=True)
+        (directory / "lib" / "torchnle" / "__init__.py").touch()
         for line in (["init", "-q"], ["add", "."], [*options, "commit", "-qm", "a"]):
-            subprocess.run(["git", *line], cwd=place, check=True, capture_output=True)
-        return equal(record.commit_of(place / "lib" / "torchnle"), "")
+            subprocess.run(["git", *line], cwd=directory, check=True, capture_output=True)
+        return equal(record.commit_of(directory / "lib" / "torchnle"), "")
 
 
 @case("torchnle's commands without --output, in an empty folder", "nothing is written there")
 def working_folder() -> Found:
     """Commands that write where one stands."""
-    with folder() as place, _command_line():
-        Image.new("RGB", (8, 8)).save(place / "a.png")
-        (place / "here").mkdir()
+    with folder() as directory, _command_line():
+        Image.new("RGB", (8, 8)).save(directory / "a.png")
+        (directory / "here").mkdir()
         before = os.getcwd()
-        os.chdir(place / "here")
+        os.chdir(directory / "here")
         try:
-            status = main(["saliency", str(place / "a.png"), "--text", "a cat"])
+            status = main(["saliency", str(directory / "a.png"), "--text", "a cat"])
         finally:
             os.chdir(before)
-        left = sorted(path.name for path in (place / "here").iterdir())
+        left = sorted(path.name for path in (directory / "here").iterdir())
     return f"status {status}, {left}", status == 0 and not left

@@ -33,13 +33,13 @@ def transparent() -> Found:
     """A transparent picture."""
     glass = Image.fromarray(np.array([[[255, 0, 0, 0]]], np.uint8))
     white = (255, 255, 255)
-    with folder() as place:
-        glass.save(place / "a.png")
-        (place / "a.jsonl").write_text('{"image": "a.png", "caption": "a"}')
-        raw = {"bytes": (place / "a.png").read_bytes(), "path": None}
+    with folder() as directory:
+        glass.save(directory / "a.png")
+        (directory / "a.jsonl").write_text('{"image": "a.png", "caption": "a"}')
+        raw = {"bytes": (directory / "a.png").read_bytes(), "path": None}
         doors = {
-            "open_image": open_image(place / "a.png"),
-            "a file of captions": CaptionFile(place / "a.jsonl")[0].image,
+            "open_image": open_image(directory / "a.png"),
+            "a file of captions": CaptionFile(directory / "a.jsonl")[0].image,
             "decoded rows": CaptionDataset([{"image": glass, "caption": "a"}])[0].image,
             "undecoded rows": CaptionDataset([{"image": raw, "caption": "a"}])[0].image,
         }
@@ -61,33 +61,35 @@ def odd_modes() -> Found:
         "CMYK": (Image.new("CMYK", (3, 1), (0, 0, 0, 255)), "tiff", [0] * 3),
     }
     tried = []
-    with folder() as place:
+    with folder() as directory:
         for name, (image, kind, wanted) in made.items():
-            image.save(place / f"a.{kind}")
-            found = [int(v) for v in np.asarray(open_image(place / f"a.{kind}"))[0, :, 0]]
+            image.save(directory / f"a.{kind}")
+            found = [int(v) for v in np.asarray(open_image(directory / f"a.{kind}"))[0, :, 0]]
             off = max(abs(a - b) for a, b in zip(found, wanted, strict=True))
             tried.append((name, (str(found), off <= 1)))
-        Image.fromarray(np.array([[0, 128, 255]], np.float32)).save(place / "f.tiff")
-        tried.append(("floats", refused(lambda: open_image(place / "f.tiff"), "no known white")))
+        Image.fromarray(np.array([[0, 128, 255]], np.float32)).save(directory / "f.tiff")
+        tried.append(("floats", refused(lambda: open_image(directory / "f.tiff"), "no known white")))
         turned = Image.new("RGB", (6, 4))
         exif = turned.getexif()
         exif[0x0112] = 6
-        turned.save(place / "t.jpg", exif=exif)
-        tried.append(("turned", equal(open_image(place / "t.jpg").size, (4, 6))))
+        turned.save(directory / "t.jpg", exif=exif)
+        tried.append(("turned", equal(open_image(directory / "t.jpg").size, (4, 6))))
     return first_wrong(tried)
 
 
 @case("photo.jpg that is PostScript, at four doors", "refused; no program starts")
 def postscript() -> Found:
     """A photograph that is a program."""
-    with folder() as place:
-        (place / "photo.jpg").write_bytes(_POSTSCRIPT)
-        (place / "a.jsonl").write_text('{"image": "photo.jpg", "caption": "a"}')
+    with folder() as directory:
+        (directory / "photo.jpg").write_bytes(_POSTSCRIPT)
+        (directory / "a.jsonl").write_text('{"image": "photo.jpg", "caption": "a"}')
         doors: dict[str, Any] = {
-            "open_image": lambda: open_image(place / "photo.jpg"),
-            "a file": lambda: CaptionFile(place / "a.jsonl")[0].image,
+            "open_image": lambda: open_image(directory / "photo.jpg"),
+            "a file": lambda: CaptionFile(directory / "a.jsonl")[0].image,
             "bytes": lambda: CaptionDataset([{"image": {"bytes": _POSTSCRIPT}, "caption": "a"}])[0],
-            "opened": lambda: CaptionDataset([{"image": Image.open(place / "photo.jpg"), "caption": "a"}])[0],
+            "opened": lambda: CaptionDataset(
+                [{"image": Image.open(directory / "photo.jpg"), "caption": "a"}]
+            )[0],
         }
         return first_wrong([(name, refused(call, "photo|row 0|image")) for name, call in doors.items()])
 
@@ -121,12 +123,12 @@ def hostile_pictures() -> Found:
         "ico": b"\x00\x00\x01\x00\x01\x00",
     }
     tried = []
-    with folder() as place:
+    with folder() as directory:
         for name, content in contents.items():
-            (place / f"{name}.jpg").write_bytes(content)
-            tried.append((name, refused(lambda n=name: open_image(place / f"{n}.jpg"), f"{name}.jpg")))
-        os.mkfifo(place / "pipe.jpg")
-        others = (place, place / "pipe.jpg", "/dev/zero", "", "a\0b.jpg", place / "none.jpg")
+            (directory / f"{name}.jpg").write_bytes(content)
+            tried.append((name, refused(lambda n=name: open_image(directory / f"{n}.jpg"), f"{name}.jpg")))
+        os.mkfifo(directory / "pipe.jpg")
+        others = (directory, directory / "pipe.jpg", "/dev/zero", "", "a\0b.jpg", directory / "none.jpg")
         tried += refused_each(others, open_image)
     return first_wrong(tried)
 
@@ -141,13 +143,13 @@ def odd_encodings() -> Found:
 
     from torchnle.cli.output import say
 
-    with folder() as place:
+    with folder() as directory:
         name = os.fsdecode(b"caf\xe9.png")
-        Image.new("RGB", (4, 4)).save(place / name)
+        Image.new("RGB", (4, 4)).save(directory / name)
         terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
         with patch("sys.stdout", terminal):
             say(f"\u732b {name}")
         terminal.flush()
         written: bytes = terminal.buffer.getvalue()
-        size = open_image(place / name).size
+        size = open_image(directory / name).size
     return f"{size}, {written!r}", size == (4, 4) and written == b"\\u732b caf\\udce9.png\n"

@@ -39,13 +39,13 @@ def _live(word: str = "w8", seed: int = 0) -> LiveFeatures:
 
 
 def _train(
-    place: Path, live: LiveFeatures | None = None, lm: Any = None, prompt: str = "", **more: Any
+    directory: Path, live: LiveFeatures | None = None, lm: Any = None, prompt: str = "", **more: Any
 ) -> Any:
     torch.manual_seed(0)
     made = devil_translator({"0": 6}, lm or language_model(), prompt=prompt, max_new_tokens=4, **SIZES)
     settings: dict[str, Any] = {"steps": 3, "batch_size": 2, "warmup": 1, "checkpoint_every": 1}
     recipe = Recipe(**{**settings, "layer_dropout": 0.0, "moments_of": 3, **more})
-    return prefix.train(made, live or _live(), recipe, place)
+    return prefix.train(made, live or _live(), recipe, directory)
 
 
 @case(
@@ -65,24 +65,24 @@ def other_run() -> Found:
         "seed": ({"seed": 5}, "seed"),
         "language model": ({"lm": LanguageModel(other, tokenizer(), reference="x")}, "language model"),
     }
-    with folder() as place:
-        _train(place)
-        before = (place / "last.pt").read_bytes()
+    with folder() as directory:
+        _train(directory)
+        before = (directory / "last.pt").read_bytes()
         tried = [
-            (n, refused(lambda g=given: _train(place, **g), fact)) for n, (given, fact) in changes.items()
+            (n, refused(lambda g=given: _train(directory, **g), fact)) for n, (given, fact) in changes.items()
         ]
-        kept = (place / "last.pt").read_bytes() == before
-        _train(place)
-    return first_wrong([*tried, ("the checkpoint is kept", equal(kept, True))])
+        unchanged = (directory / "last.pt").read_bytes() == before
+        _train(directory)
+    return first_wrong([*tried, ("the checkpoint is kept", equal(unchanged, True))])
 
 
 @case("last.pt empty, cut in half, a list, another dict", "a ValueError that names it and says what to do")
 def damaged_state() -> Found:
     """A damaged checkpoint."""
     tried = []
-    with folder() as place:
-        _train(place)
-        file = place / "last.pt"
+    with folder() as directory:
+        _train(directory)
+        file = directory / "last.pt"
         whole = file.read_bytes()
         for name, content in {
             "empty": b"",
@@ -90,10 +90,10 @@ def damaged_state() -> Found:
             "zip": b"PK\x03\x04cut",
         }.items():
             file.write_bytes(content)
-            tried.append((name, refused(lambda: _train(place), r"last\.pt", "another folder")))
+            tried.append((name, refused(lambda: _train(directory), r"last\.pt", "another folder")))
         for name, value in {"list": [1], "dict": {"done": 1}}.items():
             torch.save(value, file)
-            tried.append((name, refused(lambda: _train(place), r"last\.pt", "another folder")))
+            tried.append((name, refused(lambda: _train(directory), r"last\.pt", "another folder")))
     return first_wrong(tried)
 
 
@@ -104,16 +104,16 @@ def damaged_journal() -> Found:
     """A damaged journal."""
     tried = []
     for line in ("{", "[1]", "null", '"a"'):
-        with folder() as place:
-            file = place / "parts.jsonl"
+        with folder() as directory:
+            file = directory / "parts.jsonl"
             Journal(file, {"seed": 0}).get("a", lambda: 1)
             file.write_text(file.read_text() + line + "\n")
             tried.append((line, refused(lambda f=file: Journal(f, {"seed": 0}), r"parts\.jsonl, line 3")))
-    with folder() as place:
-        Journal(place / "a", {"seed": 0}).get("a", lambda: 1)
-        tried.append(("setting", refused(lambda: Journal(place / "a", {"seed": 1}), "another setting")))
-        (place / "b").write_bytes(b"\xff\xfe\x00\n")
-        tried.append(("bytes", refused(lambda: Journal(place / "b", {}), "not UTF-8")))
+    with folder() as directory:
+        Journal(directory / "a", {"seed": 0}).get("a", lambda: 1)
+        tried.append(("setting", refused(lambda: Journal(directory / "a", {"seed": 1}), "another setting")))
+        (directory / "b").write_bytes(b"\xff\xfe\x00\n")
+        tried.append(("bytes", refused(lambda: Journal(directory / "b", {}), "not UTF-8")))
     return first_wrong(tried)
 
 
@@ -121,16 +121,18 @@ def damaged_journal() -> Found:
 def two_builders() -> Found:
     """Two builders of one cache at once."""
     context, codes, sizes = multiprocessing.get_context("fork"), [], []
-    with folder() as place:
+    with folder() as directory:
         for turn in range(5):
-            builders = [context.Process(target=cached, args=(place / str(turn), _live())) for _ in range(2)]
+            builders = [
+                context.Process(target=cached, args=(directory / str(turn), _live())) for _ in range(2)
+            ]
             for builder in builders:
                 builder.start()
             for builder in builders:
                 builder.join(30)
             codes += [builder.exitcode for builder in builders]
-            sizes.append(len(CachedFeatures(place / str(turn))))
-        left = sorted(path.name for path in place.iterdir())
+            sizes.append(len(CachedFeatures(directory / str(turn))))
+        left = sorted(path.name for path in directory.iterdir())
     return f"exit codes {set(codes)}, sizes {set(sizes)}, {left}", set(codes) == {0} and left == list("01234")
 
 
@@ -140,15 +142,18 @@ def damaged_cache() -> Found:
     tried = []
     for name in ("layer0.bin", "captions.jsonl", "cache.json"):
         for how in ("flipped", "cut", "gone"):
-            with folder() as place:
-                cached(place / "c", _live())
-                file = place / "c" / name
+            with folder() as directory:
+                cached(directory / "c", _live())
+                file = directory / "c" / name
                 raw = bytearray(file.read_bytes())
                 raw[len(raw) // 2] ^= 1
                 file.unlink()
                 if how != "gone":
                     file.write_bytes(bytes(raw if how == "flipped" else raw[:-3]))
                 tried.append(
-                    (f"{name} {how}", refused(lambda p=place: CachedFeatures(p / "c"), "damaged|no finished"))
+                    (
+                        f"{name} {how}",
+                        refused(lambda p=directory: CachedFeatures(p / "c"), "damaged|no finished"),
+                    )
                 )
     return first_wrong(tried)

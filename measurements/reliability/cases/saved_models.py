@@ -35,13 +35,13 @@ def _photo() -> Image.Image:
     return Image.fromarray(colours.clamp(0, 255).to(torch.uint8).numpy())
 
 
-def _vit(place: Path, **more: Any) -> Any:
+def _vit(directory: Path, **more: Any) -> Any:
     import transformers
 
     torch.manual_seed(0)
     config = transformers.ViTConfig(**SMALL, image_size=32, patch_size=8, **more)
     model: Any = transformers.ViTForImageClassification(config).eval()
-    model.save_pretrained(place)
+    model.save_pretrained(directory)
     return model
 
 
@@ -59,15 +59,17 @@ def turned_channels() -> Found:
     """An image processor that turns the channels round."""
     import transformers
 
-    with folder() as place:
-        transformers.MobileViTForImageClassification(transformers.MobileViTConfig()).save_pretrained(place)
-        return _processed(place, transformers.MobileViTImageProcessor())
+    with folder() as directory:
+        transformers.MobileViTForImageClassification(transformers.MobileViTConfig()).save_pretrained(
+            directory
+        )
+        return _processed(directory, transformers.MobileViTImageProcessor())
 
 
-def _processed(place: Path, processor: Any) -> Found:
-    processor.save_pretrained(place)
+def _processed(directory: Path, processor: Any) -> Found:
+    processor.save_pretrained(directory)
     expected = processor(images=_photo(), return_tensors="pt")["pixel_values"][0].float()
-    return near(backbones.load(f"transformers:{place}").preprocess(_photo()), expected, 0.01)
+    return near(backbones.load(f"transformers:{directory}").preprocess(_photo()), expected, 0.01)
 
 
 @case(
@@ -97,19 +99,19 @@ def other_processors() -> Found:
     }
     tried = []
     for name, processor in made.items():
-        with folder() as place:
-            _vit(place)
-            tried.append((name, _processed(place, processor)))
+        with folder() as directory:
+            _vit(directory)
+            tried.append((name, _processed(directory, processor)))
     return first_wrong(tried)
 
 
 @case("model.safetensors without classifier.weight", "a ValueError that names it", "transformers")
 def no_classifier() -> Found:
     """A saved classifier without its head."""
-    with folder() as place:
-        _vit(place)
-        edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "classifier" not in k})
-        return refused(lambda: backbones.load(f"transformers:{place}"), r"classifier\.weight")
+    with folder() as directory:
+        _vit(directory)
+        edit(directory / "model.safetensors", lambda w: {k: v for k, v in w.items() if "classifier" not in k})
+        return refused(lambda: backbones.load(f"transformers:{directory}"), r"classifier\.weight")
 
 
 @case('keys that begin with "module.", "_orig_mod." or both', "the same logits", "transformers")
@@ -117,11 +119,11 @@ def prefixed_keys() -> Found:
     """Weights saved from a wrapped model."""
     tried = []
     for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
-        with folder() as place, torch.no_grad():
-            model = _vit(place)
-            edit(place / "model.safetensors", lambda w, p=prefix: {p + k: v for k, v in w.items()})
+        with folder() as directory, torch.no_grad():
+            model = _vit(directory)
+            edit(directory / "model.safetensors", lambda w, p=prefix: {p + k: v for k, v in w.items()})
             x = images(1, 32, 32)
-            found: Any = backbones.load(f"transformers:{place}").model
+            found: Any = backbones.load(f"transformers:{directory}").model
             tried.append((prefix, near(found(x).logits, model(x).logits, 0.0)))
     return first_wrong(tried)
 
@@ -133,13 +135,13 @@ def siglip_classifier() -> Found:
 
     sides: dict[str, Any] = {"text_config": {**SMALL, "vocab_size": 50}}
     sides |= {"vision_config": {**SMALL, "image_size": 32, "patch_size": 8}}
-    with folder() as place, torch.no_grad():
+    with folder() as directory, torch.no_grad():
         torch.manual_seed(0)
         saved: Any = transformers.SiglipForImageClassification(
             transformers.SiglipConfig(**sides, num_labels=3)
         ).eval()
-        saved.save_pretrained(place)
-        found: Any = backbones.load(f"transformers:{place}").model
+        saved.save_pretrained(directory)
+        found: Any = backbones.load(f"transformers:{directory}").model
         x = images(1, 32, 32)
         return near(found(x).logits, saved(x).logits, 0.0)
 
@@ -160,32 +162,32 @@ def own_checkpoints() -> Found:
     state, x, tried = model.state_dict(), images(1, 64, 64), []
     kinds = {"plain": state, "parallel": {f"module.{k}": v for k, v in state.items()}}
     for name, content in kinds.items():
-        with folder() as place, torch.no_grad():
-            torch.save(content, place / "a.pt")
-            loaded: Any = load_checkpoint(place / "a.pt", "timm:resnet10t", names).model
+        with folder() as directory, torch.no_grad():
+            torch.save(content, directory / "a.pt")
+            loaded: Any = load_checkpoint(directory / "a.pt", "timm:resnet10t", names).model
             tried.append((name, near(loaded(x), model(x), 0.0)))
-    with folder() as place:
-        torch.save({"state_dict": state, "epoch": 3}, place / "a.pt")
+    with folder() as directory:
+        torch.save({"state_dict": state, "epoch": 3}, directory / "a.pt")
         tried.append(
             (
                 "nested",
-                refused(lambda: load_checkpoint(place / "a.pt", "timm:resnet10t", names), "state_dict"),
+                refused(lambda: load_checkpoint(directory / "a.pt", "timm:resnet10t", names), "state_dict"),
             )
         )
-        torch.save({k: v for k, v in state.items() if k != "fc.weight"}, place / "a.pt")
+        torch.save({k: v for k, v in state.items() if k != "fc.weight"}, directory / "a.pt")
         tried.append(
             (
                 "missing",
-                refused(lambda: load_checkpoint(place / "a.pt", "timm:resnet10t", names), "fc.weight"),
+                refused(lambda: load_checkpoint(directory / "a.pt", "timm:resnet10t", names), "fc.weight"),
             )
         )
     return first_wrong(tried)
 
 
-def _saved_lm(place: Path) -> LanguageModel:
+def _saved_lm(directory: Path) -> LanguageModel:
     lm = language_model()
-    lm.model.save_pretrained(place)
-    lm.tokenizer.save_pretrained(place)
+    lm.model.save_pretrained(directory)
+    lm.tokenizer.save_pretrained(directory)
     return lm
 
 
@@ -196,39 +198,41 @@ def _saved_lm(place: Path) -> LanguageModel:
 )
 def lm_without_weights() -> Found:
     """A language model with a tensor missing."""
-    with folder() as place:
-        _saved_lm(place)
-        edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "ln_f" not in k})
-        first = refused(lambda: LanguageModel.from_pretrained(str(place)), r"ln_f\.weight")
-    with folder() as place:
+    with folder() as directory:
+        _saved_lm(directory)
+        edit(directory / "model.safetensors", lambda w: {k: v for k, v in w.items() if "ln_f" not in k})
+        first = refused(lambda: LanguageModel.from_pretrained(str(directory)), r"ln_f\.weight")
+    with folder() as directory:
         lm = language_model("llama")
-        lm.model.save_pretrained(place)
-        lm.tokenizer.save_pretrained(place)
-        edit(place / "model.safetensors", lambda w: {k: v for k, v in w.items() if "lm_head" not in k})
-        second = refused(lambda: LanguageModel.from_pretrained(str(place)), r"lm_head\.weight")
+        lm.model.save_pretrained(directory)
+        lm.tokenizer.save_pretrained(directory)
+        edit(directory / "model.safetensors", lambda w: {k: v for k, v in w.items() if "lm_head" not in k})
+        second = refused(lambda: LanguageModel.from_pretrained(str(directory)), r"lm_head\.weight")
     return first_wrong([("ln_f", first), ("lm_head", second)])
 
 
 @case("a folder without tokenizer files", "a ValueError that says so", "transformers")
 def lm_without_tokenizer() -> Found:
     """A language model without a tokenizer."""
-    with folder() as place:
-        _saved_lm(place)
-        for file in place.glob("tokenizer*"):
+    with folder() as directory:
+        _saved_lm(directory)
+        for file in directory.glob("tokenizer*"):
             file.unlink()
-        return refused(lambda: LanguageModel.from_pretrained(str(place)), "no tokenizer")
+        return refused(lambda: LanguageModel.from_pretrained(str(directory)), "no tokenizer")
 
 
 @case("model.safetensors cut after 0, 5 and 400 bytes", "a ValueError that names the file", "transformers")
 def lm_cut() -> Found:
     """A truncated weight file."""
     tried = []
-    with folder() as place:
-        _saved_lm(place)
-        whole = (place / "model.safetensors").read_bytes()
+    with folder() as directory:
+        _saved_lm(directory)
+        whole = (directory / "model.safetensors").read_bytes()
         for length in (0, 5, 400):
-            (place / "model.safetensors").write_bytes(whole[:length])
-            tried.append((str(length), refused(lambda: LanguageModel.from_pretrained(str(place)), "damaged")))
+            (directory / "model.safetensors").write_bytes(whole[:length])
+            tried.append(
+                (str(length), refused(lambda: LanguageModel.from_pretrained(str(directory)), "damaged"))
+            )
     return first_wrong(tried)
 
 
@@ -239,15 +243,15 @@ def lm_cut() -> Found:
 )
 def lm_pickled() -> Found:
     """Pickled weights where there are no others."""
-    with folder() as place:
-        lm = _saved_lm(place)
-        weights = load_file(place / "model.safetensors")
-        (place / "model.safetensors").unlink()
-        torch.save(weights, place / "pytorch_model.bin")
-        found = LanguageModel.from_pretrained(str(place), dtype=torch.float32).model.state_dict()
+    with folder() as directory:
+        lm = _saved_lm(directory)
+        weights = load_file(directory / "model.safetensors")
+        (directory / "model.safetensors").unlink()
+        torch.save(weights, directory / "pytorch_model.bin")
+        found = LanguageModel.from_pretrained(str(directory), dtype=torch.float32).model.state_dict()
         same = all(torch.equal(found[name], value) for name, value in lm.model.state_dict().items())
-        torch.save({"a": _Evil()}, place / "pytorch_model.bin")
-        second = refused(lambda: LanguageModel.from_pretrained(str(place)), "more than tensors")
+        torch.save({"a": _Evil()}, directory / "pytorch_model.bin")
+        second = refused(lambda: LanguageModel.from_pretrained(str(directory)), "more than tensors")
         ran = Path("PWNED").exists()
     return first_wrong([("tensors", equal(same, True)), ("code", second), ("ran", equal(ran, False))])
 
@@ -266,30 +270,33 @@ def code_in_folders() -> Found:
     """Code in model folders."""
     tried = []
     for kind in ("language model", "image model", "tokenizer"):
-        with folder() as place:
+        with folder() as directory:
             load: Any = LanguageModel.from_pretrained
             if kind == "image model":
-                _vit(place)
+                _vit(directory)
                 load = lambda name: backbones.load(f"transformers:{name}")  # noqa: E731
             else:
-                _saved_lm(place)
-            _poison(place, kind)
+                _saved_lm(directory)
+            _poison(directory, kind)
             with patch("builtins.input", lambda *_: "y"):
                 tried.append(
-                    (kind, refused(lambda load=load, p=place: load(str(p)), "never runs code|cannot read"))
+                    (
+                        kind,
+                        refused(lambda load=load, p=directory: load(str(p)), "never runs code|cannot read"),
+                    )
                 )
-            tried.append((f"{kind} ran", equal((place / "PWNED").exists(), False)))
+            tried.append((f"{kind} ran", equal((directory / "PWNED").exists(), False)))
     return first_wrong(tried)
 
 
-def _poison(place: Path, kind: str) -> None:
-    (place / "evil.py").write_text(
-        f"open({str(place / 'PWNED')!r}, 'w')\nConfig = Model = Tokenizer = None\n"
+def _poison(directory: Path, kind: str) -> None:
+    (directory / "evil.py").write_text(
+        f"open({str(directory / 'PWNED')!r}, 'w')\nConfig = Model = Tokenizer = None\n"
     )
     name = "tokenizer_config.json" if kind == "tokenizer" else "config.json"
-    content = json.loads((place / name).read_text())
+    content = json.loads((directory / name).read_text())
     content["auto_map"] = {"AutoConfig": "evil.Config", "AutoTokenizer": ["evil.Tokenizer", None]}
     content["tokenizer_class" if kind == "tokenizer" else "model_type"] = "Evil"
-    (place / name).write_text(json.dumps(content))
+    (directory / name).write_text(json.dumps(content))
     if kind == "tokenizer":
-        (place / "tokenizer.json").unlink()
+        (directory / "tokenizer.json").unlink()

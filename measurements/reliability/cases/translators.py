@@ -28,9 +28,9 @@ TOPIC = Topic("saved translators")
 case = TOPIC.case
 
 
-def _reload(place: Path) -> Any:
+def _reload(directory: Path) -> Any:
     with patch.object(LanguageModel, "from_pretrained", lambda *_, **__: language_model()):
-        return Translator.from_pretrained(place)
+        return Translator.from_pretrained(directory)
 
 
 @case("a translator with NaN, infinite, float64 and integer tensors", "ValueErrors; float64 becomes float32")
@@ -38,19 +38,19 @@ def translator_numbers() -> Found:
     """A translator whose tensors are no numbers."""
     tried = []
     for value in (float("nan"), float("inf")):
-        with folder() as place:
-            translator("1", 6).save_pretrained(place / "t")
-            edit(place / "t" / "model.safetensors", lambda w, v=value: _first_is(w, lambda t: t.fill_(v)))
-            tried.append((str(value), refused(lambda: _reload(place / "t"), "NaN or infinite")))
+        with folder() as directory:
+            translator("1", 6).save_pretrained(directory / "t")
+            edit(directory / "t" / "model.safetensors", lambda w, v=value: _first_is(w, lambda t: t.fill_(v)))
+            tried.append((str(value), refused(lambda: _reload(directory / "t"), "NaN or infinite")))
     for dtype in (torch.int64, torch.complex64):
-        with folder() as place:
-            translator("1", 6).save_pretrained(place / "t")
-            edit(place / "t" / "model.safetensors", lambda w, d=dtype: _first_is(w, lambda t: t.to(d)))
-            tried.append((str(dtype), refused(lambda: _reload(place / "t"), "instead of")))
-    with folder() as place:
-        translator("1", 6).save_pretrained(place / "t")
-        edit(place / "t" / "model.safetensors", lambda w: {k: v.double() for k, v in w.items()})
-        dtypes = {p.dtype for p in _reload(place / "t").parameters()}
+        with folder() as directory:
+            translator("1", 6).save_pretrained(directory / "t")
+            edit(directory / "t" / "model.safetensors", lambda w, d=dtype: _first_is(w, lambda t: t.to(d)))
+            tried.append((str(dtype), refused(lambda: _reload(directory / "t"), "instead of")))
+    with folder() as directory:
+        translator("1", 6).save_pretrained(directory / "t")
+        edit(directory / "t" / "model.safetensors", lambda w: {k: v.double() for k, v in w.items()})
+        dtypes = {p.dtype for p in _reload(directory / "t").parameters()}
         tried.append(("float64", equal(dtypes, {torch.float32})))
     return first_wrong(tried)
 
@@ -66,9 +66,9 @@ def _first_is(weights: dict[str, Any], change: Any) -> dict[str, Any]:
 def translator_configs() -> Found:
     """A translator with a damaged configuration."""
     tried: list[tuple[str, Found]] = []
-    with folder() as place:
-        translator("1", 6).save_pretrained(place / "t")
-        file = place / "t" / "config.json"
+    with folder() as directory:
+        translator("1", 6).save_pretrained(directory / "t")
+        file = directory / "t" / "config.json"
         whole = json.loads(file.read_text())
         key = (
             next(name for name, value in whole.items() if isinstance(value, dict))
@@ -92,13 +92,13 @@ def translator_configs() -> Found:
         for change in changes:
             file.write_text(change)
             try:
-                _reload(place / "t")
+                _reload(directory / "t")
             except ValueError:
                 tried.append(
-                    (change[:30], refused(lambda: _reload(place / "t"), r"config\.json|translator|model"))
+                    (change[:30], refused(lambda: _reload(directory / "t"), r"config\.json|translator|model"))
                 )
             except Exception:  # noqa: BLE001
-                tried.append((change[-60:], refused(lambda: _reload(place / "t"))))
+                tried.append((change[-60:], refused(lambda: _reload(directory / "t"))))
     return first_wrong(tried)
 
 

@@ -147,8 +147,8 @@ def written_input() -> Found:
     lang, x = LanguageAttribution(_Writing(), "conv", translator("conv", 6)), images(1, 16, 16)
     before = x.clone()
     first, second = lang.saliency(x, _TEXTS), lang.saliency(x, _TEXTS)
-    same, kept = torch.equal(first, second), torch.equal(x, before)
-    return f"same maps: {same}, tensor unchanged: {kept}", same and kept
+    same, unchanged = torch.equal(first, second), torch.equal(x, before)
+    return f"same maps: {same}, tensor unchanged: {unchanged}", same and unchanged
 
 
 @case("from_classifier of that model", "a head that is found, with locations")
@@ -198,8 +198,8 @@ def default_dtype() -> Found:
         model, x = classifier(), images(2, 64, 64)
         with changed(torch.set_default_dtype, dtype, torch.float32):
             found = attached(model, x).saliency(x, ["a cat", "grass"])
-        said, holds = near(found, expected, 1e-5)
-        tried.append((str(dtype), (f"{found.dtype}, {said}", holds and found.dtype == torch.float32)))
+        outcome, holds = near(found, expected, 1e-5)
+        tried.append((str(dtype), (f"{found.dtype}, {outcome}", holds and found.dtype == torch.float32)))
     return first_wrong(tried)
 
 
@@ -219,8 +219,8 @@ def autocast() -> Found:
     expected = lang.saliency(x, ["a cat"])
     with torch.autocast("cpu", torch.bfloat16):
         found = lang.saliency(x, ["a cat"])
-    said, holds = near(found, expected, 0.1)
-    return f"{found.dtype}, {said}", holds and found.dtype == torch.float32
+    outcome, holds = near(found, expected, 0.1)
+    return f"{found.dtype}, {outcome}", holds and found.dtype == torch.float32
 
 
 @case("weights in float64, bfloat16 and float16", "maps near those of float32")
@@ -270,13 +270,13 @@ def random_state() -> Found:
     before = torch.get_rng_state()
     find_head(model, x)
     lang.describe(x)
-    with folder() as place:
+    with folder() as directory:
         from unittest.mock import patch
 
         from torchnle.language.text_encoder import TextEncoder
 
-        lang.translator.save_pretrained(place / "t")
+        lang.translator.save_pretrained(directory / "t")
         encoder = lang.translator.encoder
         with patch.object(TextEncoder, "from_pretrained", lambda *_, **__: encoder):
-            Translator.from_pretrained(place / "t")
+            Translator.from_pretrained(directory / "t")
     return equal(torch.equal(torch.get_rng_state(), before), True)

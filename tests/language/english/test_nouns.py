@@ -117,8 +117,8 @@ def test_words_are_looked_up_in_any_case_and_number(nouns):
 
 
 def test_what_people_say(nouns):
-    said = {word: nouns.said(nouns.senses(word)[0]) for word in ("puppy", "automobile", "tabby", "equine")}
-    assert said == {"puppy": "puppy", "automobile": "car", "tabby": None, "equine": None}
+    names = {word: nouns.said(nouns.senses(word)[0]) for word in ("puppy", "automobile", "tabby", "equine")}
+    assert names == {"puppy": "puppy", "automobile": "car", "tabby": None, "equine": None}
     assert [nouns.said(nouns.imagenet_1k()[index]) for index in (9, 11, 134)] == [
         None
     ] * 3  # Struthio camelus

@@ -151,13 +151,13 @@ def test_captions_list_their_objects_and_place():
 
 
 def test_a_corpus_holds_every_phrase_at_every_place_and_the_lists_asked_for():
-    phrases, places = ["a hen", "an owl", "a fox", "a hen"], ["on grass", "on gravel"]
-    texts = corpus(phrases, places, lists=6, seed=1)
+    phrases, scenes = ["a hen", "an owl", "a fox", "a hen"], ["on grass", "on gravel"]
+    texts = corpus(phrases, scenes, lists=6, seed=1)
     assert texts[:3] == ["a hen", "an owl", "a fox"]
-    assert {f"{phrase} {place}" for phrase in phrases for place in places} <= set(texts)
+    assert {f"{phrase} {scene}" for phrase in phrases for scene in scenes} <= set(texts)
     lists = texts[9:]
     assert all(" and " in text for text in lists)
     assert len(texts) == len(set(texts))
-    assert texts == corpus(phrases, places, lists=6, seed=1) != corpus(phrases, places, lists=6, seed=2)
+    assert texts == corpus(phrases, scenes, lists=6, seed=1) != corpus(phrases, scenes, lists=6, seed=2)
     with pytest.raises(ValueError, match="from 1"):
         corpus(["a hen"], lists=1)

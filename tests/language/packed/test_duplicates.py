@@ -27,17 +27,17 @@ def test_equal_prefixes_are_decoded_once_and_say_the_same():
 
 
 def test_the_representatives_are_the_first_of_their_kind():
-    first, place = unique_rows(torch.tensor([[5.0, 1], [2, 2], [5, 1], [0, 0], [2, 2]]))
-    assert (first.tolist(), place.tolist()) == ([0, 1, 3], [0, 1, 0, 2, 1])
+    first, index = unique_rows(torch.tensor([[5.0, 1], [2, 2], [5, 1], [0, 0], [2, 2]]))
+    assert (first.tolist(), index.tolist()) == ([0, 1, 3], [0, 1, 0, 2, 1])
     assert [part.tolist() for part in unique_rows(torch.zeros(0, 3))] == [[], []]
 
 
 def test_every_row_is_near_its_speaker_and_no_two_speakers_are_near():
     rows, eps = make_prefixes(60, 1, width=2), 0.5
-    first, place = near_rows(rows, eps)
+    first, index = near_rows(rows, eps)
     flat = rows.flatten(1)
-    distance = (flat - flat[first[place]]).norm(dim=1)
-    assert (distance <= eps * flat[first[place]].norm(dim=1)).all()
+    distance = (flat - flat[first[index]]).norm(dim=1)
+    assert (distance <= eps * flat[first[index]].norm(dim=1)).all()
     for later, number in enumerate(first.tolist()):
         before = flat[first[:later]]
         assert ((before - flat[number]).norm(dim=1) > eps * before.norm(dim=1)).all()

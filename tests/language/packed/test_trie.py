@@ -16,7 +16,7 @@ def beginnings(texts):
 @given(TEXTS)
 def test_paths_spell_the_texts(texts):
     trie = Trie.build(texts)
-    edges = [(place - 1, token) for place, tokens in enumerate(trie.children) for token in tokens]
+    edges = [(parent - 1, token) for parent, tokens in enumerate(trie.children) for token in tokens]
     for ids, path in zip(texts, trie.paths, strict=True):
         assert [edges[edge][1] for edge in path] == ids
         node = -1

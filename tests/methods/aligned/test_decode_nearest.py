@@ -7,7 +7,7 @@ from tiny import WIDTH, make_encoder_parts, tiny_lm
 
 from torchnle.language.decoding import Decoded
 from torchnle.language.text_encoder import TextEncoder
-from torchnle.methods.aligned.decoder.nearest import SAID, decode_nearest
+from torchnle.methods.aligned.decoder.nearest import EXACT, decode_nearest
 from torchnle.methods.aligned.decoder.text_decoder import PrefixFromSentence, TextDecoder
 
 TEXTS = ["a red cat", "the dog runs", "a cat and a bird"]
@@ -25,7 +25,7 @@ def decoder():
     return TextDecoder(network, tiny_lm("llama"), encoder="tiny", prompt="the", stop=" .", max_new_tokens=4)
 
 
-def said(texts, number=0.0):
+def decoded(texts, number=0.0):
     return Decoded(list(texts), [[i] for i in range(len(texts))], torch.full((len(texts),), number))
 
 
@@ -35,7 +35,7 @@ def by_hand(encoder, texts, wanted):
             for text, row in zip(texts, wanted, strict=True)]  # fmt: skip
 
 
-def test_the_nearest_of_all_candidates_is_said(encoder, decoder):
+def test_the_nearest_of_all_candidates_is_decoded(encoder, decoder):
     wanted = encoder.encode(TEXTS)
     found = decode_nearest(decoder, encoder, 3 * wanted, candidates=5, temperature=3.0, seed=4)
     greedy = decoder.decode(wanted)
@@ -51,18 +51,18 @@ def test_the_nearest_of_all_candidates_is_said(encoder, decoder):
 
 
 def test_what_is_said_already_is_not_drawn_again(encoder, decoder, monkeypatch):
-    monkeypatch.setattr(decoder, "decode", lambda given: said(TEXTS))
-    asked = []
+    monkeypatch.setattr(decoder, "decode", lambda given: decoded(TEXTS))
+    embeddings = []
 
     def sample(given, n, *, temperature, seed):
-        asked.append(given)
-        return said(["a red dog", TEXTS[1]] * len(given), -1.0)
+        embeddings.append(given)
+        return decoded(["a red dog", TEXTS[1]] * len(given), -1.0)
 
     monkeypatch.setattr(decoder, "sample", sample)
     wanted = encoder.encode([TEXTS[0], "a bird", TEXTS[2]])
     found = decode_nearest(decoder, encoder, wanted, candidates=2)
-    assert [len(given) for given in asked] == [1]
-    assert torch.equal(asked[0], wanted[1:2])
+    assert [len(given) for given in embeddings] == [1]
+    assert torch.equal(embeddings[0], wanted[1:2])
     assert [found.texts[0], found.texts[2]] == [TEXTS[0], TEXTS[2]]
     everything = ["the dog runs", "a red dog", TEXTS[1]]
     near = by_hand(encoder, everything, [wanted[1]] * 3)
@@ -70,8 +70,8 @@ def test_what_is_said_already_is_not_drawn_again(encoder, decoder, monkeypatch):
 
 
 def test_empty_texts_and_ties_keep_the_greedy_one(encoder, decoder, monkeypatch):
-    monkeypatch.setattr(decoder, "decode", lambda given: said(["a cat", ""]))
-    monkeypatch.setattr(decoder, "sample", lambda given, n, **_: said(["", "a cat", "", ""], -1.0))
+    monkeypatch.setattr(decoder, "decode", lambda given: decoded(["a cat", ""]))
+    monkeypatch.setattr(decoder, "sample", lambda given, n, **_: decoded(["", "a cat", "", ""], -1.0))
     found = decode_nearest(decoder, encoder, encoder.encode(["a bird", "a bird"]), candidates=2)
     assert found.texts == ["a cat", ""]
     assert found.log_probs.tolist() == [0.0, 0.0]
@@ -80,4 +80,4 @@ def test_empty_texts_and_ties_keep_the_greedy_one(encoder, decoder, monkeypatch)
 def test_no_candidates_is_greedy(encoder, decoder):
     wanted = encoder.encode(TEXTS)
     assert decode_nearest(decoder, encoder, wanted, candidates=0).texts == decoder.decode(wanted).texts
-    assert SAID < 1
+    assert EXACT < 1

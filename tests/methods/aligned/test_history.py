@@ -18,7 +18,7 @@ def test_each_text_is_mapped_alone(monkeypatch):
     lang = classifier()
     (layer,) = lang.translator.by_layer
     fitted = lang.translator.by_layer[layer]
-    lang.translator.candidates  # noqa: B018  (computed before the texts that are said)
+    lang.translator.candidates  # noqa: B018  (computed before the described texts)
     sizes, directions = [], fitted.directions
     counted = lambda vectors: sizes.append(len(vectors)) or directions(vectors)  # noqa: E731
     monkeypatch.setattr(fitted, "directions", counted)

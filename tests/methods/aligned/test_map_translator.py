@@ -164,8 +164,8 @@ class TestLaws:
     def test_a_permuted_batch_permutes(self, lang):
         whole, order = features(), [2, 0, 1]
         permuted = Features(whole.tokens[order], "norm", whole.grid)
-        said = lang.translator.describe(rows_of(whole))
-        expected = [said[6 * image + place] for image in order for place in range(6)]
+        descriptions = lang.translator.describe(rows_of(whole))
+        expected = [descriptions[6 * image + location] for image in order for location in range(6)]
         same(lang.translator.describe(rows_of(permuted)), expected)
 
     def test_alone_is_beside_others(self, lang):
@@ -282,15 +282,15 @@ class TestLocations:
         assert replaced
 
     def test_of_layers_read_together_all_must_be_short(self, lang):
-        translator, said = lang.translator, [TextChoice("a cat", 0.1)] * 2
+        translator, choices = lang.translator, [TextChoice("a cat", 0.1)] * 2
         rows = {
             "norm": torch.stack([torch.full((1, 6), 1e-3), torch.full((1, 6), 1e-3)]),
             "stem": torch.stack([torch.full((1, 4), 1e3), torch.full((1, 4), 1e-3)]),
         }
         from torchnle.translators.rows import Rows
 
-        found = background.with_background(translator, Rows(rows, pooled=False), said)
-        assert found[0] == said[0]
+        found = background.with_background(translator, Rows(rows, pooled=False), choices)
+        assert found[0] == choices[0]
         assert found[1].text in background_phrases()
 
 

@@ -88,17 +88,17 @@ class TestVocabulary:
         assert all(phrase.strip() == phrase for phrase in background_phrases())
 
 
-def said(posterior, words=WORDS):
+def chosen(posterior, words=WORDS):
     return choose_texts(torch.tensor([posterior]), Vocabulary(words))[0]
 
 
 class TestSaying:
     def test_one_phrase_where_it_is_likely(self):
-        found = said([0.1, 0.61, 0.2, 0.0, 0.0, 0.0])
+        found = chosen([0.1, 0.61, 0.2, 0.0, 0.0, 0.0])
         assert (found.text, found.probability) == ("a poodle", pytest.approx(0.61))
 
     def test_the_most_special_noun_where_a_branch_is(self):
-        found = said([0.05, 0.45, 0.4, 0.02, 0.0, 0.0])
+        found = chosen([0.05, 0.45, 0.4, 0.02, 0.0, 0.0])
         assert (found.text, found.probability) == ("a dog", pytest.approx(0.85))
 
     def test_the_more_special_of_two_nouns_that_say_as_much(self):
@@ -115,15 +115,15 @@ class TestSaying:
         assert not {"an indefinite quantity", "a measure"} & set(nouns)
 
     def test_two_that_no_noun_joins(self):
-        found = said([0.35, 0.0, 0.0, 0.0, 0.0, 0.4])
+        found = chosen([0.35, 0.0, 0.0, 0.0, 0.0, 0.4])
         assert (found.text, found.probability) == ("grass or a tabby cat", pytest.approx(0.75))
-        assert said([0.35, 0.0, 0.0, 0.0, 0.0, 0.29]).text != "grass or a tabby cat"
+        assert chosen([0.35, 0.0, 0.0, 0.0, 0.0, 0.29]).text != "grass or a tabby cat"
 
     def test_two_words_that_wordnet_does_not_know(self):
-        assert said([0.45, 0.1, 0.4], STRANGE).text == "qwert or zxcvb"
+        assert chosen([0.45, 0.1, 0.4], STRANGE).text == "qwert or zxcvb"
 
     def test_the_best_guess_where_nothing_is_likely(self):
-        found = said([0.3, 0.2, 0.1], STRANGE)
+        found = chosen([0.3, 0.2, 0.1], STRANGE)
         assert (found.text, found.probability) == ("qwert", pytest.approx(0.3))
 
     @pytest.mark.parametrize("seed", range(5))

@@ -51,11 +51,11 @@ def test_the_loss_is_the_oracles():
         slow_log_prob(lm, prefix, ids, "the") for prefix, ids in zip(network(embeddings), tokens, strict=True)
     )
     objective = Texts(network, lm, RECIPE, embeddings, tokens)
-    asked = Examples((embeddings,), tokens, range(3))
-    losses = objective.losses(network, RECIPE.word_steps, asked)
+    examples = Examples((embeddings,), tokens, range(3))
+    losses = objective.losses(network, RECIPE.word_steps, examples)
     assert losses.sum().item() == pytest.approx(-total, abs=1e-4)
-    assert objective.count(RECIPE.word_steps, asked) == sum(map(len, tokens))
-    assert objective.count(0, asked) == 3
+    assert objective.count(RECIPE.word_steps, examples) == sum(map(len, tokens))
+    assert objective.count(0, examples) == 3
 
 
 def test_targets_end_with_the_stop():

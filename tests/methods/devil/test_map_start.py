@@ -259,8 +259,8 @@ def test_a_text_is_kept_where_the_map_finds_it_as_likely_as_its_own(monkeypatch)
     lm = tiny_language_model()
     network = start(tiny_map(lm, sure_above=0.5, sure_above_at_location=0.2))
     network.map.decoder = None
-    translator, places = PrefixTranslator(network, lm, prompt="the"), features("layer4", images=2)
-    (rows,) = rows_of(places)
+    translator, local = PrefixTranslator(network, lm, prompt="the"), features("layer4", images=2)
+    (rows,) = rows_of(local)
     own, shares = network.map.describe([rows]), network.map.probabilities([rows])
     column = {phrase: i for i, phrase in enumerate(network.vocabulary.phrases)}
     everything = "a dog and a house and a red cat and a door and grass and a bird"
@@ -269,18 +269,18 @@ def test_a_text_is_kept_where_the_map_finds_it_as_likely_as_its_own(monkeypatch)
     about["an animal"] = ["a dog", "a red cat", "a bird"]
     monkeypatch.setattr("torchnle.translators.prefix.decoding.greedy", lambda *_, **__: written(texts))
     found = translator.describe([rows])
-    for row, (text, said, description) in enumerate(zip(texts, own, found, strict=True)):
+    for row, (text, choice, description) in enumerate(zip(texts, own, found, strict=True)):
         known = sum(float(shares[row, column[p]]) for p in about.get(text, []))
-        kept = text in about and known >= said.probability
-        assert description.text == (text if kept else said.text)
-        assert description.probability == pytest.approx(known if kept else said.probability, abs=1e-6)
+        kept = text in about and known >= choice.probability
+        assert description.text == (text if kept else choice.text)
+        assert description.probability == pytest.approx(known if kept else choice.probability, abs=1e-6)
         assert description.unsure == (description.probability < 0.2)
     assert found[0].text == found[7].text == everything
     assert found[2].text == own[2].text
     assert found[3].text == own[3].text
     other = [i for i, text in enumerate(texts) if found[i].text != text]
     weight, network.evidence_weight = network.evidence_weight, 0.0
-    for i in other:  # the score is that of what is said
+    for i in other:  # the score is that of the chosen text
         (score,) = translator.score([rows[i : i + 1]], [found[i].text])
         assert found[i].score == pytest.approx(score.item(), abs=1e-4)
     assert weight > 0
@@ -344,7 +344,7 @@ def test_a_decoder_of_another_encoder():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"change": {"dept": 3}}, r"unknown key\(s\) \['dept'\]"),
         ({"change": {**CHANGE, "width": 0.5}}, "'width' is 0.5; it must be a whole"),
@@ -353,10 +353,10 @@ def test_a_decoder_of_another_encoder():
         ({"maps": {}}, r"unknown key\(s\) \['maps'\]"),
     ],
 )
-def test_configurations_that_do_not_fit(saved, tmp_path, change, said):
+def test_configurations_that_do_not_fit(saved, tmp_path, change, message):
     file = tmp_path / "saved" / "config.json"
     content = json.loads(file.read_text())
     content["config"]["network_config"] |= change
     file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         Translator.from_pretrained(tmp_path / "saved")

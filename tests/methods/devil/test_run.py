@@ -257,7 +257,7 @@ class TestRecipes:
         assert (found.depth, found.heads, found.feedforward) == (8, 8, 1532)
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ("training.step=3", r"\[training\] has no key 'step'. Nearest: steps"),
             ("vison.model=x", r"has no key 'vison'. Nearest: vision"),
@@ -273,8 +273,8 @@ class TestRecipes:
             ("training", "'training' sets nothing"),
         ],
     )
-    def test_refused_with_the_nearest(self, change, said):
-        with pytest.raises(ValueError, match=said):
+    def test_refused_with_the_nearest(self, change, message):
+        with pytest.raises(ValueError, match=message):
             Run.read(RECIPES / "shapes.toml", [change])
 
     def test_files_that_are_no_recipes(self, tmp_path):
@@ -288,7 +288,7 @@ class TestRecipes:
             Run.read(tmp_path / "half.toml")
 
     @pytest.mark.parametrize(
-        ("table", "said"),
+        ("table", "message"),
         [
             ({"backgrounds": ["wood"]}, "backgrounds has 'wood'; known are plain"),
             ({"backgrounds": ["photos"]}, "say in which folder with photos"),
@@ -296,8 +296,8 @@ class TestRecipes:
             ({"effects": {"blurr": 1}}, r"\[data.effects\] has no key 'blurr'. Nearest: blur"),
         ],
     )
-    def test_scenes_that_cannot_be_made(self, table, said):
-        with pytest.raises(ValueError, match=said):
+    def test_scenes_that_cannot_be_made(self, table, message):
+        with pytest.raises(ValueError, match=message):
             data_table({"kind": "shapes", **table}, "data").open()
 
     def test_captions_that_leave_the_place_out(self):

@@ -64,10 +64,10 @@ def server():
 def test_translator_captions_are_its_descriptions():
     rows = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
     translator = LetterTranslator()
-    said = TranslatorCaptioner(translator, "layer")([exemplar(row) for row in rows])
+    captions = TranslatorCaptioner(translator, "layer")([exemplar(row) for row in rows])
     vocabulary = translator.embed(translator.vocabulary)
     best = (torch.nn.functional.normalize(rows, dim=1) @ vocabulary.T).argmax(1).tolist()
-    assert said == [translator.vocabulary[i] for i in best]
+    assert captions == [translator.vocabulary[i] for i in best]
     bank = ["grass", "a red door"]
     chosen = BankCaptioner(translator, "layer", bank)([exemplar(row) for row in rows])
     wanted = (torch.nn.functional.normalize(rows, dim=1) @ translator.embed(bank).T).argmax(1).tolist()
@@ -105,10 +105,10 @@ def test_any_image_to_text_model_captions():
     captioner = ImageToText(
         BlipForConditionalGeneration(config), Processor(), max_new_tokens=6, min_length=2, batch_size=2
     )
-    said = captioner([exemplar()] * 3)
-    assert len(said) == 3
-    assert len(set(said)) == 1
-    assert said[0].split()
+    captions = captioner([exemplar()] * 3)
+    assert len(captions) == 3
+    assert len(set(captions)) == 1
+    assert captions[0].split()
 
 
 def test_extractive_names_the_commonest_and_what_stands_above():
@@ -122,15 +122,15 @@ def test_extractive_names_the_commonest_and_what_stands_above():
 
 
 def test_chat_gets_shuffled_captions_and_commas_are_asked_again():
-    asked = []
+    chats = []
 
     def chat(messages, number):
-        asked.append(messages)
-        return "red things, cars" if len(asked) == 1 else f"Answer: Vehicles {len(asked)}."
+        chats.append(messages)
+        return "red things, cars" if len(chats) == 1 else f"Answer: Vehicles {len(chats)}."
 
     labels = ChatSummariser(chat, simplify=False)(CAPTIONS, 3, seed=4)
     assert labels == ["vehicles 2", "vehicles 3", "vehicles 4"]
-    lists = [messages[-1]["content"].splitlines()[1:] for messages in asked]
+    lists = [messages[-1]["content"].splitlines()[1:] for messages in chats]
     assert lists[1] == ["- red things", "- cars"]
     for listed in (lists[0], lists[2], lists[3]):
         assert sorted(listed) == sorted(f"- {caption}" for caption in CAPTIONS)

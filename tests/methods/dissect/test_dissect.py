@@ -122,7 +122,7 @@ def test_a_run_that_is_killed_while_it_asks_goes_on_with_the_same_labels(tmp_pat
 
 
 def test_bad_input_is_said():
-    with pytest.raises(ValueError, match="nothing can speak"):
+    with pytest.raises(ValueError, match="no source of labels"):
         dissect(conv_net(), "layer", list(torch.rand(12, 3, 8, 8)))
     with pytest.raises(ValueError, match="empty"):
         run_on([])

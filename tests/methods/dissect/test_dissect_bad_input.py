@@ -1,4 +1,4 @@
-"""Every bad input that a user can give `dissect`, a line each: what is said, and what is left standing."""
+"""Every bad input that a user can give `dissect`, a line each: the message, and what is left standing."""
 
 import errno
 import json
@@ -103,15 +103,15 @@ def test_unreadable_images_are_left_out_and_too_many_are_said(tmp_path):
 
 
 def test_a_dead_unit_is_said_and_asks_nobody():
-    asked = []
+    calls = []
 
     class Counted(Extractive):
         def __call__(self, captions, count, seed=0):
-            asked.append(captions)
+            calls.append(captions)
             return super().__call__(captions, count, seed)
 
     found = run(summariser=Counted(), settings=ALONE)
-    assert len(asked) == 4
+    assert len(calls) == 4
     dead = found[4]
     assert (dead.dead, dead.text, dead.reliable, dead.candidates) == (True, "", False, ())
     assert "never became active" in dead.note
@@ -150,10 +150,10 @@ def test_a_full_disk_while_probing_and_asking_costs_no_label(tmp_path, monkeypat
     with caplog.at_level(logging.WARNING):
         found = run(cache=tmp_path / "full")
     assert list(found) == list(whole)
-    said = caplog.text
-    assert "probing state was not saved" in said
-    assert "candidates of unit 0 were not kept" in said
-    assert said.count("No space left") == 2  # each kind once, and not a line a unit
+    log = caplog.text
+    assert "probing state was not saved" in log
+    assert "candidates of unit 0 were not kept" in log
+    assert log.count("No space left") == 2  # each kind once, and not a line a unit
 
 
 def test_a_full_disk_under_the_report_leaves_no_half_page(tmp_path, monkeypatch):

@@ -84,5 +84,5 @@ def test_what_a_labeller_lacks_is_said():
     given = {"translator": LetterTranslator(), "evidence_layer": "layer", "probing": SMALL}
     with pytest.raises(ValueError, match=r"is no map from text into features.*masked exemplars"):
         dissect(model, "layer", images, settings=DissectSettings(labeller="WPMI"), **given)
-    said = dissect(model, "layer", images, settings=DissectSettings(labeller="masked exemplars"), **given)
-    assert all(label.text for label in said if not label.dead)
+    labels = dissect(model, "layer", images, settings=DissectSettings(labeller="masked exemplars"), **given)
+    assert all(label.text for label in labels if not label.dead)

@@ -85,11 +85,11 @@ def test_evidence_is_the_mean_where_the_map_is_high():
     model, images = conv_net(), pictures()
     local = activations(model, images)
     found = run(model, images).layers["layer"]
-    for unit, place in ((0, 0), (3, 2)):
-        image = found.images[unit, place]
+    for unit, rank in ((0, 0), (3, 2)):
+        image = found.images[unit, rank]
         values = local[image, :, unit]
         high = values > slow_otsu(values.tolist())
-        torch.testing.assert_close(found.evidence[unit, place], local[image][high].mean(0))
+        torch.testing.assert_close(found.evidence[unit, rank], local[image][high].mean(0))
 
 
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path):

@@ -136,9 +136,11 @@ def test_command_writes_a_report(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "torchnle.methods.dissect.source_of_words.Translator.from_pretrained", lambda reference: World()
     )
-    asked = ["dissect", "colours", "--layer", "coarse", "--probe", str(tmp_path), "--translator", "world"]
+    command = ["dissect", "colours", "--layer", "coarse", "--probe", str(tmp_path), "--translator", "world"]
     assert (
-        main([*asked, "--exemplars", "4", "--output", str(tmp_path / "out"), "--cache", str(tmp_path / "c")])
+        main(
+            [*command, "--exemplars", "4", "--output", str(tmp_path / "out"), "--cache", str(tmp_path / "c")]
+        )
         == 0
     )
     printed = capsys.readouterr().out
@@ -146,11 +148,11 @@ def test_command_writes_a_report(tmp_path, monkeypatch, capsys):
     written = json.loads((tmp_path / "out" / "labels.json").read_text())
     assert len(written["units"]) == 3
     assert (tmp_path / "out" / "index.html").is_file()
-    assert main([*asked, "--exemplars", "4", "--find-picture", str(tmp_path / "3.png"), "--json"]) == 0
+    assert main([*command, "--exemplars", "4", "--find-picture", str(tmp_path / "3.png"), "--json"]) == 0
     assert {label["unit"] for label in json.loads(capsys.readouterr().out)} == {0, 1, 2}
-    assert main([*asked, "--exemplars", "4", "--by", "masked exemplars", "--units", "1"]) == 0
+    assert main([*command, "--exemplars", "4", "--by", "masked exemplars", "--units", "1"]) == 0
     assert capsys.readouterr().out.startswith("unit 1: ")
     assert get_args(Labeller) == LABELLERS
-    assert main([*asked, "--exemplars", "99"]) == 2
+    assert main([*command, "--exemplars", "99"]) == 2
     assert "fewer than the k=99" in capsys.readouterr().err
-    assert main([*asked[:4], "--probe", str(tmp_path / "nowhere"), *asked[6:]]) == 2
+    assert main([*command[:4], "--probe", str(tmp_path / "nowhere"), *command[6:]]) == 2

@@ -26,7 +26,7 @@ from torchnle.vision.taps import resolve
 def slow_scores(activations, images, exemplars, best=5, compared=10):
     """A.1.4, candidate by candidate."""
     everything = sorted((-a, j, i) for j, row in enumerate(activations.tolist()) for i, a in enumerate(row))
-    rank = {(j, i): place + 1 for place, (_, j, i) in enumerate(everything)}
+    rank = {(j, i): index + 1 for index, (_, j, i) in enumerate(everything)}
     count, many = activations.shape
     h = [sorted(rank[j, i] for i in range(many)) for j in range(count)]
     mean = [-sum(row) / many for row in h]

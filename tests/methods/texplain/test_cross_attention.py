@@ -145,8 +145,8 @@ def test_scores_have_gradients_to_the_features():
 
 
 def test_a_trained_decoder_reads_its_codes():
-    said = trained_decoder().greedy(codes(), max_new_tokens=6)
-    assert tuple(said.texts) == CAPTIONS
+    decoded = trained_decoder().greedy(codes(), max_new_tokens=6)
+    assert tuple(decoded.texts) == CAPTIONS
 
 
 def test_what_is_no_decoder_with_cross_attention_is_refused():

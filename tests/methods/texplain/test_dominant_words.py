@@ -27,7 +27,7 @@ def sentences_of(translator, features, sampling):
     return sentences.sentences_of(translator, rows_of(features)[0], sampling)
 
 
-def said(*texts, weights=None):
+def sentences_with(*texts, weights=None):
     given = torch.full((len(texts),), 1 / len(texts)) if weights is None else torch.tensor(weights)
     return Sentences(tuple(texts), given, None)
 
@@ -45,7 +45,7 @@ def test_lemmas_tags_and_words_of_the_picture_itself():
 
 def test_kinds_of_words_gather_what_sentences_scatter():
     """Three birds that no two sentences share are dominated by the bird; nothing is above everything."""
-    rows = [said("a robin", "a sparrow on a sofa", "an owl")]
+    rows = [sentences_with("a robin", "a sparrow on a sofa", "an owl")]
     plain, kinds = WordTable.of(rows), WordTable.of(rows, split=words_and_kinds)
     assert plain.top(1)[0].frequency == pytest.approx(1 / 3)
     assert (kinds.top(1)[0].text, kinds.top(1)[0].frequency) == ("bird", pytest.approx(1))
@@ -56,7 +56,7 @@ def test_kinds_of_words_gather_what_sentences_scatter():
 
 
 def test_a_word_counts_once_a_sentence():
-    table = WordTable.of([said("a hen and a hen", "two hens on grass", "a lake", "a hen")])
+    table = WordTable.of([sentences_with("a hen and a hen", "two hens on grass", "a lake", "a hen")])
     hen, *others = table.top(3)
     assert (hen.text, hen.frequency, hen.count, hen.documents) == ("hen", 0.75, 3, 1.0)
     assert {word.text: word.frequency for word in others} == {"grass": 0.25, "lake": 0.25}
@@ -64,9 +64,9 @@ def test_a_word_counts_once_a_sentence():
 
 
 def test_the_language_models_favourites_are_subtracted():
-    rows = [said("a man at a lake", "a man"), said("a man", "a man at a lake")]
+    rows = [sentences_with("a man at a lake", "a man"), sentences_with("a man", "a man at a lake")]
     plain = WordTable.of(rows)
-    less = WordTable.of(rows, said("a man", "a man", "a man", "a hen"))
+    less = WordTable.of(rows, sentences_with("a man", "a man", "a man", "a hen"))
     assert plain.first() == ["man", "man"]
     assert less.first() == ["lake", "lake"]
     assert less.top(1)[0].without_image == 0.0
@@ -74,7 +74,7 @@ def test_the_language_models_favourites_are_subtracted():
 
 
 def test_first_words_among_some_and_a_word_nobody_says():
-    table = WordTable.of([said("a hen on grass"), said("a lake")])
+    table = WordTable.of([sentences_with("a hen on grass"), sentences_with("a lake")])
     assert table.first(["grass", "lake"]) == ["grass", "lake"]
     assert table.frequency("owl").tolist() == [0, 0]
     with pytest.raises(ValueError, match="owl"):
@@ -86,7 +86,7 @@ def test_intervals_over_images_hold_the_true_frequency_as_often_as_they_say():
     hits, generator = 0, torch.Generator().manual_seed(0)
     for seed in range(100):
         shares = (0.8 * torch.rand(30, generator=generator)).tolist()
-        table = WordTable.of([said("a hen", "a lake", weights=[p, 1 - p]) for p in shares])
+        table = WordTable.of([sentences_with("a hen", "a lake", weights=[p, 1 - p]) for p in shares])
         word = next(word for word in table.top(2, seed=seed) if word.text == "hen")
         hits += word.low <= 0.4 <= word.high
     assert 86 <= hits <= 100
@@ -98,7 +98,8 @@ def test_shifts_between_groups_are_sure_only_where_they_are_there():
     def rows(water, count):
         noise = 0.2 * torch.rand(count, 2, generator=generator)
         return [
-            said("a lake", "a hen", "grass", weights=[water + a, 0.3 + b, 0.2]) for a, b in noise.tolist()
+            sentences_with("a lake", "a hen", "grass", weights=[water + a, 0.3 + b, 0.2])
+            for a, b in noise.tolist()
         ]
 
     table = WordTable.of([*rows(0.6, 20), *rows(0.2, 20)])
@@ -111,11 +112,11 @@ def test_shifts_between_groups_are_sure_only_where_they_are_there():
     with pytest.raises(ValueError, match="1 and 20"):
         compare(table[:1], table[20:])
     with pytest.raises(ValueError, match="other words"):
-        compare(table, WordTable.of([said("an owl"), said("an owl")]))
+        compare(table, WordTable.of([sentences_with("an owl"), sentences_with("an owl")]))
 
 
 def test_agreement_of_the_same_words_and_of_none():
-    hens, lakes = WordTable.of([said("a hen")]), WordTable.of([said("a lake")])
+    hens, lakes = WordTable.of([sentences_with("a hen")]), WordTable.of([sentences_with("a lake")])
     assert agreement(hens, hens) == pytest.approx(1)
     assert agreement(hens, lakes) == 0
 
@@ -217,11 +218,11 @@ def test_what_cannot_be_counted_is_refused():
     with pytest.raises(ValueError, match="no rows"):
         WordTable.of([])
     with pytest.raises(ValueError, match="no word is left"):
-        WordTable.of([said("running fast!", "very")])
+        WordTable.of([sentences_with("running fast!", "very")])
     with pytest.raises(ValueError, match="not English"):
-        WordTable.of([said("ein huhn auf der wiese", "eine kuh", "der strand")])
+        WordTable.of([sentences_with("ein huhn auf der wiese", "eine kuh", "der strand")])
     with pytest.raises(ValueError, match=r"top\(0\)"):
-        WordTable.of([said("a hen")]).top(0)
+        WordTable.of([sentences_with("a hen")]).top(0)
 
 
 def test_a_translator_for_another_number_of_tokens_says_so():

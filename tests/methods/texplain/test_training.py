@@ -91,8 +91,10 @@ def test_it_learns_to_describe_unseen_images_and_the_language_model_stays(make, 
     train(translator, [Stage(Images(64), recipe)], tmp_path)
     assert held_out(translator, Images(40, first=1000))["loss"] < 0.7 * untrained
     (batch,) = Images(40, first=1000).batches([range(40)])
-    said = translator.describe([Rows(dict(batch.tokens))])
-    hits = sum(one.text.startswith(texts[0][:3]) for one, texts in zip(said, batch.captions, strict=True))
+    descriptions = translator.describe([Rows(dict(batch.tokens))])
+    hits = sum(
+        one.text.startswith(texts[0][:3]) for one, texts in zip(descriptions, batch.captions, strict=True)
+    )
     assert hits > right
     assert all(torch.equal(x, before[name]) for name, x in frozen.model.state_dict().items())
 

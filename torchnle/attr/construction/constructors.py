@@ -241,7 +241,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         Args:
             backbone: As `torchnle.backbones.load` or `Backbone.of` gives it.
             layers: Of a classifier: as `from_classifier`; with a translator: None = the last of its layers.
-            translator: One that was saved for the model; None = as said above.
+            translator: One that was saved for the model; None = as above.
 
         Raises:
             ValueError: If it is neither: no linear head is found, or the classes have no known names.

@@ -33,14 +33,14 @@ def plain_reading(taps: Sequence[Tap], reading: Reading, summary: str = "") -> d
         >>> plain_reading([Tap("pool", nn.Identity(), at="input")], Reading(layout="NHWC"))
         {'layers': ['pool:input'], 'readout': None, 'layout': 'NHWC'}
     """
-    kept: dict[str, Any] = {"layers": [tap.reference for tap in taps], "readout": _readout(reading)}
-    kept |= {"summary": summary} if summary else {}
+    saved: dict[str, Any] = {"layers": [tap.reference for tap in taps], "readout": _readout(reading)}
+    saved |= {"summary": summary} if summary else {}
     fitted = _fitted_lenses(taps, reading)
     if fitted:
         facts = {name: {"smooth": lens.smooth, "summary": lens.summary} for name, lens in fitted.items()}
-        kept["lenses"] = facts
+        saved["lenses"] = facts
     given = {name: getattr(reading, name) for name in _PLAIN}
-    return kept | {name: value for name, value in given.items() if value not in (None, "auto")}
+    return saved | {name: value for name, value in given.items() if value not in (None, "auto")}
 
 
 def lens_tensors(taps: Sequence[Tap], reading: Reading) -> dict[str, Tensor]:

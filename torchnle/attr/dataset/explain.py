@@ -69,20 +69,26 @@ def explain_dataset(
     from torchnle.methods.zero_shot.banks import as_bank
 
     phrases = as_bank(bank)
-    asked: dict[str, Any] = {"target": target, "rather_than": rather_than}
+    contrast: dict[str, Any] = {"target": target, "rather_than": rather_than}
 
     def answer(x: Tensor) -> Iterator[Answer]:
         features = lang.read(x)  # once for both
-        whys = lang.explain(features, truth=truth, unwanted=unwanted, **asked)
-        shown = lang.concepts(features, phrases, count=count, **asked)
+        whys = lang.explain(features, truth=truth, unwanted=unwanted, **contrast)
+        shown = lang.concepts(features, phrases, count=count, **contrast)
         for why, concepts in zip(whys, shown, strict=True):
             found = [[text, score] for text, score in concepts.found]
             fields = json.loads(json.dumps(why.to_dict()))  # as a journal gives them back
-            del fields["image"]  # its place in the batch
+            del fields["image"]  # its index in the batch
             yield {"said": str(why), **fields, "concepts": found}, why
 
     options = Options(batch_size, workers, journal, process, processes, draw)
-    setting = {**asked, "truth": truth, "unwanted": sorted(unwanted), "bank": _mark(phrases), "count": count}
+    setting = {
+        **contrast,
+        "truth": truth,
+        "unwanted": sorted(unwanted),
+        "bank": _mark(phrases),
+        "count": count,
+    }
     return run(lang, files, Work("explanations", answer, setting), options)
 
 

@@ -18,8 +18,8 @@ from torchnle.language.texts import decode, lines
 
 #: A file, folder, glob, list (.txt) or shard (.tar), or several of these.
 Given: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-#: Where a picture lies: its name; of one in a shard also the shard's number, the first byte and the length.
-_Place: TypeAlias = tuple[str, int, int, int]
+#: A picture's origin: its name; of one in a shard also the shard's number, the first byte and the length.
+_Source: TypeAlias = tuple[str, int, int, int]
 _LISTS = (".txt", ".lst")
 _SHARD = ".tar"
 _NO_SHARD = -1
@@ -50,14 +50,14 @@ class PictureList:
         self.shards: list[str] = []
         single = isinstance(given, (str, os.PathLike))
         several: Any = [_existing(given)] if single else given
-        names, ends, places = bytearray(), array("q", [0]), array("q")
+        names, ends, sources = bytearray(), array("q", [0]), array("q")
         for each in several:
-            for name, *place in self._places(_path(each)):
+            for name, *source in self._sources(_path(each)):
                 names += os.fsencode(name)
                 ends.append(len(names))
-                places.extend(place)
+                sources.extend(source)
         self._names, self._ends = np.frombuffer(names, np.uint8), np.frombuffer(ends, np.int64)
-        self._at = np.frombuffer(places, np.int64).reshape(-1, 3) if self.shards else None
+        self._at = np.frombuffer(sources, np.int64).reshape(-1, 3) if self.shards else None
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -90,14 +90,14 @@ class PictureList:
         except OSError as error:
             raise ValueError(f"{name} cannot be read: {error}.") from error
 
-    def _places(self, given: str) -> Iterator[_Place]:
+    def _sources(self, given: str) -> Iterator[_Source]:
         if given.lower().endswith(_SHARD):
             for shard in _local_shards(given):
                 yield from self._in_shard(shard)
         else:
             yield from ((file, _NO_SHARD, 0, 0) for file in _files(given))
 
-    def _in_shard(self, shard: str) -> Iterator[_Place]:
+    def _in_shard(self, shard: str) -> Iterator[_Source]:
         from torchnle.data.readers.caption_shards import members  # imports all data sets
 
         number, found = len(self.shards), False

@@ -147,18 +147,18 @@ class _Run:
         file = None if self.options.journal is None else Path(self.options.journal)
         if file is not None:
             self.share.check_leftovers(file)
-        kept = LineJournal(file, self.setting, self.work.what)
-        first = self._whole_batches(kept, range(self.batches))
-        yield from self._kept(kept, range(self.batches), self.share.of(first))
+        line_journal = LineJournal(file, self.setting, self.work.what)
+        first = self._whole_batches(line_journal, range(self.batches))
+        yield from self._journalled(line_journal, range(self.batches), self.share.of(first))
         if self.share.processes == 1:
-            kept.keep(self.count(range(first)))
-            yield from self._computed(kept, range(first, self.batches))
+            line_journal.keep(self.count(range(first)))
+            yield from self._computed(line_journal, range(first, self.batches))
         elif file is None or first < self.batches:
-            yield from self._part(kept, file, first)
+            yield from self._part(line_journal, file, first)
         elif self.share.process == 0:
             remove(self.share, file)
 
-    def _part(self, kept: LineJournal, file: Path | None, first: int) -> Iterator[Line]:
+    def _part(self, line_journal: LineJournal, file: Path | None, first: int) -> Iterator[Line]:
         """Yield the lines of this process's batches behind those in the journal; the first joins all."""
         own = self.share.of(self.batches, first)
         setting = {**self.setting, "process": self.share.process, "first": first}
@@ -167,7 +167,7 @@ class _Run:
         path = finished if done else None if file is None else self.share.file(file)
         part = LineJournal(path, setting, self.work.what)
         begun = self._whole_batches(part, own)
-        yield from self._kept(part, own, range(begun))
+        yield from self._journalled(part, own, range(begun))
         if not done:
             part.keep(self.count(own[:begun]))
             yield from self._computed(part, own[begun:])
@@ -178,7 +178,7 @@ class _Run:
         if self.share.process == 0:
             await_all(self.share, file, self.options.patience)
             sizes = [len(self.pictures_of(batch)) for batch in range(first, self.batches)]
-            join(self.share, kept, self.count(range(first)), self.setting, sizes)
+            join(self.share, line_journal, self.count(range(first)), self.setting, sizes)
 
     def _whole_batches(self, journal: LineJournal, batches: Sequence[int]) -> int:
         """Count the whole batches that a journal holds; refuse one of other files."""
@@ -191,7 +191,7 @@ class _Run:
         whole = len(journal) // self.size
         return len(batches) if len(journal) == self.count(batches) else whole
 
-    def _kept(self, journal: LineJournal, batches: Sequence[int], chosen: range) -> Iterator[Line]:
+    def _journalled(self, journal: LineJournal, batches: Sequence[int], chosen: range) -> Iterator[Line]:
         """Yield the lines of a journal of these batches, of those at the chosen positions."""
         for position in chosen:
             yield from islice(journal.values(position * self.size), len(self.pictures_of(batches[position])))

@@ -106,18 +106,18 @@ def await_all(share: Share, journal: Path, patience: float) -> None:
 
 
 def join(
-    share: Share, kept: LineJournal, lines: int, setting: Mapping[str, Any], sizes: Sequence[int]
+    share: Share, line_journal: LineJournal, lines: int, setting: Mapping[str, Any], sizes: Sequence[int]
 ) -> None:
     """Merge the parts of all processes into the journal, which then equals that of a single process.
 
     Args:
         share: Of any of the processes; all have finished.
-        kept: The journal.
+        line_journal: The journal.
         lines: How many of its lines are kept: whole batches.
         setting: Of the run; a part's is that with the process.
         sizes: The number of lines of each batch after these.
     """
-    journal = kept.file
+    journal = line_journal.file
     if journal is None:
         return
     made = journal.with_name(f"{journal.name}.joining")

@@ -39,7 +39,7 @@ def words_dataset(
     """Find the dominant words of pictures one batch after the other, as `describe_dataset` describes them.
 
     Words that are counted exactly (a map's phrases) are those of `LanguageAttribution.words`. Sentences that
-    are drawn depend on the seed and on a picture's place in its batch.
+    are drawn depend on the seed and on a picture's index in its batch.
 
     Args:
         lang: Made with `LanguageAttribution.from_backbone`; one layer is read.

@@ -78,7 +78,7 @@ class Explains(LayerReader[Chosen]):
         from torchnle.methods.zero_shot.sentences.beams import Search
 
         translator, layer, features = self._read_head(inputs, additional_forward_args)
-        asked = ask(
+        explanation_input = ask(
             translator,
             layer,
             features,
@@ -88,7 +88,7 @@ class Explains(LayerReader[Chosen]):
             truth=truth,
         )
         explainer = self._explainer_for(translator, layer, language_model)
-        return explainer(asked, search or Search(), unwanted=unwanted)
+        return explainer(explanation_input, search or Search(), unwanted=unwanted)
 
     @checked
     @torch.no_grad()
@@ -156,8 +156,8 @@ class Explains(LayerReader[Chosen]):
         from torchnle.methods.zero_shot.classes import class_map
 
         translator, layer = class_map(self.translator, [tap.name for tap in self.taps])
-        known = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], Features)
-        read: Any = inputs if known else self.read(inputs, additional_forward_args)  # type: ignore[arg-type]
+        already_read = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], Features)
+        read: Any = inputs if already_read else self.read(inputs, additional_forward_args)  # type: ignore[arg-type]
         return translator, layer, next(features for features in read if features.layer == layer)
 
     def _explainer_for(

@@ -70,8 +70,8 @@ class Reports(ScoreMaps[Chosen]):
         drawn = self._drawn(inputs, first) if pictures is None else pictures
         drawn = _checked("pictures", drawn, len(first))
         features = self.read(given, additional_forward_args)
-        said: Any = self.describe_features(features, internal_batch_size=internal_batch_size)
-        layers: list[list[Description]] = said if self.several else [said]
+        descriptions: Any = self.describe_features(features, internal_batch_size=internal_batch_size)
+        layers: list[list[Description]] = descriptions if self.several else [descriptions]
         placed = [each for each in features if each.grid is not None] if listed else []
         how = Refinement()
         maps = self._score_maps(placed, listed, False, how, internal_batch_size) if placed else []

@@ -84,9 +84,9 @@ class CaptionDataset:
     @property
     def fingerprint(self) -> str:
         """The library's own fingerprint, or that of every pixel and caption."""
-        known = getattr(self.dataset, "_fingerprint", None)
-        if known is not None:
-            return digest((str(known), self.image, self.caption))
+        stated = getattr(self.dataset, "_fingerprint", None)
+        if stated is not None:
+            return digest((str(stated), self.image, self.caption))
         pairs = (self[index] for index in range(len(self)))
         return digest(part for pair in pairs for part in (repr(pair.captions), pair.image.tobytes()))
 

@@ -114,8 +114,8 @@ def _coco(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise ValueError(f"{file} is not COCO's: it needs the fields 'images' and 'annotations'.")
     images, annotations = (_objects(content[field], field, file) for field in ("images", "annotations"))
     names = {str(image.get("id")): image.get("file_name") for image in images}
-    known = annotations and str(annotations[0].get("image_id")) in names
-    if known and not any("caption" in annotation for annotation in annotations):
+    matches = annotations and str(annotations[0].get("image_id")) in names
+    if matches and not any("caption" in annotation for annotation in annotations):
         raise ValueError(
             f"{file} has no captions: its annotations hold {', '.join(annotations[0]) or 'nothing'}. COCO's "
             "files of instances and keypoints have none; pass one of captions."

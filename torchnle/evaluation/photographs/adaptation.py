@@ -50,7 +50,7 @@ class Adaptation:
         folder: Pictures to adapt to once, before the first photograph.
 
     Raises:
-        ValueError: If `folds` is below 1, both are asked for, the folder holds no picture, or there is a
+        ValueError: If `folds` is below 1, both are passed, the folder holds no picture, or there is a
             folder and `lang` has no `adapt`.
     """
 

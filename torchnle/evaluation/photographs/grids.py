@@ -29,7 +29,7 @@ class Grids:
     def __init__(self, judge: Judge, *, seed: int, rounds: int) -> None:
         self._judge, self._seed, self._rounds = judge, seed, rounds
         self._count = self._photographs = 0
-        self._said: list[Answer] = []
+        self._answers: list[Answer] = []
         self._verdicts: list[Verdict] = []
         self._hits: list[float] = []
 
@@ -56,7 +56,7 @@ class Grids:
         return {
             "count": self._count,
             "photographs": self._photographs,
-            "said": rates(self._said, self._verdicts),
+            "said": rates(self._answers, self._verdicts),
             "in_quarter": sum(self._hits) / len(self._hits) if self._hits else float("nan"),
         }
 
@@ -67,9 +67,9 @@ class Grids:
         quarters = box_masks([_quarter(cell, size) for cell in _QUARTERS], size)
         self._hits += pointing_hits(maps, quarters, tolerance=0).tolist()
         for photograph, (column, row) in zip(group, _QUARTERS, strict=True):
-            text = subject.say(x, (0.25 + column / 2, 0.25 + row / 2))
-            self._said.append(text)
-            self._verdicts.append(self._judge(text.text, photograph.exact, photograph.general))
+            answer = subject.say(x, (0.25 + column / 2, 0.25 + row / 2))
+            self._answers.append(answer)
+            self._verdicts.append(self._judge(answer.text, photograph.exact, photograph.general))
 
 
 def _groups(

@@ -69,23 +69,23 @@ def measure(
     judge = Judge()
     grids = Grids(judge, seed=seed, rounds=rounds)
     others = others_of(photographs, judge, seed)
-    said: dict[str, dict[str, Answer]] = {kind: {} for kind in KINDS}
+    answers: dict[str, dict[str, Answer]] = {kind: {} for kind in KINDS}
     verdicts: dict[str, list[Verdict]] = {kind: [] for kind in KINDS}
     maps = {}
     for fold in adaptation.folds(photographs):
         subject = Subject(backbone, lang, internal_batch_size=internal_batch_size)
-        known = []
+        classified = []
         for photograph in tqdm(fold, disable=not progress):
             picture = photograph.open()
             x = subject.input(picture)
-            for kind, name, text, right, more_general in _ask(subject, x, picture, photograph):
-                verdict = judge(text.text, right, more_general)
-                said[kind][name] = text
+            for kind, name, answer, right, more_general in _ask(subject, x, picture, photograph):
+                verdict = judge(answer.text, right, more_general)
+                answers[kind][name] = answer
                 verdicts[kind].append(verdict)
                 if kind == "classifier_squeezed" and verdict.is_right:
-                    known.append(photograph)
+                    classified.append(photograph)
             maps[photograph.name] = _measure_maps(subject, x, photograph, others[photograph.name])
-        grids.read(subject, known)
+        grids.read(subject, classified)
     summary = {
         "translator": lang.translator.name,
         "layer": lang.taps[-1].name,
@@ -94,24 +94,24 @@ def measure(
         "score_kind": lang.translator.score_kind,
         "photographs": len(photographs),
         "seed": seed,
-        "rates": {kind: rates(list(said[kind].values()), verdicts[kind]) for kind in KINDS},
+        "rates": {kind: rates(list(answers[kind].values()), verdicts[kind]) for kind in KINDS},
         "maps": _count(maps),
         "grids": grids.summary(),
         "by_photograph": maps,
     }
-    return {"summary": summary, "said": said}
+    return {"summary": summary, "said": answers}
 
 
-def write_said(folder: Path, said: dict[str, dict[str, Answer]]) -> None:
+def write_said(folder: Path, answers: dict[str, dict[str, Answer]]) -> None:
     """Write the descriptions as one JSON file per kind, by photograph.
 
     Args:
         folder: The folder.
-        said: The descriptions, from `measure`.
+        answers: The descriptions, from `measure`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, texts in said.items():
-        data = {name: text.to_dict() for name, text in texts.items()}
+    for kind, by_name in answers.items():
+        data = {name: answer.to_dict() for name, answer in by_name.items()}
         (folder / f"{kind}.json").write_text(json.dumps(plain(data), indent=1) + "\n", encoding="utf-8")
 
 

@@ -62,18 +62,18 @@ def read_photographs(folder: Path, truth: Path) -> list[Photograph]:
         FileNotFoundError: If none of the photographs is there.
         ValueError: If an entry of a photograph is missing.
     """
-    known: dict[str, Any] = json.loads(truth.read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads(truth.read_text(encoding="utf-8"))
     pictures = picture_files(folder)
     files = {file.stem: file for file in pictures}
-    twice = sorted({file.name for file in pictures if files[file.stem] != file and file.stem in known})
+    twice = sorted({file.name for file in pictures if files[file.stem] != file and file.stem in facts})
     if twice:
         raise ValueError(
             f"{folder} has two photographs of one name: {', '.join(twice[:5])} beside others. The truth says "
             "names without endings; leave one of each."
         )
-    found = [_photograph(name, files[name], fact) for name, fact in known.items() if name in files]
+    found = [_photograph(name, files[name], fact) for name, fact in facts.items() if name in files]
     if not found:
-        raise FileNotFoundError(f"{folder} holds none of the {len(known)} photographs of {truth}.")
+        raise FileNotFoundError(f"{folder} holds none of the {len(facts)} photographs of {truth}.")
     return found
 
 

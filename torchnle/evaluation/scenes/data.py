@@ -52,7 +52,7 @@ def composed(
 
 
 def evaluation_backgrounds(*, textures: bool = True) -> list[Background]:
-    """Return the backgrounds of the evaluation scenes: colours, gradients and, if asked, textures."""
+    """Return the backgrounds of the evaluation scenes: colours, gradients and, on request, textures."""
     smooth: list[Background] = [*plain_backgrounds(), *gradient_backgrounds()]
     return [*smooth, *texture_backgrounds()] if textures else smooth
 

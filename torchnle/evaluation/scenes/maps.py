@@ -154,8 +154,8 @@ def _forms(
     yield "contrast", nothing, one
     if translator.score_kind == "log_prob":
         row = rows_of(Features(features.tokens[:1, :1], features.layer))
-        known = translator.score(row, texts)[0]
-        prior = known - translator.score(row, texts, prior=True)[0]
+        scores = translator.score(row, texts)[0]
+        prior = scores - translator.score(row, texts, prior=True)[0]
         lengths = translator.text_lengths(texts)
         yield "contrast, less the prior", prior, one
         yield "contrast, by length", nothing, lengths

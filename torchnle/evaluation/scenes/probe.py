@@ -57,9 +57,9 @@ class Probe:
                 one = f.images([index])
                 truth = [self.phrases.index(item.phrase) for item in scene.objects]
                 spots = [item.location(one.grid or (1, 1)) for item in scene.objects]
-                said = scores(at(one, [0] * len(spots), spots).rows).argmax(dim=1).tolist()
+                guesses = scores(at(one, [0] * len(spots), spots).rows).argmax(dim=1).tolist()
                 named = self._named.setdefault(f.layer, [])
-                named += [guess == phrase for guess, phrase in zip(said, truth, strict=True)]
+                named += [guess == phrase for guess, phrase in zip(guesses, truth, strict=True)]
                 masks, size = masks_of(scene)
                 self._pointing.add(f.layer, "raw", enlarge(one, scores(one.rows)[:, truth], size), masks)
 

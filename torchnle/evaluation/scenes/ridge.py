@@ -87,7 +87,7 @@ class RidgeSums:
         self.y_squares = 0.0
         self.xx = torch.zeros(in_width, in_width, dtype=torch.float64)
         self.xy = torch.zeros(in_width, out_width, dtype=torch.float64)
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._reservoir: list[tuple[Tensor, Tensor]] = []
         self._sample = sample
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -145,7 +145,7 @@ class RidgeSums:
         cross = scale[:, None] * (self.xy - self.count * torch.outer(mean, y_mean))
         values, vectors = torch.linalg.eigh(correlation)
         values, rotated = values.clamp(min=0), vectors.T @ cross
-        x, y = (torch.stack(column) for column in zip(*self._kept, strict=True))
+        x, y = (torch.stack(column) for column in zip(*self._reservoir, strict=True))
         turned = ((x - mean) * scale) @ vectors
         errors = [self._loo(turned, y - y_mean, values, rotated, p * self.count) for p in penalties]
         best = min(range(len(errors)), key=errors.__getitem__)
@@ -163,12 +163,12 @@ class RidgeSums:
     def _keep(self, row: tuple[Tensor, Tensor]) -> None:
         """Update the reservoir sample: every row so far is kept with the same probability."""
         self.count += 1
-        if len(self._kept) < self._sample:
-            self._kept.append(row)
+        if len(self._reservoir) < self._sample:
+            self._reservoir.append(row)
             return
         slot = int(torch.randint(self.count, (), generator=self._generator))
         if slot < self._sample:
-            self._kept[slot] = row
+            self._reservoir[slot] = row
 
     def _moments(self) -> tuple[Tensor, Tensor, Tensor]:
         """Compute means, and the reciprocal standard deviations (0 for constant channels)."""

@@ -56,7 +56,7 @@ def measure(
     Raises:
         ValueError: If there are fewer than two scenes.
     """
-    said, pointing, yardstick = Sentences(), Pointing(), Probe(scenes.phrases)
+    sentences, pointing, yardstick = Sentences(), Pointing(), Probe(scenes.phrases)
     if probe is not None:
         yardstick.fit(lang, read(backbone, lang, probe, batch_size=batch_size))
     against = rivals_from(scenes.phrases, rivals, scenes.seed)
@@ -64,7 +64,7 @@ def measure(
     left = len(scenes) if maps is None else maps
     batches = read(backbone, lang, scenes, batch_size=batch_size)
     for batch, features in tqdm(batches, total=-(-len(scenes) // batch_size), disable=not progress):
-        said.add(lang, batch, features, internal_batch_size=internal_batch_size)
+        sentences.add(lang, batch, features, internal_batch_size=internal_batch_size)
         point(lang, batch[:left], features, against, pointing, internal_batch_size=internal_batch_size)
         if probe is not None:
             yardstick.add(lang, batch, features)
@@ -86,19 +86,19 @@ def measure(
         },
         "layers": {
             layer: {
-                "naming": naming(texts, said.at_objects[layer], seen, scenes.phrases, encoder.encode),
+                "naming": naming(texts, sentences.at_objects[layer], seen, scenes.phrases, encoder.encode),
                 "captions": captioning(texts, seen, encoder if bert else None, scorer),
                 "pointing": found.get(layer),
                 "probe": probed.get(layer),
             }
-            for layer, texts in said.wholes.items()
+            for layer, texts in sentences.wholes.items()
         },
         "mean_of_layers": found.get(MEAN),
         "chance": chance(seen),
         "examples": [
             {
                 "caption": scene.caption,
-                "whole": {layer: texts[i] for layer, texts in said.wholes.items()},
+                "whole": {layer: texts[i] for layer, texts in sentences.wholes.items()},
             }
             for i, scene in enumerate(seen[:_EXAMPLES])
         ],

@@ -139,10 +139,10 @@ def captioning(
     scorer: TextImageScorer | None = None,
 ) -> dict[str, float]:
     """Score the captions of whole scenes by every metric whose model is given."""
-    known = [references(scene) for scene in scenes]
-    scores = caption_scores(wholes, known)
+    expected = [references(scene) for scene in scenes]
+    scores = caption_scores(wholes, expected)
     if encoder is not None:
-        scores["bert_score"] = bert_score(wholes, known, encoder)
+        scores["bert_score"] = bert_score(wholes, expected, encoder)
     if scorer is not None:
         pictures: list[Image.Image] = [scene.image for scene in scenes]
         scores["clip_score"] = clip_score(pictures, wholes, scorer)

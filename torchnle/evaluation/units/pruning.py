@@ -120,11 +120,11 @@ def prune_and_refit(
     _check(units, features.shape[1])
 
     def accuracy(chosen: Sequence[int]) -> float:
-        kept = torch.ones(features.shape[1])
-        kept[list(chosen)] = 0.0
-        weight, bias = _ridge_head(features * kept, truth)
-        said = (test_features * kept) @ weight + bias
-        return float((said.argmax(dim=1) == test_truth).float().mean())
+        mask = torch.ones(features.shape[1])
+        mask[list(chosen)] = 0.0
+        weight, bias = _ridge_head(features * mask, truth)
+        logits = (test_features * mask) @ weight + bias
+        return float((logits.argmax(dim=1) == test_truth).float().mean())
 
     return _compared(accuracy, units, features.shape[1], draws, seed)
 

@@ -8,9 +8,9 @@ const STOPS = [
 
 /** The colour of a share between 0 and 1. */
 export function colour(share) {
-  const place = Math.min(Math.max(share, 0), 1) * (STOPS.length - 1);
-  const at = Math.min(Math.floor(place), STOPS.length - 2);
-  return STOPS[at].map((value, i) => value + (place - at) * (STOPS[at + 1][i] - value));
+  const position = Math.min(Math.max(share, 0), 1) * (STOPS.length - 1);
+  const at = Math.min(Math.floor(position), STOPS.length - 2);
+  return STOPS[at].map((value, i) => value + (position - at) * (STOPS[at + 1][i] - value));
 }
 
 /** The weights of the four neighbours of each of `size` places on a line of `count` values. */

@@ -11,7 +11,7 @@ export function make(tag, properties = {}, ...children) {
 
 /** Say something to a screen reader. */
 export function announce(text) {
-  byId("said").textContent = text;
+  byId("status").textContent = text;
 }
 
 let hiding = 0;
@@ -28,7 +28,7 @@ export function complain(error) {
 
 export const percent = (p) => (p >= 0.1 || p === 0 ? `${Math.round(100 * p)} %` : `${(100 * p).toFixed(1)} %`);
 
-/** Run a question, and drop its answer if a later one was asked meanwhile. */
+/** Send a request, and drop its answer if a later request was sent meanwhile. */
 export function latest() {
   let turn = 0;
   return async (ask, use) => {

@@ -22,22 +22,22 @@ const gridOf = (layer) => about.layers.find((each) => each.name === layer)?.grid
 
 /** Show what the address says; what it leaves open is the first photograph and the last layer. */
 async function follow() {
-  const asked = readAddress();
-  const known = start.photos.some(({ key }) => key === asked.photo);
-  const photo = known ? asked.photo : start.photos[0]?.key;
+  const requested = readAddress();
+  const exists = start.photos.some(({ key }) => key === requested.photo);
+  const photo = exists ? requested.photo : start.photos[0]?.key;
   byId("stage").hidden = !photo;
   byId("empty").hidden = Boolean(photo);
   if (!photo) return;
-  await turned(async () => (photo === shown.photo ? about : answers.about({ photo })), (found) => show(asked, photo, found));
+  await turned(async () => (photo === shown.photo ? about : answers.about({ photo })), (found) => show(requested, photo, found));
 }
 
-function show(asked, photo, found) {
+function show(requested, photo, found) {
   const before = shown;
   const first = before.photo === null;
   const moved = photo !== before.photo;
   about = found;
-  const layer = gridOf(asked.layer) || about.layers.some(({ name }) => name === asked.layer) ? asked.layer : about.layers.at(-1).name;
-  shown = { ...asked, photo, layer, region: within(asked.region, gridOf(layer)) };
+  const layer = gridOf(requested.layer) || about.layers.some(({ name }) => name === requested.layer) ? requested.layer : about.layers.at(-1).name;
+  shown = { ...requested, photo, layer, region: within(requested.region, gridOf(layer)) };
   const changed = (...names) => first || names.some((name) => JSON.stringify(shown[name]) !== JSON.stringify(before[name]));
   if (moved) {
     showPhoto(answers.picture(photo), about.photo);

@@ -3,15 +3,15 @@
 import { byId, latest, make } from "./dom.js";
 import { paint, paintScale } from "./colours.js";
 
-const asked = latest();
+const request = latest();
 
 /** Show the maps of texts. */
 export function showMaps(answers, { photo, texts }, change) {
   if (texts.length === 0) {
-    asked(async () => null, () => { byId("maps").replaceChildren(); byId("legend").hidden = true; change.drawn(null); });
+    request(async () => null, () => { byId("maps").replaceChildren(); byId("legend").hidden = true; change.drawn(null); });
     return;
   }
-  asked(() => answers.maps({ photo, texts }), (found) => {
+  request(() => answers.maps({ photo, texts }), (found) => {
     byId("maps").replaceChildren(table(found, change));
     byId("maps").dataset.answered = JSON.stringify(texts);
     byId("legend").hidden = false;

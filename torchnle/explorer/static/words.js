@@ -2,8 +2,8 @@
 
 import { announce, byId, complain, latest, make, percent } from "./dom.js";
 
-const phrasesAsked = latest();
-const sentenceAsked = latest();
+const requestPhrases = latest();
+const requestSentence = latest();
 const PAUSE = 120;
 let waiting = 0;
 
@@ -19,11 +19,11 @@ export function nameOf(region, grid) {
 export function showWords(answers, question, grid, sentences) {
   byId("where").textContent = nameOf(question.region, grid);
   byId("words").classList.add("waiting");
-  byId("words").dataset.asked = JSON.stringify(question);
+  byId("words").dataset.requested = JSON.stringify(question);
   clearTimeout(waiting);
   byId("sentence").textContent = "";
-  sentenceAsked(async () => null, () => {});
-  phrasesAsked(() => answers.words(question).catch(refused), (found) => {
+  requestSentence(async () => null, () => {});
+  requestPhrases(() => answers.words(question).catch(refused), (found) => {
     if (found === null) return;
     showPhrases(found, question);
     if (sentences) waiting = setTimeout(() => showSentence(answers, question), PAUSE);
@@ -62,7 +62,7 @@ function phrase(text, value, shares) {
 function showSentence(answers, question) {
   const shown = byId("sentence");
   shown.textContent = "…";
-  sentenceAsked(() => answers.sentence(question), (found) => {
+  requestSentence(() => answers.sentence(question), (found) => {
     const none = found.text === null ? "No sentence fits as well as these phrases." : "";
     shown.replaceChildren(...(found.text ? [found.text, " ", sureness(found.probability, found.unsure)] : [none]));
     shown.dataset.answered = JSON.stringify(question);

@@ -37,13 +37,13 @@ def corrected(tagged: Sequence[tuple[str, str]], nouns: Nouns) -> list[Word]:
 
 
 def without_guesses(
-    tagged: Sequence[tuple[str, str]], known: Container[str], nouns: Nouns
+    tagged: Sequence[tuple[str, str]], lexicon: Container[str], nouns: Nouns
 ) -> list[tuple[str, str]]:
     """Tag physical objects as nouns where the tagger guessed another tag, by the ending or as a foreign word.
 
     Args:
         tagged: Words in lower case with their Penn tags.
-        known: The words in the tagger's lexicon, whose tags are no guesses.
+        lexicon: The words in the tagger's lexicon, whose tags are no guesses.
         nouns: WordNet's nouns, which decide whether a word names a physical object.
 
     Returns:
@@ -54,13 +54,13 @@ def without_guesses(
         [('dragonfly', 'NN'), ('daily', 'RB')]
     """
     return [
-        (text, "NN" if _is_unsure(text, tag, known) and _is_thing(text, nouns) else tag)
+        (text, "NN" if _is_unsure(text, tag, lexicon) and _is_thing(text, nouns) else tag)
         for text, tag in tagged
     ]
 
 
-def _is_unsure(text: str, tag: str, known: Container[str]) -> bool:
-    return tag == "FW" or (tag in ("JJ", "RB") and text not in known)
+def _is_unsure(text: str, tag: str, lexicon: Container[str]) -> bool:
+    return tag == "FW" or (tag in ("JJ", "RB") and text not in lexicon)
 
 
 def _kind(

@@ -77,8 +77,8 @@ def tagged_words(caption: str) -> list[Word]:
     ]
     if not tokens:
         return []
-    tag, known = _tagger()
-    tagged = without_guesses(tag(" ".join(tokens), tokenize=False), known, Nouns.load())
+    tag, lexicon = _tagger()
+    tagged = without_guesses(tag(" ".join(tokens), tokenize=False), lexicon, Nouns.load())
     return corrected(tagged, Nouns.load())
 
 

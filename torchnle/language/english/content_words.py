@@ -70,9 +70,9 @@ def words_and_kinds(text: str) -> tuple[str, ...]:
         senses = nouns.common_senses(word)[:1]
         above = nouns.ancestors(senses[0]) if senses and nouns.is_physical(senses[0]) else frozenset()
         found += [
-            said
+            noun
             for each in sorted(above, key=nouns.kinds)
-            if nouns.kinds(each) <= _MOST_KINDS and (said := nouns.said(each)) is not None and " " not in said
+            if nouns.kinds(each) <= _MOST_KINDS and (noun := nouns.said(each)) is not None and " " not in noun
         ]
     return tuple(dict.fromkeys(found))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-#: Rows at a time on a CPU where nobody says how many: enough that the matrix products run at full speed, few
+#: The default number of rows at a time on a CPU: enough that the matrix products run at full speed, few
 #: enough that keys, values and activations stay small. A GPU takes all.
 _CPU_ROWS = 128
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-#: How many rows that were spoken for by a neighbour are decoded after all, to measure the disagreement.
+#: How many rows with another row as representative are decoded after all, to measure the disagreement.
 #: With none of 60 disagreeing, fewer than 5 % of all do, at 95 % confidence (rule of three).
 CHECKED = 60
 
@@ -38,8 +38,8 @@ def unique_rows(rows: Float[Tensor, "R *shape"]) -> tuple[Int[Tensor, "U"], Int[
         representative among these.
 
     Example:
-        >>> first, place = unique_rows(torch.tensor([[2.0], [1.0], [2.0]]))
-        >>> first.tolist(), place.tolist()
+        >>> first, index = unique_rows(torch.tensor([[2.0], [1.0], [2.0]]))
+        >>> first.tolist(), index.tolist()
         ([0, 1], [0, 1, 0])
     """
     _, group = torch.unique(rows.flatten(1), dim=0, return_inverse=True)
@@ -60,22 +60,22 @@ def near_rows(rows: Float[Tensor, "R *shape"], eps: float) -> tuple[Int[Tensor, 
         ValueError: If `eps` is negative or not a number.
 
     Example:
-        >>> first, place = near_rows(torch.tensor([[1.0], [1.01], [2.0]]), eps=0.05)
-        >>> first.tolist(), place.tolist()
+        >>> first, index = near_rows(torch.tensor([[1.0], [1.01], [2.0]]), eps=0.05)
+        >>> first.tolist(), index.tolist()
         ([0, 2], [0, 0, 1])
     """
     if not eps >= 0:
         raise ValueError(f"dedupe={eps}; pass a distance relative to the norm, 0 or above, such as 0.01.")
     flat = rows.flatten(1).float()
-    place = torch.full((len(flat),), -1, device=rows.device)
+    index = torch.full((len(flat),), -1, device=rows.device)
     first: list[int] = []
-    while (free := (place < 0).nonzero()[:, 0]).numel():
-        speaker = flat[free[0]]
-        near = (flat[free] - speaker).norm(dim=1) <= eps * speaker.norm()
+    while (free := (index < 0).nonzero()[:, 0]).numel():
+        representative = flat[free[0]]
+        near = (flat[free] - representative).norm(dim=1) <= eps * representative.norm()
         near[0] = True
-        place[free[near]] = len(first)
+        index[free[near]] = len(first)
         first.append(int(free[0]))
-    return torch.tensor(first, dtype=torch.long, device=rows.device), place
+    return torch.tensor(first, dtype=torch.long, device=rows.device), index
 
 
 def draw_to_check(first: Int[Tensor, "U"], rows: int) -> Int[Tensor, "C"]:
@@ -88,8 +88,8 @@ def draw_to_check(first: Int[Tensor, "U"], rows: int) -> Int[Tensor, "C"]:
     Returns:
         Indices of at most `CHECKED` rows.
     """
-    spoken_for = torch.ones(rows, dtype=torch.bool)
-    spoken_for[first.cpu()] = False
-    numbers = spoken_for.nonzero()[:, 0]
+    duplicate = torch.ones(rows, dtype=torch.bool)
+    duplicate[first.cpu()] = False
+    numbers = duplicate.nonzero()[:, 0]
     generator = torch.Generator().manual_seed(0)
     return numbers[torch.randperm(len(numbers), generator=generator)[:CHECKED]].to(first.device)

@@ -33,13 +33,13 @@ def packed(model: nn.Module, rows: int, steps: int) -> Iterator[None]:
     """
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
     able = hasattr(torch.ops.mkldnn, "_linear_pointwise") and all(multiplies(x.weight) for x in layers)
-    taken = layers if able and rows * steps >= _TOKENS else []
-    for layer in taken:
+    packed_layers = layers if able and rows * steps >= _TOKENS else []
+    for layer in packed_layers:
         layer.forward = _forward(layer)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        for layer in taken:
+        for layer in packed_layers:
             del layer.forward
 
 

@@ -47,8 +47,8 @@ class Reader:
         """Compute the summed log-probability of a text's tokens after its first, on selected rows."""
         hidden = self.read(rows, [ids[:-1]] * len(rows)).flatten(0, 1)
         targets = torch.tensor(ids[1:], device=hidden.device).repeat(len(rows))
-        places = torch.arange(len(hidden), device=hidden.device)
-        return self.log_probs(hidden, places, targets).view(len(rows), -1).sum(dim=1)
+        positions = torch.arange(len(hidden), device=hidden.device)
+        return self.log_probs(hidden, positions, targets).view(len(rows), -1).sum(dim=1)
 
     def read(self, rows: Int[Tensor, "B"], paths: Sequence[list[int]]) -> Float[Tensor, "B L W"]:
         """Compute the hidden states after each token of one path per row; the cache is not changed."""
@@ -66,20 +66,20 @@ class Reader:
         return chosen
 
     def log_probs(
-        self, hidden: Float[Tensor, "B W"], places: Int[Tensor, "E"], tokens: Int[Tensor, "E"]
+        self, hidden: Float[Tensor, "B W"], positions: Int[Tensor, "E"], tokens: Int[Tensor, "E"]
     ) -> Float[Tensor, "E"]:
         """Compute the log-probability of tokens that follow given hidden states.
 
         Args:
             hidden: Hidden states, (B, W).
-            places: The hidden state before each token, as an index.
+            positions: The hidden state before each token, as an index.
             tokens: The tokens.
         """
         weight, bias = self.lm.head
         lse, _, _ = ops.linear_lse(hidden.contiguous(), weight, bias)
         logits = [
-            (hidden[place].to(lse.dtype) * weight[token].to(lse.dtype)).sum(dim=1)
-            for place, token in zip(batches(places, _PRODUCTS), batches(tokens, _PRODUCTS), strict=True)
+            (hidden[position].to(lse.dtype) * weight[token].to(lse.dtype)).sum(dim=1)
+            for position, token in zip(batches(positions, _PRODUCTS), batches(tokens, _PRODUCTS), strict=True)
         ]
-        total = torch.cat(logits) - lse[places]
+        total = torch.cat(logits) - lse[positions]
         return total if bias is None else total + bias[tokens].to(lse.dtype)

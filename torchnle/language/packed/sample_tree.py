@@ -83,15 +83,15 @@ def grow_samples(
 def _write(
     rows: list[Row], samples: list[int], tokens: list[int], log_probs: list[float], ends: Ends
 ) -> None:
-    known: dict[tuple[int, ...], bool] = {}
+    finished: dict[tuple[int, ...], bool] = {}
     for sample, token, log_prob in zip(samples, tokens, log_probs, strict=True):
         row = rows[sample]
         row.ids.append(token)
         row.log_probs.append(log_prob)
         key = tuple(row.ids)
-        if key not in known:
-            known[key] = ends.reached(row.ids)
-        row.finished = known[key]
+        if key not in finished:
+            finished[key] = ends.reached(row.ids)
+        row.finished = finished[key]
 
 
 def _next(lm: LanguageModel, level: _Level, tokens: Tensor, rows: list[Row], limit: int) -> list[_Level]:

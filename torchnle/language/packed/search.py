@@ -62,18 +62,18 @@ def top_texts(
     ids = lm.tokenize(texts, prompt)
     added = [0.0] * len(ids) if offsets is None else offsets.tolist()
     tree, found, extensions = Tree(ids, added), [], 0
-    most = _worth(tree, k)
+    most = _most_extensions(tree, k)
     for batch in batches(prefixes, internal_batch_size):
-        fronts = [SearchState(tree, k, most) for _ in range(len(batch))]
-        count = _search(Reader(lm, batch, prompt, max(map(len, ids))), tree, fronts) if most else 0
+        states = [SearchState(tree, k, most) for _ in range(len(batch))]
+        count = _search(Reader(lm, batch, prompt, max(map(len, ids))), tree, states) if most else 0
         extensions += count
-        given_up = [row for row, front in enumerate(fronts) if front.given_up]
+        given_up = [row for row, state in enumerate(states) if state.given_up]
         rest = iter(_exhaustive(lm, batch[given_up], texts, k, prompt, added, internal_batch_size))
         extensions += len(given_up) * len(tree.trie.tokens)
-        found += [next(rest) if front.given_up else front.ranked() for front in fronts]
-    kept = min(k, len(ids))
-    numbers = torch.tensor([[i for i, _ in row] for row in found], dtype=torch.long).view(-1, kept)
-    scores = torch.tensor([[score for _, score in row] for row in found]).view(-1, kept)
+        found += [next(rest) if state.given_up else state.ranked() for state in states]
+    width = min(k, len(ids))
+    numbers = torch.tensor([[i for i, _ in row] for row in found], dtype=torch.long).view(-1, width)
+    scores = torch.tensor([[score for _, score in row] for row in found]).view(-1, width)
     exhaustive = len(prefixes) * len(tree.trie.tokens)
     return Ranking(numbers.to(lm.device), scores.to(lm.device), extensions, exhaustive)
 
@@ -148,28 +148,28 @@ def _exhaustive(
     ]
 
 
-def _worth(tree: Tree, k: int) -> int:
-    """Return how many beginnings a row may ask for; none where even the luckiest row would need more."""
+def _most_extensions(tree: Tree, k: int) -> int:
+    """Return how many partial texts may be extended per row; 0 where even the best case needs more."""
     most = max(_TRIED, int(_IN_VAIN * len(tree.trie.tokens)))
     return most if tree.fewest(k) <= most else 0
 
 
-def _search(reader: Reader, tree: Tree, fronts: list[SearchState]) -> int:
+def _search(reader: Reader, tree: Tree, states: list[SearchState]) -> int:
     """Read on, best first, until every row knows its best texts or gives up; returns how many were read."""
-    beginnings = [(row, 0, 0.0) for row in range(len(fronts))]
+    open_nodes = [(row, 0, 0.0) for row in range(len(states))]
     hidden, extensions = reader.root, 0
-    while beginnings:
-        for (row, place, score), known in zip(
-            beginnings, _children(reader, tree, hidden, [place for _, place, _ in beginnings]), strict=True
+    while open_nodes:
+        for (row, node, score), log_probs in zip(
+            open_nodes, _children(reader, tree, hidden, [node for _, node, _ in open_nodes]), strict=True
         ):
-            fronts[row].extend(place, score, known)
-        wanted = [(row, front.next()) for row, front in enumerate(fronts)]
-        beginnings = [(row, *beginning) for row, beginning in wanted if beginning is not None]
-        if beginnings:
+            states[row].extend(node, score, log_probs)
+        wanted = [(row, state.next()) for row, state in enumerate(states)]
+        open_nodes = [(row, *beginning) for row, beginning in wanted if beginning is not None]
+        if open_nodes:
             hidden = _read_ends(
-                reader, [row for row, _, _ in beginnings], [tree.paths[p] for _, p, _ in beginnings]
+                reader, [row for row, _, _ in open_nodes], [tree.paths[p] for _, p, _ in open_nodes]
             )
-        extensions += len(beginnings)
+        extensions += len(open_nodes)
     return extensions
 
 
@@ -181,10 +181,10 @@ def _read_ends(reader: Reader, rows: list[int], paths: list[list[int]]) -> Float
 
 
 def _children(
-    reader: Reader, tree: Tree, hidden: Float[Tensor, "B W"], places: list[int]
+    reader: Reader, tree: Tree, hidden: Float[Tensor, "B W"], nodes: list[int]
 ) -> list[list[float]]:
-    """The log-probabilities of the tokens that follow each place."""
-    tokens = [tree.trie.children[place] for place in places]
+    """The log-probabilities of the tokens that follow each node."""
+    tokens = [tree.trie.children[node] for node in nodes]
     sizes = [len(each) for each in tokens]
     owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(hidden.device)
     flat = torch.tensor([token for each in tokens for token in each], device=hidden.device)

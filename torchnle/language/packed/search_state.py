@@ -23,28 +23,28 @@ class Tree:
         self.best_below = [-float("inf")] * (len(self.trie.tokens) + 1)
         for token, parent in zip(self.trie.tokens, self.trie.parents, strict=True):
             self.paths.append([*self.paths[parent + 1], token])
-        numbers = {tuple(path): place for place, path in enumerate(self.paths)}
-        self.places = [
-            [numbers.get((*self.paths[place], token)) for token in tokens]
-            for place, tokens in enumerate(self.trie.children)
+        numbers = {tuple(path): node for node, path in enumerate(self.paths)}
+        self.child_nodes = [
+            [numbers.get((*self.paths[node], token)) for token in tokens]
+            for node, tokens in enumerate(self.trie.children)
         ]
         self.ending: dict[tuple[int, ...], list[int]] = {}
         for number, text in enumerate(ids):
             self.ending.setdefault(tuple(text), []).append(number)
             for length in range(len(text)):
-                place = numbers[tuple(text[:length])]
-                self.best_below[place] = max(self.best_below[place], offsets[number])
+                node = numbers[tuple(text[:length])]
+                self.best_below[node] = max(self.best_below[node], offsets[number])
 
     def fewest(self, k: int) -> int:
         """Compute the least number of nodes that must be read before any `k` texts are complete."""
         needed: list[list[int]] = [[] for _ in self.paths]  # for 0, 1, ... texts that begin so
-        for place in reversed(range(len(self.paths))):
+        for node in reversed(range(len(self.paths))):
             costs = [0]
-            for token, below in zip(self.trie.children[place], self.places[place], strict=True):
-                ended = len(self.ending.get((*self.paths[place], token), ()))
+            for token, below in zip(self.trie.children[node], self.child_nodes[node], strict=True):
+                ended = len(self.ending.get((*self.paths[node], token), ()))
                 costs = _cheapest(costs, [0] * (ended + 1), k)
                 costs = costs if below is None else _cheapest(costs, needed[below], k)
-            needed[place] = [0, *(cost + (place > 0) for cost in costs[1:])]
+            needed[node] = [0, *(cost + (node > 0) for cost in costs[1:])]
         return needed[0][-1]
 
 
@@ -70,24 +70,24 @@ class SearchState:
         self.tree, self.k, self.left = tree, k, most
         self.given_up = not most
         self.whole: list[tuple[float, int]] = []  # a heap of (score, minus the text's number), worst first
-        self.open: list[tuple[float, int, float]] = []  # a heap of (minus the bound, place, score)
+        self.open: list[tuple[float, int, float]] = []  # a heap of (minus the bound, node, score)
 
-    def extend(self, place: int, score: float, log_probs: Sequence[float]) -> None:
+    def extend(self, node: int, score: float, log_probs: Sequence[float]) -> None:
         """Add the log-probabilities of the tokens that follow a partial text.
 
         Args:
-            place: The node of the partial text; 0 = the root.
+            node: The node of the partial text; 0 = the root.
             score: The log-probability of the partial text.
             log_probs: The log-probability of each token that may follow, in the tree's order.
         """
         tree = self.tree
         for token, below, log_prob in zip(
-            tree.trie.children[place], tree.places[place], log_probs, strict=True
+            tree.trie.children[node], tree.child_nodes[node], log_probs, strict=True
         ):
             total = score + log_prob
             if below is not None:
                 heapq.heappush(self.open, (-(total + tree.best_below[below]), below, total))
-            for number in tree.ending.get((*tree.paths[place], token), ()):
+            for number in tree.ending.get((*tree.paths[node], token), ()):
                 heapq.heappush(self.whole, (total + tree.offsets[number], -number))
                 if len(self.whole) > self.k:
                     heapq.heappop(self.whole)
@@ -100,8 +100,8 @@ class SearchState:
             self.given_up = True
             return None
         self.left -= 1
-        _, place, score = heapq.heappop(self.open)
-        return place, score
+        _, node, score = heapq.heappop(self.open)
+        return node, score
 
     def ranked(self) -> list[tuple[int, float]]:
         """List the best complete texts by index with their scores, best first, equals by index."""

@@ -115,12 +115,12 @@ def _cached(lm: LanguageModel, ids: Int[Tensor, "4 L"], expected: Float[Tensor, 
     lm.hidden(lm.embed(ids[:1, :1]), cache=cache)
     cache.batch_repeat_interleave(len(ids))
     worst = _distance(lm.hidden(lm.embed(ids[:, 1:_CONTEXT]), cache=cache), expected[:, 1:_CONTEXT])
-    for step, kept in enumerate(([3, 1, 0], [0, 2], [1])):
-        rows = torch.tensor(kept, device=lm.device)
+    for step, selection in enumerate(([3, 1, 0], [0, 2], [1])):
+        rows = torch.tensor(selection, device=lm.device)
         cache.batch_select_indices(rows)
-        ids, expected, place = ids[rows], expected[rows], _CONTEXT + step
-        hidden = lm.hidden(lm.embed(ids[:, place : place + 1]), cache=cache)
-        worst = max(worst, _distance(hidden, expected[:, place : place + 1]))
+        ids, expected, position = ids[rows], expected[rows], _CONTEXT + step
+        hidden = lm.hidden(lm.embed(ids[:, position : position + 1]), cache=cache)
+        worst = max(worst, _distance(hidden, expected[:, position : position + 1]))
     return worst
 
 

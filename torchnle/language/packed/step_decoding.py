@@ -68,14 +68,14 @@ class Ends:
 
     def cut(self, ids: list[int]) -> tuple[int, str]:
         """Return the number of tokens before a text's end, and the text up to it without trailing blanks."""
-        kept = len(ids) - 1 if ids[-1] in self.eos else len(ids)
-        text = self.spell(ids[:kept])
+        length = len(ids) - 1 if ids[-1] in self.eos else len(ids)
+        text = self.spell(ids[:length])
         if self.stop is None or self.stop not in text:
-            return kept, text
+            return length, text
         text = text[: text.index(self.stop)].rstrip()
-        while kept and self.spell(ids[: kept - 1]).startswith(text):
-            kept -= 1
-        return kept, text
+        while length and self.spell(ids[: length - 1]).startswith(text):
+            length -= 1
+        return length, text
 
 
 @dataclass
@@ -110,23 +110,23 @@ def decode_rows(
         The finished rows, in order.
     """
     rows = [Row() for _ in range(hidden.shape[0])]
-    places = torch.arange(len(rows), device=hidden.device)  # the rows in the cache, finished or not
+    indices = torch.arange(len(rows), device=hidden.device)  # the rows in the cache, finished or not
     share = compact_below(hidden.device)
     for step in range(max_new_tokens):
-        tokens, log_probs = choose(hidden, places, step)
-        batch = [rows[place] for place in places.tolist()]
+        tokens, log_probs = choose(hidden, indices, step)
+        batch = [rows[index] for index in indices.tolist()]
         for row, token, log_prob in zip(batch, tokens.tolist(), log_probs.tolist(), strict=True):
             if row.finished:
                 continue
             row.ids.append(token)
             row.log_probs.append(log_prob)
             row.finished = ends.reached(row.ids)
-        live = [place for place, row in enumerate(batch) if not row.finished]
+        live = [index for index, row in enumerate(batch) if not row.finished]
         if not live or step == max_new_tokens - 1:
             break
         if len(live) < share * len(batch):
             keep = torch.tensor(live, device=tokens.device)
             cache.batch_select_indices(keep)
-            places, tokens = places[keep], tokens[keep]
+            indices, tokens = indices[keep], tokens[keep]
         hidden = lm.hidden(lm.embed(tokens[:, None]), cache=cache)[:, 0]
     return rows

@@ -72,8 +72,8 @@ def read_plainly(
         group = paths[start : start + step]
         hidden = _read_group(lm, trie, context, group)
         for path, states in zip(group, hidden.unbind(1), strict=True):
-            for place, node in enumerate([-1, *path]):
-                parts[node + 1] = states[:, place]
+            for position, node in enumerate([-1, *path]):
+                parts[node + 1] = states[:, position]
     return torch.stack([part for part in parts if part is not None], dim=1)
 
 

@@ -44,9 +44,9 @@ class Trie:
                 nodes.setdefault(tuple(ids[:length]), len(nodes) - 1)
         children: list[dict[int, None]] = [{} for _ in nodes]
         steps = [[(nodes[tuple(ids[:i])] + 1, token) for i, token in enumerate(ids)] for ids in texts]
-        for place, token in (step for path in steps for step in path):
-            children[place][token] = None
-        edges = [(place, token) for place, tokens in enumerate(children) for token in tokens]
+        for node, token in (step for path in steps for step in path):
+            children[node][token] = None
+        edges = [(node, token) for node, tokens in enumerate(children) for token in tokens]
         number = {edge: i for i, edge in enumerate(edges)}
         beginnings = list(nodes)[1:]
         return cls(

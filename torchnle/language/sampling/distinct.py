@@ -17,7 +17,7 @@ from torchnle.language.packed.gumbel import below, log_inclusion
 from torchnle.language.packed.step_decoding import Ends
 from torchnle.language.sampling.nucleus import Nucleus
 
-#: Texts in the model at a time where nobody says how many.
+#: The default number of texts in the model at a time.
 _AT_ONCE = 256
 #: Rows whose distributions are in memory at a time; the draws depend on it, so it is no setting.
 _DISTRIBUTIONS = 64
@@ -180,32 +180,32 @@ class Beam:
         logits = F.linear(states.contiguous(), *self.lm.head).float()
         nucleus = Nucleus.of(logits, top_p=self.top_p, temperature=self.temperature)
         uniform = torch.rand(nucleus.tokens.shape, generator=self.generator).to(logits.device)
-        known = torch.tensor([[node.log_prob, node.perturbed] for node in part], dtype=torch.float64).to(
+        parents = torch.tensor([[node.log_prob, node.perturbed] for node in part], dtype=torch.float64).to(
             logits.device
         )
-        log_probs = known[:, :1] + nucleus.log_probs()
-        perturbed = below(log_probs, known[:, 1], uniform)
+        log_probs = parents[:, :1] + nucleus.log_probs()
+        perturbed = below(log_probs, parents[:, 1], uniform)
         best = perturbed.flatten().topk(min(self.size + 1, perturbed.numel()))
-        rows, places = best.indices // perturbed.shape[1], best.indices % perturbed.shape[1]
+        rows, columns = best.indices // perturbed.shape[1], best.indices % perturbed.shape[1]
         chosen = zip(
             best.values.tolist(),
-            log_probs[rows, places].tolist(),
+            log_probs[rows, columns].tolist(),
             (rows + start).tolist(),
-            nucleus.tokens[rows, places].tolist(),
+            nucleus.tokens[rows, columns].tolist(),
             strict=True,
         )
         return [each for each in chosen if each[0] > -float("inf")]
 
     def _weighted(self, nodes: list[_Node]) -> Distinct:
         threshold = nodes[self.size].perturbed if len(nodes) > self.size else -float("inf")
-        taken = nodes[: self.size]
-        log_probs = torch.tensor([node.log_prob for node in taken], dtype=torch.float64)
+        best = nodes[: self.size]
+        log_probs = torch.tensor([node.log_prob for node in best], dtype=torch.float64)
         log_share = log_inclusion(log_probs, threshold)
         weights = (log_probs - log_share).exp()
-        kept = [self.ends.cut(list(node.ids)) for node in taken]
+        cuts = [self.ends.cut(list(node.ids)) for node in best]
         return Distinct(
-            [text for _, text in kept],
-            [list(node.ids[:count]) for node, (count, _) in zip(taken, kept, strict=True)],
+            [text for _, text in cuts],
+            [list(node.ids[:count]) for node, (count, _) in zip(best, cuts, strict=True)],
             log_probs.float(),
             weights.float(),
             (weights**2 * -torch.expm1(log_share)).float(),

@@ -52,11 +52,11 @@ def _block(encoder: TextEncoder, phrases: list[str]) -> Float[Tensor, "P k"]:
     if not encoder.reference or fingerprint is None or len(phrases) < _WORTH_KEEPING:
         return encoder.encode(phrases).float()
     file = cache_folder() / f"{_key(encoder, fingerprint, phrases)}.safetensors"
-    kept = _read(file, (len(phrases), encoder.width))
-    if kept is None:
-        kept = encoder.encode(phrases).float()
-        _write(file, kept)
-    return kept.to(encoder.device)
+    vectors = _read(file, (len(phrases), encoder.width))
+    if vectors is None:
+        vectors = encoder.encode(phrases).float()
+        _write(file, vectors)
+    return vectors.to(encoder.device)
 
 
 def cache_folder() -> Path:

@@ -32,18 +32,18 @@ class Sentences:
         self.translator, self.decoder = translator, decoder or translator.decoder
 
     def improve(
-        self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[TextChoice]
+        self, rows: Rows, posterior: Float[Tensor, "R P"], choices: list[TextChoice]
     ) -> list[TextChoice]:
         """Replace a phrase by a decoded sentence where the sentence's score is at least the best phrase's."""
-        return self.judge(rows, posterior, said, self.decode(posterior))
+        return self.judge(rows, posterior, choices, self.decode(posterior))
 
     def judge(
-        self, rows: Rows, posterior: Float[Tensor, "R P"], said: list[TextChoice], texts: list[str]
+        self, rows: Rows, posterior: Float[Tensor, "R P"], choices: list[TextChoice], texts: list[str]
     ) -> list[TextChoice]:
         """Keep given sentences where their score is at least the best phrase's; else the phrases."""
         translator = self.translator
         sentences = translator._scores(
-            rows, [text or each.text for text, each in zip(texts, said, strict=True)]
+            rows, [text or each.text for text, each in zip(texts, choices, strict=True)]
         )
         best = translator._scores(rows, [translator.vocabulary.phrases[i] for i in posterior.argmax(dim=1)])
         return [
@@ -51,7 +51,7 @@ class Sentences:
             if text and text != each.text and score >= phrase and not repeats(text)
             else each
             for text, score, phrase, share, each in zip(
-                texts, sentences.tolist(), best.tolist(), posterior, said, strict=True
+                texts, sentences.tolist(), best.tolist(), posterior, choices, strict=True
             )
         ]
 

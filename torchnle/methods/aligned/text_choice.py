@@ -13,12 +13,12 @@ from torch import Tensor
 from torchnle.description import Description
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
 
-#: A phrase is said that is likelier than not, and a noun in its stead that is likelier still; 0.5 to 0.7 name
+#: A phrase is chosen if it is likelier than not, else a noun that is likelier still; 0.5 to 0.7 name
 #: as many of 53 photographs.
 _PHRASE, _NOUN = 0.5, 0.6
 #: What being right is worth beside what words say, in bits, where nothing is likely. 2 to 10 do as well.
 _WORTH = 5.0
-#: The least share of each of two phrases that are said as "x or y".
+#: The least share of each of two phrases that are joined as "x or y".
 _EITHER = 0.3
 #: Below these probabilities a description is unsure: of pooled features, and of single locations, whose
 #: probabilities spread over more phrases. Chosen on 53 photographs (docs/measurements.md).
@@ -51,7 +51,8 @@ def choose_texts(posterior: Float[Tensor, "R P"], vocabulary: Vocabulary) -> lis
 
     Example:
         >>> words = Vocabulary(["a tabby cat", "a poodle", "a beagle"])
-        >>> [said.text for said in choose_texts(torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.4, 0.4]]), words)]
+        >>> shares = torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.4, 0.4]])
+        >>> [choice.text for choice in choose_texts(shares, words)]
         ['a tabby cat', 'a dog']
     """
     shares = posterior.clamp(0, 1)
@@ -92,9 +93,9 @@ def _choose(p: Float[Tensor, "P"], mass: Float[Tensor, "nouns"], vocabulary: Voc
             first, second = (vocabulary.phrases[i] for i in two.indices)
             return TextChoice(f"{first} or {second}", min(1.0, float(two.values.sum())))
     if len(mass):
-        worth = (mass * (information + _WORTH)).masked_fill(information <= 0, 0.0)
-        noun = _first_best(worth)
-        if worth[noun] > best * (math.log2(len(p)) + _WORTH):
+        value = (mass * (information + _WORTH)).masked_fill(information <= 0, 0.0)
+        noun = _first_best(value)
+        if value[noun] > best * (math.log2(len(p)) + _WORTH):
             return TextChoice(nouns[noun], float(mass[noun]))
     return TextChoice(vocabulary.phrases[index], float(best))
 
@@ -105,7 +106,7 @@ def _first_best(values: Float[Tensor, "nouns"]) -> int:
 
 
 def described(
-    said: Sequence[TextChoice],
+    choices: Sequence[TextChoice],
     scores: Float[Tensor, "R"],
     shares: Float[Tensor, "R P"],
     phrases: Sequence[str],
@@ -115,7 +116,7 @@ def described(
     """Build one description per row, with its most probable phrases and their probabilities.
 
     Args:
-        said: The text of each row, with its probability.
+        choices: The text of each row, with its probability.
         scores: The raw score of each row's text.
         shares: The probability of each phrase on each row.
         phrases: The phrases.
@@ -131,5 +132,5 @@ def described(
             probability=each.probability,
             unsure=each.probability < sure_above,
         )
-        for each, score, (indices, values) in zip(said, scores.tolist(), listed, strict=True)
+        for each, score, (indices, values) in zip(choices, scores.tolist(), listed, strict=True)
     ]

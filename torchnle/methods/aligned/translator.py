@@ -33,8 +33,8 @@ from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.rows import Rows, batches, find_slot
 from torchnle.types import ScoreKind
 
-#: Of so many texts that were said the directions are kept.
-_MOST_SAID = 4096
+#: The largest number of described texts whose directions are cached.
+_MOST_CACHED = 4096
 
 
 class MapTranslator(Translator):
@@ -224,15 +224,15 @@ class MapTranslator(Translator):
 
     def _describe(self, rows: Rows) -> list[Description]:
         shares = self._posterior(rows)
-        said = choose_texts(shares, self.vocabulary)
+        choices = choose_texts(shares, self.vocabulary)
         local = not rows.pooled
         if local:
-            said = with_background(self, rows, said)
+            choices = with_background(self, rows, choices)
         elif self.decoder is not None:
-            said = self._sentences.improve(rows, shares, said)
-        scores = self._scores(rows, [each.text for each in said])
+            choices = self._sentences.improve(rows, shares, choices)
+        scores = self._scores(rows, [each.text for each in choices])
         return described(
-            said,
+            choices,
             scores,
             shares,
             self.vocabulary.phrases,
@@ -255,32 +255,32 @@ class MapTranslator(Translator):
         return torch.stack(parts).mean(dim=0)
 
     def _own_directions(self, layer: str, texts: Sequence[str]) -> Float[Tensor, "R D"]:
-        """Map each row's own text into a layer; what was said before is kept.
+        """Map each row's own text into a layer; directions of earlier texts are cached.
 
         Each text is embedded and mapped alone, so that the bits of its direction, and so of scores, do not
-        depend on what else was said: a run that is resumed, or shared by processes, writes the same lines.
+        depend on other texts: a run that is resumed, or shared by processes, writes the same lines.
         """
-        known = self._said.setdefault(layer, {})
-        if len(known) > _MOST_SAID:
-            known.clear()
-        new = [text for text in dict.fromkeys(texts) if text not in known]
+        directions = self._text_directions.setdefault(layer, {})
+        if len(directions) > _MOST_CACHED:
+            directions.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in directions]
         for text in new:
-            (known[text],) = self.by_layer[layer].directions(self._embed([text]))
-        return torch.stack([known[text] for text in texts])
+            (directions[text],) = self.by_layer[layer].directions(self._embed([text]))
+        return torch.stack([directions[text] for text in texts])
 
     def _embed(self, texts: Sequence[str]) -> Float[Tensor, "T k"]:
-        """Look up the embeddings of texts that are often said, which are kept on disk; encode others."""
-        known = self._often_said
-        new = [text for text in texts if text not in known]
+        """Look up the embeddings of common texts, which are cached on disk; encode others."""
+        common = self._common_embeddings
+        new = [text for text in texts if text not in common]
         found = dict(zip(new, self.encoder.encode(new), strict=True)) if new else {}
-        return torch.stack([found[text] if text in found else known[text] for text in texts])
+        return torch.stack([found[text] if text in found else common[text] for text in texts])
 
     @cached_property
-    def _often_said(self) -> dict[str, Tensor]:
+    def _common_embeddings(self) -> dict[str, Tensor]:
         """The sentence embedding of every phrase, of the nouns above them and of what is behind things."""
         texts = (*self.vocabulary.nouns, *background_phrases())
-        known = dict(zip(texts, embed_cached(self.encoder, texts), strict=True))
-        return known | dict(zip(self.vocabulary.phrases, self.vectors, strict=True))
+        embeddings = dict(zip(texts, embed_cached(self.encoder, texts), strict=True))
+        return embeddings | dict(zip(self.vocabulary.phrases, self.vectors, strict=True))
 
     @property
     def adaptable(self) -> MapTranslator:
@@ -317,14 +317,14 @@ class MapTranslator(Translator):
     _backgrounds: dict[str, Tensor] | None = None
 
     @cached_property
-    def _said(self) -> dict[str, dict[str, Tensor]]:
-        """The direction of each text that was said, by layer."""
+    def _text_directions(self) -> dict[str, dict[str, Tensor]]:
+        """The direction of each text of a description, by layer."""
         return {}
 
     def forget(self) -> None:
         """Clear everything cached from the maps, after they have changed."""
         self._latest = self._candidates = self._backgrounds = None
-        self._said.clear()
+        self._text_directions.clear()
 
     def _apply(self, *given: Any, **options: Any) -> Self:
         self.forget()

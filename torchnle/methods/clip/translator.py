@@ -55,7 +55,7 @@ class ClipTranslator(Translator):
         self.layers = (layer,) if layer else ()
         self.bank = None if bank is None else tuple(dict.fromkeys(check_texts(bank)))
         self.vocabulary = Vocabulary(shipped_phrases() if self.bank is None else self.bank)
-        self._kept: Tensor | None = None
+        self._phrase_vectors: Tensor | None = None
         self._latest: tuple[tuple[str, ...], Tensor] | None = None
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "T D"]:
@@ -125,13 +125,13 @@ class ClipTranslator(Translator):
         return [description for part in parts for description in self._describe(part)]
 
     def _describe(self, rows: Rows) -> list[Description]:
-        if self._kept is None:
-            self._kept = self.text_encoder.encode(self.vocabulary.phrases)
+        if self._phrase_vectors is None:
+            self._phrase_vectors = self.text_encoder.encode(self.vocabulary.phrases)
         unit = _unit(rows)
-        shares = (self.text_encoder.scale * (unit @ self._kept.T)).softmax(dim=1)
-        said = choose_texts(shares, self.vocabulary)
-        scores = (unit * self.text_encoder.encode([each.text for each in said])).sum(dim=1)
-        return described(said, scores, shares, self.vocabulary.phrases, sure_above=SURE_ABOVE)
+        shares = (self.text_encoder.scale * (unit @ self._phrase_vectors.T)).softmax(dim=1)
+        choices = choose_texts(shares, self.vocabulary)
+        scores = (unit * self.text_encoder.encode([each.text for each in choices])).sum(dim=1)
+        return described(choices, scores, shares, self.vocabulary.phrases, sure_above=SURE_ABOVE)
 
     def _parts(self, rows: Sequence[Rows], internal_batch_size: int | None) -> list[Rows]:
         for group in rows:
@@ -151,7 +151,7 @@ class ClipTranslator(Translator):
         return [part for batch in batches(groups, internal_batch_size) for part in batch]
 
     def _apply(self, *given: Any, **options: Any) -> Self:
-        self._kept = self._latest = None
+        self._phrase_vectors = self._latest = None
         return super()._apply(*given, **options)
 
     @property

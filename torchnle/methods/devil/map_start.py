@@ -69,11 +69,11 @@ class MapStart(PrefixNetwork):
         prefix_length, language_width = prefix_network.start.shape
         layers = {layer: fitted.width for layer, fitted in translator.by_layer.items()}
         super().__init__(layers, language_width, tokens_per_row=1)
-        known, spoken = translator.encoder.width, len(prefix_network.mean)
-        if known != spoken:
+        encoder_width, decoder_width = translator.encoder.width, len(prefix_network.mean)
+        if encoder_width != decoder_width:
             raise ValueError(
-                f"the map '{translator.name}' knows texts by embeddings of width {known}, the text decoder "
-                f"reads {spoken}; pass a decoder for the map's encoder."
+                f"the map '{translator.name}' reads embeddings of width {encoder_width}, the text decoder "
+                f"reads {decoder_width}; pass a decoder for the map's encoder."
             )
         #: Not registered: frozen models are no submodules, and have no part in parameters and state_dict.
         self._frozen = translator.eval().requires_grad_(False), prefix_network.eval().requires_grad_(False)
@@ -211,12 +211,12 @@ class MapStart(PrefixNetwork):
             tokens: As `forward`.
             keep: As `forward`.
         """
-        maps, candidates, kept = self.map.by_layer, self._candidates, keep or {}
+        maps, candidates, masks = self.map.by_layer, self._candidates, keep or {}
         shares = torch.stack(
             [posterior(maps[name], x[:, 0], candidates[name], local=True)[0] for name, x in tokens.items()]
         )
         one = shares.new_ones(shares.shape[1], 1)
-        weights = torch.stack([kept[layer].to(one) if layer in kept else one for layer in tokens])
+        weights = torch.stack([masks[layer].to(one) if layer in masks else one for layer in tokens])
         return (weights * shares).sum(dim=0) / weights.sum(dim=0)
 
     def judged(self, rows: Rows, texts: Sequence[str]) -> list[tuple[str, float]]:
@@ -237,15 +237,15 @@ class MapStart(PrefixNetwork):
         if not rows.pooled:
             own = with_background(self.map, rows, own)
         return [
-            self._better(text.strip(), share, said)
-            for text, share, said in zip(texts, shares.cpu(), own, strict=True)
+            self._better(text.strip(), share, choice)
+            for text, share, choice in zip(texts, shares.cpu(), own, strict=True)
         ]
 
-    def _better(self, text: str, share: Float[Tensor, "P"], said: TextChoice) -> tuple[str, float]:
-        known = probability_of(text, share, self.vocabulary)
-        if known is None or known < said.probability or repeats(text):
-            return said.text, said.probability
-        return text, known
+    def _better(self, text: str, share: Float[Tensor, "P"], choice: TextChoice) -> tuple[str, float]:
+        probability = probability_of(text, share, self.vocabulary)
+        if probability is None or probability < choice.probability or repeats(text):
+            return choice.text, choice.probability
+        return text, probability
 
     def evidence(self, rows: Rows, texts: Sequence[str]) -> Float[Tensor, "R T"]:
         """Compute the map's scores of texts, in nats of its calibrated softmax, averaged over layers.

@@ -202,5 +202,5 @@ def _padding(
     """True where attention must not look: the layer tokens that are not kept, never the queries."""
     if keep is None:
         return None
-    kept = [keep.get(layer, torch.ones_like(x[..., 0], dtype=torch.bool)) for layer, x in tokens.items()]
-    return nn.functional.pad(~torch.cat(kept, dim=1), (0, queries), value=False)
+    masks = [keep.get(layer, torch.ones_like(x[..., 0], dtype=torch.bool)) for layer, x in tokens.items()]
+    return nn.functional.pad(~torch.cat(masks, dim=1), (0, queries), value=False)

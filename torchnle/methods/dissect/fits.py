@@ -58,9 +58,9 @@ def shown_probabilities(
     """
     if record.evidence is None or not len(units):
         return None
-    known = {phrase: i for i, phrase in enumerate(translator.vocabulary.phrases)}
-    new = [text for text in dict.fromkeys(texts) if text not in known]
-    column = known | {text: len(known) + i for i, text in enumerate(new)}
+    phrase_column = {phrase: i for i, phrase in enumerate(translator.vocabulary.phrases)}
+    new = [text for text in dict.fromkeys(texts) if text not in phrase_column]
+    column = phrase_column | {text: len(phrase_column) + i for i, text in enumerate(new)}
     chosen = [column[text] for text in texts]
     parts = []
     for start in range(0, len(units), _UNITS):

@@ -63,5 +63,5 @@ def _read(file: Path) -> dict[int, Proposal]:
             unit, parts = json.loads(line)
             found[int(unit)] = Proposal(tuple(parts["labels"]), tuple(parts["captions"]), parts["note"])
         except (ValueError, KeyError, TypeError):  # noqa: PERF203
-            _log.warning("a line of '%s' is damaged; its unit is asked for again.", file)
+            _log.warning("a line of '%s' is damaged; its unit is proposed again.", file)
     return found

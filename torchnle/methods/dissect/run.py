@@ -164,20 +164,22 @@ def dissect(
     """
     chosen, images = settings or DissectSettings(), as_probing_set(probing_set, transform)
     shown = [] if translator is not None or class_names is None else _spread(images)
-    speaker, evidence = words_for(
+    text_source, evidence = words_for(
         model, translator, class_names, evidence_layer=evidence_layer, reading=reading, images=shown
     )
-    if speaker is None and proposer is None and captioner is None:
-        raise ValueError("nothing can speak: pass class_names=, translator=, captioner= or proposer=.")
+    if text_source is None and proposer is None and captioner is None:
+        raise ValueError(
+            "there is no source of labels: pass class_names=, translator=, captioner= or proposer=."
+        )
     (tap,) = taps.resolve(model, layer)
-    kept = _with_table(probing or ProbeSettings(), images)
+    probe_settings = _with_table(probing or ProbeSettings(), images)
     folder = None if cache is None else Path(cache)
     record = probe(
         model,
         tap,
         images,
         units=units,
-        settings=kept,
+        settings=probe_settings,
         evidence=evidence,
         reading=reading,
         cache=folder,
@@ -185,10 +187,15 @@ def dissect(
     ).layers[tap.name]
     runner = None
     if images.transform is not None:
-        options: dict[str, Any] = {"units": units, "settings": kept, "evidence": evidence, "reading": reading}
+        options: dict[str, Any] = {
+            "units": units,
+            "settings": probe_settings,
+            "evidence": evidence,
+            "reading": reading,
+        }
         runner = UnitRunner(model, tap, images.transform, **options)
-    proposes = proposer or _proposer(captioner, summariser, speaker, evidence)
-    steps = _Steps(record, images, chosen, speaker, evidence, proposes, runner, images_of, progress)
+    proposes = proposer or _proposer(captioner, summariser, text_source, evidence)
+    steps = _Steps(record, images, chosen, text_source, evidence, proposes, runner, images_of, progress)
     return steps.run(only, folder)
 
 
@@ -249,10 +256,10 @@ class _Steps:
         if rows is None or self.settings.crops or self.record.evidence is None or not live:
             return
         evidence = self.record.evidence[list(live)]
-        said = rows(evidence.flatten(0, 1))
+        captions = rows(evidence.flatten(0, 1))
         k = evidence.shape[1]
         counts = self.record.active.sum(dim=1).tolist()
-        self.captions = {unit: said[i * k : i * k + counts[unit]] for i, unit in enumerate(live)}
+        self.captions = {unit: captions[i * k : i * k + counts[unit]] for i, unit in enumerate(live)}
 
     def _propose(self, unit: int) -> Proposal:
         count, seed = self.settings.candidates, self.settings.seed

@@ -1,4 +1,4 @@
-"""Source of words: which translator speaks for a dissection, and in which layer it reads."""
+"""Source of words: the translator whose texts are candidates in a dissection, and the layer it reads."""
 
 from __future__ import annotations
 

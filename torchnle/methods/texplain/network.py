@@ -23,7 +23,7 @@ class TExplainNetwork(PrefixNetwork):
     taken over images and tokens. ``mode="flat"`` is the letter, made possible by narrow hidden layers: all
     tokens together become `prefix_length` vectors; with ``tokens=1`` it explains one vector (a class token,
     a pooled feature, one location). The text calls the perceptron linear and names no non-linearity, so
-    there is none unless asked for. Where it is silent, batch normalisation follows the first two layers and
+    there is none by default. Where it is silent, batch normalisation follows the first two layers and
     not the output.
 
     Args:

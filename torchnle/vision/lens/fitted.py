@@ -156,7 +156,7 @@ def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
     for batch in images:
         features, last = read(upper.forward_func, [upper.tap, upper.end], batch, reading=reading)
         rows = (smoothed(features) if exact.smooth else features).rows
-        found = at_places(upper.end_reading, last, features.grid or (1, 1))
+        found = at_locations(upper.end_reading, last, features.grid or (1, 1))
         wanted = exact.rows(rows) if found is None else found
         sums = sums or RidgeSums(rows.shape[1], wanted.shape[1])
         sums.add(rows, wanted)
@@ -172,7 +172,7 @@ def fit_lens(exact: Lens, images: Iterable[Tensor]) -> FittedLens:
     return FittedLens(weight.to(device), bias.to(device), smooth=exact.smooth, summary=summary)
 
 
-def at_places(reading: Reading, features: Features, grid: tuple[int, int]) -> Float[Tensor, "R W"] | None:
+def at_locations(reading: Reading, features: Features, grid: tuple[int, int]) -> Float[Tensor, "R W"] | None:
     """Return a layer's feature at each location of another grid over the same images.
 
     Args:

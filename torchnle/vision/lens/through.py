@@ -22,7 +22,7 @@ class ThroughLenses:
     """Readings of several layers as one deeper layer.
 
     Args:
-        taps: The layers, in the order in which they were asked for.
+        taps: The layers, in the order in which they were passed.
         reading: Reads each of them; the deeper layer is read directly.
         lenses: The lens of each layer but the deeper one, by layer name.
     """

@@ -73,31 +73,31 @@ class ProbeRuns:
         images = self.inputs[0][:1].repeat(2, 1, 1, 1)
         height, width = spatial_size(images) or images.shape[2:]
         quarter = (slice(height // 2), slice(width // 2, width))
-        place = (1, *quarter) if channels_last(images) else (1, slice(None), *quarter)
-        like, spread = images[place], images.float().std().clamp_min(_LEAST)
+        region = (1, *quarter) if channels_last(images) else (1, slice(None), *quarter)
+        like, spread = images[region], images.float().std().clamp_min(_LEAST)
         noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(0), device="cpu")
-        images[place] = (images.float().mean() + spread * noise.to(images.device)).to(images.dtype)
+        images[region] = (images.float().mean() + spread * noise.to(images.device)).to(images.dtype)
         (found,) = taps.record(self.forward_func, [layer], *self._with(images), select=self.select)
         return found
 
     @torch.no_grad()
     def earlier(self, tokens: int, probe: Probe) -> Iterator[Answers]:
         """Yield the answers of all modules with as many tokens, in the order in which they ended."""
-        root, kept = unwrap(self.forward_func), dict[nn.Module, list[Tensor]]()
+        root, outputs = unwrap(self.forward_func), dict[nn.Module, list[Tensor]]()
         if root is None or self.select is not None:
             return
 
         def keep(module: nn.Module, _: Any, output: Any) -> None:
             found = taps.first_tensor(output)
             if found is not None and found.ndim == 3 and found.shape[1] == tokens:
-                kept.setdefault(module, []).append(_reduced(found))
+                outputs.setdefault(module, []).append(_reduced(found))
 
         with exclusive_use(root), ExitStack() as hooks:
             for module in root.modules():
                 hooks.callback(module.register_forward_hook(of_this_thread(keep)).remove)
             for images in probe.chunks():
                 forward(self.forward_func, *self._with(images))
-        whole = (torch.cat(parts) for parts in kept.values())
+        whole = (torch.cat(parts) for parts in outputs.values())
         yield from (probe.answers(rows) for rows in whole if len(rows) == len(probe.images))
 
     def _with(self, images: Tensor) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

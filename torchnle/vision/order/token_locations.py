@@ -105,10 +105,10 @@ def find_token_orders(
     """
     trusted = is_trusted(forward_func)
     orders: list[TokenOrder | None] = [None] * len(questions)
-    asked = [i for i, question in enumerate(questions) if not (trusted and _states(question))]
+    unknown = [i for i, question in enumerate(questions) if not (trusted and _states(question))]
     runs = ProbeRuns(forward_func, as_tuple(inputs), as_tuple(additional_forward_args), select)
-    for grid in {questions[i].found.grid for i in asked}:
-        same = [i for i in asked if questions[i].found.grid == grid]
+    for grid in {questions[i].found.grid for i in unknown}:
+        same = [i for i in unknown if questions[i].found.grid == grid]
         for i, order in zip(same, _orders(runs, [questions[i] for i in same]), strict=True):
             if isinstance(order, str):
                 raise ValueError(order)

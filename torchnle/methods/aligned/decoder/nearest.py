@@ -13,9 +13,9 @@ from torchnle.language.decoding import Decoded
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
 
-#: A text whose embedding has this cosine with what was to be said is taken as it is. Two different texts of
+#: A text whose embedding has this cosine with the given embedding is kept as it is. Two different texts of
 #: the training domain are hardly ever so near each other, and rounding is far smaller.
-SAID = 0.999
+EXACT = 0.999
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def decode_nearest(
     """Decode every embedding to the text, of several candidates, whose own embedding is nearest by cosine.
 
     The candidates are the greedily decoded text and, unless its embedding equals the given one (a cosine of
-    at least `SAID`), `candidates` texts drawn by nucleus sampling. No information besides the given embedding
+    at least `EXACT`), `candidates` texts drawn by nucleus sampling. Nothing besides the given embedding
     is used. It costs the draws of those rows, and encoding all candidates.
 
     Args:
@@ -56,35 +56,35 @@ def decode_nearest(
     wanted = F.normalize(embeddings, dim=-1)
     greedy = decoder.decode(embeddings)
     near = _cosines(encoder, greedy.texts, wanted)
-    unsaid = (near < SAID).nonzero()[:, 0]
-    if candidates < 1 or not len(unsaid):
+    inexact = (near < EXACT).nonzero()[:, 0]
+    if candidates < 1 or not len(inexact):
         return greedy
-    drawn = decoder.sample(embeddings[unsaid], candidates, temperature=temperature, seed=seed)
-    cosines = _cosines(encoder, drawn.texts, wanted[unsaid].repeat_interleave(candidates, dim=0))
-    best, chosen = cosines.view(len(unsaid), candidates).max(dim=1)
-    return _replaced(greedy, drawn, unsaid, chosen, best > near[unsaid])
+    drawn = decoder.sample(embeddings[inexact], candidates, temperature=temperature, seed=seed)
+    cosines = _cosines(encoder, drawn.texts, wanted[inexact].repeat_interleave(candidates, dim=0))
+    best, chosen = cosines.view(len(inexact), candidates).max(dim=1)
+    return _replaced(greedy, drawn, inexact, chosen, best > near[inexact])
 
 
 def _cosines(encoder: TextEncoder, texts: Sequence[str], wanted: Float[Tensor, "T k"]) -> Float[Tensor, "T"]:
-    """Compute each text's cosine with what was to be said; a text of no words is as far as can be."""
+    """Compute each text's cosine with the given embedding; -1 for an empty text."""
     distinct = list(dict.fromkeys(text for text in texts if text))
     found = wanted.new_full((len(texts),), -1.0)
     if not distinct:
         return found
     vectors = encoder.encode(distinct).to(wanted)
-    places = {text: place for place, text in enumerate(distinct)}
+    index = {text: i for i, text in enumerate(distinct)}
     rows = [row for row, text in enumerate(texts) if text]
-    found[rows] = (vectors[[places[texts[row]] for row in rows]] * wanted[rows]).sum(dim=-1)
+    found[rows] = (vectors[[index[texts[row]] for row in rows]] * wanted[rows]).sum(dim=-1)
     return found
 
 
-def _replaced(greedy: Decoded, drawn: Decoded, unsaid: Tensor, chosen: Tensor, better: Tensor) -> Decoded:
-    """Put the chosen draws in the stead of greedy texts, where they are better."""
+def _replaced(greedy: Decoded, drawn: Decoded, inexact: Tensor, chosen: Tensor, better: Tensor) -> Decoded:
+    """Replace greedy texts by the chosen draws where these are better."""
     texts, ids, log_probs = list(greedy.texts), list(greedy.ids), greedy.log_probs.clone()
-    candidates = len(drawn.texts) // len(unsaid)
-    for place, row in enumerate(unsaid.tolist()):
-        if better[place]:
-            number = place * candidates + int(chosen[place])
+    candidates = len(drawn.texts) // len(inexact)
+    for index, row in enumerate(inexact.tolist()):
+        if better[index]:
+            number = index * candidates + int(chosen[index])
             texts[row], ids[row], log_probs[row] = (
                 drawn.texts[number],
                 drawn.ids[number],

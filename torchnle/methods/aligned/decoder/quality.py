@@ -55,16 +55,18 @@ def decoding_quality(
     for noise in noises:
         shift = torch.randn(source.shape, generator=generator).to(source) * decoder.network.std
         given = F.normalize(source + noise * shift, dim=1)
-        said = _said(decoder, encoder, given, candidates, seed)
+        decoded = _decoded(decoder, encoder, given, candidates, seed)
         rows.append(
             {
                 "noise": noise,
                 "given_cosine": (given * source).sum(dim=1).mean().item(),
-                "cosine": (encoder.encode(said).to(source) * source).sum(dim=1).mean().item(),
-                "exact": _share(text == wanted for text, wanted in zip(said, texts, strict=True)),
-                "head_noun": _share(_names(text, wanted) for text, wanted in zip(said, texts, strict=True)),
-                "nats_per_token": nats_per_token(decoder.language_model, said),
-                "examples": dict(zip(texts[:examples], said, strict=False)),
+                "cosine": (encoder.encode(decoded).to(source) * source).sum(dim=1).mean().item(),
+                "exact": _share(text == wanted for text, wanted in zip(decoded, texts, strict=True)),
+                "head_noun": _share(
+                    _names(text, wanted) for text, wanted in zip(decoded, texts, strict=True)
+                ),
+                "nats_per_token": nats_per_token(decoder.language_model, decoded),
+                "examples": dict(zip(texts[:examples], decoded, strict=False)),
             }
         )
     return {
@@ -91,9 +93,9 @@ def reconstruction_quality(
         with the phrases'; "others", the decoded texts that differ, by phrase.
     """
     source = encoder.encode(phrases).to(decoder.network.mean)
-    said = _said(decoder, encoder, source, candidates, seed)
-    others = {wanted: text for wanted, text in zip(phrases, said, strict=True) if text != wanted}
-    cosines = (encoder.encode(said).to(source) * source).sum(dim=1)
+    decoded = _decoded(decoder, encoder, source, candidates, seed)
+    others = {wanted: text for wanted, text in zip(phrases, decoded, strict=True) if text != wanted}
+    cosines = (encoder.encode(decoded).to(source) * source).sum(dim=1)
     exact = 1 - sum(phrase in others for phrase in phrases) / len(phrases)
     return {"phrases": len(phrases), "exact": exact, "cosine": float(cosines.mean()), "others": others}
 
@@ -106,20 +108,20 @@ def nats_per_token(language_model: LanguageModel, texts: Sequence[str]) -> float
     return -float(total) / sum(map(len, language_model.tokenize(spaced)))
 
 
-def _said(
+def _decoded(
     decoder: TextDecoder, encoder: TextEncoder, given: Float[Tensor, "T k"], candidates: int, seed: int
 ) -> list[str]:
     """Decode embeddings; a text of no words is shown as "nothing"."""
-    said = (
+    decoded = (
         decode_nearest(decoder, encoder, given, candidates=candidates, seed=seed)
         if candidates
         else decoder.decode(given)
     )
-    return [text or "nothing" for text in said.texts]
+    return [text or "nothing" for text in decoded.texts]
 
 
-def _names(said: str, wanted: str) -> bool:
-    return head_noun(wanted.split(",")[0].split(" and ")[0]) in said.lower().split()
+def _names(decoded: str, wanted: str) -> bool:
+    return head_noun(wanted.split(",")[0].split(" and ")[0]) in decoded.lower().split()
 
 
 def _share(hits: Iterable[bool]) -> float:

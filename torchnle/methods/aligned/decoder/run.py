@@ -65,11 +65,11 @@ def train_text_decoder(
     """
     corpus = Corpus.make(wordnet, stamps, count=count, seed=recipe.seed)
     texts = corpus.texts(most)
-    reader, spoken = TextEncoder.from_pretrained(encoder), LanguageModel.from_pretrained(language_model)
+    reader, lm = TextEncoder.from_pretrained(encoder), LanguageModel.from_pretrained(language_model)
     begun = None if start is None else PrefixFromSentence.from_pretrained(start)
     started = time.monotonic()
     with RunLog(output, recipe.total, done=steps_done(output), progress=progress) as log:
-        decoder = train(texts, reader, spoken, recipe, output, known=corpus.known, start=begun, report=log)
+        decoder = train(texts, reader, lm, recipe, output, known=corpus.known, start=begun, report=log)
     minutes = (time.monotonic() - started) / 60
     chosen = random.Random(recipe.seed).sample(corpus.held, min(_HELD_OUT, len(corpus.held)))
     found = decoding_quality(decoder, reader, chosen)

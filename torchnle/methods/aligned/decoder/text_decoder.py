@@ -26,7 +26,7 @@ from torchnle.translators.model_card import code
 from torchnle.translators.pretrained import Pretrained
 from torchnle.translators.tensors import load_tensors
 
-#: The shipped decoder: speaks all-MiniLM-L6-v2's space through SmolLM2-135M.
+#: The shipped decoder: from all-MiniLM-L6-v2's embeddings to texts by SmolLM2-135M.
 DECODER = "decoder-minilm-smollm2"
 #: The frame: what comes before and after the sentence's vectors by default, and what ends a text. A language
 #: model that sees "Again: X" and then "Again:" says X, so that the vectors only need to be read as words.
@@ -327,10 +327,10 @@ class TextDecoder(Pretrained):
     @property
     def summary(self) -> str:
         """A sentence on the encoder and the language model, for its model card."""
-        encoder, spoken = code(self.encoder), code(self.language_model.reference)
+        encoder, language_model = code(self.encoder), code(self.language_model.reference)
         return (
             f"A `{type(self).__name__}` of torchnle: it turns sentence embeddings of {encoder} into prefixes "
-            f"that make {spoken} say the sentence. Trained on text alone."
+            f"that make {language_model} say the sentence. Trained on text alone."
         )
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torchnle.methods.aligned.translator import MapTranslator
 
 
-def with_background(translator: MapTranslator, rows: Rows, said: list[TextChoice]) -> list[TextChoice]:
+def with_background(translator: MapTranslator, rows: Rows, choices: list[TextChoice]) -> list[TextChoice]:
     """Replace unsure descriptions by a background word where the feature is shorter than the mean location's.
 
     If layers are read together, the features of all have to be shorter, and their probabilities are averaged.
@@ -23,7 +23,7 @@ def with_background(translator: MapTranslator, rows: Rows, said: list[TextChoice
     Args:
         translator: Gives the maps and the threshold.
         rows: Features of single locations.
-        said: The text of each row, with its probability.
+        choices: The text of each row, with its probability.
 
     Returns:
         The texts, some of them replaced ("the sky", "grass").
@@ -41,6 +41,6 @@ def with_background(translator: MapTranslator, rows: Rows, said: list[TextChoice
         if weak and each.probability < translator.sure_above_at_location
         else each
         for each, weak, share, index in zip(
-            said, low, best.values.tolist(), best.indices.tolist(), strict=True
+            choices, low, best.values.tolist(), best.indices.tolist(), strict=True
         )
     ]

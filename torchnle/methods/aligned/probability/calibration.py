@@ -46,8 +46,8 @@ def calibrate_by_captions(fitted: TextMap, pooled: Float[Tensor, "R D"], named: 
     """
     white = fitted.whiten(pooled)
     count = fitted.phrases
-    known = fitted.directions(fitted.texts)
-    cosines = F.normalize(white, dim=1) @ known.T
+    directions = fitted.directions(fitted.texts)
+    cosines = F.normalize(white, dim=1) @ directions.T
     best = max(
         _TEMPERATURES,
         key=lambda t: float(

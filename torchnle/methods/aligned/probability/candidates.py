@@ -48,8 +48,8 @@ def candidates_of(translator: MapTranslator, layer: str, texts: Sequence[str]) -
     Texts that were not fitted are a priori as likely as those that were (`choose_offset`).
     """
     fitted, directions = translator.by_layer[layer], translator.directions(layer, texts)
-    known = mark_fitted(texts, translator.phrases[: fitted.phrases]).to(directions.device)
-    return Candidates(directions, torch.empty(0, dtype=torch.long, device=directions.device), known)
+    is_fitted = mark_fitted(texts, translator.phrases[: fitted.phrases]).to(directions.device)
+    return Candidates(directions, torch.empty(0, dtype=torch.long, device=directions.device), is_fitted)
 
 
 def check_texts_fit(

@@ -114,13 +114,13 @@ class Vocabulary:
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
         nodes = sorted({node for _, node in above}, key=lambda node: (nouns.kinds(node), node))
-        said = {n: nouns.said(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_physical(n)}
-        columns = {node: c for c, node in enumerate(n for n, word in said.items() if word is not None)}
+        names = {n: nouns.said(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_physical(n)}
+        columns = {node: c for c, node in enumerate(n for n, word in names.items() if word is not None)}
         edges = [(i, columns[node]) for i, node in above if node in columns]
         phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
         counted = len(set(self._class_texts)) or len(self)  # class texts come first
         below = torch.bincount(noun[phrase < counted], minlength=len(columns)).float().clamp(min=1)
-        words = tuple(with_article(str(said[node])) for node in columns)
+        words = tuple(with_article(str(names[node])) for node in columns)
         total = sum(index < counted for index, _ in linked)
         return NounTree(words, phrase, noun, torch.log2(max(1, total) / below))
 
@@ -185,15 +185,15 @@ def mark_fitted(texts: Sequence[str], phrases: Sequence[str]) -> Bool[Tensor, "T
         >>> mark_fitted(["the UK post box", "a castle in ruins", "a hen"], phrases)
         tensor([ True,  True, False])
     """
-    known = {_plain(phrase) for phrase in phrases}
-    return torch.tensor([_is_fitted(text, known) for text in texts], dtype=torch.bool)
+    plain_phrases = {_plain(phrase) for phrase in phrases}
+    return torch.tensor([_is_fitted(text, plain_phrases) for text in texts], dtype=torch.bool)
 
 
-def _is_fitted(text: str, known: Container[str]) -> bool:
-    if not known or _plain(text) in known:
-        return bool(known)
+def _is_fitted(text: str, plain_phrases: Container[str]) -> bool:
+    if not plain_phrases or _plain(text) in plain_phrases:
+        return bool(plain_phrases)
     try:
         cut = phrases_of(text)
     except MissingDependencyError:
         return False
-    return bool(cut) and all(_plain(phrase) in known for phrase in cut)
+    return bool(cut) and all(_plain(phrase) in plain_phrases for phrase in cut)

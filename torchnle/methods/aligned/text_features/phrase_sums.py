@@ -89,10 +89,10 @@ class PhraseSums:
     def _sum(self, pooled: Float[Tensor, "N D"], phrases: Sequence[Sequence[str]], sign: int) -> None:
         rows = pooled.detach().double().cpu()
         present = sorted({phrase for listed in phrases for phrase in listed})
-        place = {phrase: index for index, phrase in enumerate(present)}
+        column = {phrase: index for index, phrase in enumerate(present)}
         which = torch.zeros(len(rows), len(present), dtype=torch.float64)
         for image, listed in enumerate(phrases):
-            which[image, [place[phrase] for phrase in listed]] = 1
+            which[image, [column[phrase] for phrase in listed]] = 1
         columns = torch.tensor([self.columns[phrase] for phrase in present], dtype=torch.long)
         self.count += sign * len(rows)
         self._total += sign * rows.sum(dim=0)

@@ -121,11 +121,11 @@ def batch_statistics(model: nn.Module) -> Iterator[bool]:
         True if the model has such layers.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    kept = [(layer.running_mean, layer.running_var, layer.num_batches_tracked) for layer in layers]
+    saved = [(layer.running_mean, layer.running_var, layer.num_batches_tracked) for layer in layers]
     try:
         for layer in layers:
             layer.running_mean = layer.running_var = layer.num_batches_tracked = None
         yield bool(layers)
     finally:
-        for layer, (mean, variance, tracked) in zip(layers, kept, strict=True):
+        for layer, (mean, variance, tracked) in zip(layers, saved, strict=True):
             layer.running_mean, layer.running_var, layer.num_batches_tracked = mean, variance, tracked

@@ -170,10 +170,10 @@ class TextMap(nn.Module):
             rows = weight if inverse is None else weight @ inverse
             texts.append(encode(classes.texts))
             targets.append(F.normalize(rows, dim=1))
-        known, wanted = torch.cat(texts).float().cpu(), torch.cat(targets)
+        embeddings, wanted = torch.cat(texts).float().cpu(), torch.cat(targets)
         fitted = cls(
             wanted.shape[1],
-            known.shape[1],
+            embeddings.shape[1],
             phrases=0 if prototypes is None else len(prototypes.phrases),
             classes=0 if classes is None else len(classes.weight),
             whitened=matrix is not None,
@@ -182,12 +182,12 @@ class TextMap(nn.Module):
             fitted_shrinkage=shrinkage,
         )
         fitted.matrix = matrix
-        fitted.texts.copy_(known)
+        fitted.texts.copy_(embeddings)
         fitted.targets.copy_(wanted)
         if regression == "ridge":
-            fitted.regression = _regression(known, wanted, phrases=prototypes is not None)
+            fitted.regression = _regression(embeddings, wanted, phrases=prototypes is not None)
         else:
-            fitted.regression = _REGRESSIONS[regression].fit(known, wanted)
+            fitted.regression = _REGRESSIONS[regression].fit(embeddings, wanted)
         if classes is not None:
             fitted.class_norms.copy_(rows.norm(dim=1))
             if classes.bias is not None:

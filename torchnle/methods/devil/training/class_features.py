@@ -111,14 +111,14 @@ class ClassFeatures:
         captions = list(batch.captions)
         for row, chosen in zip(rows, classes.tolist(), strict=True):
             captions[row] = (self.texts[chosen],)
-        known = torch.ones(len(numbers), dtype=torch.bool, device=maps.device)
-        known[rows] = False
+        present = torch.ones(len(numbers), dtype=torch.bool, device=maps.device)
+        present[rows] = False
         return replace(
             batch,
             tokens={**batch.tokens, self.layer: maps},
             captions=captions,
             items=numbers,
-            known={layer: known for layer in batch.tokens if layer != self.layer},
+            known={layer: present for layer in batch.tokens if layer != self.layer},
         )
 
     def _draw(self, numbers: Sequence[int]) -> tuple[Int[Tensor, "R"], Float[Tensor, "R D"]]:

@@ -188,17 +188,17 @@ def _from_map(run: Run, lm: LanguageModel, start: MapTranslator) -> PrefixTransl
         feedforward=settings.feedforward,
         standardise=settings.standardise,
     )
-    asked = ("", None) if decoder is None else (decoder.prompt, decoder.stop)
-    if (language.prompt, language.stop) not in (asked, ("", None)):
+    expected = ("", None) if decoder is None else (decoder.prompt, decoder.stop)
+    if (language.prompt, language.stop) not in (expected, ("", None)):
         raise ValueError(
             f"[language] prompt = {language.prompt!r}, stop = {language.stop!r}: the text decoder was "
-            f"trained with {asked[0]!r} and {asked[1]!r}. Leave both out."
+            f"trained with {expected[0]!r} and {expected[1]!r}. Leave both out."
         )
     return PrefixTranslator(
         network,
         lm,
-        prompt=asked[0],
-        stop=asked[1],
+        prompt=expected[0],
+        stop=expected[1],
         max_new_tokens=language.max_new_tokens,
         backbone=run.vision.model,
     )

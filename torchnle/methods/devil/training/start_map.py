@@ -45,11 +45,11 @@ def start_map(
         ValueError: If the folder holds a map that was fitted with other settings.
     """
     if settings.reference:
-        return _speaking(MapTranslator.from_pretrained(settings.reference), settings.decoder)
+        return _with_decoder(MapTranslator.from_pretrained(settings.reference), settings.decoder)
     by = json.dumps([asdict(settings), asdict(vision), data.fingerprint], sort_keys=True)
     with processes.state().main_process_first():
         if (folder / CONFIG).is_file():
-            return _kept(folder, by)
+            return _saved_map(folder, by)
         fitted = _fit(settings, vision, backbone, data, progress)
         fitted.card["fitted by"] = by
         fitted.save_pretrained(folder)
@@ -57,14 +57,14 @@ def start_map(
     return fitted
 
 
-def _speaking(found: MapTranslator, decoder: str) -> MapTranslator:
+def _with_decoder(found: MapTranslator, decoder: str) -> MapTranslator:
     """A map with a text decoder: its own, or the one that the recipe names."""
     if found.decoder is None:
         found.decoder = TextDecoder.from_pretrained(decoder)
     return found
 
 
-def _kept(folder: Path, by: str) -> MapTranslator:
+def _saved_map(folder: Path, by: str) -> MapTranslator:
     found = MapTranslator.from_pretrained(folder)
     if found.card.get("fitted by") != by:
         raise ValueError(

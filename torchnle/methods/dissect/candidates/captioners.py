@@ -135,8 +135,8 @@ class ImageToText:
             ids = self.model.generate(
                 **inputs, max_new_tokens=self.max_new_tokens, min_length=self.min_length, do_sample=False
             )
-            said = self.processor.batch_decode(ids, skip_special_tokens=True)
-            found += [text.strip().removeprefix(self.prompt).strip() for text in said]
+            decoded = self.processor.batch_decode(ids, skip_special_tokens=True)
+            found += [text.strip().removeprefix(self.prompt).strip() for text in decoded]
         return found
 
 

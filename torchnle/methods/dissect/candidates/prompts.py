@@ -48,7 +48,7 @@ def simplify(caption: str) -> list[Message]:
         >>> simplify("a hen on grass")[0]["content"].endswith("a hen on grass")
         True
     """
-    return [_said("user", f"{_SIMPLIFY}\n{caption}")]
+    return [_message("user", f"{_SIMPLIFY}\n{caption}")]
 
 
 def summarise(captions: Sequence[str], superclasses: Sequence[str] = ()) -> list[Message]:
@@ -65,8 +65,8 @@ def summarise(captions: Sequence[str], superclasses: Sequence[str] = ()) -> list
     classes = f" {_SUPERCLASS.format(names=', '.join(superclasses))}" if superclasses else ""
     messages: list[Message] = []
     for examples, label in _EXAMPLES:
-        messages += [_said("user", f"{_SUMMARISE}\n{_listed(examples)}"), _said("assistant", label)]
-    return [*messages, _said("user", f"{_SUMMARISE}{classes}\n{_listed(captions)}")]
+        messages += [_message("user", f"{_SUMMARISE}\n{_listed(examples)}"), _message("assistant", label)]
+    return [*messages, _message("user", f"{_SUMMARISE}{classes}\n{_listed(captions)}")]
 
 
 def look(count: int) -> str:
@@ -82,7 +82,7 @@ def look(count: int) -> str:
     )
 
 
-def _said(role: str, content: str) -> Message:
+def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 

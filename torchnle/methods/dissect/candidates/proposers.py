@@ -72,23 +72,29 @@ class CaptionAndSummarise:
 
     def summarise(self, captions: Sequence[str], count: int, seed: int) -> Proposal:
         """Propose labels from given captions."""
-        given = tuple(" ".join(caption.split()) for caption in captions)
-        said = [caption for caption in given if caption]
-        if not said:
-            return Proposal((), given, "the captioner said nothing of any exemplar")
+        cleaned = tuple(" ".join(caption.split()) for caption in captions)
+        nonempty = [caption for caption in cleaned if caption]
+        if not nonempty:
+            return Proposal((), cleaned, "the captioner said nothing of any exemplar")
         if self.summariser is None:
-            return Proposal(tuple(clean_labels(said)[:count] or list(dict.fromkeys(said))[:count]), given)
+            return Proposal(
+                tuple(clean_labels(nonempty)[:count] or list(dict.fromkeys(nonempty))[:count]), cleaned
+            )
         try:
-            labels = self.summariser(said, count, seed)
+            labels = self.summariser(nonempty, count, seed)
         except (TimeoutError, ConnectionError) as error:
-            return self._instead(given, said, count, seed, str(error))
+            return self._instead(cleaned, nonempty, count, seed, str(error))
         if not labels:
-            return self._instead(given, said, count, seed, "the summariser answered nothing that is a label")
-        return Proposal(tuple(labels), given)
+            return self._instead(
+                cleaned, nonempty, count, seed, "the summariser answered nothing that is a label"
+            )
+        return Proposal(tuple(labels), cleaned)
 
-    def _instead(self, given: tuple[str, ...], said: list[str], count: int, seed: int, why: str) -> Proposal:
-        labels = self.fallback(said, count, seed)
-        return Proposal(tuple(labels), given, f"summarised without it: {why}")
+    def _instead(
+        self, captions: tuple[str, ...], nonempty: list[str], count: int, seed: int, why: str
+    ) -> Proposal:
+        labels = self.fallback(nonempty, count, seed)
+        return Proposal(tuple(labels), captions, f"summarised without it: {why}")
 
 
 @dataclass(frozen=True)

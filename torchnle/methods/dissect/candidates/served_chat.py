@@ -101,7 +101,7 @@ class ServedChat:
         return clean_labels(answer.splitlines())[:count]
 
     def _answer(self, messages: list[dict[str, Any]], number: int) -> str:
-        asked = {
+        payload = {
             "model": self.model,
             "messages": messages,
             "temperature": self.temperature,
@@ -113,7 +113,7 @@ class ServedChat:
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
             try:
-                return self._read(self._post(asked))
+                return self._read(self._post(payload))
             except urllib.error.HTTPError as error:
                 if error.code not in _AGAIN:
                     raise ConnectionError(f"{self.address} answered {error.code} {error.reason}.") from error
@@ -129,12 +129,12 @@ class ServedChat:
             return TimeoutError(f"{self.address} gave no answer within {self.timeout} s, {tries}.")
         return ConnectionError(f"{self.address} gave no answer {tries}: {reason}.")
 
-    def _post(self, asked: dict[str, Any]) -> Any:
+    def _post(self, payload: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/json"}
         if key := self.key or os.environ.get("OPENAI_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(
-            f"{self.address.rstrip('/')}/chat/completions", json.dumps(asked).encode(), headers
+            f"{self.address.rstrip('/')}/chat/completions", json.dumps(payload).encode(), headers
         )
         with urllib.request.urlopen(request, timeout=self.timeout) as answer:
             return json.loads(answer.read())

@@ -24,7 +24,7 @@ class Summariser(Protocol):
     """Summarises captions as candidate labels."""
 
     def __call__(self, captions: Sequence[str], count: int, seed: int = 0) -> list[str]:
-        """Propose up to `count` clean labels, the likeliest first; none where nothing can be said."""
+        """Propose up to `count` clean labels, the likeliest first; none where no label fits."""
         ...
 
 

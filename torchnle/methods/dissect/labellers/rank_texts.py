@@ -89,8 +89,8 @@ class UnitReading:
         """Return each unit's most active images as rows of the table, (U, w)."""
         row_of = {number: i for i, number in enumerate(self.record.read.tolist())}
         listed = self.record.more_images[list(self.units), :count]
-        known = listed[:, : int((listed >= 0).sum(dim=1).min())]
-        return torch.tensor([[row_of[i] for i in row] for row in known.tolist()])
+        complete = listed[:, : int((listed >= 0).sum(dim=1).min())]
+        return torch.tensor([[row_of[i] for i in row] for row in complete.tolist()])
 
     def cosines(self) -> Float[Tensor, "N T"]:
         """Compute the cosine of every image's whitened feature with every text's direction."""
@@ -126,8 +126,8 @@ def ranked(labeller: Labeller, reading: UnitReading) -> list[Ranked]:
         [[('a car', 0.61), ('a bus', 0.4)]]
     """
     if labeller == "masked exemplars":
-        said = describe_rows(reading.translator, reading.layer, masked_mean(reading.evidence))
-        return [[pair] for pair in said]
+        pairs = describe_rows(reading.translator, reading.layer, masked_mean(reading.evidence))
+        return [[pair] for pair in pairs]
     if labeller == "linear":
         return [list(zip(each.words, each.weights, strict=True)) for each in combinations(reading)]
     return rank_by(text_scores(labeller, reading), reading.texts, LISTED)

@@ -240,9 +240,9 @@ class _Run:
     @torch.no_grad()
     def read(self, numbers: Tensor, images: Tensor) -> tuple[dict[str, Activations], Evidence | None]:
         """Read the layers' units and the evidence layer in one forward."""
-        asked = dict.fromkeys([*self.taps, *([] if self.evidence is None else [self.evidence.tap])])
+        taps = dict.fromkeys([*self.taps, *([] if self.evidence is None else [self.evidence.tap])])
         given = images.to(device_of(self.model))
-        features = dict(zip(asked, read(self.model, list(asked), given, reading=self.reading), strict=True))
+        features = dict(zip(taps, read(self.model, list(taps), given, reading=self.reading), strict=True))
         found = {tap.name: self._units(numbers, features[tap]) for tap in self.taps}
         if self.evidence is None:
             return found, None
@@ -288,10 +288,10 @@ def _state(part: _Part) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _awaited(store: Store, patience: float) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Another process's finished part."""
     until = time.monotonic() + patience
-    while (kept := store.read()) is None or kept[1]["next"] != store.last:
+    while (saved := store.read()) is None or saved[1]["next"] != store.last:
         if time.monotonic() > until:
             raise TimeoutError(
                 f"the process of batches {store.first} to {store.last} did not finish in {patience} s."
             )
         time.sleep(_PAUSE)
-    return kept
+    return saved

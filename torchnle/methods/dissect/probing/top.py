@@ -43,7 +43,7 @@ class TopK:
         Args:
             images: The images' numbers.
             values: Every unit's value in each image.
-            details: What to keep of an image for a unit; asked only for what enters.
+            details: What to keep of an image for a unit; called only for what enters.
         """
         units = len(self.values)
         joined = torch.cat([self.values, values.float().T], dim=1)
@@ -92,5 +92,5 @@ def _best(values: Float[Tensor, "U n"], images: Int[Tensor, "U n"], k: int) -> I
     return by_image.gather(1, order[:, :k])
 
 
-def _gather(kept: Tensor, chosen: Int[Tensor, "U k"]) -> Tensor:
-    return kept[torch.arange(len(kept))[:, None], chosen]
+def _gather(values: Tensor, chosen: Int[Tensor, "U k"]) -> Tensor:
+    return values[torch.arange(len(values))[:, None], chosen]

@@ -24,7 +24,7 @@ from torchnle.training.feature_cache import model_digest
 if TYPE_CHECKING:
     from transformers import BertLMHeadModel, Cache, PreTrainedTokenizerBase
 
-#: Texts in the decoder at a time where nobody says how many.
+#: The default number of texts in the decoder at a time.
 _AT_ONCE = 256
 
 
@@ -79,10 +79,10 @@ class CrossAttentionDecoder:
         """
         from transformers import AutoTokenizer, BertLMHeadModel
 
-        folder, place = hub.resolve(reference), torch.device(device or "cpu")
+        folder, device = hub.resolve(reference), torch.device(device or "cpu")
         with hub.kept_random_state():
-            model = hub.load_weights(BertLMHeadModel, folder, dtype=resolve_dtype(dtype, place))
-        return cls(model.to(place), hub.load_tokenizer(AutoTokenizer, folder), reference=reference)
+            model = hub.load_weights(BertLMHeadModel, folder, dtype=resolve_dtype(dtype, device))
+        return cls(model.to(device), hub.load_tokenizer(AutoTokenizer, folder), reference=reference)
 
     @property
     def device(self) -> torch.device:

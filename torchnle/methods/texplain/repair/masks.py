@@ -25,8 +25,8 @@ def top_regions(saliency: Float[Tensor, "N h w"], share: float) -> Bool[Tensor, 
         raise ValueError(
             f"share={share} of {locations} locations; pass a share between 0 and 1, of maps of 2 or more."
         )
-    taken = min(locations - 1, max(1, round(share * locations)))
-    best = saliency.flatten(1).topk(taken, dim=1).indices
+    selected = min(locations - 1, max(1, round(share * locations)))
+    best = saliency.flatten(1).topk(selected, dim=1).indices
     marked = torch.zeros(count, locations, dtype=torch.bool, device=saliency.device)
     return marked.scatter(1, best, True).view(saliency.shape)
 

@@ -94,9 +94,9 @@ def agreement(first: WordTable, second: WordTable) -> float:
 
     Example:
         >>> from torchnle.methods.texplain.words.sentences import Sentences
-        >>> said = WordTable.of([Sentences(("a hen on grass",), torch.ones(1), torch.zeros(1))])
-        >>> told = WordTable.of([Sentences(("a hen",), torch.ones(1), torch.zeros(1))])
-        >>> round(agreement(said, told), 3)
+        >>> features = WordTable.of([Sentences(("a hen on grass",), torch.ones(1), torch.zeros(1))])
+        >>> captions = WordTable.of([Sentences(("a hen",), torch.ones(1), torch.zeros(1))])
+        >>> round(agreement(features, captions), 3)
         0.707
     """
     words = dict.fromkeys([*first.words, *second.words])

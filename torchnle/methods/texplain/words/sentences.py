@@ -100,8 +100,8 @@ def sentences_of(
         return _phrases(translator, rows) if phrases is None else _among(translator, rows, phrases)
     if isinstance(translator, CrossAttentionTranslator):
         return [_attended(translator, each[None], sampling) for each in translator.vectors(rows)]
-    lm, prefixes, asked = _voice(translator, rows)
-    return _drawn(lm, prefixes, asked, sampling)
+    lm, prefixes, prompting = _voice(translator, rows)
+    return _drawn(lm, prefixes, prompting, sampling)
 
 
 @torch.no_grad()
@@ -111,41 +111,41 @@ def sentences_without_image(translator: Translator, sampling: Sampling | None) -
     Without sampling, the probabilities of a map's phrases on the mean feature of the pictures that it reads.
     """
     if sampling is None:
-        known = _as_map(translator, "know the probabilities of phrases")
-        layer, fitted = next(iter(known.by_layer.items()))
-        return _phrases(known, Rows({layer: fitted.center[None, None]}))[0]
+        text_map = _as_map(translator, "know the probabilities of phrases")
+        layer, fitted = next(iter(text_map.by_layer.items()))
+        return _phrases(text_map, Rows({layer: fitted.center[None, None]}))[0]
     if isinstance(translator, CrossAttentionTranslator):
         return _attended(translator, None, sampling)
-    lm, asked = _asked(translator)
+    lm, prompting = _prompting(translator)
     prefix = lm.embed(torch.zeros(0, dtype=torch.long, device=lm.device))
     if isinstance(translator, MapTranslator) and translator.decoder is not None:
         prefix = translator.decoder.network.opening
-    return _drawn(lm, prefix[None].to(lm.device), asked, sampling)[0]
+    return _drawn(lm, prefix[None].to(lm.device), prompting, sampling)[0]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Prompting:
     prompt: str
     stop: str | None
     max_new_tokens: int
 
 
-def _voice(translator: Translator, rows: Rows) -> tuple[LanguageModel, Tensor, _Asked]:
-    """The language model that speaks, a prefix a row, and how it is asked."""
-    lm, asked = _asked(translator)
+def _voice(translator: Translator, rows: Rows) -> tuple[LanguageModel, Tensor, _Prompting]:
+    """The language model that writes, a prefix per row, and its prompt and limits."""
+    lm, prompting = _prompting(translator)
     if isinstance(translator, PrefixTranslator):
         with evaluating(translator):
-            return lm, translator._all_prefixes([rows], None), asked
-    known = _as_map(translator, "write")
-    decoder = known.decoder
+            return lm, translator._all_prefixes([rows], None), prompting
+    text_map = _as_map(translator, "write")
+    decoder = text_map.decoder
     if decoder is None:
         raise TypeError("this map has no text decoder to sample from.")
-    return lm, decoder.prefixes(recall(known.probabilities([rows]), known.vectors)), asked
+    return lm, decoder.prefixes(recall(text_map.probabilities([rows]), text_map.vectors)), prompting
 
 
-def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
+def _prompting(translator: Translator) -> tuple[LanguageModel, _Prompting]:
     if isinstance(translator, PrefixTranslator):
-        return translator.language_model, _Asked(
+        return translator.language_model, _Prompting(
             translator.prompt, translator.stop, translator.max_new_tokens
         )
     decoder = _as_map(translator, "write").decoder
@@ -156,7 +156,7 @@ def _asked(translator: Translator) -> tuple[LanguageModel, _Asked]:
             "by their probabilities, or attach a decoder: LanguageAttribution.from_classifier(..., "
             "decoder='decoder-minilm-smollm2')."
         )
-    return decoder.language_model, _Asked(decoder.prompt, decoder.stop, decoder.max_new_tokens)
+    return decoder.language_model, _Prompting(decoder.prompt, decoder.stop, decoder.max_new_tokens)
 
 
 def _as_map(translator: Translator, does: str) -> MapTranslator:
@@ -170,33 +170,33 @@ def _as_map(translator: Translator, does: str) -> MapTranslator:
 
 
 def _phrases(translator: Translator, rows: Rows) -> list[Sentences]:
-    known = _as_map(translator, "know the probabilities of phrases")
-    texts, shares = known.vocabulary.phrases, known.probabilities([rows]).cpu()
+    text_map = _as_map(translator, "know the probabilities of phrases")
+    texts, shares = text_map.vocabulary.phrases, text_map.probabilities([rows]).cpu()
     return [Sentences(texts, row, torch.zeros_like(row)) for row in shares]
 
 
 def _among(translator: Translator, rows: Rows, phrases: Sequence[str]) -> list[Sentences]:
-    known = _as_map(translator, "know the probabilities of phrases")
-    maps = known.by_layer
-    named = rows.for_inputs({layer: fitted.width for layer, fitted in maps.items()}, known.name)
+    text_map = _as_map(translator, "know the probabilities of phrases")
+    maps = text_map.by_layer
+    named = rows.for_inputs({layer: fitted.width for layer, fitted in maps.items()}, text_map.name)
     ((layer, tokens),) = named.tokens.items()
     fitted = maps[layer]
     white = fitted.whiten(tokens.squeeze(1))
-    cosines = F.normalize(white, dim=1) @ known.directions(layer, phrases).T
+    cosines = F.normalize(white, dim=1) @ text_map.directions(layer, phrases).T
     shares = (fitted.temperature * cosines).softmax(dim=1).cpu()
     return [Sentences(tuple(phrases), row, torch.zeros_like(row)) for row in shares]
 
 
 def _drawn(
-    lm: LanguageModel, prefixes: Float[Tensor, "R P E"], asked: _Asked, sampling: Sampling
+    lm: LanguageModel, prefixes: Float[Tensor, "R P E"], prompting: _Prompting, sampling: Sampling
 ) -> list[Sentences]:
     options = {
         "top_p": sampling.top_p,
         "temperature": sampling.temperature,
         "generator": torch.Generator().manual_seed(sampling.seed),
-        "prompt": asked.prompt,
-        "stop": asked.stop,
-        "max_new_tokens": sampling.max_new_tokens or asked.max_new_tokens,
+        "prompt": prompting.prompt,
+        "stop": prompting.stop,
+        "max_new_tokens": sampling.max_new_tokens or prompting.max_new_tokens,
         "internal_batch_size": sampling.internal_batch_size,
     }
     if not sampling.replacement:

@@ -61,7 +61,7 @@ class WordTable:
             1.
         variances: The variances of these, (R, W).
         counts: In how many of a row's sentences a word is, (R, W).
-        without_image: The share without any image, (W,); zeros where not asked for.
+        without_image: The share without any image, (W,); zeros where not computed.
         sentences: How many sentences each row's frequencies come from.
         seed: Of the draws; None = nothing was drawn.
     """
@@ -87,7 +87,7 @@ class WordTable:
 
         Args:
             rows: The sentences of each row.
-            without_image: Those said without any image, whose frequencies `Word.score` subtracts.
+            without_image: Sentences drawn without any image, whose frequencies `Word.score` subtracts.
             split: Finds the words of a sentence; the default reads English. Another language needs its own.
             seed: Of the draws, for the record.
 
@@ -96,8 +96,8 @@ class WordTable:
                 English.
 
         Example:
-            >>> said = Sentences(("a hen on grass", "a hen"), torch.tensor([0.5, 0.5]), None)
-            >>> table = WordTable.of([said])
+            >>> sentences = Sentences(("a hen on grass", "a hen"), torch.tensor([0.5, 0.5]), None)
+            >>> table = WordTable.of([sentences])
             >>> [(word.text, word.frequency) for word in table.top(2)]
             [('hen', 1.0), ('grass', 0.5)]
         """
@@ -112,12 +112,12 @@ class WordTable:
         column = {word: index for index, word in enumerate(words)}
         counted = [_count(each, spelled, column) for each in every]
         frequencies, variances, counts = (torch.stack(each) for each in zip(*counted, strict=True))
-        known = len(rows)
+        row_count = len(rows)
         return cls(
             words,
-            frequencies[:known],
-            variances[:known],
-            counts[:known],
+            frequencies[:row_count],
+            variances[:row_count],
+            counts[:row_count],
             frequencies[-1] if without_image is not None else torch.zeros(len(words)),
             max(len(each.texts) for each in rows),
             seed,
@@ -185,8 +185,8 @@ class WordTable:
         """Return the frequency of one word in every row; 0 if no row has it.
 
         Example:
-            >>> said = Sentences(("a hen on grass", "a hen"), torch.tensor([0.5, 0.5]), None)
-            >>> WordTable.of([said]).frequency("owl").tolist()
+            >>> sentences = Sentences(("a hen on grass", "a hen"), torch.tensor([0.5, 0.5]), None)
+            >>> WordTable.of([sentences]).frequency("owl").tolist()
             [0.0]
         """
         if word not in self.words:
@@ -198,7 +198,7 @@ class WordTable:
         found = [column[word] for word in words if word in column]
         if not found:
             raise ValueError(
-                f"none of the words {list(words)[:8]} is said of these rows; they say {list(self.words)[:8]}."
+                f"none of {list(words)[:8]} is a word of these rows, which hold {list(self.words)[:8]}."
             )
         return found
 
@@ -227,8 +227,8 @@ def _count(
     """A row's frequencies, their variances, and the counts."""
     pairs = [
         (text, column[word])
-        for text, said in enumerate(sentences.texts)
-        for word in spelled[said]
+        for text, sentence in enumerate(sentences.texts)
+        for word in spelled[sentence]
         if word in column
     ]
     text, word = torch.tensor(pairs, dtype=torch.long).view(-1, 2).T

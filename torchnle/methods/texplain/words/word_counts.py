@@ -34,6 +34,6 @@ def words_of(
         TypeError: If the translator can neither write nor give probabilities of phrases.
         ValueError: As `WordTable.of`.
     """
-    said = sentences_of(translator, rows, sampling, phrases=phrases)
+    sentences = sentences_of(translator, rows, sampling, phrases=phrases)
     prior = sentences_without_image(translator, sampling) if without_image and phrases is None else None
-    return WordTable.of(said, prior, split=split, seed=None if sampling is None else sampling.seed)
+    return WordTable.of(sentences, prior, split=split, seed=None if sampling is None else sampling.seed)
