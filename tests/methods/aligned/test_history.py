@@ -18,11 +18,11 @@ def test_each_text_is_mapped_alone(monkeypatch):
     lang = classifier()
     (layer,) = lang.translator.by_layer
     fitted = lang.translator.by_layer[layer]
-    lang.translator.candidates  # noqa: B018  (computed before the described texts)
+    lang.translator.text_directions.candidates  # noqa: B018  (computed before the described texts)
     sizes, directions = [], fitted.directions
     counted = lambda vectors: sizes.append(len(vectors)) or directions(vectors)  # noqa: E731
     monkeypatch.setattr(fitted, "directions", counted)
-    lang.translator._own_directions(layer, ["a cat", "a boat", "a cat"])
+    lang.translator.text_directions.described(layer, ["a cat", "a boat", "a cat"])
     assert sizes == [1, 1]
-    (found,) = lang.translator._own_directions(layer, ["a boat"])
-    torch.testing.assert_close(found, directions(lang.translator._embed(["a boat"]))[0])
+    (found,) = lang.translator.text_directions.described(layer, ["a boat"])
+    torch.testing.assert_close(found, directions(lang.translator.text_directions.embed(["a boat"]))[0])

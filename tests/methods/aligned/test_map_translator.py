@@ -469,9 +469,10 @@ class TestSaving:
         translator = lang.translator
         translator.describe(rows_of(features()))
         translator.score(rows_of(features()), TEXTS)
-        assert translator._candidates is not None
+        kept = translator.text_directions
+        assert kept is translator.text_directions
         translator.to("cpu")
-        assert translator._candidates is translator._backgrounds is translator._latest is None
+        assert translator.text_directions is not kept
 
     def test_other_weights_are_not_answered_by_old_directions(self, lang, tmp_path):
         loaded = Translator.from_pretrained(lang.translator.save_pretrained(tmp_path / "saved"))

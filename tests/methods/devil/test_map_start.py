@@ -339,7 +339,7 @@ def test_what_it_cannot_start_from():
 def test_a_decoder_of_another_encoder():
     translator = tiny_map()
     translator.decoder.network = PrefixFromSentence(5, WIDTH, opening_length=1, prefix_length=3, hidden=16)
-    with pytest.raises(ValueError, match="by embeddings of width 26, the text decoder reads 5"):
+    with pytest.raises(ValueError, match="embeddings of width 26, the text decoder reads 5"):
         MapStart.of(translator, WIDTH)
 
 

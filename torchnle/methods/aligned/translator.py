@@ -15,16 +15,12 @@ from torchnle.description import Description
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.decoder.text_decoder import TextDecoder
+from torchnle.methods.aligned.direction_cache import DirectionCache
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.probability.background import with_background
-from torchnle.methods.aligned.probability.candidates import (
-    Candidates,
-    candidates,
-    candidates_of,
-    check_texts_fit,
-)
+from torchnle.methods.aligned.probability.candidates import candidates_of, check_texts_fit
 from torchnle.methods.aligned.probability.posterior import posterior
-from torchnle.methods.aligned.probability.vocabulary import Vocabulary, background_phrases
+from torchnle.methods.aligned.probability.vocabulary import Vocabulary
 from torchnle.methods.aligned.sentences import Sentences
 from torchnle.methods.aligned.text_choice import SURE_ABOVE, SURE_ABOVE_AT_LOCATION, choose_texts, described
 from torchnle.methods.aligned.text_features.text_map import TextMap
@@ -32,9 +28,6 @@ from torchnle.translators.base import Translator
 from torchnle.translators.config_values import Reference, check_config
 from torchnle.translators.rows import Rows, batches, find_slot
 from torchnle.types import ScoreKind
-
-#: The largest number of described texts whose directions are cached.
-_MOST_CACHED = 4096
 
 
 class MapTranslator(Translator):
@@ -131,14 +124,7 @@ class MapTranslator(Translator):
             TypeError: If `texts` is a single string.
             ValueError: If there are no texts or one is blank.
         """
-        checked = tuple(check_texts(texts))
-        with torch.inference_mode(False), torch.no_grad():  # what is kept must serve calls with gradients
-            if self._latest is None or self._latest[0] != checked:
-                self._latest = checked, self.encoder.encode(checked), {}
-            _, vectors, directions = self._latest
-            if layer not in directions:
-                directions[layer] = self.by_layer[layer].directions(vectors)
-        return directions[layer]
+        return self.text_directions.scored(layer, tuple(check_texts(texts)))
 
     def score(
         self,
@@ -240,9 +226,9 @@ class MapTranslator(Translator):
         )
 
     def _posterior(self, rows: Rows, texts: Sequence[str] | None = None) -> Float[Tensor, "R P"]:
-        local, maps, parts = not rows.pooled, self.by_layer, []
+        local, maps, directions, parts = not rows.pooled, self.by_layer, self.text_directions, []
         for slot, tokens in rows.tokens.items():
-            among = self.candidates[slot] if texts is None else candidates_of(self, slot, texts)
+            among = directions.candidates[slot] if texts is None else candidates_of(self, slot, texts)
             found, _ = posterior(maps[slot], tokens.squeeze(1), among, local=local)
             parts.append(found)
         return torch.stack(parts).mean(dim=0)
@@ -250,37 +236,9 @@ class MapTranslator(Translator):
     def _scores(self, rows: Rows, texts: list[str]) -> Float[Tensor, "R"]:
         parts = []
         for slot, tokens in rows.tokens.items():
-            own = self._own_directions(slot, texts)
+            own = self.text_directions.described(slot, texts)
             parts.append((self.by_layer[slot].whiten(tokens.squeeze(1)) * own).sum(dim=1))
         return torch.stack(parts).mean(dim=0)
-
-    def _own_directions(self, layer: str, texts: Sequence[str]) -> Float[Tensor, "R D"]:
-        """Map each row's own text into a layer; directions of earlier texts are cached.
-
-        Each text is embedded and mapped alone, so that the bits of its direction, and so of scores, do not
-        depend on other texts: a run that is resumed, or shared by processes, writes the same lines.
-        """
-        directions = self._text_directions.setdefault(layer, {})
-        if len(directions) > _MOST_CACHED:
-            directions.clear()
-        new = [text for text in dict.fromkeys(texts) if text not in directions]
-        for text in new:
-            (directions[text],) = self.by_layer[layer].directions(self._embed([text]))
-        return torch.stack([directions[text] for text in texts])
-
-    def _embed(self, texts: Sequence[str]) -> Float[Tensor, "T k"]:
-        """Look up the embeddings of common texts, which are cached on disk; encode others."""
-        common = self._common_embeddings
-        new = [text for text in texts if text not in common]
-        found = dict(zip(new, self.encoder.encode(new), strict=True)) if new else {}
-        return torch.stack([found[text] if text in found else common[text] for text in texts])
-
-    @cached_property
-    def _common_embeddings(self) -> dict[str, Tensor]:
-        """The sentence embedding of every phrase, of the nouns above them and of what is behind things."""
-        texts = (*self.vocabulary.nouns, *background_phrases())
-        embeddings = dict(zip(texts, embed_cached(self.encoder, texts), strict=True))
-        return embeddings | dict(zip(self.vocabulary.phrases, self.vectors, strict=True))
 
     @property
     def adaptable(self) -> MapTranslator:
@@ -296,35 +254,14 @@ class MapTranslator(Translator):
         """The sentence embeddings of the vocabulary's phrases."""
         return embed_cached(self.encoder, self.vocabulary.phrases)
 
-    @property
-    def candidates(self) -> dict[str, Candidates]:
-        """The vocabulary's phrases as candidates in each layer's map."""
-        if self._candidates is None:
-            self._candidates = {layer: candidates(self, fitted) for layer, fitted in self.by_layer.items()}
-        return self._candidates
-
-    @property
-    def backgrounds(self) -> dict[str, Tensor]:
-        """The directions of `background_phrases` in each layer."""
-        if self._backgrounds is None:
-            vectors = self._embed(background_phrases())
-            self._backgrounds = {layer: each.directions(vectors) for layer, each in self.by_layer.items()}
-        return self._backgrounds
-
-    #: Computed when needed, dropped by `forget`: the texts of the last call, their vectors and directions.
-    _latest: tuple[tuple[str, ...], Tensor, dict[str, Tensor]] | None = None
-    _candidates: dict[str, Candidates] | None = None
-    _backgrounds: dict[str, Tensor] | None = None
-
     @cached_property
-    def _text_directions(self) -> dict[str, dict[str, Tensor]]:
-        """The direction of each text of a description, by layer."""
-        return {}
+    def text_directions(self) -> DirectionCache:
+        """The directions of texts in the maps, computed when needed and dropped by `forget`."""
+        return DirectionCache(self)
 
     def forget(self) -> None:
         """Clear everything cached from the maps, after they have changed."""
-        self._latest = self._candidates = self._backgrounds = None
-        self._text_directions.clear()
+        self.__dict__.pop("text_directions", None)
 
     def _apply(self, *given: Any, **options: Any) -> Self:
         self.forget()

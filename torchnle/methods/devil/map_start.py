@@ -267,9 +267,9 @@ class MapStart(PrefixNetwork):
         return torch.stack(found).mean(dim=0)
 
     @property
-    def _candidates(self) -> dict[str, Candidates]:
+    def _candidates(self) -> Mapping[str, Candidates]:
         with torch.inference_mode(False), torch.no_grad():  # what is kept must serve calls with gradients
-            return self.map.candidates
+            return self.map.text_directions.candidates
 
     @property
     def _vectors(self) -> Float[Tensor, "P k"]:

@@ -53,7 +53,7 @@ def score_weights(translator: MapTranslator, layer: str, texts: Sequence[str]) -
     fitted = translator.by_layer[name]
     column = {phrase: i for i, phrase in enumerate(translator.vocabulary.phrases)}
     new = [text for text in dict.fromkeys(check_texts(texts)) if text not in column]
-    parts = [translator.candidates[name].directions]  # of the vocabulary: no text is encoded again
+    parts = [translator.text_directions.candidates[name].directions]
     if new:
         column |= {text: len(column) + i for i, text in enumerate(new)}
         parts.append(fitted.directions(embed_cached(translator.encoder, new)))

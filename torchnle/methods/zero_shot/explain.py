@@ -147,7 +147,7 @@ class Explainer:
 
         Why another class would be said, or one rather than another, is no question of what the image shows.
         """
-        fitted, among = self.fitted, self.translator.candidates[self.layer]
+        fitted, among = self.fitted, self.translator.text_directions.candidates[self.layer]
         shares, _ = posterior(fitted, asked.pooled, among, local=False)
         own = asked.classes == predicted(fitted, asked.pooled)
         if asked.rather_than is not None:

@@ -34,7 +34,7 @@ def sentence_probability(
     Returns:
         The probability, and whether a description of that probability would be marked unsure.
     """
-    candidates = translator.candidates[layer]
+    candidates = translator.text_directions.candidates[layer]
     shares = posterior(translator.by_layer[layer], row[None], candidates, local=False)[0][0]
     named = probability_of(text, shares, translator.vocabulary) or 0.0
     found = max(named, slope * float(shares[candidates.classes[predicted]]))

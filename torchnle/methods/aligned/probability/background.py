@@ -32,7 +32,8 @@ def with_background(translator: MapTranslator, rows: Rows, choices: list[TextCho
     for slot, tokens in rows.tokens.items():
         fitted, features = translator.by_layer[slot], tokens.squeeze(1)
         unit = F.normalize(fitted.whiten(fitted.scaled(features)), dim=1)
-        shares.append((fitted.temperature * (unit @ translator.backgrounds[slot].T)).softmax(dim=1))
+        cosines = unit @ translator.text_directions.backgrounds[slot].T
+        shares.append((fitted.temperature * cosines).softmax(dim=1))
         short.append(features.float().norm(dim=1) < fitted.location_norm)
     best = torch.stack(shares).mean(dim=0).max(dim=1)
     words, low = background_phrases(), torch.stack(short).all(dim=0).tolist()
