@@ -117,13 +117,17 @@ def test_words_are_looked_up_in_any_case_and_number(nouns):
 
 
 def test_what_people_say(nouns):
-    names = {word: nouns.said(nouns.senses(word)[0]) for word in ("puppy", "automobile", "tabby", "equine")}
+    names = {
+        word: nouns.common_name(nouns.senses(word)[0]) for word in ("puppy", "automobile", "tabby", "equine")
+    }
     assert names == {"puppy": "puppy", "automobile": "car", "tabby": None, "equine": None}
-    assert [nouns.said(nouns.imagenet_1k()[index]) for index in (9, 11, 134)] == [
+    assert [nouns.common_name(nouns.imagenet_1k()[index]) for index in (9, 11, 134)] == [
         None
     ] * 3  # Struthio camelus
-    assert nouns.said(nouns.common_senses("crane")[0]) == "crane"
-    assert {word: nouns.said(nouns.senses(word)[0]) for word in ("spermatophyte", "viverrine", "bird")} == {
+    assert nouns.common_name(nouns.common_senses("crane")[0]) == "crane"
+    assert {
+        word: nouns.common_name(nouns.senses(word)[0]) for word in ("spermatophyte", "viverrine", "bird")
+    } == {
         "spermatophyte": "seed plant",
         "viverrine": None,
         "bird": "bird",

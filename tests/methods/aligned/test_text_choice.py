@@ -29,14 +29,14 @@ class TestVocabulary:
         below: dict[int, list[int]] = {}
         for index, phrase in enumerate(WORDS):
             for node in nouns.ancestors(nouns.of_phrase(phrase)):
-                if nouns.kinds(node) <= MOST_KINDS and nouns.said(node) and nouns.is_physical(node):
+                if nouns.kinds(node) <= MOST_KINDS and nouns.common_name(node) and nouns.is_physical(node):
                     below.setdefault(node, []).append(index)
         columns = sorted(below, key=lambda node: (nouns.kinds(node), node))
         expected = torch.stack([posterior[:, below[node]].sum(dim=1) for node in columns], dim=1)
         torch.testing.assert_close(noun_mass(posterior, words), expected)
         bits = [math.log2(len(WORDS) / len(below[node])) for node in columns]
         assert words.information.tolist() == pytest.approx(bits)
-        assert all(n.endswith(nouns.said(node)) for n, node in zip(words.nouns, columns, strict=True))
+        assert all(n.endswith(nouns.common_name(node)) for n, node in zip(words.nouns, columns, strict=True))
 
     def test_the_mass_of_a_noun_is_at_least_that_of_each_phrase_below_and_at_most_one(self):
         words, posterior = Vocabulary(WORDS), shares()

@@ -72,7 +72,9 @@ def words_and_kinds(text: str) -> tuple[str, ...]:
         found += [
             noun
             for each in sorted(above, key=nouns.kinds)
-            if nouns.kinds(each) <= _MOST_KINDS and (noun := nouns.said(each)) is not None and " " not in noun
+            if nouns.kinds(each) <= _MOST_KINDS
+            and (noun := nouns.common_name(each)) is not None
+            and " " not in noun
         ]
     return tuple(dict.fromkeys(found))
 

@@ -16,7 +16,7 @@ class Nouns(NounTable):
     Example:
         >>> nouns = Nouns.load()
         >>> car, tree = nouns.of_phrase("a red car on a street"), nouns.of_phrase("two old trees")
-        >>> nouns.said(car), nouns.said(tree), nouns.kinds(tree) > 500
+        >>> nouns.common_name(car), nouns.common_name(tree), nouns.kinds(tree) > 500
         ('car', 'tree', True)
     """
 

@@ -142,7 +142,7 @@ class NounTable:
         start, end = self._word_starts[synset : synset + 2]
         return tuple(self._spellings[row] for row in self._words[start:end])
 
-    def said(self, synset: int) -> str | None:
+    def common_name(self, synset: int) -> str | None:
         """Choose the everyday word for a synset: the first one whose most frequent sense it is, or None.
 
         Latin names of species, and words that are rare in WordNet's tagged texts ("even-toed ungulate"), are
@@ -151,10 +151,10 @@ class NounTable:
         Example:
             >>> nouns = NounTable()
             >>> bird, machine = nouns.imagenet_1k()[134], nouns.imagenet_1k()[517]
-            >>> nouns.words(bird), nouns.said(bird), nouns.said(machine)
+            >>> nouns.words(bird), nouns.common_name(bird), nouns.common_name(machine)
             (('crane',), None, 'crane')
             >>> ungulate = nouns.senses("even-toed ungulate")[0]
-            >>> nouns.said(ungulate), nouns.said(nouns.senses("hoofed mammal")[0])
+            >>> nouns.common_name(ungulate), nouns.common_name(nouns.senses("hoofed mammal")[0])
             (None, 'hoofed mammal')
         """
         start, end = self._word_starts[synset : synset + 2]

@@ -114,7 +114,9 @@ class Vocabulary:
         linked = [(i, synset) for i, synset in enumerate(self.synsets) if synset is not None]
         above = [(i, node) for i, synset in linked for node in sorted(nouns.ancestors(synset))]
         nodes = sorted({node for _, node in above}, key=lambda node: (nouns.kinds(node), node))
-        names = {n: nouns.said(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_physical(n)}
+        names = {
+            n: nouns.common_name(n) for n in nodes if nouns.kinds(n) <= MOST_KINDS and nouns.is_physical(n)
+        }
         columns = {node: c for c, node in enumerate(n for n, word in names.items() if word is not None)}
         edges = [(i, columns[node]) for i, node in above if node in columns]
         phrase, noun = (torch.tensor([e[k] for e in edges], dtype=torch.long) for k in (0, 1))
