@@ -25,9 +25,11 @@ class SeededTexts(Translator):
         vocabulary: The texts that `describe` chooses from.
 
     Example:
+        >>> from torchnle.vision.features import Features
+        >>> from torchnle.translators.rows import rows_of
         >>> texts = SeededTexts(["a dog", "grass"])
         >>> features = Features(texts.directions(["grass"], width=8)[None], layer="norm")
-        >>> texts.describe(features)[0].text
+        >>> texts.describe(rows_of([features]))[0].text
         'grass'
     """
 

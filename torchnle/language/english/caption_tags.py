@@ -50,7 +50,7 @@ def without_guesses(
         The words with their tags, in order.
 
     Example:
-        >>> without_guesses([("dragonfly", "RB"), ("daily", "RB")], known={"daily"}, nouns=Nouns.load())
+        >>> without_guesses([("dragonfly", "RB"), ("daily", "RB")], lexicon={"daily"}, nouns=Nouns.load())
         [('dragonfly', 'NN'), ('daily', 'RB')]
     """
     return [
