@@ -20,11 +20,12 @@ from torch import Tensor
 
 from measurements.waterbirds.features import BIRDS, read
 from measurements.waterbirds.run import CLASSES, finding
-from torchnle import LanguageAttribution, backbones
+from torchnle import backbones
 from torchnle.data import Scenes, load_cutouts, photo_backgrounds, plain_backgrounds
 from torchnle.data.cutouts import Cutout, Cutouts
 from torchnle.data.grouped_scenes import GroupedScenes, load_birds
 from torchnle.evaluation import record
+from torchnle.evaluation.subject import CLASS_NAMES, attach
 from torchnle.language.english.content_words import content_words
 from torchnle.language.english.nouns import Nouns
 from torchnle.methods.aligned.probability.vocabulary import MOST_KINDS
@@ -85,12 +86,11 @@ def features(pair: tuple[Cutout, Cutout], seed: int, file: Path) -> dict[str, Te
     return saved
 
 
-def measure(work: Path, count: int) -> dict[str, Any]:
+def measure(work: Path, count: int, reference: str) -> dict[str, Any]:
     """Audit the first pairs at 95 % and at 50 %."""
-    backbone = backbones.load("efficientnet-lite0")
-    translator = LanguageAttribution.from_backbone(backbone).translator
+    translator = attach(backbones.load("efficientnet-lite0"), reference, None).translator
     if not isinstance(translator, MapTranslator):
-        raise TypeError("class names give a map.")
+        raise TypeError(f"{reference} is no map.")
     nouns = [f"a {content_words(cutout.phrase)[-1]}" for cutout in objects()]
     runs = []
     for number, pair in enumerate(pairs()[:count]):
@@ -105,12 +105,12 @@ def measure(work: Path, count: int) -> dict[str, Any]:
                 for cutout, label in zip(pair, CLASSES, strict=True)
             ]
         runs.append(run)
-    return {"contexts": len(nouns), "runs": runs}
+    return {"translator": reference, "contexts": len(nouns), "runs": runs}
 
 
 def _audited(translator: MapTranslator, x: Tensor, labels: Tensor, nouns: Sequence[str]) -> Audit:
     layer = refit_last_layer(x, labels, 2).layer
-    rows = Rows({translator.layers[0]: x[:, None]})
+    rows = Rows({translator.layers[-1]: x[:, None]})  # the last layer is kept
     return audit_features(translator, rows, labels, layer(x), CLASSES, contexts=nouns)
 
 
@@ -145,7 +145,8 @@ def page(found: dict[str, Any]) -> str:
             rows.append([planted, name, each["auroc"], f"{hits} of 2", first, len(each["alarms"])])
     header = ["planted", "share", "AUROC", "planted word among three", "first three", "shortcuts found"]
     return (
-        f"# Planted co-occurrence, {found['contexts']} objects as contexts\n\n"
+        f"# Planted co-occurrence, {found['contexts']} objects as contexts, words by {found['translator']}"
+        "\n\n"
         f"{record.table(header, rows)}\n\n"
         "A word counts if it is the object's noun or one above it in WordNet with at most "
         f"{MOST_KINDS:,} kinds. The order of words was chosen on the first {PAIRS} pairs.\n"
@@ -158,10 +159,12 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--pairs", type=int, default=2 * PAIRS, help="the first of them (default: all)")
+    parser.add_argument("--translator", default=CLASS_NAMES, metavar="REF", help="(default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(options.work, options.pairs)
-    record.write(options.output, "waterbirds_planted", {"setting": record.setting(), **found}, page(found))
+    found = measure(options.work, options.pairs, options.translator)
+    name = "waterbirds_planted" if options.translator == CLASS_NAMES else "waterbirds_planted_captions"
+    record.write(options.output, name, {"setting": record.setting(), **found}, page(found))
     print(page(found))
 
 
