@@ -12,8 +12,9 @@ from torch import nn
 from toys import fork_and_kill
 
 from torchnle.data import CaptionedImage, CaptionList
+from torchnle.hub.digest import digest_module
 from torchnle.training import feature_cache
-from torchnle.training.feature_cache import CachedFeatures, cached, model_digest
+from torchnle.training.feature_cache import CachedFeatures, cached
 from torchnle.training.supply import LiveFeatures
 from torchnle.vision.taps import Tap
 
@@ -210,7 +211,7 @@ class TestCache:
 
     def test_a_digest_sees_one_changed_weight(self):
         model = net()
-        before = model_digest(model)
+        before = digest_module(model)
         with torch.no_grad():
             model[0].weight[0, 0, 0, 0] += 1e-6
-        assert model_digest(model) != before
+        assert digest_module(model) != before

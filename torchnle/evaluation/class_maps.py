@@ -22,8 +22,8 @@ from torchnle.data.captions import digest
 from torchnle.evaluation import record
 from torchnle.evaluation.faithfulness import QUERY, MapMaker, compare, grad_cam, query_maps, random_maps
 from torchnle.evaluation.pictures import photographs, rightly_classified, single_scenes
+from torchnle.hub.digest import digest_module
 from torchnle.journal import Journal
-from torchnle.training.feature_cache import model_digest
 
 
 def measure(
@@ -116,7 +116,7 @@ def page(data: Mapping[str, Any]) -> str:
 def _models(backbone: Backbone, lang: LanguageAttribution) -> dict[str, Any]:
     """Identify the inputs of the curves: digests of tensors, and the translator's saved settings."""
     translator = lang.translator
-    digests = {"model": model_digest(backbone.model), "translator": model_digest(translator)}
+    digests = {"model": digest_module(backbone.model), "translator": digest_module(translator)}
     return {**digests, "config": digest([json.dumps(translator.config, sort_keys=True)])}
 
 

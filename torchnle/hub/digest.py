@@ -1,9 +1,13 @@
-"""Hashes of files, read in pieces."""
+"""Hashes of files, read in pieces, and of tensors and modules."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+
+import torch
+from torch import Tensor, nn
 
 _PIECE = 1 << 20
 
@@ -25,6 +29,39 @@ def git_blob(path: Path) -> str:
     """
     header = b"blob %d\0" % path.stat().st_size
     return _update(hashlib.sha1(header, usedforsecurity=False), path)
+
+
+def digest_tensors(tensors: Iterable[Tensor]) -> str:
+    """Compute the SHA-256 of tensors: their dtypes, shapes and values.
+
+    Example:
+        >>> digest_tensors([torch.zeros(2)]) == digest_tensors([torch.zeros(2)])
+        True
+    """
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
+    return found.hexdigest()
+
+
+def digest_module(module: nn.Module) -> str:
+    """Compute the SHA-256 of a module: its classes and settings as it prints them, and all its tensors.
+
+    Example:
+        >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> digest_module(one) == digest_module(one), digest_module(one) == digest_module(other)
+        (True, False)
+    """
+    found = hashlib.sha256(repr(module).encode())
+    for name, tensor in module.state_dict().items():
+        if isinstance(tensor, Tensor):  # a module may keep other things in its extra state
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
+    return found.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
 def _update(state: hashlib._Hash, path: Path) -> str:

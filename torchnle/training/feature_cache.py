@@ -10,16 +10,16 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchnle.data.captions import digest
 from torchnle.hub import manifest
+from torchnle.hub.digest import digest_module
 from torchnle.hub.filelock import alone_in_folder
 from torchnle.training.supply import Batch, LiveFeatures
 
@@ -119,28 +119,13 @@ def cache_key(live: LiveFeatures) -> dict[str, str]:
     """Compute the digest of each input that features depend on."""
     return {
         "format": str(_VERSION),
-        "model": model_digest(live.model),
+        "model": digest_module(live.model),
         "layers": digest(f"{tap.name} {tap.at}" for tap in live.taps),
         "preprocessing": digest([repr(live.preprocess)]),
         "reading": digest([repr(live.reading)]),
         "data": live.source.fingerprint,
         **({"tokens": "class and register tokens too"} if live.extra else {}),
     }
-
-
-def model_digest(model: nn.Module) -> str:
-    """Compute a digest of a model's class and of all its tensors.
-
-    Example:
-        >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
-        >>> model_digest(one) == model_digest(one), model_digest(one) == model_digest(other)
-        (True, False)
-    """
-    total = sha256(repr(model).encode())
-    for name, tensor in model.state_dict().items():
-        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8) if tensor.numel() else tensor
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + raw.numpy().tobytes())
-    return total.hexdigest()
 
 
 def _check_whole(folder: Path) -> None:

@@ -381,5 +381,5 @@ def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:
     if not head.plain:
         raise ValueError(
             "class names cannot be added to captions here: the head reads its layer by more than a mean. "
-            "{head.summary} Fit from one of the two."
+            f"{head.summary} Fit from one of the two."
         )

@@ -125,6 +125,5 @@ def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Au
         groups = cells(found.labels, found.shortcuts.context_class)
         refitted = refit_last_layer(torch.cat(rows), found.labels, layer.out_features, groups=groups).layer
         layer.weight.copy_(refitted.weight)
-        if layer.bias is not None:
-            layer.bias.copy_(refitted.bias)
+        layer.bias = nn.Parameter(refitted.bias.to(layer.weight))
     return made

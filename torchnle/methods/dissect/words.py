@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.errors import TranslatorMismatchError
+from torchnle.hub.digest import digest_tensors
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.dissect.probing.units import hash_tensors
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows
 
@@ -106,5 +106,5 @@ class TextScores:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the translator's weights, the layer and the texts."""
-        weights = hash_tensors([t for t in self.translator.state_dict().values() if isinstance(t, Tensor)])
+        weights = digest_tensors([t for t in self.translator.state_dict().values() if isinstance(t, Tensor)])
         return f"{weights} {self.layer} {self.texts}"

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchnle.hub.digest import digest_module
 from torchnle.language.texts import check_texts
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
-from torchnle.methods.dissect.probing.units import hash_module
 from torchnle.methods.dissect.words import describe_rows, score_rows
 from torchnle.translators.base import Translator
 
@@ -45,7 +45,7 @@ class TranslatorCaptioner:
     @property
     def fingerprint(self) -> str:
         """The identity of everything that its captions depend on."""
-        return f"{hash_module(self.translator)} {self.layer} {self.sure_above}"
+        return f"{digest_module(self.translator)} {self.layer} {self.sure_above}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
         """Caption every exemplar.
@@ -80,7 +80,7 @@ class BankCaptioner:
     @property
     def fingerprint(self) -> str:
         """The identity of everything that its captions depend on."""
-        return f"{hash_module(self.translator)} {self.layer} {self.bank}"
+        return f"{digest_module(self.translator)} {self.layer} {self.bank}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
         """Caption every exemplar.

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from torchnle.hub.digest import digest_module
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.record import LayerRecord
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.probing.store import Store, key_of
 from torchnle.methods.dissect.probing.streams import Activations, Evidence, Streams
-from torchnle.methods.dissect.probing.units import Channels, Units, hash_module
+from torchnle.methods.dissect.probing.units import Channels, Units
 from torchnle.methods.dissect.words import TextScores
 from torchnle.vision import taps
 from torchnle.vision.features import Features
@@ -256,7 +257,7 @@ class _Run:
 
     def _key(self) -> str:
         root = unwrap(self.model)
-        weights = "" if root is None else hash_module(root)
+        weights = "" if root is None else digest_module(root)
         units = [(tap.reference, getattr(self.units[tap.name], "fingerprint", None)) for tap in self.taps]
         if missing := [name for name, mark in units if mark is None]:
             raise ValueError(

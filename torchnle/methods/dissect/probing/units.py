@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from torchnle.hub.digest import digest_module, digest_tensors
 
 
 @runtime_checkable
@@ -82,7 +83,7 @@ class Directions:
     @property
     def fingerprint(self) -> str:
         """A hash of the directions."""
-        return f"directions {hash_tensors([self.matrix, self.bias])}"
+        return f"directions {digest_tensors([self.matrix, self.bias])}"
 
 
 @dataclass(frozen=True)
@@ -152,25 +153,4 @@ class Latents:
         """The key, or a hash of the module's weights."""
         if self._key is not None:
             return f"latents {self._key}"
-        return f"latents {hash_module(self.encode)}"  # type: ignore[arg-type]
-
-
-def hash_tensors(tensors: Sequence[Tensor]) -> str:
-    """Hash tensors' dtypes, shapes and bytes: 64 hexadecimal digits.
-
-    Example:
-        >>> hash_tensors([torch.zeros(2)]) == hash_tensors([torch.zeros(2)])
-        True
-    """
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
-
-
-def hash_module(module: nn.Module) -> str:
-    """Hash a module's class, and the names and values of its weights."""
-    state = [(name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor)]
-    names = hashlib.sha256(f"{type(module).__qualname__} {[name for name, _ in state]}".encode()).hexdigest()
-    return hash_tensors([value for _, value in state]) + names[:8]
+        return f"latents {digest_module(self.encode)}"  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchnle import hub
 from torchnle.data.captions import digest
+from torchnle.hub.digest import digest_module
 from torchnle.language.decoding import Decoded
 from torchnle.language.device import resolve_dtype
 from torchnle.language.head import cache_name
@@ -19,7 +20,6 @@ from torchnle.language.packed.step_decoding import Ends
 from torchnle.language.sampling.distinct import Beam, Distinct, joined, parts_of
 from torchnle.language.sampling.nucleus import Nucleus
 from torchnle.language.texts import check_texts
-from torchnle.training.feature_cache import model_digest
 
 if TYPE_CHECKING:
     from transformers import BertLMHeadModel, Cache, PreTrainedTokenizerBase
@@ -94,7 +94,7 @@ class CrossAttentionDecoder:
     def fingerprint(self) -> str:
         """A digest of its weights and vocabulary, which identifies it in a training run."""
         words = digest([repr(sorted(self.tokenizer.get_vocab().items()))])
-        return f"{model_digest(self.model)} {words}"
+        return f"{digest_module(self.model)} {words}"
 
     @property
     def width(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from torchnle.hub.digest import digest_module
 from torchnle.methods.texplain.network import TExplainNetwork
 from torchnle.methods.texplain.training.objective import (
     AnyTExplain,
@@ -20,7 +21,6 @@ from torchnle.methods.texplain.training.objective import (
     inputs_of,
 )
 from torchnle.training import loop
-from torchnle.training.feature_cache import model_digest
 from torchnle.training.loop import Report
 from torchnle.training.order import Order, Part
 from torchnle.training.recipe import LoopRecipe
@@ -83,7 +83,7 @@ def train(
         return {} if validation is None else held_out(translator, validation, longest=longest)
 
     for number, stage in enumerate(stages, start=1):
-        start = model_digest(translator.network) if number > 1 else ""
+        start = digest_module(translator.network) if number > 1 else ""
         objective = WholeImages(
             translator, stage.supply, stage.recipe, _order(stage), longest=longest, start=start
         )
