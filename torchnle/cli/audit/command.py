@@ -76,13 +76,13 @@ def _audit(options: argparse.Namespace) -> None:
         listed = listed.with_contexts(read_groups(options.groups), options.folder)
     names, labels = _classes(options, listed)
     backbone = load_named(options, names if options.checkpoint else None)
-    lang, speaker = _speaker(options, backbone)
+    lang, reader = _reader(options, backbone)
     audited = _audited(options, backbone, lang)
     rows = audited.rows(listed.images)
     if isinstance(audited, FittedLastLayer):
         audited.fit(rows, labels, len(names))
-    shared = speaker is backbone and isinstance(audited, FittedLastLayer)
-    words = rows if shared else pooled(lang, speaker, listed.images)
+    shared = reader is backbone and isinstance(audited, FittedLastLayer)
+    words = rows if shared else pooled(lang, reader, listed.images)
     logits = audited.logits(rows)
     found = audit_features(
         lang.translator,
@@ -101,7 +101,7 @@ def _audit(options: argparse.Namespace) -> None:
         data["challenge"] = _challenge(options, audited, listed, labels, logits)
     say(json.dumps(record.plain(data), indent=1) if options.json else _lines(found, data))
     if options.output:
-        page = _write(options, speaker, listed, found, data)
+        page = _write(options, reader, listed, found, data)
         say(f"report: {page}", error=options.json)
         record.write(options.output, "audit", data, _lines(found, data))
 
@@ -114,12 +114,12 @@ def _classes(options: argparse.Namespace, listed: LabelledImages) -> tuple[tuple
     return names, labels_of(listed, names)
 
 
-def _speaker(
+def _reader(
     options: argparse.Namespace, backbone: backbones.Backbone
 ) -> tuple[LanguageAttribution[Any], backbones.Backbone]:
     """The attribution that the words come from, and its model."""
-    speaker = backbones.load(options.reader) if options.reader else backbone
-    return attach(speaker, options.translator, None), speaker
+    reader = backbones.load(options.reader) if options.reader else backbone
+    return attach(reader, options.translator, None), reader
 
 
 def _audited(
@@ -223,7 +223,7 @@ def _challenge(
 
 def _write(
     options: argparse.Namespace,
-    speaker: backbones.Backbone,
+    reader: backbones.Backbone,
     listed: LabelledImages,
     found: Audit,
     data: dict[str, Any],
@@ -234,4 +234,4 @@ def _write(
     if "accuracy" in data:
         more.append(f"It answers {data['accuracy']:.1%} of the images rightly.")
     title = f"Audit of {options.folder.name}"
-    return write_report(options.output, title, subject, speaker.name, listed, found, more)
+    return write_report(options.output, title, subject, reader.name, listed, found, more)
