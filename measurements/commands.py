@@ -21,8 +21,8 @@ from measurements.scale_out import run as scale_out
 from measurements.units import run as dissect_units
 from torchnle import backbones
 from torchnle.cli.evaluate import add_batch, add_output, add_scenes, add_subject, leave, scenes_of, subject
+from torchnle.cli.models import MODEL_HELP
 from torchnle.cli.output import say
-from torchnle.cli.photos import MODEL_HELP
 from torchnle.data import load_cutouts, shapes
 from torchnle.evaluation.subject import attach
 from torchnle.methods.aligned.regression.class_embedding_mlp import EPOCHS

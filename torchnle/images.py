@@ -84,7 +84,10 @@ def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
         raise ValueError(f"{root} is not a folder. Pass one that holds pictures.")
     files = sorted(file for file in root.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise ValueError(f"{root} holds no pictures with the endings {', '.join(sorted(SUFFIXES))}.")
+        below = next((file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES), None)
+        pattern = "" if below is None else root / "**" / f"*{below.suffix}"
+        hint = f" Pass a pattern for those in its folders: '{pattern}'." if pattern else ""
+        raise ValueError(f"{root} holds no pictures with the endings {', '.join(sorted(SUFFIXES))}.{hint}")
     return files
 
 

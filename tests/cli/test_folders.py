@@ -16,7 +16,7 @@ from torchnle import LanguageAttribution, backbones
 from torchnle.attr.mixins import explain
 from torchnle.backbones import Backbone, Preprocess
 from torchnle.cli import main
-from torchnle.cli.photos import own_device
+from torchnle.cli.models import own_device
 
 COMMANDS = {
     "describe": ["--locations"],
@@ -70,6 +70,7 @@ def test_lines_of_a_pattern(folder, tmp_path, capsys, command):
         assert [row["file"] for row in csv.DictReader(out)] == [line["file"] for line in lines]
     file.write_bytes(whole[: len(whole) // 2])
     assert main(given) == 0
+    assert f"2 of 5 lines were in {file} already" in capsys.readouterr().err
     assert file.read_bytes() == whole
 
 

@@ -87,5 +87,6 @@ def test_masks_that_are_missing_or_of_another_size(folder, tmp_path, capsys):
 
 def test_bad_folders_are_told_in_a_sentence(folder, tmp_path, capsys):
     assert main(["audit", str(tmp_path / "none")]) == 2
-    assert main(["audit", str(folder), "--class-names", "square"]) == 2
-    assert "one a folder" in capsys.readouterr().err
+    (tmp_path / "names.txt").write_text("square")
+    assert main(["audit", str(folder), "--class-names", str(tmp_path / "names.txt")]) == 2
+    assert "2 folders for 1 class names" in capsys.readouterr().err

@@ -299,3 +299,17 @@ class TestRandomState:
         torch.manual_seed(3)
         first, second = load(str(cwd / "model")).model, load(str(cwd / "model")).model
         assert not torch.equal(next(first.parameters()), next(second.parameters()))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_show_on_a_terminal_only(tmp_path, monkeypatch, terminal):
+    class Stream(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    lm = saved_language_model(tmp_path / "lm")
+    assert lm is not None
+    stream = Stream()
+    monkeypatch.setattr("sys.stderr", stream)
+    LanguageModel.from_pretrained(str(tmp_path / "lm"))
+    assert ("Loading" in stream.getvalue()) == terminal

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
@@ -60,6 +62,17 @@ class Backbone:
         """
         preprocess = transform if isinstance(transform, Preprocess) else Transform.of(transform)
         return cls(model.eval(), preprocess, tuple(class_names), name or type(model).__name__)
+
+    def example(self) -> Float[Tensor, "2 C H W"]:
+        """Make two inputs of noise, of the size that the preprocessing gives, on the model's device.
+
+        Example:
+            >>> Backbone.of(nn.Identity(), Preprocess(size=8, mean=0.0, std=255.0)).example().shape
+            torch.Size([2, 3, 8, 8])
+        """
+        shape = self.preprocess(Image.new("RGB", (64, 48))).shape
+        noise = torch.randn(2, *shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+        return noise.to(next(self.model.parameters(), noise))
 
     def view(self, image: Image.Image) -> Image.Image:
         """Return the part of the image that the model sees, at display resolution, to draw maps on."""

@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from torchnle.backbones import timm, torchvision
 from torchnle.backbones.backbone import Backbone
-from torchnle.hub.state_dict import load_state_dict, unwrapped
+from torchnle.backbones.fill import fill
+from torchnle.hub.state_dict import load_state_dict
 
 _LIBRARIES: dict[str, Any] = {"timm": timm.load, "torchvision": torchvision.load}
-_SHOWN = 5
 
 
 def load_checkpoint(
@@ -40,7 +38,7 @@ def load_checkpoint(
 
     Raises:
         ValueError: If the architecture is not known, the file is damaged, or its names or shapes are not the
-            model's; the message lists them.
+            model's; the message says how many classes the file is for, or which architectures it fits.
 
     Example:
         >>> backbone = load_checkpoint("own.pt", "timm:resnet18", names)  # doctest: +SKIP
@@ -49,7 +47,7 @@ def load_checkpoint(
     if library not in _LIBRARIES or not name:
         raise ValueError(f"architecture {architecture!r} is not known; pass timm:NAME or torchvision:NAME.")
     built: Backbone = _LIBRARIES[library](name, pretrained=False, num_classes=len(class_names))
-    _fill(built.model, load_state_dict(Path(file)), Path(file))
+    fill(built.model, load_state_dict(Path(file)), Path(file), architecture, len(class_names))
     changes: dict[str, Any] = {} if size is None else {"size": size}
     for key, values in (("mean", mean), ("std", std)):
         if values is not None:
@@ -81,29 +79,3 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
     if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
         raise ValueError(f"{path} holds no class names: one a line, or JSON: a list, or index -> name.")
     return tuple(found)
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    own = model.state_dict()
-    state = unwrapped(state, own.keys())
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    problems = {
-        "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)}, the model's is {shapes[name]}"
-            for name in own
-            if name in state and tuple(state[name].shape) != shapes[name]
-        ],
-    }
-    told = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
-    if told:
-        raise ValueError(
-            f"{file} is not a checkpoint of this architecture with this number of classes; {'; '.join(told)}."
-        )
-    model.load_state_dict(state)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

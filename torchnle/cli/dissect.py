@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torchnle import backbones, images
+from torchnle.cli.models import MODEL_HELP, add_own_options, load_backbone
 from torchnle.cli.output import say
-from torchnle.cli.photos import MODEL_HELP
 from torchnle.vision import taps
 
 #: `torchnle.methods.dissect.labellers.rank_texts.Labeller`, which is not imported before it is needed.
@@ -31,30 +32,62 @@ _ENOUGH = 500
 def add(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser("dissect", help="label the units of a layer by what excites them")
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=f"{MODEL_HELP}; or pass --checkpoint")
     parser.add_argument("--layer", required=True, metavar="NAME", help="`torchnle layers` lists them")
     parser.add_argument("--probe", type=Path, required=True, metavar="FOLDER", help="images to probe with")
-    parser.add_argument("--translator", metavar="REF", help="who speaks (default: fitted to class names)")
-    parser.add_argument("--units", type=int, nargs="+", metavar="N", help="which (default: all)")
-    parser.add_argument("--exemplars", type=int, default=10, help="a unit (default: %(default)s)")
-    parser.add_argument("--summary", choices=("mean", "max", "class token"), default="mean")
-    parser.add_argument("--by", choices=LABELLERS, help="another labeller (default: the paper's)")
-    parser.add_argument("--labels", type=int, default=1, help="a unit, at most (default: %(default)s)")
+    parser.add_argument(
+        "--translator",
+        metavar="REF",
+        help="a saved one, for the words (default: fitted to class names)",
+    )
+    parser.add_argument("--units", type=int, nargs="+", metavar="N", help="label these only (default: all)")
+    parser.add_argument(
+        "--exemplars",
+        type=int,
+        default=10,
+        metavar="K",
+        help="describe a unit by the K images that excite it most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--summary",
+        choices=("mean", "max", "class token"),
+        default="mean",
+        help="a unit's activation in an image, from those at its locations (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--by", choices=LABELLERS, help="label by another method (default: Describe-and-Dissect)"
+    )
+    parser.add_argument(
+        "--labels",
+        type=int,
+        default=1,
+        metavar="N",
+        help="give a unit up to N labels, if it responds to several things (default: %(default)s)",
+    )
     parser.add_argument("--crops", action="store_true", help="add attention crops to the exemplars")
     parser.add_argument("--colours", action="store_true", help="add the colour that exemplars share")
     parser.add_argument("--chat", action="store_true", help="summarise with the embedded language model")
     parser.add_argument("--address", metavar="URL", help="summarise through an OpenAI-compatible address")
     parser.add_argument("--chat-model", default="default", metavar="NAME", help="the model at that address")
-    parser.add_argument("--batch", type=int, default=32, help="images at once (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="a run that was stopped goes on")
+    parser.add_argument(
+        "--batch", type=int, default=32, metavar="N", help="images at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="keep results of steps; a run that was stopped goes on",
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write the report (HTML, JSON) here")
     parser.add_argument("--find", metavar="TEXT", help="print the units nearest to a text only")
     parser.add_argument("--find-picture", type=Path, metavar="FILE", help="print the units that it excites")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    add_own_options(parser)
     parser.set_defaults(run=_dissect)
 
 
 def _dissect(options: argparse.Namespace) -> None:
+    from torchnle.methods.dissect.labels import Origin
     from torchnle.methods.dissect.probing.images import ProbingSet
     from torchnle.methods.dissect.probing.settings import ProbeSettings
     from torchnle.methods.dissect.report.pages import write_report
@@ -62,7 +95,9 @@ def _dissect(options: argparse.Namespace) -> None:
 
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
-    backbone = backbones.load(options.model)
+    if (options.model is None) == (options.checkpoint is None):
+        raise ValueError("pass either a MODEL by name, or --checkpoint FILE of your own, and not both.")
+    backbone = load_backbone(options)
     probing_set = ProbingSet(options.probe, backbone.preprocess)
     summariser, usage = _summariser(options)
     found = dissect(
@@ -80,6 +115,7 @@ def _dissect(options: argparse.Namespace) -> None:
         cache=options.cache,
         progress=sys.stderr.isatty(),
     )
+    found.origin = replace(found.origin or Origin(), model=backbone.name)
     shown = _shown(found, backbone, options)
     if options.json:
         say(json.dumps(found.to_dict() if shown is found else [vars(label) for label in shown], indent=1))

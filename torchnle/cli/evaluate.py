@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torchnle import backbones
 from torchnle.attr import LanguageAttribution
+from torchnle.cli.models import MODEL_HELP
 from torchnle.cli.output import say
-from torchnle.cli.photos import MODEL_HELP
 from torchnle.views import plots
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from torchnle.cli.models import add_model_options, load_backbone
 from torchnle.cli.output import say
-from torchnle.cli.photos import add_model_options, files_of, load_backbone
+from torchnle.cli.photos import files_of
 from torchnle.errors import MissingDependencyError
 from torchnle.evaluation import subject
 

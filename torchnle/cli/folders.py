@@ -71,17 +71,19 @@ def write_lines(
     lines = make(
         lang, pictures, batch_size=options.batch_size, workers=workers, journal=options.lines, draw=draw
     )
-    _count(lines, options.lines)
+    _count(lines, options.lines, quiet=getattr(options, "quiet", False))
     if options.table and int(os.environ.get("RANK", 0)) == 0:
         write_table(read_lines(options.lines), options.table)
         say(f"table: {options.table}")
 
 
-def _count(lines: Lines, file: Path) -> None:
+def _count(lines: Lines, file: Path, *, quiet: bool = False) -> None:
     skipped = 0
     rank = os.environ.get("RANK", "0")
     shown = sys.stderr.isatty() and rank == "0"
-    for line in tqdm(lines, total=lines.total, unit="photo", disable=not shown):
+    for number, line in enumerate(tqdm(lines, total=lines.total, unit="photo", disable=not shown)):
+        if number == 0 and lines.kept and not quiet:
+            say(f"{lines.kept} of {lines.total} lines were in {file} already", error=True)
         if "error" in line:
             skipped += 1
             say(f"torchnle: skipped: {line['error']}", error=True)

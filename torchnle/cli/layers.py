@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from torchnle import backbones
+from torchnle.cli.models import MODEL_HELP
 from torchnle.cli.output import say
-from torchnle.cli.photos import MODEL_HELP
 from torchnle.vision.suggest import suggest_layers
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
     _check_options(options)
     _check_kernels(folder)
     try:
-        return auto.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
+        with bars_on_terminals():
+            return auto.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
     except ValueError as error:
         named = _named_code(folder)
         if "trust_remote_code" in str(error):
@@ -64,6 +67,21 @@ def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
         raise ValueError(
             f"what lies in {folder} is damaged, or of different models: {why}. Download it again."
         ) from error
+
+
+@contextmanager
+def bars_on_terminals() -> Iterator[None]:
+    """Show the bars of transformers ("Loading weights") only if standard error is a terminal."""
+    from transformers.utils import logging
+
+    silenced = not sys.stderr.isatty() and logging.is_progress_bar_enabled()
+    if silenced:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if silenced:
+            logging.enable_progress_bar()
 
 
 def load_weights(auto: Any, folder: Path, *, optional: Sequence[str] = (), **options: Any) -> Any:

@@ -63,6 +63,7 @@ def test_strange_names_come_back(folder):
         ("none.png", "none.png is not there"),
         ("none/*.png", "matches no file"),
         ("empty", "holds no pictures"),
+        ("classes", r"Pass a pattern for those in its folders: 'classes/\*\*/\*\.png'"),
         ("empty.txt", "is empty"),
         ("no.tar", "not a whole, uncompressed tar"),
         ("https://a.b/c.tar", "is an address; download"),
@@ -72,6 +73,8 @@ def test_strange_names_come_back(folder):
 def test_nothing_there_is_told(tmp_path, monkeypatch, given, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "classes" / "cat").mkdir(parents=True)
+    (tmp_path / "classes" / "cat" / "1.png").touch()
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "no.tar").write_text("no tar" * 200)
     with tarfile.open(tmp_path / "texts.tar", "w") as tar:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from typing import get_args
 from urllib.parse import unquote
@@ -15,7 +16,8 @@ from torchnle.cli import main
 from torchnle.cli.dissect import LABELLERS
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 from torchnle.methods.dissect.labellers.rank_texts import Labeller
-from torchnle.methods.dissect.labels import Dissection, UnitLabel
+from torchnle.methods.dissect.labels import Dissection, Origin, UnitLabel
+from torchnle.methods.dissect.report.legend import SCORES
 from torchnle.methods.dissect.report.pages import masked, write_report
 from torchnle.methods.dissect.report.rating import aggregate, write_rating_page
 
@@ -72,6 +74,37 @@ def test_report_is_bounded_complete_and_asks_for_nothing(tmp_path):
     links = re.findall(r'href="(units-[^"#]*)#(u\d+)"', index)
     assert len(links) == 5
     assert all(f'id="{anchor}"' in (tmp_path / name).read_text() for name, anchor in links)
+
+
+@pytest.mark.parametrize("method", ["Describe-and-Dissect", "linear"])
+def test_every_page_has_a_legend_and_says_where_its_labels_come_from(tmp_path, method):
+    origin = Origin("own.pt <12>", "a map", method, 30)
+    files = write_report(Dissection("layer", [UnitLabel(0, "a car", 0.5)], origin=origin), tmp_path)
+    assert len(files) == 2
+    for file in files:
+        page = file.read_text()
+        parsed(file)
+        for fact in (
+            "own.pt &lt;12&gt;",
+            "a map",
+            f"labels by: <b>{method}</b>",
+            "probing images: <b>30</b>",
+        ):
+            assert fact in page
+        assert escape(SCORES[method]) in page
+        assert all(f"<dt>{name}</dt>" in page for name in ("score", "correlation", "exemplars"))
+    assert "<th>correlation</th>" in files[1].read_text()
+
+
+def test_the_legend_knows_every_method():
+    chosen = {"Describe-and-Dissect", "Describe-and-Dissect, chosen by images of the candidates"}
+    assert set(SCORES) == {*LABELLERS, *chosen}
+
+
+def test_labels_know_their_origin():
+    found = run()
+    assert (found.origin.model, found.origin.images) == ("Sequential", len(found.images))
+    assert found.origin.translator == found.to_dict()["origin"]["translator"] != ""
 
 
 def test_labels_are_escaped(tmp_path):

@@ -252,7 +252,9 @@ class Constructors(LayerReader[Chosen], Attribution):
         elif backbone.clip is not None and backbone.tokenizer is not None:
             attribution = cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
         else:
-            attribution = cls.from_classifier(backbone.model, backbone.class_names or None, layers)
+            attribution = cls.from_classifier(
+                backbone.model, backbone.class_names or None, layers, example=backbone.example()
+            )
         attribution.preprocess = backbone.preprocess
         return attribution
 

@@ -23,6 +23,7 @@ class Lines(Iterator[Line]):
 
     Attributes:
         total: How many lines there are in all.
+        kept: How many of them a journal held already; known from the first line on.
 
     Example:
         >>> lines = Lines(iter([{"file": "a.jpg", "text": "a cat"}]), 1)
@@ -31,7 +32,7 @@ class Lines(Iterator[Line]):
     """
 
     def __init__(self, found: Iterator[Line], total: int) -> None:
-        self._found, self.total = found, total
+        self._found, self.total, self.kept = found, total, 0
 
     def __next__(self) -> Line:
         """Return the next line."""

@@ -99,7 +99,13 @@ def run(lang: LanguageAttribution[Any], files: Given, work: Work, options: Optio
         raise ValueError(f"batch_size={size}; pass 1 or more.")
     pictures = files if isinstance(files, PictureList) else PictureList(files)
     made = _Run(lang, pictures, work, options, size, Share.chosen(options.process, options.processes))
-    return Lines(made.lines(), made.count(range(made.batches)[made.share.process :: made.share.processes]))
+    total = made.count(range(made.batches)[made.share.process :: made.share.processes])
+
+    def kept(count: int) -> None:
+        lines.kept += count
+
+    lines = Lines(made.lines(kept), total)
+    return lines
 
 
 def suitable_batch(device: torch.device) -> int:
@@ -142,23 +148,26 @@ class _Run:
     def count(self, batches: Iterable[int]) -> int:
         return sum(len(self.pictures_of(batch)) for batch in batches)
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self, found: Callable[[int], None]) -> Iterator[Line]:
         """Yield this process's lines: those of its batches, found in the journal or computed."""
         file = None if self.options.journal is None else Path(self.options.journal)
         if file is not None:
             self.share.check_leftovers(file)
         line_journal = LineJournal(file, self.setting, self.work.what)
         first = self._whole_batches(line_journal, range(self.batches))
+        found(self.count(self.share.of(first)))
         yield from self._journalled(line_journal, range(self.batches), self.share.of(first))
         if self.share.processes == 1:
             line_journal.keep(self.count(range(first)))
             yield from self._computed(line_journal, range(first, self.batches))
         elif file is None or first < self.batches:
-            yield from self._part(line_journal, file, first)
+            yield from self._part(line_journal, file, first, found)
         elif self.share.process == 0:
             remove(self.share, file)
 
-    def _part(self, line_journal: LineJournal, file: Path | None, first: int) -> Iterator[Line]:
+    def _part(
+        self, line_journal: LineJournal, file: Path | None, first: int, found: Callable[[int], None]
+    ) -> Iterator[Line]:
         """Yield the lines of this process's batches behind those in the journal; the first joins all."""
         own = self.share.of(self.batches, first)
         setting = {**self.setting, "process": self.share.process, "first": first}
@@ -167,6 +176,7 @@ class _Run:
         path = finished if done else None if file is None else self.share.file(file)
         part = LineJournal(path, setting, self.work.what)
         begun = self._whole_batches(part, own)
+        found(self.count(own[:begun]))
         yield from self._journalled(part, own, range(begun))
         if not done:
             part.keep(self.count(own[:begun]))

@@ -38,7 +38,8 @@ def audit(
         lang: Reads one layer of the classifier, whose output is a logit per class.
         batches: (images, labels): images as the model takes them, (N,) class indices.
         class_names: The classes in plain words ("land bird"), which decide what words are about them.
-        contexts: Phrases for the surroundings of objects; None = the shipped list (sky, water, grass, ...).
+        contexts: Phrases for the surroundings of objects, compared as they are ("a yellow corner"); with `n`
+            by their nouns. None = the shipped list (sky, water, grass, ...).
         also: Further words that are about a class, besides WordNet's, by class name.
         n: The number of sentences to draw for an image; None = a map's phrases by their probabilities.
         seed: The seed of the draws.
@@ -62,10 +63,11 @@ def audit(
     if lang.several:
         raise ValueError(f"an audit reads one layer, not {len(lang.taps)}; attach to a single one.")
     read_rows, logits, labels = [], [], []
-    for x, y in batches:
+    for x, y in batches:  # the number of names is checked at the first
         (rows,) = lang._select(lang.read(x), None, False)[1]
         read_rows.append(rows)
         logits.append(forward(lang.forward_func, x))
+        _check_names(logits[-1], class_names)
         labels.append(y)
     if not read_rows:
         raise ValueError("there are no images to audit; pass batches of (images, labels).")
@@ -127,3 +129,11 @@ def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Au
         layer.weight.copy_(refitted.weight)
         layer.bias = nn.Parameter(refitted.bias.to(layer.weight))
     return made
+
+
+def _check_names(logits: Tensor, class_names: Sequence[str]) -> None:
+    if logits.ndim != 2 or logits.shape[1] != len(class_names):
+        raise ValueError(
+            f"{len(class_names)} class names for a model that gives {tuple(logits.shape)} for a batch of "
+            f"{len(logits)}; pass one name per logit, in their order."
+        )

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def embed_cached(encoder: TextEncoder, phrases: Sequence[str]) -> Float[Tensor, 
     """
     listed = list(phrases)
     blocks = [listed[start : start + BLOCK] for start in range(0, len(listed), BLOCK)]
-    shown = tqdm(blocks, desc="encoding phrases", disable=len(blocks) < 2)
+    shown = tqdm(blocks, desc="encoding phrases", disable=len(blocks) < 2 or not sys.stderr.isatty())
     return torch.cat([_block(encoder, block) for block in shown])
 
 

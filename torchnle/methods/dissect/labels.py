@@ -59,6 +59,23 @@ class UnitLabel:
         return f"unit {self.unit}: {words}  [{self.score:.2f}{'' if self.reliable else ', unreliable'}]"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The model, translator, method and images that labels come from.
+
+    Args:
+        model: The model's name, as a user knows it; "" = unknown.
+        translator: The name of the translator that gave the words; "" = none did.
+        method: The labelling method.
+        images: The number of probing images.
+    """
+
+    model: str = ""
+    translator: str = ""
+    method: str = "Describe-and-Dissect"
+    images: int = 0
+
+
 class Dissection(Sequence[UnitLabel]):
     """The labels of one layer's units, in the order of the units.
 
@@ -68,6 +85,7 @@ class Dissection(Sequence[UnitLabel]):
         record: The layer's probing record.
         images: The probing set.
         encoder: Encodes labels for `find`; None = labels are matched by their words.
+        origin: What the labels come from; None = unknown.
 
     Example:
         >>> found = Dissection("layer", [UnitLabel(0, "a car", 0.6), UnitLabel(1, "a red car", 0.5)])
@@ -82,8 +100,9 @@ class Dissection(Sequence[UnitLabel]):
         record: LayerRecord | None = None,
         images: ProbingSet | None = None,
         encoder: TextEncoder | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        self.layer, self._units = layer, tuple(units)
+        self.layer, self._units, self.origin = layer, tuple(units), origin
         self.record, self.images, self.encoder = record, images, encoder
         self._vectors: Tensor | None = None
 
@@ -160,7 +179,8 @@ class Dissection(Sequence[UnitLabel]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all labels as plain values that `json.dumps` takes."""
-        return {"layer": self.layer, "units": [asdict(label) for label in self]}
+        origin = {} if self.origin is None else {"origin": asdict(self.origin)}
+        return {"layer": self.layer, **origin, "units": [asdict(label) for label in self]}
 
     def __str__(self) -> str:
         return "\n".join(str(label) for label in self)

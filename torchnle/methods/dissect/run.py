@@ -23,7 +23,7 @@ from torchnle.methods.dissect.exemplars.exemplar import exemplars
 from torchnle.methods.dissect.exemplars.pool import UnitRunner, with_crops
 from torchnle.methods.dissect.labellers.labelled import labelled
 from torchnle.methods.dissect.labellers.rank_texts import Labeller, UnitReading
-from torchnle.methods.dissect.labels import Dissection, UnitLabel
+from torchnle.methods.dissect.labels import Dissection, Origin, UnitLabel
 from torchnle.methods.dissect.probing.images import ProbingSet, Transform, as_probing_set
 from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
 from torchnle.methods.dissect.probing.record import LayerRecord
@@ -36,7 +36,7 @@ from torchnle.methods.dissect.selection.scoring import Scoring
 from torchnle.methods.dissect.selection.select import Selection
 from torchnle.methods.dissect.selection.several import SAME, distinct
 from torchnle.methods.dissect.selection.sources import ImageSource
-from torchnle.methods.dissect.source_of_words import words_for
+from torchnle.methods.dissect.source_of_words import name_of, words_for
 from torchnle.public_calls import own_defaults
 from torchnle.translators.base import Translator
 from torchnle.types import Layer
@@ -195,7 +195,8 @@ def dissect(
         }
         runner = UnitRunner(model, tap, images.transform, **options)
     proposes = proposer or _proposer(captioner, summariser, text_source, evidence)
-    steps = _Steps(record, images, chosen, text_source, evidence, proposes, runner, images_of, progress)
+    name = getattr(model, "__name__", type(model).__name__)
+    steps = _Steps(record, images, chosen, text_source, evidence, proposes, runner, images_of, progress, name)
     return steps.run(only, folder)
 
 
@@ -212,6 +213,7 @@ class _Steps:
     runner: UnitRunner | None
     images_of: ImageSource | None
     progress: bool
+    model: str = ""
     captions: dict[int, list[str]] = field(default_factory=dict)
     correlations: dict[int, float] = field(default_factory=dict)
 
@@ -248,7 +250,14 @@ class _Steps:
 
     def _dissection(self, found: Sequence[UnitLabel]) -> Dissection:
         encoder: TextEncoder | None = getattr(self.translator, "encoder", None)
-        return Dissection(self.record.layer, found, self.record, self.images, encoder)
+        return Dissection(self.record.layer, found, self.record, self.images, encoder, self._origin)
+
+    @property
+    def _origin(self) -> Origin:
+        """What the labels come from."""
+        chosen = "Describe-and-Dissect" + (", chosen by images of the candidates" if self.images_of else "")
+        method = self.settings.labeller or chosen
+        return Origin(self.model, name_of(self.translator), method, len(self.images))
 
     def _caption_together(self, live: Sequence[int]) -> None:
         """Caption all units' evidence features in one batch, where the captioner reads nothing else."""

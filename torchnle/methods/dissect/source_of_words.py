@@ -13,10 +13,13 @@ from torchnle.heads.classifier_head import example_for, find_head
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.fit import fit_class_names
 from torchnle.methods.aligned.reader import Reader
+from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.probing.probe import EvidenceLayer
 from torchnle.translators.base import Translator
 from torchnle.vision import taps
 from torchnle.vision.reading import Reading
+
+_SHOWN = 3
 
 
 def words_for(
@@ -53,6 +56,21 @@ def words_for(
         raise ValueError(f"the translator '{loaded.name}' names no layer; pass evidence_layer=.")
     (tap,) = taps.resolve(model, name)
     return loaded, EvidenceLayer(tap, reading or Reading())
+
+
+def name_of(translator: Translator | None) -> str:
+    """Name a translator for people; a map without a name by what it was fitted to.
+
+    Example:
+        >>> name_of(None)
+        ''
+    """
+    if translator is None:
+        return ""
+    if not isinstance(translator, MapTranslator) or translator.name != type(translator).__name__:
+        return translator.name
+    texts = [*translator.class_texts, *translator.phrases]
+    return f"a map fitted to {len(texts)} texts ({', '.join(texts[:_SHOWN])}, ...)"
 
 
 def _fitted(

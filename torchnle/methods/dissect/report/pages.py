@@ -13,6 +13,7 @@ from PIL import Image
 
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 from torchnle.methods.dissect.labels import Dissection, UnitLabel
+from torchnle.methods.dissect.report.legend import legend
 from torchnle.views import html
 
 #: So many units a page, and the side of an exemplar in pixels: about 2 megabytes a page.
@@ -61,7 +62,8 @@ def write_report(
     files = [html.write(target / "index.html", _index(dissection, parts, names))]
     for part, name in zip(parts, names, strict=True):
         body = (
-            f'<p><a href="index.html">all units</a> {_SEARCH}</p>{_table(dissection, part, exemplars, side)}'
+            f'<p><a href="index.html">all units</a> {_SEARCH}</p>{legend(dissection)}'
+            f"{_table(dissection, part, exemplars, side)}"
         )
         title = f"{dissection.layer}, units {part[0].unit} to {part[-1].unit}"
         files.append(html.write(target / name, html.page(title, body, script=html.SORT_AND_SEARCH)))
@@ -88,7 +90,7 @@ def _index(dissection: Dissection, parts: Sequence[Sequence[UnitLabel]], names: 
     facts = f"{len(dissection)} units: {named} labelled, {len(dissection.reliable)} reliably, "
     facts += f"{len(dissection.dead)} dead."
     listing = html.table(["unit", "label", "score", "correlation"], rows)
-    body = f"<p>{facts}</p><p>{_SEARCH}</p>{listing}"
+    body = f"<p>{facts}</p>{legend(dissection)}<p>{_SEARCH}</p>{listing}"
     return html.page(f"Units of {dissection.layer}", body, script=html.SORT_AND_SEARCH + _FIND)
 
 
@@ -126,11 +128,12 @@ def _table(dissection: Dissection, part: Sequence[UnitLabel], exemplars: int, si
                 f'<a id="u{label.unit}">{label.unit}</a>',
                 _words(label),
                 _number(label.score),
+                _number(label.correlation),
                 pictures,
                 details,
             ]
         )
-    return html.table(["unit", "label", "score", "exemplars", "candidates"], rows)
+    return html.table(["unit", "label", "score", "correlation", "exemplars", "candidates"], rows)
 
 
 def masked(exemplar: Exemplar) -> Image.Image:

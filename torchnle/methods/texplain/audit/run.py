@@ -11,6 +11,12 @@ from torch import Tensor
 from torchnle.language.english.content_words import content_words
 from torchnle.methods.aligned.probability.vocabulary import background_phrases
 from torchnle.methods.texplain.audit.class_words import ClassWords
+from torchnle.methods.texplain.audit.contexts import (
+    check_contexts,
+    context_nouns,
+    usable_contexts,
+    warn_of_few_texts,
+)
 from torchnle.methods.texplain.audit.shortcuts import ShortcutReport, find_shortcuts
 from torchnle.methods.texplain.words.sentences import Sampling
 from torchnle.methods.texplain.words.table import Word, WordTable
@@ -80,8 +86,8 @@ def audit_features(
         labels: The class of each image.
         logits: The classifier's logits, one row per image.
         class_names: The classes in plain words ("land bird"); WordNet decides which words name them.
-        contexts: Phrases for the surroundings of objects; None = the shipped list (sky, water, grass, ...).
-            Not used with `sampling`.
+        contexts: Phrases for the surroundings of objects, compared as they are ("a yellow corner"); with
+            `sampling` by their nouns. None = the shipped list (sky, water, grass, ...).
         also: Further words that name a class, besides WordNet's, by class name.
         sampling: How to draw sentences; None = use a map's phrases by their probabilities.
         k: The number of words per class.
@@ -90,13 +96,25 @@ def audit_features(
         The audit.
 
     Raises:
-        TypeError: As `words_of`.
-        ValueError: As `find_shortcuts`.
+        TypeError: As `words_of`, or if `contexts` are one string.
+        ValueError: As `find_shortcuts`, or if no context is left that names no class.
     """
-    phrases = background_phrases() if contexts is None else tuple(contexts)
-    table = words_of(translator, rows, sampling)
-    around = table if sampling is not None else words_of(translator, rows, phrases=phrases)
-    own = () if contexts is None else [word for phrase in phrases for word in content_words(phrase)]
-    class_words = ClassWords(class_names, also=also, background=own)
+    phrases = background_phrases() if contexts is None else check_contexts(contexts)
+    own = () if contexts is None else phrases
+    if sampling is not None:
+        class_words = ClassWords(class_names, also=also, background=context_nouns(own) if own else ())
+        table = around = words_of(translator, rows, sampling)
+    else:
+        warn_of_few_texts(translator, phrases)
+        class_words = ClassWords(class_names, also=also, background=own)
+        table = words_of(translator, rows)
+        phrases = usable_contexts(phrases, class_words) if own else phrases
+        split = _whole if own else content_words
+        around = words_of(translator, rows, phrases=phrases, split=split)
     report = find_shortcuts(around, labels, logits, class_words, k=k)
     return Audit(class_words, table, labels, logits.argmax(dim=1), report)
+
+
+def _whole(phrase: str) -> tuple[str, ...]:
+    """Return a phrase as its only word: contexts that a user names are compared as they are."""
+    return (phrase,)
