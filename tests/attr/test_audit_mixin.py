@@ -4,6 +4,7 @@ import pytest
 import torch
 from fakes import conv_net
 from letter_encoder import LetterEncoder
+from torch import nn
 
 from torchnle import LanguageAttribution
 from torchnle.attr.mixins.audit import audit, repair
@@ -89,6 +90,43 @@ def test_a_repair_is_the_refit_of_a_copy(classifier, lang, batches):
         torch.testing.assert_close(made(x), expected(head.read(features).rows), atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="not those of the audit"):
         repair(classifier, batches[:2], found)
+
+
+def test_a_repair_of_a_layer_without_bias_gives_it_one(batches):
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = nn.Sequential(*body, nn.Linear(6, 3, bias=False))
+    words = ["grass", "the sky", "a lake"]
+    lang = LanguageAttribution.from_classifier(
+        model, NAMES, example=batches[0][0][:2], encoder=LetterEncoder(), vocabulary=words
+    )
+    found = audit(lang, batches, NAMES)
+    x, y = (torch.cat(each) for each in zip(*batches, strict=True))
+    rows = model[:4](x).detach()
+    expected = refit_last_layer(rows, y, 3, groups=cells(y, found.shortcuts.context_class)).layer
+    made = repair(model, batches, found)
+    torch.testing.assert_close(made(x), expected(rows), atol=1e-4, rtol=1e-4)
+    assert model[4].bias is None
+    assert made[4].bias.abs().max() > 1e-3
+
+
+def test_logits_among_other_outputs(classifier, lang, batches):
+    class Named(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return {"features": x.flatten(1), "logits": self.inner(x)}
+
+    named = LanguageAttribution(Named(classifier), f"inner.{lang.taps[0].name}", lang.translator)
+    plain = LanguageAttribution(classifier, lang.taps[0].name, lang.translator)
+    assert torch.equal(audit(named, batches, NAMES).predicted, audit(plain, batches, NAMES).predicted)
+    x, masks = batches[0][0][:4], torch.zeros(4, 8, 8, dtype=torch.bool)
+    masks[:, 3:6, 1:4] = True
+    y = torch.arange(4) % 3
+    found = background_challenge(Named(classifier), [(x, masks, y)])
+    assert torch.equal(found.top[0], background_challenge(classifier, [(x, masks, y)]).top[0])
 
 
 def test_a_background_challenge_in_batches_is_that_of_all_images(classifier):

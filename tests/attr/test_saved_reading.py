@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny_clip import VIT, hugging_face, open_clip_model
 from torch import nn
 
-from torchnle import Description, LanguageAttribution, Reading
+from torchnle import Description, LanguageAttribution, Reading, Translator
+from torchnle.backbones import Backbone, Preprocess
 from torchnle.language.text_encoder import TextEncoder
 
 NAMES = ["cat", "mug", "boat", "fern", "cliff"]
@@ -52,6 +53,30 @@ def test_a_classifier(tmp_path, encoder):
     loaded = LanguageAttribution.from_pretrained(model, str(tmp_path / "t"), example=X)
     assert loaded.summary
     same(loaded, saved)
+
+
+def test_a_backbone_with_a_saved_translator_reads_as_the_saved_one(tmp_path, encoder):
+    class Normed(nn.Module):  # the head reads the norm of the mean
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.features = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU())
+            self.norm, self.head = nn.LayerNorm(6), nn.Linear(6, len(NAMES))
+
+        def forward(self, x):
+            return self.head(self.norm(self.features(x).mean(dim=(2, 3))))
+
+    backbone = Backbone.of(Normed(), Preprocess(size=8, mean=0.0, std=255.0), NAMES)
+    saved = LanguageAttribution.from_classifier(backbone.model, NAMES, example=X, encoder=encoder)
+    saved.save_pretrained(tmp_path / "t")
+    loaded = LanguageAttribution.from_backbone(
+        backbone, translator=Translator.from_pretrained(tmp_path / "t")
+    )
+    assert loaded.reading.pool is not Reading().pool
+    torch.testing.assert_close(loaded.saliency(X, TEXTS), saved.saliency(X, TEXTS))
+    assert [d.score for d in loaded.describe(X)] == pytest.approx(
+        [d.score for d in saved.describe(X)], abs=1e-5
+    )
 
 
 def test_layers_below_the_heads(tmp_path, encoder):

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torchnle.heads.check import Comparison, compare, varied
 from torchnle.heads.dense import Enlarging, find_dense
 from torchnle.heads.logits import LinearPart, find_linear
-from torchnle.heads.outputs import Answer, answers
 from torchnle.heads.path import Path, find_path
 from torchnle.heads.readout import Readout
 from torchnle.heads.trace import Trace, difference, trace
 from torchnle.public_calls import own_defaults
 from torchnle.vision.features import Features
+from torchnle.vision.outputs import Answer, answers
 from torchnle.vision.reading import Reading, read
 from torchnle.vision.running import check_weights
 from torchnle.vision.taps import Tap

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchnle.heads.outputs import Answer, answers
 from torchnle.heads.poolings import Reading, is_batch, readings_of
+from torchnle.vision.outputs import Answer, answers
 from torchnle.vision.random_draws import warn_of_draws, watching
 from torchnle.vision.running import check_hookable, exclusive_use, forward, of_this_thread, unwrap
 from torchnle.vision.taps import Tap, first_tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 _PIECE = 1 << 20
+#: What Python prints of a function or an object: it differs from process to process.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def sha256(path: Path) -> str:
@@ -52,7 +55,7 @@ def digest_module(module: nn.Module) -> str:
         >>> digest_module(one) == digest_module(one), digest_module(one) == digest_module(other)
         (True, False)
     """
-    found = hashlib.sha256(repr(module).encode())
+    found = hashlib.sha256(_ADDRESS.sub("", repr(module)).encode())
     for name, tensor in module.state_dict().items():
         if isinstance(tensor, Tensor):  # a module may keep other things in its extra state
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))

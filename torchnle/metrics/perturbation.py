@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchnle.vision.outputs import logits_of
 from torchnle.vision.running import forward
 
 #: Computes the replacement of pixels, (N, C, H, W), from the images.
@@ -162,7 +163,8 @@ def _curves(
     for part in torch.split(points, batch_size):
         image, step = part[:, 0], part[:, 1]
         changed = (ranks[image] < counts[step, None, None])[:, None]
-        logits = forward(model, torch.where(changed, end[image], start[image]))
+        output = forward(model, torch.where(changed, end[image], start[image]))
+        logits = logits_of(output, "the model")
         found.append(logits.softmax(dim=1).gather(1, targets[image, None])[:, 0])
     return Curves(torch.cat(found).view(len(maps), steps + 1).float(), counts / pixels)
 

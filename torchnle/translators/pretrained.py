@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnle import hub
+from torchnle.hub.digest import digest_module
 from torchnle.public_calls import own_defaults
 from torchnle.translators import configuration, kinds, saving, serialization
 from torchnle.translators.config_values import check_config, loading
@@ -23,6 +25,8 @@ AnyPretrained = TypeVar("AnyPretrained", bound="Pretrained")
 
 #: Before the names of tensors that belong to the reading of layers, in the weights' file.
 _OF_READING = "reading/"
+#: Attributes on which no result depends.
+_UNIMPORTANT = frozenset({"name", "reference", "training"})
 
 
 class Frozen(Protocol):
@@ -77,6 +81,17 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         self.card: dict[str, Any] = {}
         self.reading: dict[str, Any] = {}
         self.reading_tensors: dict[str, Tensor] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of what its results depend on: plain attributes, tensors, names of frozen models."""
+        plain = {
+            name: value
+            for name, value in sorted(vars(self).items())
+            if isinstance(value, str | int | float | tuple) and name not in _UNIMPORTANT and name[0] != "_"
+        }
+        frozen = {name: getattr(getattr(self, name), "reference", None) for name in self.frozen_models}
+        return sha256(f"{plain} {frozen} {digest_module(self)}".encode()).hexdigest()
 
     @property
     @abstractmethod

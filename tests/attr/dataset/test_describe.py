@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 from fakes import LetterTranslator, conv_net
 from PIL import Image
+from zero_shot_world import pictures
 
 from torchnle import LanguageAttribution
 from torchnle.attr.dataset import describe_dataset
@@ -140,6 +142,20 @@ class TestFolders:
         with pytest.raises(ValueError, match=r"a\.jsonl holds descriptions of other files"):
             list(describe_dataset(lang, files[1:] + files[:1], batch_size=3, journal=journal))
         assert journal.read_bytes() == before
+
+    def test_a_journal_of_another_model_or_translator_is_refused(self, lang, folder, tmp_path):
+        files, journal = sorted(folder.glob("*.png")), tmp_path / "a.jsonl"
+        lines = list(describe_dataset(lang, files, journal=journal))
+        assert list(describe_dataset(lang, files, journal=journal)) == lines
+        changed = copy.deepcopy(lang)
+        with torch.no_grad():
+            next(changed.forward_func.parameters()).add_(1)
+        more = copy.deepcopy(lang)
+        more.translator.sure_above = 0.9
+        adapted = copy.deepcopy(lang).adapt([pictures(5, seed=7)])
+        for other in (changed, more, adapted):
+            with pytest.raises(ValueError, match=r"a\.jsonl holds descriptions of another setting"):
+                list(describe_dataset(other, files, journal=journal))
 
     def test_bad_input(self, lang, folder):
         bare = LanguageAttribution(conv_net(), "layer", LetterTranslator())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -240,13 +241,17 @@ class Constructors(LayerReader[Chosen], Attribution):
 
         Args:
             backbone: As `torchnle.backbones.load` or `Backbone.of` gives it.
-            layers: Of a classifier: as `from_classifier`; with a translator: None = the last of its layers.
+            layers: Of a classifier: as `from_classifier`; with a translator: None = the last of its layers,
+                read as it was when the translator was saved.
             translator: One that was saved for the model; None = as above.
 
         Raises:
             ValueError: If it is neither: no linear head is found, or the classes have no known names.
         """
-        if translator is not None:
+        if translator is not None and layers is None and translator.reading:
+            found = attach(backbone.model, translator, translator.reading, backbone.example())
+            attribution = cls._attached(replace(found, layers=found.layers[-1:]))
+        elif translator is not None:
             chosen: Any = list(translator.layers)[-1:] if layers is None else layers
             attribution = cls(backbone.model, chosen, translator)
         elif backbone.clip is not None and backbone.tokenizer is not None:

@@ -6,6 +6,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,13 +14,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from torchnle.attr.construction.saved_reading import lens_tensors
 from torchnle.attr.dataset.decoding import Decoded, decode, threads_beside
 from torchnle.attr.dataset.lines import Line, Lines
 from torchnle.attr.dataset.picture_list import Given, PictureList
 from torchnle.attr.dataset.share import Share, await_all, join, remove
 from torchnle.attr.language_attribution import LanguageAttribution
+from torchnle.hub.digest import digest_module, digest_tensors
 from torchnle.journal import LineJournal
-from torchnle.vision.running import device_of
+from torchnle.vision.running import device_of, unwrap
 
 #: The answer for one picture: its line without the file, and what a drawing of it needs.
 Answer: TypeAlias = tuple[Line, Any]
@@ -131,13 +134,19 @@ class _Run:
     def batches(self) -> int:
         return -(-len(self.pictures) // self.size)
 
-    @property
+    @cached_property
     def setting(self) -> dict[str, Any]:
+        """Everything that the lines depend on; hashed only where there is a journal."""
+        if self.options.journal is None:
+            return {}
+        model = unwrap(self.lang.forward_func)
         return {
             "torchnle": self.work.what,
             "files": len(self.pictures),
             "layer": self.lang.taps[0].reference,
-            "translator": self.lang.translator.name,
+            "model": "" if model is None else digest_module(model),
+            "translator": self.lang.translator.fingerprint,
+            "lenses": digest_tensors(lens_tensors(self.lang.taps, self.lang.reading).values()),
             "batch_size": self.size,
             **self.work.setting,
         }

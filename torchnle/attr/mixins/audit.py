@@ -13,8 +13,8 @@ from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.heads.classifier_head import find_head
 from torchnle.public_calls import checked
 from torchnle.translators.rows import Rows
-from torchnle.vision.reading import read
-from torchnle.vision.running import forward
+from torchnle.vision.outputs import logits_of
+from torchnle.vision.reading import read, read_with_output
 
 if TYPE_CHECKING:
     from torchnle.methods.texplain.audit.run import Audit
@@ -64,9 +64,10 @@ def audit(
         raise ValueError(f"an audit reads one layer, not {len(lang.taps)}; attach to a single one.")
     read_rows, logits, labels = [], [], []
     for x, y in batches:  # the number of names is checked at the first
-        (rows,) = lang._select(lang.read(x), None, False)[1]
+        features, output = read_with_output(lang.forward_func, lang.taps, x, reading=lang.reading)
+        (rows,) = lang._select(features, None, False)[1]
         read_rows.append(rows)
-        logits.append(forward(lang.forward_func, x))
+        logits.append(logits_of(output, "the model", len(class_names)))
         _check_names(logits[-1], class_names)
         labels.append(y)
     if not read_rows:

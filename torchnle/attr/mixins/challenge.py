@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchnle.public_calls import checked
+from torchnle.vision.outputs import logits_of
 from torchnle.vision.running import forward
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def background_challenge(model: Any, batches: Iterable[tuple[Tensor, Tensor, Ten
     """
     from torchnle.methods.texplain.audit.challenge import challenge, hide_objects
 
-    seen, hidden, labels = [], [], []
+    seen: list[Tensor] = []
+    hidden: list[Tensor] = []
+    labels = []
     for x, masks, y in batches:
-        seen.append(forward(model, x).float().cpu())
-        hidden.append(forward(model, hide_objects(x, masks)).float().cpu())
+        for images, logits in ((x, seen), (hide_objects(x, masks), hidden)):
+            logits.append(logits_of(forward(model, images), "the model").float().cpu())
         labels.append(y.cpu())
     if not seen:
         raise ValueError("there are no images; pass batches of (images, masks, labels).")

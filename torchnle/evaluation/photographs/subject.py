@@ -15,6 +15,7 @@ from torchnle.backbones import Backbone
 from torchnle.description import Description
 from torchnle.evaluation.photographs.answers import Answer
 from torchnle.evaluation.photographs.truth import location
+from torchnle.vision.outputs import logits_of
 
 
 class Subject:
@@ -58,6 +59,7 @@ class Subject:
     @torch.no_grad()
     def first_class(self, x: Float[Tensor, "1 3 H W"]) -> Answer:
         """Return the classifier's most probable class, with its probability."""
-        best = self.backbone.model(x)[0].softmax(dim=0).max(dim=0)
+        logits = logits_of(self.backbone.model(x), self.backbone.name, len(self.backbone.class_names))
+        best = logits[0].softmax(dim=0).max(dim=0)
         name, share = self.backbone.class_names[int(best.indices)], best.values.item()
         return Answer.of(Description(name, share, layer="classifier", probability=share))

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.errors import TranslatorMismatchError
-from torchnle.hub.digest import digest_tensors
 from torchnle.language.texts import check_texts
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.translator import MapTranslator
@@ -105,6 +104,5 @@ class TextScores:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the translator's weights, the layer and the texts."""
-        weights = digest_tensors([t for t in self.translator.state_dict().values() if isinstance(t, Tensor)])
-        return f"{weights} {self.layer} {self.texts}"
+        """The identity of the translator, the layer and the texts."""
+        return f"{self.translator.fingerprint} {self.layer} {self.texts}"

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.hub.digest import digest_module
 from torchnle.language.texts import check_texts
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 from torchnle.methods.dissect.words import describe_rows, score_rows
@@ -45,7 +44,7 @@ class TranslatorCaptioner:
     @property
     def fingerprint(self) -> str:
         """The identity of everything that its captions depend on."""
-        return f"{digest_module(self.translator)} {self.layer} {self.sure_above}"
+        return f"{self.translator.fingerprint} {self.layer} {self.sure_above}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
         """Caption every exemplar.
@@ -80,7 +79,7 @@ class BankCaptioner:
     @property
     def fingerprint(self) -> str:
         """The identity of everything that its captions depend on."""
-        return f"{digest_module(self.translator)} {self.layer} {self.bank}"
+        return f"{self.translator.fingerprint} {self.layer} {self.bank}"
 
     def __call__(self, exemplars: Sequence[Exemplar]) -> list[str]:
         """Caption every exemplar.

@@ -81,6 +81,20 @@ def answers(output: Any, model_name: str, classes: int | None = None) -> list[An
     return [Answer(path) for path, _ in usual]
 
 
+def logits_of(output: Any, model_name: str, classes: int | None = None) -> Tensor:
+    """Return the logits in a model's output: the first of `answers`.
+
+    Raises:
+        ValueError: As `answers`.
+
+    Example:
+        >>> import torch
+        >>> logits_of({"features": torch.ones(1, 8), "logits": torch.zeros(1, 3)}, "model").shape
+        torch.Size([1, 3])
+    """
+    return answers(output, model_name, classes)[0](output, model_name)
+
+
 def _tensors(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
     """Yield every tensor with its keys and indices, depth first."""
     if isinstance(value, Tensor):
