@@ -18,8 +18,8 @@ class Description:
         text: The words.
         score: The raw score of the words, of the kind `score_kind`.
         score_kind: "log_prob" = log-probability of the text in nats; "cosine" = a cosine similarity;
-            "projection" = the projection of a feature on the text's direction, in units of the texts' own
-            spread.
+            "projection" = the projection of a whitened feature on the text's unit direction, in units of
+            the features.
         layer: The layer that was read; several names joined by "+" if they were read together.
         image: The index of the image in the batch.
         location: (row, column) on the layer's grid; None for the whole image or a mask.

@@ -18,8 +18,8 @@ Inputs: TypeAlias = Tensor | tuple[Tensor, ...]
 Where: TypeAlias = Literal["all"] | tuple[int, int] | Tensor | None
 #: Picks the tensor from a layer's output.
 Select: TypeAlias = Callable[[Any], Tensor]
-#: The kind of a score: a log-probability in nats; a cosine; or a projection on a text's direction, in units
-#: of the texts' distance from their mean.
+#: The kind of a score: a log-probability in nats; a cosine; or the projection of a whitened feature on a
+#: text's unit direction, in units of the features.
 ScoreKind: TypeAlias = Literal["log_prob", "cosine", "projection"]
 #: The order of the axes of an activation.
 Layout: TypeAlias = Literal["auto", "NCHW", "NHWC", "NLD", "ND"]

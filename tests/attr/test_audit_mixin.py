@@ -52,6 +52,7 @@ def test_words_are_those_of_the_maps_phrases(lang, batches):
         lang.words(x, n=0)
 
 
+@pytest.mark.filterwarnings("ignore:the translator")  # the layers have one width, and that is enough here
 def test_several_layers_give_a_table_each(classifier, lang, batches):
     several = LanguageAttribution(classifier, ["layer", "norm"], lang.translator)
     x = batches[0][0][:2]

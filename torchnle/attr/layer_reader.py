@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal, TypeAlias, overload
@@ -299,20 +300,13 @@ class LayerReader(Generic[Chosen]):
         self.taps = taps.resolve(self.forward_func, layers)
         self.translator = translator
         self.reading = reading or Reading()
+        _warn_of_other_layers(self.taps, translator, self.reading)
 
     def _select(
         self, features: list[Features], where: Where, joint: bool
     ) -> tuple[list[Features], list[Rows]]:
         """Select locations: their features, one per layer, and the rows of these for the translator."""
-        count = self.translator.tokens_per_row
-        if count > 1:
-            check_whole(where, count)
-            return [f.select(None) for f in features], rows_of(features, joint=joint, tokens_per_row=count)
-        if joint:
-            chosen = select_together(features, where, self.reading)
-        else:
-            chosen = [self.reading.pool(f, where) for f in features]
-        return chosen, rows_of(chosen, joint=joint)
+        return select_rows(self.translator, features, where, self.reading, joint=joint)
 
     def _answer(self, words: Sequence[Description], features: Sequence[Features], joint: bool) -> list[Any]:
         """Assign descriptions to their locations; a list per layer if there are several answers."""
@@ -320,13 +314,66 @@ class LayerReader(Generic[Chosen]):
         return list(placed) if len(placed) > 1 else list(placed[0])
 
 
+def _warn_of_other_layers(layers: Sequence[taps.Tap], translator: Translator, reading: Reading) -> None:
+    """Warn of layers that the translator was not fitted to: any of the same width is accepted."""
+    known = {name for layer in translator.layers for name in (layer, layer.partition(":")[0])}
+    other = [
+        tap.name
+        for tap in layers
+        if known and tap.name not in reading.layers and not any(_is_same(tap.name, name) for name in known)
+    ]
+    if other:
+        warnings.warn(
+            f"the translator '{translator.name}' was fitted to {list(translator.layers)}, not to {other}. "
+            "Features of another layer have other meanings, even at the same width: its words are about "
+            f"{list(translator.layers)} only. Read one of these, or fit a translator to {other}.",
+            stacklevel=4,
+        )
+
+
+def _is_same(layer: str, known: str) -> bool:
+    """Return whether a layer has a known name, or has it in a wrapped model ("backbone.layer4")."""
+    one, other = layer.partition(":")[0], known.partition(":")[0]
+    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")
+
+
+def select_rows(
+    translator: Translator,
+    features: Sequence[Features],
+    where: Where,
+    reading: Reading,
+    *,
+    joint: bool = False,
+) -> tuple[list[Features], list[Rows]]:
+    """Select locations: their features, one per layer, and the rows of these for a translator.
+
+    Args:
+        translator: The translator, which may read all tokens of an image at once.
+        features: The features of every layer.
+        where: As `LayerReader.describe`.
+        reading: How each layer is pooled.
+        joint: Whether all layers form one group of rows.
+
+    Raises:
+        ValueError: If locations are selected for a translator that reads all tokens at once.
+    """
+    count = translator.tokens_per_row
+    check_whole(where, count)
+    if count > 1:
+        return [f.select(None) for f in features], rows_of(features, joint=joint, tokens_per_row=count)
+    chosen = (
+        select_together(features, where, reading) if joint else [reading.pool(f, where) for f in features]
+    )
+    return chosen, rows_of(chosen, joint=joint)
+
+
 def check_whole(where: Where, tokens_per_row: int) -> None:
     """Refuse locations for a translator that reads all tokens of an image at once.
 
     Raises:
-        ValueError: If `where` is not None.
+        ValueError: If it does, and `where` is not None.
     """
-    if where is not None:
+    if tokens_per_row > 1 and where is not None:
         raise ValueError(
             f"where={where!r}: this translator reads all {tokens_per_row} tokens of an image at once, so it "
             "can describe and score whole images only. Pass where=None."

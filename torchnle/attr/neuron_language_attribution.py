@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchnle.attr.captum_base import NeuronAttribution, WithoutFuture, logged
 from torchnle.attr.inputs.input_maps import check_images, enlarge_to_inputs
+from torchnle.attr.layer_reader import check_whole
 from torchnle.description import Description
 from torchnle.public_calls import checks_arguments
 from torchnle.translators.base import Translator
@@ -74,7 +75,7 @@ class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):
 
         Args:
             inputs: (N, C, H, W), or a tuple of such tensors.
-            neuron_selector: The unit, in Captum's forms: a channel's index, a tuple, or a function.
+            neuron_selector: A channel's index, or a function from features (N, L, D) to activations (N, L).
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_neuron_input: Read what enters the layer, not what leaves it.
             interpolate_mode: How `LayerAttribution.interpolate` enlarges the map.
@@ -117,6 +118,7 @@ class NeuronLanguageAttribution(WithoutFuture, NeuronAttribution):
         Raises:
             ValueError: If the unit is positive on no image, or the layer has no such unit.
         """
+        check_whole("all", self.translator.tokens_per_row)
         features = self._read(inputs, additional_forward_args, attribute_to_neuron_input)
         weights = unit_activation(features, neuron_selector).clamp(min=0)
         totals = weights.sum(dim=1)

@@ -11,17 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.inputs.texts import as_targets
-from torchnle.attr.layer_reader import Chosen, LayerReader
+from torchnle.attr.layer_reader import Chosen, LayerReader, check_whole
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows, rows_of
 from torchnle.vision.features import Features
 
 Normalize: TypeAlias = Literal["length"] | None
-
-#: Divisors of scores before a softmax over texts: 1 for log-probabilities, less for other kinds. The accuracy
-#: of cosines is the same from 0.1 to 0.5 on composed scenes, and lower for smaller values.
-TEMPERATURES = {"log_prob": 1.0, "cosine": 0.2, "projection": 0.1}
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def score_variants(
     chosen, rivals = ([column[text] for text in listed] for listed in (texts, others))
     if how.contrast is None:
         return scores[:, chosen]
-    return against(scores / TEMPERATURES[translator.score_kind], chosen, rivals)
+    return against(scores / translator.softmax_temperature(rows), chosen, rivals)
 
 
 def against(
@@ -133,6 +129,7 @@ class ScoreMaps(LayerReader[Chosen]):
             words = self.translator.describe(whole, internal_batch_size=internal_batch_size)
             target = [word.text for word in words]
         targets = as_targets(target, features.batch_size)
+        check_whole("all", self.translator.tokens_per_row)
         local = self.reading.pool(features, "all")
         maps: dict[int, Tensor] = {}
         for text in dict.fromkeys(targets):

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchnle.attr.layer_reader import select_rows
 from torchnle.language.texts import as_texts
 from torchnle.public_calls import checks_arguments, own_defaults
 from torchnle.translators.base import Translator
-from torchnle.translators.rows import rows_of
 from torchnle.types import Where
 from torchnle.vision import taps
-from torchnle.vision.reading import Reading, read, select_together
+from torchnle.vision.reading import Reading, read
 from torchnle.vision.taps import LayerChoice
 
 
@@ -71,9 +71,11 @@ class TextScore(nn.Module):
     def forward(self, inputs: Tensor, *additional_forward_args: Any) -> Float[Tensor, "N T"]:
         """Score every text on every image."""
         features = read(self.model, self.taps, inputs, additional_forward_args, self.reading)
-        joint = len(features) > 1
+        _, rows = select_rows(
+            self.translator, features, self.where, self.reading or Reading(), joint=len(features) > 1
+        )
         scores = self.translator.score(
-            rows_of(select_together(features, self.where, self.reading), joint=joint),
+            rows,
             self.texts,
             prior=self.prior,
             internal_batch_size=self.internal_batch_size,

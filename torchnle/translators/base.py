@@ -25,6 +25,9 @@ _UNITS: dict[ScoreKind, str] = {
     "cosine": "cosine similarities",
     "projection": "projections on the texts' directions",
 }
+#: Divisors of scores before a softmax over texts. The accuracy of cosines is the same from 0.1 to 0.5 on
+#: composed scenes, and lower for smaller values.
+_TEMPERATURES: dict[ScoreKind, float] = {"log_prob": 1.0, "cosine": 0.2, "projection": 0.1}
 
 
 class Translator(Pretrained):
@@ -68,6 +71,10 @@ class Translator(Pretrained):
     layers: tuple[str, ...] = ()
     backbone: str = ""
     tokens_per_row: int = 1
+
+    def softmax_temperature(self, rows: Sequence[Rows]) -> float:
+        """Return the divisor of the scores of rows before a softmax over texts (`saliency(contrast=)`)."""
+        return _TEMPERATURES[self.score_kind]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -154,11 +154,11 @@ class PrefixTranslator(Translator):
             internal_batch_size: The largest number of rows at once.
 
         Returns:
-            One `Description` per row, in row order; `score` is the log-probability of the decoded text, in
-            nats. `probability` is the network's own estimate, if it has one, and the text may be replaced
-            (`PrefixNetwork.judged`). Else it is p(text | row) / (p(text | row) + p(text)), with p(text) under
-            the language model alone, and a text that is not more probable with the feature than without it
-            is unsure.
+            One `Description` per row, in row order; `score` is what `score` gives for its text: its
+            log-probability in nats, with the network's own evidence added if it has any. `probability` is
+            the network's own estimate, if it has one, and the text may be replaced (`PrefixNetwork.judged`).
+            Else it is p(text | row) / (p(text | row) + p(text)), with p(text) under the language model
+            alone, and a text that is not more probable with the feature than without it is unsure.
 
         Raises:
             TranslatorMismatchError: If a layer fits no input of the network.
@@ -189,7 +189,8 @@ class PrefixTranslator(Translator):
     ) -> Float[Tensor, "rows texts"]:
         """Compute the log-probability of every text on every row, in nats, summed over tokens.
 
-        The end token is not scored. The network's own evidence, if any, is added (`PrefixNetwork.evidence`).
+        The end token is not scored. A network with evidence of its own adds it, times its weight
+        (`PrefixNetwork.evidence`): a DeViL network that starts from a map adds the map's score.
 
         Args:
             rows: As `describe`.
@@ -357,6 +358,9 @@ class PrefixTranslator(Translator):
             else:
                 chosen, probabilities = [text for text, _ in judged], [share for _, share in judged]
                 texts, scores = chosen, self._rescored(rows, texts, chosen, scores)
+            if network.evidence_weight:
+                own = network.evidence(rows, texts).diagonal()
+                scores = scores + network.evidence_weight * own.to(scores)
             least = network.sure_above if rows.pooled else network.sure_above_at_location
             for text, score, probability in zip(texts, scores.tolist(), probabilities, strict=True):
                 yield Description(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from fakes import LetterTranslator, conv_net
 from PIL import Image
-from zero_shot_world import pictures
+from zero_shot_world import classifier, pictures
 
 from torchnle import LanguageAttribution
 from torchnle.attr.dataset import describe_dataset
@@ -143,8 +143,10 @@ class TestFolders:
             list(describe_dataset(lang, files[1:] + files[:1], batch_size=3, journal=journal))
         assert journal.read_bytes() == before
 
-    def test_a_journal_of_another_model_or_translator_is_refused(self, lang, folder, tmp_path):
+    def test_a_journal_of_another_model_or_translator_is_refused(self, folder, tmp_path):
         files, journal = sorted(folder.glob("*.png")), tmp_path / "a.jsonl"
+        lang = classifier()
+        lang.preprocess = PREPROCESS
         lines = list(describe_dataset(lang, files, journal=journal))
         assert list(describe_dataset(lang, files, journal=journal)) == lines
         changed = copy.deepcopy(lang)

@@ -465,6 +465,19 @@ class TestSaving:
         with pytest.raises(ValueError, match="the sentence encoder has no reference"):
             _ = MapTranslator(old.by_layer, encoder, phrases=old.phrases).config
 
+    def test_a_contrast_does_not_depend_on_the_scale_of_the_features(self):
+        made, example = [], torch.rand(2, 3, 8, 8)
+        for scale in (1.0, 10.0):
+            model = conv_net()
+            with torch.no_grad():
+                model.norm.weight.mul_(scale)
+                model.norm.bias.mul_(scale)
+                model.head.weight.div_(scale)
+            given = {"example": example, "encoder": LetterEncoder()}
+            found = LanguageAttribution.from_classifier(model, NAMES, **given)
+            made.append(found.saliency(example, "a cat", contrast=["a dog"]))
+        torch.testing.assert_close(made[0], made[1], atol=1e-3, rtol=1e-3)
+
     def test_moving_forgets_what_was_computed(self, lang):
         translator = lang.translator
         translator.describe(rows_of(features()))

@@ -167,7 +167,7 @@ class Explains(LayerReader[Chosen]):
         from torchnle.methods.zero_shot.explain import Explainer
 
         named = language_model if isinstance(language_model, str) else id(language_model)
-        key = (id(translator), layer, named, translator.by_layer[layer].center.device)
+        key = (translator, layer, named, translator.text_directions)  # the last is new if the maps change
         if self._explainer is None or self._explainer[0] != key:
             self._explainer = key, Explainer(translator, layer, as_language_model(language_model))
         return self._explainer[1]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torchnle.attr import LanguageAttribution
 from torchnle.attr.inputs import input_maps
-from torchnle.attr.score_maps import TEMPERATURES, against
+from torchnle.attr.score_maps import against
 from torchnle.data import Scene
 from torchnle.evaluation.subject import all_locations
 from torchnle.metrics import best_iou, box_masks, chance_level, energy_inside, pointing_hits
@@ -122,11 +122,12 @@ def variants(
 ) -> dict[str, Float[Tensor, "rows queries"]]:
     """Compute every variant of the texts' scores on rows, from one scoring."""
     every = [*queries, *(rival for rival in rivals if rival not in queries)]
-    raw = translator.score(rows_of(features), every, internal_batch_size=internal_batch_size)
+    rows = rows_of(features)
+    raw = translator.score(rows, every, internal_batch_size=internal_batch_size)
     count = len(queries)
     found = {"raw": raw[:, :count]}
     for name, offset, lengths in _forms(translator, features, every) if rivals else ():
-        scores = (raw - offset) / lengths / TEMPERATURES[translator.score_kind]
+        scores = (raw - offset) / lengths / translator.softmax_temperature(rows)
         found[name] = against(scores, range(count), range(count, len(every)))
     return found
 

@@ -164,6 +164,15 @@ class MapTranslator(Translator):
             parts.append(torch.stack(scores).mean(dim=0))
         return torch.cat(parts)
 
+    def softmax_temperature(self, rows: Sequence[Rows]) -> float:
+        """Return the divisor of scores before a softmax over texts, in units of the features.
+
+        It is the one of `probabilities` for a row as long as the mean pooled feature, so that a model whose
+        features are scaled, and its head's weights by the inverse, gives the same maps.
+        """
+        maps = [self.map_for(layer, x.shape[2]) for layer, x in rows[0].tokens.items()]
+        return sum(float(fitted.pooled_norm / fitted.temperature) for fitted in maps) / len(maps)
+
     @torch.no_grad()
     def probabilities(
         self,

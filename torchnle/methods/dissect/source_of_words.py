@@ -48,6 +48,8 @@ def words_for(
     """
     if translator is None and class_names is None:
         return None, None
+    if translator is not None and class_names is not None:
+        raise ValueError("translator and class_names were both given; pass one of the two.")
     if translator is None:
         return _fitted(model, class_names or (), encoder, images)
     loaded = Translator.from_pretrained(translator) if isinstance(translator, str) else translator
