@@ -1,4 +1,4 @@
-"""Checks of the arguments of public functions by one table, and torch defaults independent of the caller's.
+"""Wrappers of public functions: arguments checked by one table, torch defaults and autocast set aside.
 
 A message says what was given, what is allowed and what to do.
 """
@@ -9,7 +9,7 @@ import inspect
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from threading import local
 from typing import Any, SupportsFloat, TypeVar
@@ -328,6 +328,29 @@ def own_defaults(function: _Function) -> _Function:
             _users.defaults = before
 
     return run  # type: ignore[return-value]
+
+
+def without_autocast(method: _Function) -> _Function:
+    """Wrap a method (decorator) so that it computes in its own dtype: autocast is for the model that is read.
+
+    Example:
+        >>> @without_autocast
+        ... def product(x):
+        ...     return (x @ x).dtype
+        >>> with torch.autocast("cpu"):
+        ...     product(torch.ones(2, 2))
+        torch.float32
+    """
+
+    @wraps(method)
+    def exact(*args: Any, **options: Any) -> Any:
+        with ExitStack() as off:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    off.enter_context(torch.autocast(device, enabled=False))
+            return method(*args, **options)
+
+    return exact  # type: ignore[return-value]
 
 
 @contextmanager

@@ -101,3 +101,11 @@ def test_the_table_of_photographs(name):
     location = photographs(name, "the main object's location")[1]
     assert cells[2:4] == [f"{whole:.2f}", f"{location:.2f}"]
     assert cells[6] == f"{vouched} of {wrong}"
+
+
+def test_the_figures_of_held_out_objects():
+    found = fraction("map_on_scenes", "test", "_avg_pooling:input")
+    readme = (ROOT / "README.md").read_text()
+    assert f"{found['first_among']:.2f}; {found['said_nearest_phrase']:.2f} |" in readme
+    index = (DOCS / "index.md").read_text()
+    assert f"of the fit {found['said_nearest_phrase']:.2f}, and {found['first_among']:.2f} if only" in index

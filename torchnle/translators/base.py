@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from torchnle.description import Description
 from torchnle.language.ranking import Ranking, check_k
+from torchnle.public_calls import without_autocast
 from torchnle.translators.model_card import one_line
 from torchnle.translators.pretrained import Pretrained
 from torchnle.translators.rows import Rows
@@ -80,7 +79,7 @@ class Translator(Pretrained):
         super().__init_subclass__(**options)
         for name in ("describe", "score", "top_texts", "top_rows"):
             if inspect.isfunction(vars(cls).get(name)):
-                setattr(cls, name, _without_autocast(vars(cls)[name]))
+                setattr(cls, name, without_autocast(vars(cls)[name]))
 
     @abstractmethod
     def describe(
@@ -216,17 +215,3 @@ class Translator(Pretrained):
             "lang.describe(images)",
         ]
         return "\n".join(lines)
-
-
-def _without_autocast(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Compute in the translator's own dtype: autocast is for the model that is read."""
-
-    @wraps(method)
-    def exact(*args: Any, **options: Any) -> Any:
-        with ExitStack() as off:
-            for device in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(device):
-                    off.enter_context(torch.autocast(device, enabled=False))
-            return method(*args, **options)
-
-    return exact
