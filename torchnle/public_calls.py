@@ -176,8 +176,8 @@ def _files(name: str, value: object) -> None:
 
 
 def _classifier(name: str, value: object) -> None:
-    if not isinstance(value, nn.Module):
-        raise _refuse(name, value, "the classifier, an nn.Module", TypeError)
+    if not isinstance(getattr(value, "model", value), nn.Module):
+        raise _refuse(name, value, "the classifier, an nn.Module or a Backbone", TypeError)
 
 
 def _example(name: str, value: object) -> None:

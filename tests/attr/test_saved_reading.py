@@ -6,6 +6,7 @@ import pytest
 import torch
 from fakes import LetterTranslator, conv_net
 from letter_encoder import LetterEncoder
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_clip import VIT, hugging_face, open_clip_model
 from torch import nn
@@ -168,3 +169,25 @@ def test_a_function_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match="holds a function"):
         lang.save_pretrained(tmp_path / "t")
     assert not (tmp_path / "t").exists()
+
+
+def test_constructors_take_a_backbone_and_then_its_files(tmp_path, encoder):
+    backbone = Backbone.of(conv_net(), Preprocess(size=8, mean=0.0, std=255.0), NAMES)
+    picture = Image.fromarray((X[0] * 255).byte().permute(1, 2, 0).numpy())
+    x = backbone.preprocess(picture)[None]
+    made = LanguageAttribution.from_classifier(backbone, encoder=encoder, vocabulary=["grass"])
+    captioned = LanguageAttribution.from_captions(
+        backbone, "norm", [(X, ["a cat", "grass", "a boat"])], encoder=encoder
+    )
+    made.save_pretrained(tmp_path / "t")
+    loaded = LanguageAttribution.from_pretrained(backbone, str(tmp_path / "t"))
+    chosen = LanguageAttribution.from_pretrained(backbone, str(tmp_path / "t"), "norm")
+    assert made.translator.class_names == tuple(NAMES)
+    for lang in (made, captioned, loaded, chosen):
+        assert [d.text for d in lang.describe(picture)] == [d.text for d in lang.describe(x)]
+
+
+def test_arguments_of_a_fit_are_refused_beside_a_translator(encoder):
+    for given in ({"class_names": NAMES}, {"example": X}, {"encoder": encoder}):
+        with pytest.raises(ValueError, match=next(iter(given))):
+            LanguageAttribution(conv_net(), "norm", Letters(6), **given)

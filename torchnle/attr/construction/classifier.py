@@ -136,3 +136,17 @@ def _to_fit(images: Iterable[Tensor] | None) -> Iterable[Tensor]:
     if images is None:
         raise ValueError("lens='fitted' is fitted to a few unlabelled images; pass images=, batch by batch.")
     return images
+
+
+def check_read(head: ClassifierHead, layers: Sequence[str]) -> None:
+    """Refuse a head whose layer is not among those fitted to captions."""
+    if head.tap.name not in layers:
+        raise ValueError(
+            f"the classifier's head reads '{head.tap.name}', which is not among the layers {list(layers)}. "
+            "Add it, or leave class_names out."
+        )
+    if not head.plain:
+        raise ValueError(
+            "class names cannot be added to captions here: the head reads its layer by more than a mean. "
+            f"{head.summary} Fit from one of the two."
+        )

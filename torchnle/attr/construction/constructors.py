@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torchnle.attr.captum_base import Attribution
-from torchnle.attr.construction.classifier import Attached, LensKind, attach_classifier
+from torchnle.attr.construction.classifier import Attached, LensKind, attach_classifier, check_read
 from torchnle.attr.construction.frozen import as_decoder, as_encoder
 from torchnle.attr.construction.saved_reading import attach, lens_tensors, plain_reading
 from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.backbones.backbone import Backbone
 from torchnle.heads.class_names import as_class_names
-from torchnle.heads.classifier_head import ClassifierHead, example_for, find_head
+from torchnle.heads.classifier_head import example_for, find_head
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.clip.read import read_clip
 from torchnle.public_calls import checked, own_defaults
@@ -53,15 +53,18 @@ class Constructors(LayerReader[Chosen], Attribution):
             translator, reading, self.summary = found.translator, found.reading, found.summary
             self._attach(found.layers, translator, reading)
             return
-        if class_names is not None:
-            raise ValueError("translator and class_names were both given; pass one of the two.")
+        unused = {"class_names": class_names, "example": example, "encoder": encoder}
+        if given := [name for name, value in unused.items() if value is not None]:
+            raise ValueError(
+                f"translator was given, and {', '.join(given)} to fit one by; pass one of the two."
+            )
         self._attach(layers, translator, reading)
 
     @classmethod
     @checked
     def from_classifier(
         cls,
-        model: nn.Module,
+        model: nn.Module | Backbone,
         class_names: Iterable[object] | None = None,
         layers: Chosen | None = None,
         *,
@@ -82,9 +85,11 @@ class Constructors(LayerReader[Chosen], Attribution):
         location costs one forward of that part, and a whole image as many as the layer has locations.
 
         Args:
-            model: The classifier, from torchvision, timm, transformers or your own.
+            model: The classifier, from torchvision, timm, transformers or your own; as a `Backbone`, so that
+                what comes back takes PIL images and files, too.
             class_names: One per row of the head's weights, a mapping, or the name of a known list such as
-                "imagenet-1k" (`as_class_names`); None = those that the model states (`stated_names`).
+                "imagenet-1k" (`as_class_names`); None = the backbone's, or those that the model states
+                (`stated_names`).
             layers: The layers to read; None = the one that the head reads.
             example: A few inputs (N, C, H, W) for the dry run; None = noise of the size that the model's own
                 configuration states, else 224 x 224.
@@ -110,6 +115,10 @@ class Constructors(LayerReader[Chosen], Attribution):
             >>> print(lang.describe(images)[0])  # doctest: +SKIP
             _avg_pooling:input: a tabby cat (87%)  [projection 4.14]
         """
+        backbone, model = _parts(model)
+        if backbone is not None:
+            class_names = backbone.class_names or None if class_names is None else class_names
+            example = backbone.example() if example is None else example
         found = attach_classifier(
             model,
             class_names,
@@ -123,20 +132,21 @@ class Constructors(LayerReader[Chosen], Attribution):
             reading=reading,
             lens=lens,
         )
-        return cls._attached(found)
+        return cls._attached(found, backbone)
 
     @classmethod
-    def _attached(cls, found: Attached) -> Self:
+    def _attached(cls, found: Attached, backbone: Backbone | None = None) -> Self:
         read: Any = list(found.layers)
         attribution = cls(found.forward_func, read, found.translator, reading=found.reading)
         attribution.summary = found.summary
+        attribution.preprocess = None if backbone is None else backbone.preprocess
         return attribution
 
     @classmethod
     @checked
     def from_captions(
         cls,
-        model: nn.Module,
+        model: nn.Module | Backbone,
         layers: Chosen,  # type: ignore[misc]  # covariant: allowed in a constructor, such as this is
         captions: Iterable[tuple[Tensor, Sequence[str]]],
         *,
@@ -150,7 +160,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         """Explain any layers of any model from captioned pictures, in one pass and a closed form.
 
         Args:
-            model: The vision model, unmodified.
+            model: The vision model, unmodified; as a `Backbone`, files are taken as well.
             layers: The layers to map.
             captions: Batches (images, captions): images as the model takes them, one caption per image.
             class_names: A classifier's class names, one per row of its head, to name classes that are in no
@@ -171,11 +181,12 @@ class Constructors(LayerReader[Chosen], Attribution):
         from torchnle.methods.aligned.fit import fit_captions
         from torchnle.methods.aligned.reader import Reader
 
+        backbone, model = _parts(model)
         chosen = taps.resolve(model, layers)
         head, names = None, () if class_names is None else as_class_names(class_names)
         if class_names is not None:
             head = find_head(model, example_for(model) if example is None else example, len(names))
-            _check_read(head, [tap.name for tap in chosen])
+            check_read(head, [tap.name for tap in chosen])
         translator = fit_captions(
             Reader(model, chosen, reading or Reading()),
             captions,
@@ -187,6 +198,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         )
         attribution = cls(model, layers, translator, reading=reading)
         attribution.summary = "" if head is None else head.summary
+        attribution.preprocess = None if backbone is None else backbone.preprocess
         return attribution
 
     @own_defaults
@@ -250,16 +262,14 @@ class Constructors(LayerReader[Chosen], Attribution):
         """
         if translator is not None and layers is None and translator.reading:
             found = attach(backbone.model, translator, translator.reading, backbone.example())
-            attribution = cls._attached(replace(found, layers=found.layers[-1:]))
-        elif translator is not None:
+            return cls._attached(replace(found, layers=found.layers[-1:]), backbone)
+        if translator is not None:
             chosen: Any = list(translator.layers)[-1:] if layers is None else layers
             attribution = cls(backbone.model, chosen, translator)
         elif backbone.clip is not None and backbone.tokenizer is not None:
             attribution = cls.from_clip(backbone.clip, backbone.tokenizer(), reference=backbone.name)
         else:
-            attribution = cls.from_classifier(
-                backbone.model, backbone.class_names or None, layers, example=backbone.example()
-            )
+            return cls.from_classifier(backbone, None, layers)
         attribution.preprocess = backbone.preprocess
         return attribution
 
@@ -303,7 +313,7 @@ class Constructors(LayerReader[Chosen], Attribution):
     @checked
     def from_pretrained(
         cls,
-        model: nn.Module,
+        model: nn.Module | Backbone,
         reference: str,
         layers: Chosen | None = None,
         *,
@@ -316,7 +326,7 @@ class Constructors(LayerReader[Chosen], Attribution):
         reading and the summary are restored.
 
         Args:
-            model: The vision model.
+            model: The vision model; as a `Backbone`, files are taken as well.
             reference: A shipped translator's name, a local folder, or a Hub id "org/name[@revision]".
             layers: The layers to read; None = those that were read when it was saved, else those that the
                 translator names.
@@ -334,12 +344,16 @@ class Constructors(LayerReader[Chosen], Attribution):
             >>> LanguageAttribution.from_pretrained(model, name).describe(images)  # doctest: +SKIP
         """
         translator: Translator = Translator.from_pretrained(reference)
+        backbone, model = _parts(model)
         if layers is None and reading is None and translator.reading:
-            return cls._attached(attach(model, translator, translator.reading, example))
+            shown = backbone.example() if example is None and backbone is not None else example
+            return cls._attached(attach(model, translator, translator.reading, shown), backbone)
         chosen: Any = layers if layers is not None else list(translator.layers)
         if not chosen:
             raise ValueError(f"the translator '{reference}' names no layers; pass layers=[...].")
-        return cls(model, chosen, translator, reading=reading)
+        attribution = cls(model, chosen, translator, reading=reading)
+        attribution.preprocess = None if backbone is None else backbone.preprocess
+        return attribution
 
     @checked
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
@@ -378,15 +392,6 @@ class Constructors(LayerReader[Chosen], Attribution):
         self.translator.reading_tensors = lens_tensors(self.taps, self.reading)
 
 
-def _check_read(head: ClassifierHead, layers: Sequence[str]) -> None:
-    """Refuse a head whose layer is not among those fitted to captions."""
-    if head.tap.name not in layers:
-        raise ValueError(
-            f"the classifier's head reads '{head.tap.name}', which is not among the layers {list(layers)}. "
-            "Add it, or leave class_names out."
-        )
-    if not head.plain:
-        raise ValueError(
-            "class names cannot be added to captions here: the head reads its layer by more than a mean. "
-            f"{head.summary} Fit from one of the two."
-        )
+def _parts(model: nn.Module | Backbone) -> tuple[Backbone | None, nn.Module]:
+    """Return the backbone, if it is one, and the model."""
+    return (model, model.model) if isinstance(model, Backbone) else (None, model)
