@@ -10,7 +10,7 @@ from torchnle import LanguageAttribution
 from torchnle.attr.mixins.audit import audit, repair
 from torchnle.attr.mixins.challenge import background_challenge
 from torchnle.heads.classifier_head import find_head
-from torchnle.methods.texplain.repair.groups import cells
+from torchnle.methods.texplain.repair.groups import large_cells
 from torchnle.methods.texplain.repair.refit import refit_last_layer
 from torchnle.translators.rows import rows_of
 from torchnle.vision.reading import read
@@ -102,7 +102,7 @@ def test_a_repair_is_the_refit_of_a_copy(classifier, lang, batches):
     torch.testing.assert_close(classifier(x), before)
     head = find_head(classifier, x[:2], 3)
     (features,) = read(classifier, [head.tap], x, None, head.reading)
-    groups = cells(y, found.shortcuts.context_class)
+    groups = large_cells(y, found.shortcuts.context_class)
     expected = refit_last_layer(head.read(features).rows, y, 3, groups=groups).layer
     with torch.no_grad():
         torch.testing.assert_close(made(x), expected(head.read(features).rows), atol=1e-4, rtol=1e-4)

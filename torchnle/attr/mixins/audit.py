@@ -97,7 +97,8 @@ def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Au
     """Refit a classifier's last layer so that contexts for and against a class have equal weight.
 
     Groups are a class and the class that an image's context words indicate (`ShortcutReport.context_class`),
-    those of fewer than four images joined (`large_cells`); the penalty of the refit is chosen by the worst of them, out of fold.
+    those of fewer than four images joined (`large_cells`); the penalty of the refit is chosen by the worst of
+    them, out of fold.
 
     Args:
         model: The classifier, which is not changed.
