@@ -47,12 +47,12 @@ def large_cells(labels: Int[Tensor, "N"], attributes: Int[Tensor, "N"], least: i
         >>> large_cells(labels, torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 2])).tolist()
         [0, 0, 0, 0, 0, 0, 0, 0, 0]
     """
-    found = cells(labels, attributes)
-    joined = int(found.max()) + 1
+    exact = cells(labels, attributes)
+    found, joined = exact.clone(), int(exact.max()) + 1
     for label in torch.unique(labels).tolist():
         own = labels == label
-        counts = torch.bincount(found[own], minlength=joined)
-        small = own & (counts[found] < least)
+        counts = torch.bincount(exact[own], minlength=joined)
+        small = own & (counts[exact] < least)
         if small.any():
             found[small] = joined + label if int(small.sum()) >= least else counts.argmax()
     numbered: Tensor = torch.unique(found, return_inverse=True)[1]
