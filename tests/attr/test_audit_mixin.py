@@ -10,7 +10,7 @@ from torchnle import LanguageAttribution
 from torchnle.attr.mixins.audit import audit, repair
 from torchnle.attr.mixins.challenge import background_challenge
 from torchnle.heads.classifier_head import find_head
-from torchnle.methods.texplain.repair.groups import cells
+from torchnle.methods.texplain.repair.groups import large_cells
 from torchnle.methods.texplain.repair.refit import refit_last_layer
 from torchnle.translators.rows import rows_of
 from torchnle.vision.reading import read
@@ -77,6 +77,23 @@ def test_an_audit_in_batches_is_that_of_all_images(classifier, lang, batches):
         audit(lang, [], NAMES)
 
 
+def test_words_of_one_model_and_answers_of_another(lang, batches):
+    other = conv_net(classes=3)
+    torch.nn.init.normal_(other[-1].weight, generator=torch.Generator().manual_seed(7))
+    x, y = batches[0]
+    with torch.no_grad():
+        answers = other(x)
+    found = audit(lang, [(x, y)], NAMES, logits=answers)
+    assert found.predicted.tolist() == answers.argmax(dim=1).tolist()
+    own = audit(lang, [(x, y)], NAMES)
+    assert found.predicted.tolist() != own.predicted.tolist()
+    torch.testing.assert_close(found.words.frequencies, own.words.frequencies)
+    with pytest.raises(ValueError, match="3 class names for a model that gives"):
+        audit(lang, [(x, y)], NAMES, logits=answers[:, :2])
+    with pytest.raises(ValueError, match="one row and label an image"):
+        audit(lang, [(x, y)], NAMES, logits=answers[:9])
+
+
 def test_a_repair_is_the_refit_of_a_copy(classifier, lang, batches):
     found = audit(lang, batches, NAMES)
     x, y = (torch.cat(each) for each in zip(*batches, strict=True))
@@ -85,7 +102,7 @@ def test_a_repair_is_the_refit_of_a_copy(classifier, lang, batches):
     torch.testing.assert_close(classifier(x), before)
     head = find_head(classifier, x[:2], 3)
     (features,) = read(classifier, [head.tap], x, None, head.reading)
-    groups = cells(y, found.shortcuts.context_class)
+    groups = large_cells(y, found.shortcuts.context_class)
     expected = refit_last_layer(head.read(features).rows, y, 3, groups=groups).layer
     with torch.no_grad():
         torch.testing.assert_close(made(x), expected(head.read(features).rows), atol=1e-4, rtol=1e-4)

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 import torch
+from colour_world import scenes
 from PIL import Image
 from test_dissect import run
 
@@ -17,8 +18,10 @@ from torchnle.cli.dissect import LABELLERS
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 from torchnle.methods.dissect.labellers.rank_texts import Labeller
 from torchnle.methods.dissect.labels import Dissection, Origin, UnitLabel
+from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.report.legend import SCORES
 from torchnle.methods.dissect.report.pages import masked, write_report
+from torchnle.methods.dissect.report.picture_names import PictureNames
 from torchnle.methods.dissect.report.rating import aggregate, write_rating_page
 
 
@@ -99,6 +102,17 @@ def test_every_page_has_a_legend_and_says_where_its_labels_come_from(tmp_path, m
 def test_the_legend_knows_every_method():
     chosen = {"Describe-and-Dissect", "Describe-and-Dissect, chosen by images of the candidates"}
     assert set(SCORES) == {*LABELLERS, *chosen}
+
+
+def test_pictures_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    for number, scene in enumerate(scenes(8)[:]):
+        (tmp_path / f"class {number % 2}").mkdir(exist_ok=True)
+        scene.image.save(tmp_path / f"class {number % 2}" / f"{number // 2}.png")
+    labels = [UnitLabel(0, "a", 0.5, images=(0, 4)), UnitLabel(1, "b", 0.5, images=(1,))]
+    names = PictureNames(Dissection("layer", labels, images=ProbingSet(tmp_path, None)))
+    assert [names(number) for number in (0, 4, 1)] == ["class 0/0.png", "class 1/0.png", "class 0/1.png"]
+    alone = [UnitLabel(0, "a", 0.5, images=(0, 1))]
+    assert PictureNames(Dissection("layer", alone, images=ProbingSet(tmp_path, None)))(1) == "1.png"
 
 
 def test_labels_know_their_origin():

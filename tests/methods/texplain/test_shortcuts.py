@@ -1,5 +1,7 @@
 """Audit and repair in a world whose shortcut is known: two classes, a context that goes with them in 95 %."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from torchnle.methods.texplain.audit.challenge import challenge, hide_objects
 from torchnle.methods.texplain.audit.class_words import ClassWords
 from torchnle.methods.texplain.audit.shortcuts import find_shortcuts
-from torchnle.methods.texplain.repair.groups import balancing, cells, shuffled
+from torchnle.methods.texplain.repair.groups import balancing, cells, large_cells, shuffled
 from torchnle.methods.texplain.repair.linear import Linear, fit_linear
 from torchnle.methods.texplain.repair.masks import (
     finetune_on_masked,
@@ -238,3 +240,40 @@ def test_the_background_challenge_counts_what_is_left_without_the_object():
     assert (corner.accuracy, corner.only_background, corner.same_answer) == (1.0, 1.0, 1.0)
     assert (middle.accuracy, middle.only_background, middle.same_answer) == (1.0, 0.5, 0.5)
     assert middle.top[1].sum(dim=1).tolist() == pytest.approx([1] * 4)
+
+
+@pytest.mark.parametrize("contradicting", [1, 3, 4, 8])
+def test_few_conflicting_images_are_no_evidence(contradicting):
+    """One image that happens to be the least confident of its class convicts no model."""
+    x, labels, contexts, table = world(1.0)
+    flipped = torch.cat([(labels == c).nonzero()[:contradicting, 0] for c in (0, 1)])
+    source = torch.cat([(labels == 1 - c).nonzero()[-contradicting:, 0] for c in (0, 1)])
+    frequencies = table.frequencies.clone()
+    frequencies[flipped] = table.frequencies[source]
+    contexts = contexts.index_put((flipped,), 1 - contexts[flipped])
+    by_context = torch.stack([1.0 - contexts, contexts * 1.0], dim=1) + 0.01 * x[:, :2]
+    report = find_shortcuts(replace(table, frequencies=frequencies), labels, by_context, CLASSES)
+    enough = contradicting >= 4
+    assert [each.conflicting for each in report.classes] == [contradicting] * 2
+    assert [each.tested for each in report.classes] == [enough] * 2
+    assert ("cannot be told: " in str(report)) != enough
+    assert ("until 4 or more" in str(report)) != enough
+
+
+def test_small_groups_of_a_class_are_joined():
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randint(0, 3, (200,), generator=generator)
+    attributes = (torch.rand(200, generator=generator) ** 4 * 12).long()
+    found = large_cells(labels, attributes)
+    assert set(found.tolist()) == set(range(int(found.max()) + 1))
+    exact = cells(labels, attributes)
+    for group in torch.unique(found):
+        assert (found == group).sum() >= 4
+        assert len(torch.unique(labels[found == group])) == 1
+    for group in torch.unique(exact):
+        rows = exact == group
+        assert len(torch.unique(found[rows])) == 1  # none is divided
+        if rows.sum() >= 4 and not (found == found[rows][0]).sum() > rows.sum():
+            assert (found == found[rows][0]).equal(rows)
+    large = torch.arange(40) % 2
+    assert large_cells(large, torch.arange(40) % 4).tolist() == cells(large, torch.arange(40) % 4).tolist()

@@ -31,18 +31,22 @@ def audit(
     also: Mapping[str, Sequence[str]] | None = None,
     n: int | None = None,
     seed: int = 0,
+    logits: Tensor | None = None,
 ) -> Audit:
     """Find the words that are frequent for a classifier's classes but not about them (TExplain, 4.4).
 
     Args:
-        lang: Reads one layer of the classifier, whose output is a logit per class.
-        batches: (images, labels): images as the model takes them, (N,) class indices.
+        lang: Reads one layer of the classifier, whose output is a logit per class; or with `logits` one layer
+            of any model, for a classifier whose own translator knows few words.
+        batches: (images, labels): images as the model of `lang` takes them, (N,) class indices.
         class_names: The classes in plain words ("land bird"), which decide what words are about them.
         contexts: Phrases for the surroundings of objects, compared as they are ("a yellow corner"); with `n`
             by their nouns. None = the shipped list (sky, water, grass, ...).
         also: Further words that are about a class, besides WordNet's, by class name.
         n: The number of sentences to draw for an image; None = a map's phrases by their probabilities.
         seed: The seed of the draws.
+        logits: The classifier's logits for all images, in their order, (N, classes), if `lang` reads another
+            model.
 
     Returns:
         An `Audit`, which prints as one verdict per class.
@@ -62,13 +66,16 @@ def audit(
 
     if lang.several:
         raise ValueError(f"an audit reads one layer, not {len(lang.taps)}; attach to a single one.")
-    read_rows, logits, labels = [], [], []
+    if logits is not None:
+        _check_names(logits, class_names)
+    read_rows, answers, labels = [], [], []
     for x, y in batches:  # the number of names is checked at the first
         features, output = read_with_output(lang.forward_func, lang.taps, x, reading=lang.reading)
         (rows,) = lang._select(features, None, False)[1]
         read_rows.append(rows)
-        logits.append(logits_of(output, "the model", len(class_names)))
-        _check_names(logits[-1], class_names)
+        if logits is None:
+            answers.append(logits_of(output, "the model", len(class_names)))
+            _check_names(answers[-1], class_names)
         labels.append(y)
     if not read_rows:
         raise ValueError("there are no images to audit; pass batches of (images, labels).")
@@ -76,7 +83,7 @@ def audit(
         lang.translator,
         Rows({read_rows[0].layer: torch.cat([x for rows in read_rows for x in rows.tokens.values()])}),
         torch.cat(labels).cpu(),
-        torch.cat(logits).float().cpu(),
+        (torch.cat(answers) if logits is None else logits).float().cpu(),
         class_names,
         contexts=contexts,
         also=also,
@@ -89,8 +96,9 @@ def audit(
 def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Audit) -> nn.Module:
     """Refit a classifier's last layer so that contexts for and against a class have equal weight.
 
-    Groups are a class and the class that an image's context words indicate (`ShortcutReport.context_class`);
-    the penalty of the refit is chosen by the worst of them, out of fold.
+    Groups are a class and the class that an image's context words indicate (`ShortcutReport.context_class`),
+    those of fewer than four images joined (`large_cells`); the penalty of the refit is chosen by the worst of
+    them, out of fold.
 
     Args:
         model: The classifier, which is not changed.
@@ -102,12 +110,12 @@ def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Au
 
     Raises:
         ValueError: If no linear head is found, it is not a single module, the images are not those of the
-            audit, or a group has too few images to choose a penalty with.
+            audit, or a class has too few images to choose a penalty with.
 
     Example:
         >>> better = repair(model, loader, audit(lang, loader, names))  # doctest: +SKIP
     """
-    from torchnle.methods.texplain.repair.groups import cells
+    from torchnle.methods.texplain.repair.groups import large_cells
     from torchnle.methods.texplain.repair.refit import refit_last_layer
 
     rows, labels, head = [], [], None
@@ -125,7 +133,7 @@ def repair(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], found: Au
     if not isinstance(layer, nn.Linear):
         raise ValueError(f"the head '{head.head_name}' is no single linear layer, so it cannot be refitted.")
     if found.shortcuts.conflicting(found.labels).any():
-        groups = cells(found.labels, found.shortcuts.context_class)
+        groups = large_cells(found.labels, found.shortcuts.context_class)
         refitted = refit_last_layer(torch.cat(rows), found.labels, layer.out_features, groups=groups).layer
         layer.weight.copy_(refitted.weight)
         layer.bias = nn.Parameter(refitted.bias.to(layer.weight))

@@ -151,17 +151,17 @@ def _facts(found: Audit) -> dict[str, Any]:
 
 def _by_group(rows: Tensor, listed: LabelledImages, found: Audit, *, trained: bool) -> dict[str, Any]:
     """Accuracies in the known groups on images left out of the fit: before the repair and after."""
-    from torchnle.methods.texplain.repair.groups import cells
+    from torchnle.methods.texplain.repair.groups import large_cells
     from torchnle.methods.texplain.repair.outcome import outcome
     from torchnle.methods.texplain.repair.refit import refit_last_layer
 
     labels, names = found.labels, found.class_words.class_names
     contexts = torch.tensor([each.context for each in listed.images])
-    pseudo = cells(labels, found.shortcuts.context_class)
     held = torch.rand(len(labels), generator=torch.Generator().manual_seed(0)) < 0.5
+    pseudo = large_cells(labels[~held], found.shortcuts.context_class[~held])
     known = labels * len(listed.context_names) + contexts
     results: dict[str, Any] = {}
-    for name, groups in (("before", None), ("after", pseudo[~held])):
+    for name, groups in (("before", None), ("after", pseudo)):
         if trained and groups is None:
             predicted = found.predicted[held]
         else:
@@ -176,7 +176,8 @@ def _lines(found: Audit, data: dict[str, Any]) -> str:
     lines = [str(found)]
     if "accuracy" in data:
         lines.append(f"right answers: {data['accuracy']:.1%} of {data['images']} images")
-    lines.append(f"first word not of the class: {data['first word not of the class']:.0%} of the images")
+    flagged = data["first word not of the class"]
+    lines.append(f"images whose first word is not about their class: {flagged:.0%}")
     for name in ("before", "after") if "groups" in data else ():
         by = data["groups"][name]
         lines.append(

@@ -14,6 +14,7 @@ from PIL import Image
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 from torchnle.methods.dissect.labels import Dissection, UnitLabel
 from torchnle.methods.dissect.report.legend import legend
+from torchnle.methods.dissect.report.picture_names import PictureNames
 from torchnle.views import html
 
 #: So many units a page, and the side of an exemplar in pixels: about 2 megabytes a page.
@@ -76,10 +77,11 @@ _FIND = "const f=decodeURIComponent(location.hash).split('#find=')[1];if(f&&s){s
 
 
 def _index(dissection: Dissection, parts: Sequence[Sequence[UnitLabel]], names: Sequence[str]) -> str:
+    pictures = PictureNames(dissection)
     rows = [
         [
             f'<a href="{name}#u{label.unit}">{label.unit}</a>',
-            f"{_words(label)}<span hidden> {escape(_names(dissection, label))}</span>",
+            f"{_words(label)}<span hidden> {escape(' '.join(map(pictures, label.images)))}</span>",
             _number(label.score),
             _number(label.correlation),
         ]
@@ -94,33 +96,22 @@ def _index(dissection: Dissection, parts: Sequence[Sequence[UnitLabel]], names: 
     return html.page(f"Units of {dissection.layer}", body, script=html.SORT_AND_SEARCH + _FIND)
 
 
-def _names(dissection: Dissection, label: UnitLabel) -> str:
-    """The names of the pictures that excite a unit."""
-    if dissection.images is None:
-        return ""
-    return " ".join(_name(dissection, number) for number in label.images)
-
-
-def _name(dissection: Dissection, number: int) -> str:
-    return "" if dissection.images is None else Path(dissection.images.name(number)).name
-
-
-def _picture(dissection: Dissection, exemplar: Exemplar, side: int) -> str:
+def _picture(names: PictureNames, exemplar: Exemplar, side: int) -> str:
     """An exemplar that links to all units of the same picture."""
-    name = _name(dissection, exemplar.image)
+    name = names(exemplar.image)
     shown = html.picture(masked(exemplar), side, f"{name}: {exemplar.activation:.3f}")
     return f'<a href="index.html#find={quote(name)}">{shown}</a>'
 
 
 def _table(dissection: Dissection, part: Sequence[UnitLabel], exemplars: int, side: int) -> str:
-    rows = []
+    rows, names = [], PictureNames(dissection)
     for label in part:
         shown = (
             []
             if label.dead or not exemplars or dissection.record is None
             else _shown(dissection, label, exemplars)
         )
-        pictures = "".join(_picture(dissection, each, side) for each in shown)
+        pictures = "".join(_picture(names, each, side) for each in shown)
         others = "; ".join(f"{text} {_number(score)}" for text, score in label.candidates[:5])
         details = f'<span class="dim">{escape(others)}<br>{escape(label.note)}</span>'
         rows.append(

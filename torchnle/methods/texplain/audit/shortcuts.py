@@ -19,6 +19,8 @@ LARGE = 0.714
 #: The model goes by the context from here on: Cohen's d = 0.5, a medium effect.
 MEDIUM = 0.638
 _Z = 1.96
+#: The standard error of an area under the curve does not hold for fewer images of a kind.
+LEAST = 4
 #: Shares below this are one and the same: a word that is hardly said.
 _FLOOR = 1e-6
 #: Of the classifier of words; 0.01 finds as many conflicting images on composed waterbirds.
@@ -54,8 +56,8 @@ class ClassShortcuts:
         words: The context words of strongest association: those of a large effect first, by how much larger
             their mean share is in images of the class; then others by `low`.
         model: The probability (AUROC) that the model is more confident in an image of the class whose context
-            indicates the class than in one whose context indicates another; NaN if all images are of one
-            kind.
+            indicates the class than in one whose context indicates another; NaN if fewer than four images are
+            of one kind.
         model_low: The lower end of its 95 % interval.
         used_by_model: Whether that is at least a medium effect: the model uses the context.
         conflicting: The number of images of the class whose context indicates another class.
@@ -75,7 +77,7 @@ class ClassShortcuts:
 
     @property
     def tested(self) -> bool:
-        """Whether there were images of both kinds, so that the model's dependence could be measured."""
+        """Whether there were four images of both kinds, so that the model's dependence could be measured."""
         return not math.isnan(self.model)
 
     @property
@@ -230,7 +232,7 @@ def _low(area: Float[Tensor, "W"], positive: Bool[Tensor, "N"]) -> Float[Tensor,
 
 
 def _use(margin: Float[Tensor, "n"], agrees: Bool[Tensor, "n"]) -> tuple[float, float]:
-    if agrees.all() or not agrees.any():
+    if min(int(agrees.sum()), int((~agrees).sum())) < LEAST:
         return float("nan"), float("nan")
     area = auroc(margin[:, None], agrees)
     return float(area), float(_low(area, agrees))

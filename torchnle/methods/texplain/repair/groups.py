@@ -26,6 +26,39 @@ def cells(labels: Int[Tensor, "N"], attributes: Int[Tensor, "N"]) -> Int[Tensor,
     return numbered
 
 
+def large_cells(labels: Int[Tensor, "N"], attributes: Int[Tensor, "N"], least: int = 4) -> Int[Tensor, "N"]:
+    """Number the combinations of class and attribute as `cells`, with those of few images joined.
+
+    The small combinations of a class become one; where that too is small, it joins the class's largest. With
+    many classes, words indicate nearly every class for some image of each.
+
+    Args:
+        labels: The classes.
+        attributes: The true contexts, or the classes that context words indicate.
+        least: A combination of fewer images is small.
+
+    Raises:
+        ValueError: As `cells`.
+
+    Example:
+        >>> labels = torch.zeros(9, dtype=torch.long)
+        >>> large_cells(labels, torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2])).tolist()
+        [0, 0, 0, 0, 1, 1, 1, 1, 1]
+        >>> large_cells(labels, torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 2])).tolist()
+        [0, 0, 0, 0, 0, 0, 0, 0, 0]
+    """
+    exact = cells(labels, attributes)
+    found, joined = exact.clone(), int(exact.max()) + 1
+    for label in torch.unique(labels).tolist():
+        own = labels == label
+        counts = torch.bincount(exact[own], minlength=joined)
+        small = own & (counts[exact] < least)
+        if small.any():
+            found[small] = joined + label if int(small.sum()) >= least else counts.argmax()
+    numbered: Tensor = torch.unique(found, return_inverse=True)[1]
+    return numbered
+
+
 def balancing(groups: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
     """Compute sample weights, of mean 1, under which every group weighs the same.
 
