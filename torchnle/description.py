@@ -23,7 +23,8 @@ class Description:
         layer: The layer that was read; several names joined by "+" if they were read together.
         image: The index of the image in the batch.
         location: (row, column) on the layer's grid; None for the whole image or a mask.
-        phrases: The next best phrases with their scores, best first, if the translator ranks phrases.
+        phrases: The most probable phrases with their probabilities, the best first, if the translator
+            ranks phrases; of `top_texts`, the next best texts with their scores.
         probability: The probability, between 0 and 1, that the text is true of the picture at this location,
             among a vocabulary; None if the translator estimates none.
         unsure: True if `probability` is too low to rely on the text.

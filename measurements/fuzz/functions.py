@@ -29,8 +29,8 @@ from measurements.fuzz.world import (
 )
 from measurements.reading.tiny_models import build
 from torchnle import LanguageAttribution
+from torchnle.attr.audits import audit, repair
 from torchnle.attr.dataset import describe_dataset
-from torchnle.attr.mixins.audit import audit, repair
 from torchnle.language.model import LanguageModel
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.dissect.probing.settings import ProbeSettings

@@ -150,7 +150,7 @@ class Rankings(LayerReader[Chosen]):
             k: How many to find.
             additional_forward_args: Passed to the model after the inputs.
             attribute_to_layer_input: Read what enters the layer, not what leaves it.
-            where: As `describe`.
+            where: As `describe`, except that the default is every location.
             joint: As `describe`.
             prior: Subtract each text's log-probability under the language model alone.
             internal_batch_size: The largest number of rows (locations) the language model sees at once.

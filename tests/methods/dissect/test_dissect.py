@@ -18,7 +18,7 @@ from torchnle.methods.dissect.candidates.summarisers import Extractive
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
 from torchnle.methods.dissect.labels import Dissection, UnitLabel, concept_profile, shares_of
 from torchnle.methods.dissect.probing.settings import ProbeSettings
-from torchnle.methods.dissect.probing.units import Latents
+from torchnle.methods.dissect.probing.units import EncodedUnits
 from torchnle.methods.dissect.run import DissectSettings, dissect
 from torchnle.methods.dissect.silencing import mean_values, silenced
 
@@ -41,7 +41,7 @@ def colour_units():
         near = (1 - torch.cdist(tokens, colours().expand(len(tokens), -1, -1))).clamp(min=0)
         return torch.cat([near, torch.zeros_like(near[..., :1])], dim=-1)
 
-    return Latents(encode, key="colours")
+    return EncodedUnits(encode, key="colours")
 
 
 def run(**options):

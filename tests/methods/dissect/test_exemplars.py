@@ -15,7 +15,7 @@ from torchnle.methods.dissect.exemplars.pool import UnitRunner, with_crops
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.probe import probe
 from torchnle.methods.dissect.probing.settings import ProbeSettings
-from torchnle.methods.dissect.probing.units import Latents
+from torchnle.methods.dissect.probing.units import EncodedUnits
 from torchnle.vision.taps import resolve
 
 
@@ -87,7 +87,7 @@ def test_exemplars_open_with_maps_and_masks():
 
 def test_silent_images_are_no_exemplars():
     model, images = conv_net(), ProbingSet(pictures(), transform)
-    units = Latents(lambda tokens: (tokens[..., :1] - 0.26).clamp(min=0), key="rare")
+    units = EncodedUnits(lambda tokens: (tokens[..., :1] - 0.26).clamp(min=0), key="rare")
     settings = ProbeSettings(k=6, batch_size=4)
     found = probe(model, "layer", images, units=units, settings=settings).layers["layer"]
     active_ones = int((found.values[0] > 0).sum())

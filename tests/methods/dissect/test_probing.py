@@ -13,7 +13,7 @@ from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.probing.store import Store
 from torchnle.methods.dissect.probing.sums import DyadicSums
 from torchnle.methods.dissect.probing.top import TopK
-from torchnle.methods.dissect.probing.units import Channels, Directions, Groups, Latents
+from torchnle.methods.dissect.probing.units import Channels, Directions, EncodedUnits, Groups
 from torchnle.methods.dissect.words import TextScores
 from torchnle.vision.taps import resolve
 
@@ -176,7 +176,7 @@ def test_units_are_channels_directions_groups_or_latents():
         (Channels((5, 0)), local[..., [5, 0]]),
         (Directions(matrix, torch.tensor([1.0, 0.0])), local[..., [2, 5]] + torch.tensor([1.0, 0.0])),
         (Groups(((0, 1), (4,)), by="mean"), torch.stack([local[..., :2].mean(-1), local[..., 4]], -1)),
-        (Latents(relu), local.relu()),
+        (EncodedUnits(relu), local.relu()),
     ):
         found = run(model, images, units=units).layers["layer"]
         torch.testing.assert_close(found.values, wanted.mean(1).topk(4, dim=0).values.T)
@@ -184,7 +184,7 @@ def test_units_are_channels_directions_groups_or_latents():
 
 def test_dead_units_are_said():
     model, images = conv_net(), pictures()
-    units = Latents(
+    units = EncodedUnits(
         lambda tokens: torch.cat([tokens, 0 * tokens[..., :1] + 2, -tokens[..., :1].abs()], -1), key="x"
     )
     found = run(model, images, units=units).layers["layer"]
@@ -251,7 +251,7 @@ def test_bad_input(tmp_path):
     with pytest.raises(ValueError, match="fingerprint"):
         run(conv_net(), pictures(), units=lambda tokens: tokens, cache=tmp_path)
     with pytest.raises(ValueError, match="key="):
-        Latents(lambda tokens: tokens)
+        EncodedUnits(lambda tokens: tokens)
     with pytest.raises(ValueError, match="6 channels"):
         run(conv_net(), pictures(), units=Channels((6,)))
     with pytest.raises(ValueError, match="positive"):

@@ -10,7 +10,7 @@ from fakes import conv_net
 from letter_encoder import LetterEncoder
 
 from torchnle import LanguageAttribution
-from torchnle.attr.mixins.audit import audit
+from torchnle.attr.audits import audit
 from torchnle.methods.texplain.audit.class_words import ClassWords
 from torchnle.methods.texplain.audit.contexts import (
     FEW_TEXTS,

@@ -65,7 +65,7 @@ class Share:
         """Name the file of this process's lines once it has finished."""
         return journal.with_name(f"{journal.name}.done-{self.process}-of-{self.processes}")
 
-    def others(self) -> list[Share]:
+    def all(self) -> list[Share]:
         """List all processes, this one among them."""
         return [Share(number, self.processes) for number in range(self.processes)]
 
@@ -93,7 +93,7 @@ def await_all(share: Share, journal: Path, patience: float) -> None:
         TimeoutError: If no part has grown for so many seconds.
     """
     until, before = time.monotonic() + patience, -1
-    while missing := [each for each in share.others() if not each.finished(journal).exists()]:
+    while missing := [each for each in share.all() if not each.finished(journal).exists()]:
         size = sum(each.file(journal).stat().st_size for each in missing if each.file(journal).exists())
         if size != before:
             until, before = time.monotonic() + patience, size
@@ -121,7 +121,7 @@ def join(
     if journal is None:
         return
     made = journal.with_name(f"{journal.name}.joining")
-    parts = share.others()
+    parts = share.all()
     with ExitStack() as stack:
         held = [stack.enter_context(each.finished(journal).open("rb")) for each in parts]
         before = stack.enter_context(journal.open("rb"))
@@ -138,6 +138,6 @@ def join(
 
 def remove(share: Share, journal: Path) -> None:
     """Remove the parts of all processes."""
-    for each in share.others():
+    for each in share.all():
         each.finished(journal).unlink(missing_ok=True)
         each.file(journal).unlink(missing_ok=True)

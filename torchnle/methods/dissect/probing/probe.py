@@ -261,7 +261,7 @@ class _Run:
         units = [(tap.reference, getattr(self.units[tap.name], "fingerprint", None)) for tap in self.taps]
         if missing := [name for name, mark in units if mark is None]:
             raise ValueError(
-                f"the units of {missing} have no fingerprint to be kept by; wrap them in Latents(...)."
+                f"the units of {missing} have no fingerprint to be kept by; wrap them in EncodedUnits(...)."
             )
         evidence = self.evidence
         words = (

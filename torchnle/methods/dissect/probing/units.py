@@ -17,7 +17,7 @@ from torchnle.hub.digest import digest_module, digest_tensors
 class Units(Protocol):
     """Activations of units from a layer's features.
 
-    A function has no fingerprint of its own; wrap it in `Latents` to keep results on disk.
+    A function has no fingerprint of its own; wrap it in `EncodedUnits` to keep results on disk.
     """
 
     def __call__(self, tokens: Float[Tensor, "N L D"]) -> Float[Tensor, "N L U"]:
@@ -113,7 +113,7 @@ class Groups:
         return f"groups {self.by} {self.members}"
 
 
-class Latents:
+class EncodedUnits:
     """Any function from features to unit activations, such as the encoder of a sparse autoencoder.
 
     Args:
@@ -124,7 +124,7 @@ class Latents:
         ValueError: If `encode` is no module and has no key.
 
     Example:
-        >>> relu = Latents(nn.ReLU())
+        >>> relu = EncodedUnits(nn.ReLU())
         >>> relu(torch.tensor([[[-1.0, 2.0]]]))
         tensor([[[0., 2.]]])
     """

@@ -7,8 +7,7 @@ from letter_encoder import LetterEncoder
 from torch import nn
 
 from torchnle import LanguageAttribution
-from torchnle.attr.mixins.audit import audit, repair
-from torchnle.attr.mixins.challenge import background_challenge
+from torchnle.attr.audits import audit, background_challenge, repair
 from torchnle.heads.classifier_head import find_head
 from torchnle.methods.texplain.repair.groups import large_cells
 from torchnle.methods.texplain.repair.refit import refit_last_layer
