@@ -154,9 +154,7 @@ def extended(
     return {"offset": model.offset, **rates(logits, labels, mask)}
 
 
-def rates(
-    logits: Float[Tensor, "N C"], labels: Int[Tensor, "N"], new: Bool[Tensor, "C"]
-) -> dict[str, float]:
+def rates(logits: Float[Tensor, "N C"], labels: Int[Tensor, "N"], new: Bool[Tensor, "C"]) -> dict[str, float]:
     """Return all accuracies under the names of the paper's table 1."""
     found = new_class_accuracy(logits, labels, new)
     pairs = {"train": found.trained, "test": found.new, "test_among_new": found.new_alone}

@@ -1,4 +1,4 @@
-"""Measurements of a translator: scenes, photographs, class maps, annotated units; faithfulness of concepts."""
+"""Measurements of a translator: scenes, photographs, class maps, units; faithfulness of concepts."""
 
 from torchnle.evaluation.concept_faithfulness import concept_agreement, control_concepts, decision_lost
 

@@ -1,4 +1,4 @@
-"""Readers of the two data sets named ImageNet-X: written explanations of classes, and factors of variation."""
+"""Readers of both data sets named ImageNet-X: written explanations, and factors of variation."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def load_imagenet_x(file: str | Path) -> tuple[ExplainedImage, ...]:
             raise ValueError(f"record {key!r} of '{path}' is {record!r}; pass objects with fields.")
     own = [(key, record) for key, record in records if record.get("dataset", _OWN) == _OWN]
     if not own:
-        raise ValueError(f"'{path}' holds {len(records)} records, none with \"dataset\": \"{_OWN}\".")
+        raise ValueError(f'\'{path}\' holds {len(records)} records, none with "dataset": "{_OWN}".')
     return tuple(_explained(path, key, record) for key, record in own)
 
 
@@ -168,9 +168,7 @@ def _json(path: Path, text: str, line: int | None = None) -> Any:
         raise ValueError(f"{where} is no JSON: {error}.") from error
 
 
-def factor_error_ratios(
-    annotations: Sequence[FactorAnnotation], correct: Iterable[bool]
-) -> dict[str, float]:
+def factor_error_ratios(annotations: Sequence[FactorAnnotation], correct: Iterable[bool]) -> dict[str, float]:
     """Compute the error rate on the images with each factor, relative to that on all images.
 
     Args:

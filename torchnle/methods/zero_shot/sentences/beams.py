@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnle.language.model import LanguageModel
+from torchnle.methods.zero_shot.sentences.log_probs import next_log_probs, sequence_log_probs
 from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words
 
 #: One of so many first words is a noun.
 _FIRST_NOUN = 4
+#: So many of the best sentences with words of several tokens get their exact log-probabilities.
+_EXACT = 8
 #: Scores texts on the evidence, (T,).
 Fit = Callable[[Sequence[str]], Tensor]
 
@@ -40,7 +42,6 @@ class Search:
     most_words: int = 8
     least_words: int = 2
     fluency: float = 0.1
-    nearness: float = 0.5
     prompt: str = "The photo shows"
 
     def __post_init__(self) -> None:
@@ -73,6 +74,11 @@ class Beam:
         """The mean log-probability of a token, in nats."""
         return self.log_prob / max(1, len(self.ids))
 
+    @property
+    def words(self) -> list[str]:
+        """The words so far."""
+        return self.text.split()
+
     def value(self, search: Search) -> float:
         """Compute the objective of the search: score on the evidence plus weighted fluency."""
         return self.fit + search.fluency * self.fluency
@@ -87,12 +93,15 @@ class Candidates:
         allowed: The indices of the allowed words.
         nearness: The score of every word on the evidence, (W,).
         fit: Scores sentences on the evidence.
+        later: The log-probability of each word's tokens but the first, estimated once; None = all words are
+            one token.
     """
 
     words: Words
     allowed: Int[Tensor, "A"]
     nearness: Float[Tensor, "W"]
     fit: Fit
+    later: Float[Tensor, "W"] | None = None
 
 
 @torch.no_grad()
@@ -111,10 +120,9 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
         ValueError: If no sentence was found: too many words are unwanted.
     """
     stop = lm.tokenize(["."])[0][-1]
-    nouns = set(candidates.words.tokens[candidates.words.named].tolist())
     beams, finished = [Beam()], list[Beam]()
     for step in range(search.most_words + 1):
-        log_probs = next_log_probs(lm, beams, search.prompt)
+        log_probs = next_log_probs(lm, [beam.ids for beam in beams], search.prompt)
         if step:
             finished += ended(beams, stop, log_probs[:, stop].tolist())
         grown = grow(candidates, log_probs, beams, search, step) if step < search.most_words else []
@@ -123,10 +131,27 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
         beams = sorted(grown, key=lambda beam: beam.value(search), reverse=True)[: search.beams]
     if not finished:
         raise ValueError("no sentence was found: too few words are left. Pass fewer unwanted words.")
-    named = [beam for beam in finished if beam.ids[-2] in nouns]
-    long = [beam for beam in finished if len(beam.ids) > search.least_words]
-    chosen = [beam for beam in named if len(beam.ids) > search.least_words] or named or long or finished
-    return sorted(chosen, key=lambda beam: beam.value(search), reverse=True)
+    best = sorted(ending_well(finished, candidates.words, search), key=_value(search), reverse=True)
+    if candidates.later is not None:
+        best = sorted(exactly(lm, best[:_EXACT], search.prompt), key=_value(search), reverse=True)
+    return best
+
+
+def _value(search: Search) -> Callable[[Beam], float]:
+    return lambda beam: beam.value(search)
+
+
+def ending_well(finished: Sequence[Beam], words: Words, search: Search) -> Sequence[Beam]:
+    """Keep sentences that are long enough and end on a noun; else those with one of both properties."""
+    named = [beam for beam in finished if beam.words[-1] in words.nouns]
+    long = [beam for beam in finished if len(beam.words) >= search.least_words]
+    return [beam for beam in named if len(beam.words) >= search.least_words] or named or long or finished
+
+
+def exactly(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> list[Beam]:
+    """Compute the log-probabilities of complete sentences anew, without estimates."""
+    found = sequence_log_probs(lm, [beam.ids for beam in beams], prompt)
+    return [replace(beam, log_prob=float(each.sum())) for beam, each in zip(beams, found, strict=True)]
 
 
 def ended(beams: Sequence[Beam], stop: int, ends: Sequence[float]) -> list[Beam]:
@@ -154,19 +179,21 @@ def grow(
         step: How many words the beams have. The last word is a noun, and one of the first few is.
     """
     words, grown = candidates.words, list[Beam]()
-    nouns = set(words.tokens[words.named].tolist())
     for beam, behind in zip(beams, log_probs, strict=True):
-        waits = not nouns & set(beam.ids)
+        waits = words.nouns.isdisjoint(beam.words)
         due = step == search.most_words - 1 or (waits and step >= _FIRST_NOUN - 1)
         allowed = _in_turn(candidates, nouns_only=due, opening=waits)
-        values, order = behind[words.tokens[allowed]].topk(min(search.proposals, len(allowed)))
-        places = allowed[order]
-        worth = values * search.fluency / (len(beam.ids) + 1) + candidates.nearness[places]
+        likely = behind[words.tokens[allowed]]
+        likely = likely if candidates.later is None else likely + candidates.later[allowed]
+        values, order = likely.topk(min(search.proposals, len(allowed)))
+        indices = allowed[order]
+        means = (beam.log_prob + values) / (len(beam.ids) + words.counts[indices])
+        worth = means * search.fluency + candidates.nearness[indices]
         for index in worth.topk(min(search.encoded, len(worth))).indices.tolist():
-            word = words.texts[int(places[index])]
-            if not _repeats(beam.text, word):
-                ids = (*beam.ids, int(words.tokens[places[index]]))
-                text = f"{beam.text} {word}".strip()
+            number = int(indices[index])
+            if not _repeats(beam.text, words.texts[number]):
+                ids = (*beam.ids, *words.pieces[number])
+                text = f"{beam.text} {words.texts[number]}".strip()
                 grown.append(Beam(ids, text, beam.log_prob + float(values[index])))
     fits = candidates.fit([beam.text for beam in grown]).tolist() if grown else []
     return [replace(beam, fit=score) for beam, score in zip(grown, fits, strict=True)]
@@ -182,16 +209,7 @@ def _in_turn(candidates: Candidates, *, nouns_only: bool, opening: bool) -> Int[
 
 def _repeats(text: str, word: str) -> bool:
     """Return whether a word was said before, in either number; small words may recur, but not at once."""
-    said = text.split()
+    words = text.split()
     if word in FUNCTION_WORDS:
-        return said[-1:] == [word]
-    return any(word.removesuffix("s") == other.removesuffix("s") for other in said)
-
-
-def next_log_probs(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> Float[Tensor, "B V"]:
-    """Compute the log-probabilities of all next tokens of each partial sentence."""
-    ids = torch.tensor([beam.ids for beam in beams], dtype=torch.long, device=lm.device)
-    embeds = lm.embed(ids)
-    context = lm.context(embeds[:, :0], prompt)
-    hidden = lm.hidden(torch.cat([context, embeds.to(context)], dim=1))[:, -1]
-    return F.linear(hidden, *lm.head).float().log_softmax(dim=1)
+        return words[-1:] == [word]
+    return any(word.removesuffix("s") == other.removesuffix("s") for other in words)
