@@ -160,7 +160,7 @@ def main() -> None:
         TextEncoder.from_pretrained(),
     )
     found: dict[str, Any] = {"setting": record.setting(), "model": WRITER, "paper": asdict(tuning)}
-    found |= {"asked": len(known), **summary(rows), "said": rows}
+    found |= {"asked": len(known), **summary(rows), "sentences": rows}
     options.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record.plain(found), indent=1)
     (options.output / f"{options.name}.json").write_text(text + "\n", encoding="utf-8")

@@ -15,8 +15,6 @@ from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words
 
 #: One of so many first words is a noun.
 _FIRST_NOUN = 4
-#: So many of the best sentences with words of several tokens get their exact log-probabilities.
-_EXACT = 8
 #: Scores texts on the evidence, (T,).
 Fit = Callable[[Sequence[str]], Tensor]
 
@@ -32,6 +30,7 @@ class Search:
             sentence, per partial sentence.
         most_words: The longest sentence.
         least_words: The shortest.
+        completed: The number of best sentences that are completed by a full stop, and compared with it.
         fluency: The weight of the mean log-probability per token (nats) relative to the cosine.
         prompt: The text before the sentence.
     """
@@ -41,15 +40,17 @@ class Search:
     encoded: int = 16
     most_words: int = 8
     least_words: int = 2
+    completed: int = 24
     fluency: float = 0.1
     prompt: str = "The photo shows"
 
     def __post_init__(self) -> None:
         numbers = (self.beams, self.proposals, self.encoded, self.most_words, self.least_words)
+        numbers += (self.completed,)
         if min(numbers) < 1 or self.least_words > self.most_words:
             raise ValueError(
-                f"beams, proposals, encoded, most_words and least_words are {numbers}; pass positive "
-                "numbers, and least_words of at most most_words."
+                f"beams, proposals, encoded, most_words, least_words and completed are {numbers}; pass "
+                "positive numbers, and least_words of at most most_words."
             )
 
 
@@ -108,8 +109,8 @@ class Candidates:
 def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Beam]:
     """Search for sentences that describe some evidence and are fluent, best first.
 
-    A sentence ends where it is worth most with the probability of a full stop counted in, and on a noun: its
-    last word can be nothing else, and where no beginning that is long enough does, a shorter one is taken.
+    Every partial sentence that was scored is a candidate, where it is long enough and ends on a noun; else
+    those with one of both properties. The best are completed by a full stop, whose probability counts.
 
     Args:
         lm: The language model, whose most probable words are the proposals.
@@ -119,46 +120,39 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
     Raises:
         ValueError: If no sentence was found: too many words are unwanted.
     """
-    stop = lm.tokenize(["."])[0][-1]
-    beams, finished = [Beam()], list[Beam]()
-    for step in range(search.most_words + 1):
+    beams, found = [Beam()], list[Beam]()
+    for step in range(search.most_words):
         log_probs = next_log_probs(lm, [beam.ids for beam in beams], search.prompt)
-        if step:
-            finished += ended(beams, stop, log_probs[:, stop].tolist())
-        grown = grow(candidates, log_probs, beams, search, step) if step < search.most_words else []
+        grown = grow(candidates, log_probs, beams, search, step)
         if not grown:
             break
-        beams = sorted(grown, key=lambda beam: beam.value(search), reverse=True)[: search.beams]
-    if not finished:
+        found += grown
+        beams = _ranked(grown, search)[: search.beams]
+    if not found:
         raise ValueError("no sentence was found: too few words are left. Pass fewer unwanted words.")
-    best = sorted(ending_well(finished, candidates.words, search), key=_value(search), reverse=True)
-    if candidates.later is not None:
-        best = sorted(exactly(lm, best[:_EXACT], search.prompt), key=_value(search), reverse=True)
-    return best
+    kept = _ranked(ending_well(found, candidates.words, search), search)[: search.completed]
+    return _ranked(completed(lm, kept, search.prompt), search)
 
 
-def _value(search: Search) -> Callable[[Beam], float]:
-    return lambda beam: beam.value(search)
+def _ranked(beams: Sequence[Beam], search: Search) -> list[Beam]:
+    return sorted(beams, key=lambda beam: beam.value(search), reverse=True)
 
 
-def ending_well(finished: Sequence[Beam], words: Words, search: Search) -> Sequence[Beam]:
+def ending_well(found: Sequence[Beam], words: Words, search: Search) -> Sequence[Beam]:
     """Keep sentences that are long enough and end on a noun; else those with one of both properties."""
-    named = [beam for beam in finished if beam.words[-1] in words.nouns]
-    long = [beam for beam in finished if len(beam.words) >= search.least_words]
-    return [beam for beam in named if len(beam.words) >= search.least_words] or named or long or finished
+    named = [beam for beam in found if beam.words[-1] in words.nouns]
+    long = [beam for beam in found if len(beam.words) >= search.least_words]
+    return [beam for beam in named if len(beam.words) >= search.least_words] or named or long or found
 
 
-def exactly(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> list[Beam]:
-    """Compute the log-probabilities of complete sentences anew, without estimates."""
-    found = sequence_log_probs(lm, [beam.ids for beam in beams], prompt)
-    return [replace(beam, log_prob=float(each.sum())) for beam, each in zip(beams, found, strict=True)]
-
-
-def ended(beams: Sequence[Beam], stop: int, ends: Sequence[float]) -> list[Beam]:
-    """Complete partial sentences by a full stop."""
+def completed(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> list[Beam]:
+    """Complete sentences by a full stop, with their exact log-probabilities."""
+    stop = lm.tokenize(["."])[0][-1]
+    rows = [(*beam.ids, stop) for beam in beams]
+    found = sequence_log_probs(lm, rows, prompt)
     return [
-        replace(beam, ids=(*beam.ids, stop), log_prob=beam.log_prob + end)
-        for beam, end in zip(beams, ends, strict=True)
+        replace(beam, ids=row, log_prob=float(each.sum()))
+        for beam, row, each in zip(beams, rows, found, strict=True)
     ]
 
 
