@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -118,11 +119,15 @@ def measure(
 def replaced(
     backbone: backbones.Backbone, batches: Sequence[Tensor], original: Tensor, labels: Int[Tensor, "N"]
 ) -> dict[str, float]:
-    """Replace all rows of the head by those regressed from their names (appendix M)."""
+    """Replace all rows of the head by what the regression gives for their names (appendix M).
+
+    The map's own directions of fitted texts are half their prototypes, so the regression is read alone.
+    """
     source = fit_classifier(backbone.model, backbone.class_names)
     reader = HeadReader(source.model, source.head)
     center = source.head.weight.float().mean(dim=0)
-    rows = source.fitted.class_norms[:, None] * source.fitted.directions(source.fitted.texts)
+    regressed = F.normalize(source.fitted.regression(source.fitted.texts), dim=1)
+    rows = source.fitted.class_norms[:, None] * regressed
     bias = own_bias(source.head)
     logits = torch.cat([reader.logits(reader(x), center + rows, bias) for x in batches])
     same = (logits.argmax(dim=1) == original.argmax(dim=1)).float().mean()

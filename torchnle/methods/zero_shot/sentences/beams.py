@@ -41,7 +41,7 @@ class Search:
     most_words: int = 8
     least_words: int = 2
     completed: int = 24
-    fluency: float = 0.1
+    fluency: float = 0.15
     prompt: str = "The photo shows"
 
     def __post_init__(self) -> None:
