@@ -30,6 +30,7 @@ from torchnle.evaluation import record
 from torchnle.evaluation.new_classes import class_indices, new_class_accuracy, top_accuracy
 from torchnle.evaluation.scenes.data import evaluation_backgrounds
 from torchnle.language.english.nouns import Nouns
+from torchnle.methods.aligned.regression.kernel_ridge import KernelRidge
 from torchnle.methods.zero_shot import extend_classifier
 from torchnle.methods.zero_shot.classifier import HeadReader, fit_classifier, own_bias
 
@@ -118,23 +119,31 @@ def measure(
 
 def replaced(
     backbone: backbones.Backbone, batches: Sequence[Tensor], original: Tensor, labels: Int[Tensor, "N"]
-) -> dict[str, float]:
-    """Replace all rows of the head by what the regression gives for their names (appendix M).
+) -> dict[str, dict[str, float]]:
+    """Replace all rows of the head by those that the regression gives for their names (appendix M).
 
-    The map's own directions of fitted texts are half their prototypes, so the regression is read alone.
+    "fitted": of the regression that was fitted to them, which nearly interpolates; "left out": each row by the
+    regression without it.
     """
     source = fit_classifier(backbone.model, backbone.class_names)
-    reader = HeadReader(source.model, source.head)
-    center = source.head.weight.float().mean(dim=0)
-    regressed = F.normalize(source.fitted.regression(source.fitted.texts), dim=1)
-    rows = source.fitted.class_norms[:, None] * regressed
-    bias = own_bias(source.head)
-    logits = torch.cat([reader.logits(reader(x), center + rows, bias) for x in batches])
-    same = (logits.argmax(dim=1) == original.argmax(dim=1)).float().mean()
-    return {
-        **{f"top{k}": top_accuracy(logits, labels, k) for k in (1, 5)},
-        "predicts_as_the_original": float(same),
-    }
+    reader, regression = HeadReader(source.model, source.head), source.fitted.regression
+    if not isinstance(regression, KernelRidge):
+        raise TypeError(
+            f"the regression is a {type(regression).__name__}; the measurement needs KernelRidge."
+        )
+    center, bias = source.head.weight.float().mean(dim=0), own_bias(source.head)
+    read = [reader(x) for x in batches]
+    found = {}
+    for title, rows in (
+        ("fitted", regression(source.fitted.texts)),
+        ("left out", regression.left_out()),
+    ):
+        weight = center + source.fitted.class_norms[:, None] * F.normalize(rows, dim=1)
+        logits = torch.cat([reader.logits(x, weight, bias) for x in read])
+        same = (logits.argmax(dim=1) == original.argmax(dim=1)).float().mean()
+        rates = {f"top{k}": top_accuracy(logits, labels, k) for k in (1, 5)}
+        found[title] = {**rates, "predicts_as_the_original": float(same)}
+    return found
 
 
 def extended(
