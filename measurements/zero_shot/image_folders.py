@@ -122,8 +122,8 @@ def replaced(
 ) -> dict[str, dict[str, float]]:
     """Replace all rows of the head by those that the regression gives for their names (appendix M).
 
-    "fitted": of the regression that was fitted to them, which nearly interpolates; "left out": each row by the
-    regression without it.
+    "fitted": by the regression that was fitted to them, which nearly interpolates; "left out": each row by
+    the regression without it.
     """
     source = fit_classifier(backbone.model, backbone.class_names)
     reader, regression = HeadReader(source.model, source.head), source.fitted.regression
