@@ -223,9 +223,8 @@ class Explainer:
 
     def _tokens(self, unwanted: Collection[str]) -> list[int]:
         """The tokens that are an unwanted word by themselves."""
-        words = self._words
-        marked = zip(words.texts, words.tokens.tolist(), strict=True)
-        return [token for word, token in marked if is_unwanted(word, unwanted)]
+        marked = zip(self._words.texts, self._words.pieces, strict=True)
+        return [pieces[0] for word, pieces in marked if len(pieces) == 1 and is_unwanted(word, unwanted)]
 
     def _explanation(
         self,
