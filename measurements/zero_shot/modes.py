@@ -92,14 +92,14 @@ def compare(
     lm = LanguageModel.from_pretrained(dtype=torch.float32)
     explainer, rows = Explainer(translator, layer, lm), {}
     for photograph in known:
-        inputs = _inputs(lang, explainer, backbone.preprocess(photograph.open())[None])
-        start = time.process_time()
-        (why,) = explainer(inputs, Search())
-        seconds = time.process_time() - start
         if photograph.name not in journal:
             if not most:
                 continue
             most -= 1
+        inputs = _inputs(lang, explainer, backbone.preprocess(photograph.open())[None])
+        start = time.process_time()
+        (why,) = explainer(inputs, Search())
+        seconds = time.process_time() - start
         slow = journal.get(photograph.name, lambda inputs=inputs: written(lm, explainer, inputs, tuning))  # type: ignore[misc]
         rows[photograph.name] = {
             "prediction": why.prediction,
