@@ -2,6 +2,7 @@
 
 Run as ``python -m measurements.zero_shot.class_rows OUTPUT [--backbone NAME ...] [--slow]``: held-out naming
 over random 900/100 splits of the class weights with trivial rows, the closed form and, with --slow, networks.
+Backbones that were measured before are kept in the file.
 """
 
 from __future__ import annotations
@@ -72,15 +73,23 @@ def untrained(texts: Float[Tensor, "C k"], targets: Float[Tensor, "C D"]) -> Cla
     return ClassEmbeddingMLP.fit(texts, targets, epochs=0)
 
 
+def squared_error(predicted: Float[Tensor, "C D"], targets: Float[Tensor, "C D"]) -> Float[Tensor, ""]:
+    """Compute the squared error of every number, summed over the numbers and averaged over the classes."""
+    return (predicted - targets).square().sum(dim=1).mean()
+
+
 FAST: dict[str, Fit] = {
     "mean of the seen": mean_row,
     "random values": random_row,
     "random parameters": untrained,
     "kernel ridge": KernelRidge.fit,
 }
+_PLAIN = partial(ClassEmbeddingMLP.fit, soft_dropout=False)
 SLOW: dict[str, Fit] = {
-    "paper, without soft dropout": partial(ClassEmbeddingMLP.fit, soft_dropout=False),
-    "paper": ClassEmbeddingMLP.fit,
+    "mean squared error": partial(_PLAIN, input_dropout=False, loss=squared_error),
+    "cosine loss": partial(_PLAIN, input_dropout=False),
+    "+ input dropout": _PLAIN,
+    "+ soft dropout": ClassEmbeddingMLP.fit,
     "ICIS": Icis.fit,
 }
 
@@ -110,13 +119,13 @@ def measure(name: str, *, slow: bool = False, splits: int = 5) -> dict[str, Any]
     return {"rows": found, "prompts_at_inference": prompts}
 
 
-def _transfer(weight: Tensor, fitted: Tensor, asked: Tensor, seed: int = 0, held_out: int = 100) -> float:
-    """Return the top-1 of unseen classes among each other, fitted with one prompt and asked with another."""
+def _transfer(weight: Tensor, fitted: Tensor, queried: Tensor, seed: int = 0, held_out: int = 100) -> float:
+    """Return the top-1 of unseen classes among each other, with another prompt than at the fit."""
     order = torch.randperm(len(weight), generator=torch.Generator().manual_seed(seed))
     unseen, seen = order[:held_out], order[held_out:]
     regression = KernelRidge.fit(fitted[seen], class_vectors(weight[seen]))
     queries = class_vectors(weight[unseen], origin=weight[seen].mean(dim=0))
-    cosines = queries @ torch.nn.functional.normalize(regression(asked[unseen]), dim=1).T
+    cosines = queries @ torch.nn.functional.normalize(regression(queried[unseen]), dim=1).T
     return float((cosines.argmax(dim=1) == torch.arange(held_out)).float().mean())
 
 
@@ -129,13 +138,14 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"setting": record.setting()}
+    file = options.output / "zero_shot_class_rows.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found: dict[str, Any] = {**before, "setting": record.setting()}
     for name in options.backbone or ["efficientnet-lite0"]:
         found[name] = measure(name, slow=options.slow, splits=options.splits)
         print(name, json.dumps(record.plain(found[name]), indent=1), flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record.plain(found), indent=1)
-    (options.output / "zero_shot_class_rows.json").write_text(text + "\n", encoding="utf-8")
+        options.output.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(record.plain(found), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -188,13 +188,13 @@ def own_image(world: World, stamps: Path, seed: int, groups: int = 3, pool: int 
         features = world.lang.read(torch.cat([images_of(world.backbone, [scenes[i]]) for i in members]))
         texts = [why.text for why in world.lang.explain(features, language_model=lm)]
         units = evidence_of(world.fitted, locations[members])
-        said = world.fitted.directions(world.translator.encoder.encode(texts))
+        directions = world.fitted.directions(world.translator.encoder.encode(texts))
         found.append(
             {
                 "class": world.backbone.class_names[c],
                 "images": len(members),
                 "different_sentences": len(set(texts)),
-                **matched(said, units),
+                **matched(directions, units),
                 "texts": texts,
             }
         )
@@ -208,14 +208,14 @@ def own_image(world: World, stamps: Path, seed: int, groups: int = 3, pool: int 
     }
 
 
-def matched(said: Float[Tensor, "N D"], units: Float[Tensor, "N D"]) -> dict[str, float]:
+def matched(directions: Float[Tensor, "N D"], units: Float[Tensor, "N D"]) -> dict[str, float]:
     """Compute how often each sentence fits its own image best; ties, as of equal sentences, count in part.
 
     "Against the mean": of the images of one class, what they have in common is taken off first.
     """
     found = {}
     for title, vectors in (("own", units), ("own_against_the_mean", units - units.mean(dim=0))):
-        scores = said @ F.normalize(vectors, dim=1).T
+        scores = directions @ F.normalize(vectors, dim=1).T
         best = scores >= scores.amax(dim=1, keepdim=True) - 1e-6
         found[title] = float((best.diagonal().float() / best.sum(dim=1)).mean())
     return found

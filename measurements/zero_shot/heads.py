@@ -74,13 +74,13 @@ def _new(backbone: backbones.Backbone, batches: list[torch.Tensor]) -> dict[str,
         without(backbone.model, kept), [names[c] for c in lost], class_names=[names[c] for c in kept]
     )
     order = torch.tensor([*kept, *lost])
-    said = torch.cat([order[model(x).argmax(dim=1)] for x in batches])
+    predictions = torch.cat([order[model(x).argmax(dim=1)] for x in batches])
     new = torch.tensor([int(c) in lost for c in truth])
     return {
         "classes": len(lost),
         "offset": model.offset,
-        "new_named": float((said == truth)[new].float().mean()),
-        "old_kept": float((said == truth)[~new].float().mean()) if (~new).any() else None,
+        "new_named": float((predictions == truth)[new].float().mean()),
+        "old_kept": float((predictions == truth)[~new].float().mean()) if (~new).any() else None,
     }
 
 

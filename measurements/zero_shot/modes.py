@@ -34,31 +34,30 @@ from torchnle.methods.zero_shot.evidence import evidence
 from torchnle.methods.zero_shot.explain import Explainer, ExplanationInput
 from torchnle.methods.zero_shot.explanation_input import ask
 from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
-from torchnle.methods.zero_shot.sentences.beams import Beam, Search, next_log_probs
+from torchnle.methods.zero_shot.sentences.beams import Search
+from torchnle.methods.zero_shot.sentences.log_probs import sequence_log_probs
+
+#: The text before the sentences of both modes, as they are measured.
+PROMPT = "The photo shows"
 
 
 def fluency(lm: LanguageModel, text: str) -> float:
     """Compute the mean log-probability of a token of a sentence with its full stop, after the prompt."""
-    known, total = Beam(), 0.0
-    tokens = lm.tokenize([f" {text}."])[0]
-    for token in tokens:
-        total += float(next_log_probs(lm, [known], Search().prompt)[0, token])
-        known = Beam((*known.ids, token))
-    return total / len(tokens)
+    return float(sequence_log_probs(lm, lm.tokenize([f" {text}."]), PROMPT)[0].mean())
 
 
 def written(
-    lm: LanguageModel, explainer: Explainer, asked: ExplanationInput, tuning: Tuning
+    lm: LanguageModel, explainer: Explainer, inputs: ExplanationInput, tuning: Tuning
 ) -> dict[str, Any]:
     """Write one sentence by the paper's mode; targets are made by a sentence encoder in bfloat16.
 
     Args:
         lm: The language model.
         explainer: Whose map scores.
-        asked: One image.
+        inputs: One image.
         tuning: The paper's settings.
     """
-    vector = vector_of(explainer, asked)
+    vector = vector_of(explainer, inputs)
 
     def fit(texts: Sequence[str]) -> Tensor:
         with torch.autocast(vector.device.type, torch.bfloat16):
@@ -70,9 +69,9 @@ def written(
     return {"text": beam.text, "seconds": time.process_time() - start, "tried": tried}
 
 
-def vector_of(explainer: Explainer, asked: ExplanationInput) -> Float[Tensor, "D"]:
+def vector_of(explainer: Explainer, inputs: ExplanationInput) -> Float[Tensor, "D"]:
     """Return the unit evidence of one image."""
-    found = evidence(explainer.fitted, asked.pooled, asked.classes, locations=asked.locations)
+    found = evidence(explainer.fitted, inputs.pooled, inputs.classes, locations=inputs.locations)
     return F.normalize(found.vector[0], dim=0)
 
 
@@ -93,31 +92,31 @@ def compare(
     lm = LanguageModel.from_pretrained(dtype=torch.float32)
     explainer, rows = Explainer(translator, layer, lm), {}
     for photograph in known:
-        asked = _asked(lang, explainer, backbone.preprocess(photograph.open())[None])
-        start = time.process_time()
-        (why,) = explainer(asked, Search())
-        seconds = time.process_time() - start
         if photograph.name not in journal:
             if not most:
                 continue
             most -= 1
-        slow = journal.get(photograph.name, lambda asked=asked: written(lm, explainer, asked, tuning))  # type: ignore[misc]
+        inputs = _inputs(lang, explainer, backbone.preprocess(photograph.open())[None])
+        start = time.process_time()
+        (why,) = explainer(inputs, Search())
+        seconds = time.process_time() - start
+        slow = journal.get(photograph.name, lambda inputs=inputs: written(lm, explainer, inputs, tuning))  # type: ignore[misc]
         rows[photograph.name] = {
             "prediction": why.prediction,
-            "default": _judged(lm, explainer, asked, why.text) | {"seconds": seconds},
-            "paper": _judged(lm, explainer, asked, slow["text"]) | {"seconds": slow["seconds"]},
+            "default": _scored(lm, explainer, inputs, why.text) | {"seconds": seconds},
+            "paper": _scored(lm, explainer, inputs, slow["text"]) | {"seconds": slow["seconds"]},
         }
         print(photograph.name, json.dumps(record.plain(rows[photograph.name])), flush=True)
     return rows
 
 
-def _asked(lang: LanguageAttribution, explainer: Explainer, x: Tensor) -> ExplanationInput:
+def _inputs(lang: LanguageAttribution, explainer: Explainer, x: Tensor) -> ExplanationInput:
     (read,) = lang.read(x)
     return ask(explainer.translator, explainer.layer, read, lang.reading.pool)
 
 
-def _judged(lm: LanguageModel, explainer: Explainer, asked: ExplanationInput, text: str) -> dict[str, Any]:
-    cosine = float(explainer.fit([text], vector_of(explainer, asked))[0])
+def _scored(lm: LanguageModel, explainer: Explainer, inputs: ExplanationInput, text: str) -> dict[str, Any]:
+    cosine = float(explainer.fit([text], vector_of(explainer, inputs))[0])
     return {"text": text, "cosine": cosine, "nats_a_token": fluency(lm, text)}
 
 
@@ -161,7 +160,7 @@ def main() -> None:
         TextEncoder.from_pretrained(),
     )
     found: dict[str, Any] = {"setting": record.setting(), "model": WRITER, "paper": asdict(tuning)}
-    found |= {"asked": len(known), **summary(rows), "said": rows}
+    found |= {"asked": len(known), **summary(rows), "sentences": rows}
     options.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record.plain(found), indent=1)
     (options.output / f"{options.name}.json").write_text(text + "\n", encoding="utf-8")

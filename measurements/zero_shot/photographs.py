@@ -55,19 +55,20 @@ def main() -> None:
         "judge": JUDGE,
         "photographs": len(known),
         "references": len(reference_sentences()),
-        **_said(known, written),
+        **_judged(known, written),
         "cpu_seconds_a_sentence": record.plain(seconds),
         "percentile_by_the_judge": ranks.tolist(),
         "at_least_95": float((ranks >= 95).float().mean()),
         "median_percentile": float(ranks.median()),
         "cosine": sum(why.score for why in written) / len(written),
         "nats_a_token": sum(why.fluency for why in written) / len(written),
-        "said": {p.name: why.to_dict() for p, why in zip(known, written, strict=True)},
+        "sentences": {p.name: why.to_dict() for p, why in zip(known, written, strict=True)},
     }
     options.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record.plain(found), indent=1)
     (options.output / "zero_shot_photographs.json").write_text(text + "\n", encoding="utf-8")
-    print(json.dumps({key: value for key, value in found.items() if key != "said"}, default=str, indent=1))
+    shown = {key: value for key, value in found.items() if key != "sentences"}
+    print(json.dumps(shown, default=str, indent=1))
 
 
 def spread(known: Sequence[Photograph], count: int | None) -> list[Photograph]:
@@ -131,11 +132,11 @@ def nouns_right(judge: Judge, photograph: Photograph, text: str) -> float:
     Each is judged by its own head noun: "a black and white bird" is one part, a bird.
     """
     parts = phrases_of(text) or (text,)
-    said = [part.replace(" and ", " ") for part in parts]
-    return sum(judge(part, photograph.exact, photograph.general).right for part in said) / len(said)
+    named = [part.replace(" and ", " ") for part in parts]
+    return sum(judge(part, photograph.exact, photograph.general).right for part in named) / len(named)
 
 
-def _said(known: Sequence[Photograph], written: Sequence[Explanation]) -> dict[str, Any]:
+def _judged(known: Sequence[Photograph], written: Sequence[Explanation]) -> dict[str, Any]:
     """Return the share of the sentences' nouns that are right, and the accuracy of the mark "unsure"."""
     judge = Judge()
     rights, nouns, cut = [], 0, []

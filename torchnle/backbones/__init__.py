@@ -49,8 +49,9 @@ def load(
 
     Args:
         name: "efficientnet-lite0", an ImageNet classifier (4.7 million parameters; 224 x 224 pixels; a last
-            map of 1,280 channels on 7 x 7 locations) whose weights come as a package; "efficientnet-lite2",
-            its larger sibling (260 x 260 pixels, 9 x 9 locations); or "timm:NAME", "torchvision:NAME",
+            map of 1,280 channels on 7 x 7 locations) whose weights come as a package; "efficientnet-lite1"
+            and "efficientnet-lite2", its larger siblings (240 x 240 pixels and 8 x 8 locations, 260 x 260 and
+            9 x 9); or "timm:NAME", "torchvision:NAME",
             "open_clip:NAME[@TAG]" (the image tower), or "transformers:" with a model id, a local folder, or
             (for random weights) a model type such as "dinov2"; of a vision-language model the image tower is
             taken.
@@ -66,8 +67,8 @@ def load(
         >>> load("resnet-9000")
         Traceback (most recent call last):
         ...
-        ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, efficientnet-lite2,
-        timm:NAME, torchvision:NAME, open_clip:NAME, transformers:NAME.
+        ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, efficientnet-lite1,
+        efficientnet-lite2, timm:NAME, torchvision:NAME, open_clip:NAME, transformers:NAME.
     """
     with kept_random_state() if pretrained else nullcontext():  # the caller seeds random weights
         backbone = _load(name, fit=fit, pretrained=pretrained, **options)

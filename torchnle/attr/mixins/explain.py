@@ -41,6 +41,7 @@ class Explains(LayerReader[Chosen]):
         unwanted: Collection[str] = (),
         language_model: LanguageModel | str | None = None,
         search: Search | Tuning | None = None,
+        second: bool = False,
     ) -> list[Explanation]:
         """Justify the prediction for every image in a sentence (Zero-shot NLE, section 3.2).
 
@@ -61,6 +62,8 @@ class Explains(LayerReader[Chosen]):
             language_model: Proposes the words: a model or its reference; None = the embedded default.
             search: The settings of the search; or a `Tuning`, the paper's inference-time prefix tuning, which
                 takes minutes a sentence on a CPU; None = the default search.
+            second: Whether each sentence is written again from another prompt (a `Tuning`: another seed), and
+                their similarity is given as `Explanation.agreement`; doubles the time.
 
         Returns:
             One `Explanation` per image.
@@ -88,7 +91,7 @@ class Explains(LayerReader[Chosen]):
             truth=truth,
         )
         explainer = self._explainer_for(translator, layer, language_model)
-        return explainer(explanation_input, search or Search(), unwanted=unwanted)
+        return explainer(explanation_input, search or Search(), unwanted=unwanted, second=second)
 
     @checked
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchnle.language.english.head_nouns import phrase_words
 from torchnle.language.model import LanguageModel
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.probability.posterior import posterior
@@ -20,11 +21,18 @@ from torchnle.methods.zero_shot.classes import predicted
 from torchnle.methods.zero_shot.concepts import BankDirections, top_concepts
 from torchnle.methods.zero_shot.evidence import Evidence, evidence, location_contributions
 from torchnle.methods.zero_shot.explanation import Explanation
-from torchnle.methods.zero_shot.faithfulness import percentile, reference_sentences, slopes
+from torchnle.methods.zero_shot.faithfulness import (
+    agreement,
+    percentile,
+    reference_sentences,
+    second_run,
+    slopes,
+)
 from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
 from torchnle.methods.zero_shot.reliability import known_length, reliability
 from torchnle.methods.zero_shot.sentences.beams import Beam, Candidates, Search, write
 from torchnle.methods.zero_shot.sentences.likely import LikelyNouns
+from torchnle.methods.zero_shot.sentences.log_probs import sequence_log_probs
 from torchnle.methods.zero_shot.sentences.words import Words, is_unwanted, unwanted_by_default
 from torchnle.methods.zero_shot.truth import sentence_probability
 
@@ -32,6 +40,8 @@ from torchnle.methods.zero_shot.truth import sentence_probability
 _NEAR = 0.5
 #: And that is known to the map at least this far.
 _KNOWN = 0.5
+#: So many words of several tokens, the nearest, are considered for a sentence.
+_MOST_SPLIT = 32
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class Explainer:
     lm: LanguageModel
     bank: Sequence[str] = ()
     references: Sequence[str] = field(default_factory=reference_sentences)
+    _later: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def fitted(self) -> TextMap:
@@ -81,38 +92,51 @@ class Explainer:
     @torch.no_grad()
     def __call__(
         self,
-        asked: ExplanationInput,
+        inputs: ExplanationInput,
         search: Search | Tuning,
         *,
         unwanted: Collection[str] = (),
         count: int = 5,
+        second: bool = False,
     ) -> list[Explanation]:
         """Explain every image.
 
         Args:
-            asked: The images.
+            inputs: The images.
             search: The settings of the search, or of the paper's slow mode.
             unwanted: Words that no sentence holds, beside those of the shipped list.
             count: How many concepts to list.
+            second: Whether a second sentence is written, for `Explanation.agreement`; it takes as long.
 
         Raises:
             ValueError: If too few words are left to write a sentence of.
         """
         found = evidence(
-            self.fitted, asked.pooled, asked.classes, asked.rather_than, locations=asked.locations
+            self.fitted, inputs.pooled, inputs.classes, inputs.rather_than, locations=inputs.locations
         )
         listed = top_concepts(self._bank, found.vector, count)
-        peaks = _peaks(self.fitted, asked)
+        peaks = _peaks(self.fitted, inputs)
         filtered = unwanted_by_default() | {word.lower() for word in unwanted}
-        likely = self._likely(asked)
-        written = [
-            self._write(vector, nouns, search, filtered)
-            for vector, nouns in zip(F.normalize(found.vector, dim=1), likely, strict=True)
+        likely = self._likely(inputs)
+        runs = [search, second_run(search)] if second else [search]
+        first, *others = (
+            [
+                self._write(vector, nouns, run, filtered)
+                for vector, nouns in zip(F.normalize(found.vector, dim=1), likely, strict=True)
+            ]
+            for run in runs
+        )
+        explained = [
+            self._explanation(inputs, found, image, beam, listed[image], peaks[image])
+            for image, beam in enumerate(first)
         ]
-        return [
-            self._explanation(asked, found, image, beam, listed[image], peaks[image])
-            for image, beam in enumerate(written)
-        ]
+        return self._compared(explained, others[0]) if second else explained
+
+    def _compared(self, explained: Sequence[Explanation], second: Sequence[Beam]) -> list[Explanation]:
+        """Add the agreement of each sentence with that of the second run."""
+        texts, others = [why.text for why in explained], [beam.text for beam in second]
+        cosines = agreement(self.translator.encoder, texts, others).tolist()
+        return [replace(why, agreement=same) for why, same in zip(explained, cosines, strict=True)]
 
     def fit(self, texts: Sequence[str], vector: Float[Tensor, "D"]) -> Float[Tensor, "T"]:
         """Compute the cosines of sentences' directions with the unit vector of some evidence."""
@@ -139,20 +163,48 @@ class Explainer:
             nouns = nouns & (known >= _KNOWN)
             best = nearness[nouns].max() if nouns.any() else nearness.max()
             nouns = nouns & (nearness >= _NEAR * best)
-        may = ~words.named | nouns
-        return Candidates(words, allowed[may[allowed]], nearness, lambda texts: self.fit(texts, vector))
+        may, later = self._spelled(~words.named | nouns, nearness)
+        return Candidates(
+            words, allowed[may[allowed]], nearness, lambda texts: self.fit(texts, vector), later
+        )
 
-    def _likely(self, asked: ExplanationInput) -> list[Bool[Tensor, "W"] | None]:
+    def _spelled(
+        self, may: Bool[Tensor, "W"], nearness: Float[Tensor, "W"]
+    ) -> tuple[Bool[Tensor, "W"], Float[Tensor, "W"] | None]:
+        """Keep the nearest of the words of several tokens, and estimate their tokens but the first.
+
+        The estimate is after the prompt and an article; a word's tokens depend on each other far more.
+        """
+        words = self._words
+        split = (may & (words.counts > 1)).nonzero().flatten()
+        if not len(split):
+            return may & (words.counts == 1), None
+        kept = split[nearness[split].topk(min(_MOST_SPLIT, len(split))).indices]
+        new = [i for i in kept.tolist() if i not in self._later]
+        if new:
+            article = self.lm.tokenize([" a"])[0]
+            rows = [[*article, *words.pieces[i]] for i in new]
+            found = sequence_log_probs(self.lm, rows, Search().prompt)
+            self._later.update(
+                {i: float(each[len(article) + 1 :].sum()) for i, each in zip(new, found, strict=True)}
+            )
+        may = may & (words.counts == 1)
+        may[kept] = True
+        later = torch.zeros_like(nearness)
+        later[kept] = torch.tensor([self._later[i] for i in kept.tolist()]).to(later)
+        return may, later
+
+    def _likely(self, inputs: ExplanationInput) -> list[Bool[Tensor, "W"] | None]:
         """Mark the nouns that are likely on each image whose predicted class is explained.
 
         Why another class would be said, or one rather than another, is no question of what the image shows.
         """
         fitted, among = self.fitted, self.translator.text_directions.candidates[self.layer]
-        shares, _ = posterior(fitted, asked.pooled, among, local=False)
-        own = asked.classes == predicted(fitted, asked.pooled)
-        if asked.rather_than is not None:
-            own = own & (asked.rather_than < 0)
-        phrases = among.classes.cpu()[asked.classes.cpu()].tolist()
+        shares, _ = posterior(fitted, inputs.pooled, among, local=False)
+        own = inputs.classes == predicted(fitted, inputs.pooled)
+        if inputs.rather_than is not None:
+            own = own & (inputs.rather_than < 0)
+        phrases = among.classes.cpu()[inputs.classes.cpu()].tolist()
         return [
             self._nouns.most_informative(share, self.translator.sure_above, phrase) if plain else None
             for share, phrase, plain in zip(shares, phrases, own.tolist(), strict=True)
@@ -171,13 +223,12 @@ class Explainer:
 
     def _tokens(self, unwanted: Collection[str]) -> list[int]:
         """The tokens that are an unwanted word by themselves."""
-        words = self._words
-        marked = zip(words.texts, words.tokens.tolist(), strict=True)
-        return [token for word, token in marked if is_unwanted(word, unwanted)]
+        marked = zip(self._words.texts, self._words.pieces, strict=True)
+        return [pieces[0] for word, pieces in marked if len(pieces) == 1 and is_unwanted(word, unwanted)]
 
     def _explanation(
         self,
-        asked: ExplanationInput,
+        inputs: ExplanationInput,
         found: Evidence,
         image: int,
         beam: Beam,
@@ -186,14 +237,14 @@ class Explainer:
     ) -> Explanation:
         names, fitted = self.translator.class_names, self.fitted
         vector = F.normalize(found.vector[image], dim=0)
-        others, chosen = self._references, asked.classes[image : image + 1]
+        others, chosen = self._references, inputs.classes[image : image + 1]
         rank = percentile(torch.tensor([beam.fit]).to(vector), (others @ vector)[None])
         own = fitted.directions(self.translator.encoder.encode([beam.text]))
         slope = float(slopes(fitted, chosen, own))
         probability, unsure = sentence_probability(
-            self.translator, self.layer, asked.pooled[image], beam.text, int(chosen), slope
+            self.translator, self.layer, inputs.pooled[image], beam.text, int(chosen), slope
         )
-        other = -1 if asked.rather_than is None else int(asked.rather_than[image])
+        other = -1 if inputs.rather_than is None else int(inputs.rather_than[image])
         return Explanation(
             prediction=names[int(chosen)],
             text=beam.text,
@@ -205,7 +256,7 @@ class Explainer:
             concepts=listed,
             location=peak,
             rather_than=names[other] if other >= 0 else "",
-            is_wrong=asked.wrong and other >= 0,
+            is_wrong=inputs.wrong and other >= 0,
             image=image,
             probability=probability,
             unsure=unsure,
@@ -213,7 +264,8 @@ class Explainer:
 
     @cached_property
     def _words(self) -> Words:
-        return Words(self.lm, self.translator.encoder)
+        heads = [(phrase_words(text) or [""])[-1] for text in self.translator.vocabulary.phrases]
+        return Words(self.lm, self.translator.encoder, heads)
 
     @cached_property
     def _nouns(self) -> LikelyNouns:
@@ -236,10 +288,10 @@ class Explainer:
         )
 
 
-def _peaks(fitted: TextMap, asked: ExplanationInput) -> list[tuple[int, int] | None]:
+def _peaks(fitted: TextMap, inputs: ExplanationInput) -> list[tuple[int, int] | None]:
     """The location of each image that contributes most."""
-    if asked.locations is None or asked.grid is None:
-        return [None] * len(asked.pooled)
-    shares = location_contributions(fitted, asked.locations, asked.classes, asked.rather_than)
-    columns = asked.grid[1]
+    if inputs.locations is None or inputs.grid is None:
+        return [None] * len(inputs.pooled)
+    shares = location_contributions(fitted, inputs.locations, inputs.classes, inputs.rather_than)
+    columns = inputs.grid[1]
     return [divmod(int(best), columns) for best in shares.argmax(dim=1)]

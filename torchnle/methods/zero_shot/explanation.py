@@ -27,6 +27,8 @@ class Explanation:
         image: The index of the image in the batch.
         probability: The probability that the text's nouns are true of the picture; see `Description`.
         unsure: True if `probability` is too low to rely on the text.
+        agreement: The cosine of the sentence embeddings of this text and of that of a second run, from
+            another seed or prompt; None where none was made.
 
     Example:
         >>> why = Explanation("king penguin", "a black and white bird", score=0.37, percentile=98.2)
@@ -50,6 +52,7 @@ class Explanation:
     image: int = 0
     probability: float | None = None
     unsure: bool = False
+    agreement: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -60,11 +63,11 @@ class Explanation:
             'prediction: ox rather than moose because it shows a cow; it is moose: look at location (3, 4)'
         """
         against = f" rather than {self.rather_than}" if self.rather_than else ""
-        said = f"prediction: {self.prediction}{against} because it shows {self.text}"
+        text = f"prediction: {self.prediction}{against} because it shows {self.text}"
         if self.is_wrong:
-            said += f"; it is {self.rather_than}"
-            said += f": look at location {self.location}" if self.location is not None else ""
-        return said
+            text += f"; it is {self.rather_than}"
+            text += f": look at location {self.location}" if self.location is not None else ""
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values that `json.dumps` takes."""

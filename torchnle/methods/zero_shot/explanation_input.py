@@ -50,15 +50,15 @@ def ask(
         raise ValueError("rather_than and truth are both given; pass one of them.")
     fitted, pooled = translator.by_layer[layer], pool(features.check_finite(), None)
     classes = as_classes(target, translator, fitted, pooled)
-    asked = ExplanationInput(pooled.rows, classes)
+    inputs = ExplanationInput(pooled.rows, classes)
     if features.grid is not None:
-        asked = replace(asked, locations=pool(features, "all").tokens, grid=features.grid)
+        inputs = replace(inputs, locations=pool(features, "all").tokens, grid=features.grid)
     if against is not None:
-        return replace(asked, rather_than=_others(as_classes(against, translator, fitted, pooled), classes))
+        return replace(inputs, rather_than=_others(as_classes(against, translator, fitted, pooled), classes))
     if truth is None:
-        return asked
+        return inputs
     true = as_classes(truth, translator, fitted, pooled)
-    return replace(asked, rather_than=torch.where(true == classes, -1, true), wrong=True)
+    return replace(inputs, rather_than=torch.where(true == classes, -1, true), wrong=True)
 
 
 def _others(against: Int[Tensor, "N"], classes: Int[Tensor, "N"]) -> Int[Tensor, "N"]:

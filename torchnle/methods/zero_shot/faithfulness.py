@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 
@@ -12,6 +13,11 @@ from torch import Tensor
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.classes import class_directions
+from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning
+from torchnle.methods.zero_shot.sentences.beams import Search
+
+#: The text before the sentence in the second run of a search, which draws nothing.
+SECOND_PROMPT = "This is a picture of"
 
 
 @lru_cache(maxsize=1)
@@ -59,6 +65,22 @@ def slopes(
         directions: Unit directions of texts.
     """
     return F.normalize(class_directions(fitted)[classes], dim=1) @ directions.T
+
+
+def second_run(search: Search | Tuning) -> Search | Tuning:
+    """Change the settings to those of a second run, whose sentence `agreement` compares with the first.
+
+    Args:
+        search: A search gets another prompt, since it has no seed; prefix tuning the next seed, which
+            draws its prefixes and prompts.
+
+    Example:
+        >>> second_run(Tuning(seed=3)).seed
+        4
+    """
+    if isinstance(search, Tuning):
+        return replace(search, seed=search.seed + 1)
+    return replace(search, prompt=SECOND_PROMPT)
 
 
 def agreement(encoder: TextEncoder, first: list[str], second: list[str]) -> Float[Tensor, "R"]:

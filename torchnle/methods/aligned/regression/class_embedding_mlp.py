@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -15,6 +18,8 @@ from torchnle.translators.config_values import Size
 EPOCHS = 60
 _DROP_CHANCE = 0.3
 _DROP_RATE = 0.5
+#: Predicted and wanted vectors, (C, D) each -> a number.
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class ClassEmbeddingMLP(nn.Module):
@@ -29,6 +34,7 @@ class ClassEmbeddingMLP(nn.Module):
         text_width: The width k of a text vector.
         width: The width D of the classifier space.
         soft_dropout: Whether the gate is used; it helps most classifiers and harms few (table 13).
+        input_dropout: Whether inputs are dropped while training.
 
     Example:
         >>> mlp = ClassEmbeddingMLP(text_width=8, width=5)
@@ -36,11 +42,13 @@ class ClassEmbeddingMLP(nn.Module):
         (torch.Size([3, 5]), 16, 10)
     """
 
-    def __init__(self, text_width: Size, width: Size, *, soft_dropout: bool = True) -> None:
+    def __init__(
+        self, text_width: Size, width: Size, *, soft_dropout: bool = True, input_dropout: bool = True
+    ) -> None:
         super().__init__()
         hidden, out = (2 * text_width, 2 * width) if soft_dropout else (4 * width, width)
         self.config = {"text_width": text_width, "width": width, "soft_dropout": soft_dropout}
-        self.soft_dropout = soft_dropout
+        self.soft_dropout, self.input_dropout = soft_dropout, input_dropout
         self.first = nn.Linear(text_width, hidden)
         self.first_norm = nn.LayerNorm(hidden)
         self.second = nn.Linear(hidden, out)
@@ -49,7 +57,7 @@ class ClassEmbeddingMLP(nn.Module):
 
     def forward(self, texts: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
         """Map text vectors; only the direction of the output is trained."""
-        dropped = _drop_inputs(texts) if self.training else texts
+        dropped = _drop_inputs(texts) if self.training and self.input_dropout else texts
         hidden = F.gelu(self.first_norm(self.first(dropped)))
         out: Tensor = self.second_norm(self.second(F.dropout(hidden, 0.5, self.training)))
         gated: Tensor = self.gate_norm(F.glu(out, dim=-1)) if self.soft_dropout else out
@@ -62,6 +70,8 @@ class ClassEmbeddingMLP(nn.Module):
         targets: Float[Tensor, "C D"],
         *,
         soft_dropout: bool = True,
+        input_dropout: bool = True,
+        loss: Loss | None = None,
         epochs: int = EPOCHS,
         learning_rate: float = 5e-3,
         seed: int = 0,
@@ -74,6 +84,8 @@ class ClassEmbeddingMLP(nn.Module):
             texts: Unit text vectors.
             targets: The vectors whose directions are predicted.
             soft_dropout: Whether the gate is used.
+            input_dropout: Whether inputs are dropped.
+            loss: Of the predicted and the wanted vectors; None = `cosine_loss`.
             epochs: The number of steps; more of them fit the classes' own names, and lose unseen ones.
             learning_rate: Adam's, at the start.
             seed: Decides the initial weights and the dropouts.
@@ -81,12 +93,13 @@ class ClassEmbeddingMLP(nn.Module):
         devices = [texts.device] if texts.is_cuda else []
         with torch.random.fork_rng(devices), torch.enable_grad():
             torch.manual_seed(seed)
-            mlp = cls(texts.shape[1], targets.shape[1], soft_dropout=soft_dropout).to(texts.device)
+            sizes = (texts.shape[1], targets.shape[1])
+            mlp = cls(*sizes, soft_dropout=soft_dropout, input_dropout=input_dropout).to(texts.device)
             optimizer = torch.optim.Adam(mlp.parameters(), lr=learning_rate, fused=True)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
             for _ in range(epochs):
                 optimizer.zero_grad()
-                cosine_loss(mlp(texts), targets).backward()  # type: ignore[no-untyped-call]
+                (loss or cosine_loss)(mlp(texts), targets).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
         return mlp.requires_grad_(False).eval()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchnle.language.model import LanguageModel
 
-#: The scores of tokens that were said before are divided by this (Keskar et al., 2019).
+#: The scores of tokens that were generated before are divided by this (Keskar et al., 2019).
 REPETITION = 2.0
 #: No sequence of so many tokens comes twice.
 NGRAM = 3
@@ -19,13 +19,13 @@ LEAST, HURRY = 10, 4
 
 
 def edited(
-    logits: Float[Tensor, "V"], said: Sequence[int], allowed: Bool[Tensor, "V"], stop: int, most: int
+    logits: Float[Tensor, "V"], previous: Sequence[int], allowed: Bool[Tensor, "V"], stop: int, most: int
 ) -> Float[Tensor, "V"]:
     """Apply the repetition penalty, the rule on repeated n-grams, and the rules on the sentence's length.
 
     Args:
         logits: The logits of the next token.
-        said: The tokens so far.
+        previous: The tokens so far.
         allowed: The tokens that may be generated.
         stop: The token of the full stop.
         most: The largest number of tokens of the sentence.
@@ -39,25 +39,25 @@ def edited(
         [1.0, -2.0, -inf]
     """
     found = logits.clone()
-    known = torch.tensor(sorted(set(said)), dtype=torch.long, device=logits.device)
+    known = torch.tensor(sorted(set(previous)), dtype=torch.long, device=logits.device)
     found[known] = torch.where(found[known] > 0, found[known] / REPETITION, found[known] * REPETITION)
     found = found.masked_fill(~allowed, -torch.inf)
-    found[_closing(said)] = -torch.inf
-    if len(said) < min(LEAST, most - 1):
+    found[_repeating(previous)] = -torch.inf
+    if len(previous) < min(LEAST, most - 1):
         found[stop] = -torch.inf
-    elif len(said) >= most - HURRY:
-        found[stop] = logits[stop] + logits.std() * (len(said) - (most - HURRY) + 1)
+    elif len(previous) >= most - HURRY:
+        found[stop] = logits[stop] + logits.std() * (len(previous) - (most - HURRY) + 1)
     return found
 
 
-def _closing(said: Sequence[int]) -> list[int]:
+def _repeating(previous: Sequence[int]) -> list[int]:
     """The tokens that would make an n-gram come twice."""
-    before = tuple(said[len(said) - NGRAM + 1 :]) if len(said) >= NGRAM - 1 else None
-    starts = range(len(said) - NGRAM + 1) if before is not None else ()
-    return [said[i + NGRAM - 1] for i in starts if tuple(said[i : i + NGRAM - 1]) == before]
+    before = tuple(previous[len(previous) - NGRAM + 1 :]) if len(previous) >= NGRAM - 1 else None
+    starts = range(len(previous) - NGRAM + 1) if before is not None else ()
+    return [previous[i + NGRAM - 1] for i in starts if tuple(previous[i : i + NGRAM - 1]) == before]
 
 
-def speakable(lm: LanguageModel, unwanted: Sequence[int] = ()) -> Bool[Tensor, "V"]:
+def plain_tokens(lm: LanguageModel, unwanted: Sequence[int] = ()) -> Bool[Tensor, "V"]:
     """Mark the tokens that consist of letters, blanks, hyphens, commas and full stops only.
 
     Args:

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchnle.language.model import LanguageModel
-from torchnle.methods.zero_shot.prefix_tuning.edits import edited, speakable
+from torchnle.methods.zero_shot.prefix_tuning.edits import edited, plain_tokens
 from torchnle.methods.zero_shot.prefix_tuning.prefixes import Prefixes
-from torchnle.methods.zero_shot.sentences.beams import Beam, Fit, Search, next_log_probs
+from torchnle.methods.zero_shot.sentences.beams import Beam, Fit, Search
+from torchnle.methods.zero_shot.sentences.log_probs import sequence_log_probs
 
 #: One of these is what the language model reads before each sentence (appendix I).
 PROMPTS = tuple(
@@ -99,7 +100,7 @@ def tune(
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, tuning.iterations)
     draw, fit = torch.Generator().manual_seed(tuning.seed), remembering(fit)
-    allowed, found = speakable(lm, unwanted), list[Generated]()
+    allowed, found = plain_tokens(lm, unwanted), list[Generated]()
     for number in range(tuning.iterations):
         prompt = PROMPTS[int(torch.randint(len(PROMPTS), (1,), generator=draw))]
         found.append(generate(lm, prefixes, prompt, fit, tuning, allowed))
@@ -180,8 +181,4 @@ def loss(
 @torch.no_grad()
 def _log_prob(lm: LanguageModel, sentence: Generated) -> float:
     """The log-probability of a sentence under the language model alone, after the search's own prompt."""
-    known, total = Beam(), 0.0
-    for token in sentence.ids:
-        total += float(next_log_probs(lm, [known], Search().prompt)[0, token])
-        known = Beam((*known.ids, token))
-    return total
+    return float(sequence_log_probs(lm, [sentence.ids], Search().prompt)[0].sum())

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnle.language.model import LanguageModel
+from torchnle.methods.zero_shot.sentences.log_probs import next_log_probs, sequence_log_probs
 from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words
 
 #: One of so many first words is a noun.
@@ -30,6 +30,7 @@ class Search:
             sentence, per partial sentence.
         most_words: The longest sentence.
         least_words: The shortest.
+        completed: The number of best sentences that are completed by a full stop, and compared with it.
         fluency: The weight of the mean log-probability per token (nats) relative to the cosine.
         prompt: The text before the sentence.
     """
@@ -39,16 +40,17 @@ class Search:
     encoded: int = 16
     most_words: int = 8
     least_words: int = 2
-    fluency: float = 0.1
-    nearness: float = 0.5
+    completed: int = 24
+    fluency: float = 0.15
     prompt: str = "The photo shows"
 
     def __post_init__(self) -> None:
         numbers = (self.beams, self.proposals, self.encoded, self.most_words, self.least_words)
+        numbers += (self.completed,)
         if min(numbers) < 1 or self.least_words > self.most_words:
             raise ValueError(
-                f"beams, proposals, encoded, most_words and least_words are {numbers}; pass positive "
-                "numbers, and least_words of at most most_words."
+                f"beams, proposals, encoded, most_words, least_words and completed are {numbers}; pass "
+                "positive numbers, and least_words of at most most_words."
             )
 
 
@@ -73,6 +75,11 @@ class Beam:
         """The mean log-probability of a token, in nats."""
         return self.log_prob / max(1, len(self.ids))
 
+    @property
+    def words(self) -> list[str]:
+        """The words so far."""
+        return self.text.split()
+
     def value(self, search: Search) -> float:
         """Compute the objective of the search: score on the evidence plus weighted fluency."""
         return self.fit + search.fluency * self.fluency
@@ -87,20 +94,23 @@ class Candidates:
         allowed: The indices of the allowed words.
         nearness: The score of every word on the evidence, (W,).
         fit: Scores sentences on the evidence.
+        later: The log-probability of each word's tokens but the first, estimated once; None = all words are
+            one token.
     """
 
     words: Words
     allowed: Int[Tensor, "A"]
     nearness: Float[Tensor, "W"]
     fit: Fit
+    later: Float[Tensor, "W"] | None = None
 
 
 @torch.no_grad()
 def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Beam]:
     """Search for sentences that describe some evidence and are fluent, best first.
 
-    A sentence ends where it is worth most with the probability of a full stop counted in, and on a noun: its
-    last word can be nothing else, and where no beginning that is long enough does, a shorter one is taken.
+    Every partial sentence that was scored is a candidate, where it is long enough and ends on a noun; else
+    those with one of both properties. The best are completed by a full stop, whose probability counts.
 
     Args:
         lm: The language model, whose most probable words are the proposals.
@@ -110,30 +120,39 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
     Raises:
         ValueError: If no sentence was found: too many words are unwanted.
     """
-    stop = lm.tokenize(["."])[0][-1]
-    nouns = set(candidates.words.tokens[candidates.words.named].tolist())
-    beams, finished = [Beam()], list[Beam]()
-    for step in range(search.most_words + 1):
-        log_probs = next_log_probs(lm, beams, search.prompt)
-        if step:
-            finished += ended(beams, stop, log_probs[:, stop].tolist())
-        grown = grow(candidates, log_probs, beams, search, step) if step < search.most_words else []
+    beams, found = [Beam()], list[Beam]()
+    for step in range(search.most_words):
+        log_probs = next_log_probs(lm, [beam.ids for beam in beams], search.prompt)
+        grown = grow(candidates, log_probs, beams, search, step)
         if not grown:
             break
-        beams = sorted(grown, key=lambda beam: beam.value(search), reverse=True)[: search.beams]
-    if not finished:
+        found += grown
+        beams = _ranked(grown, search)[: search.beams]
+    if not found:
         raise ValueError("no sentence was found: too few words are left. Pass fewer unwanted words.")
-    named = [beam for beam in finished if beam.ids[-2] in nouns]
-    long = [beam for beam in finished if len(beam.ids) > search.least_words]
-    chosen = [beam for beam in named if len(beam.ids) > search.least_words] or named or long or finished
-    return sorted(chosen, key=lambda beam: beam.value(search), reverse=True)
+    kept = _ranked(ending_well(found, candidates.words, search), search)[: search.completed]
+    return _ranked(completed(lm, kept, search.prompt), search)
 
 
-def ended(beams: Sequence[Beam], stop: int, ends: Sequence[float]) -> list[Beam]:
-    """Complete partial sentences by a full stop."""
+def _ranked(beams: Sequence[Beam], search: Search) -> list[Beam]:
+    return sorted(beams, key=lambda beam: beam.value(search), reverse=True)
+
+
+def ending_well(found: Sequence[Beam], words: Words, search: Search) -> Sequence[Beam]:
+    """Keep sentences that are long enough and end on a noun; else those with one of both properties."""
+    named = [beam for beam in found if beam.words[-1] in words.nouns]
+    long = [beam for beam in found if len(beam.words) >= search.least_words]
+    return [beam for beam in named if len(beam.words) >= search.least_words] or named or long or found
+
+
+def completed(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> list[Beam]:
+    """Complete sentences by a full stop, with their exact log-probabilities."""
+    stop = lm.tokenize(["."])[0][-1]
+    rows = [(*beam.ids, stop) for beam in beams]
+    found = sequence_log_probs(lm, rows, prompt)
     return [
-        replace(beam, ids=(*beam.ids, stop), log_prob=beam.log_prob + end)
-        for beam, end in zip(beams, ends, strict=True)
+        replace(beam, ids=row, log_prob=float(each.sum()))
+        for beam, row, each in zip(beams, rows, found, strict=True)
     ]
 
 
@@ -154,19 +173,21 @@ def grow(
         step: How many words the beams have. The last word is a noun, and one of the first few is.
     """
     words, grown = candidates.words, list[Beam]()
-    nouns = set(words.tokens[words.named].tolist())
     for beam, behind in zip(beams, log_probs, strict=True):
-        waits = not nouns & set(beam.ids)
+        waits = words.nouns.isdisjoint(beam.words)
         due = step == search.most_words - 1 or (waits and step >= _FIRST_NOUN - 1)
         allowed = _in_turn(candidates, nouns_only=due, opening=waits)
-        values, order = behind[words.tokens[allowed]].topk(min(search.proposals, len(allowed)))
-        places = allowed[order]
-        worth = values * search.fluency / (len(beam.ids) + 1) + candidates.nearness[places]
+        likely = behind[words.tokens[allowed]]
+        likely = likely if candidates.later is None else likely + candidates.later[allowed]
+        values, order = likely.topk(min(search.proposals, len(allowed)))
+        indices = allowed[order]
+        means = (beam.log_prob + values) / (len(beam.ids) + words.counts[indices])
+        worth = means * search.fluency + candidates.nearness[indices]
         for index in worth.topk(min(search.encoded, len(worth))).indices.tolist():
-            word = words.texts[int(places[index])]
-            if not _repeats(beam.text, word):
-                ids = (*beam.ids, int(words.tokens[places[index]]))
-                text = f"{beam.text} {word}".strip()
+            number = int(indices[index])
+            if not _repeats(beam.text, words.texts[number]):
+                ids = (*beam.ids, *words.pieces[number])
+                text = f"{beam.text} {words.texts[number]}".strip()
                 grown.append(Beam(ids, text, beam.log_prob + float(values[index])))
     fits = candidates.fit([beam.text for beam in grown]).tolist() if grown else []
     return [replace(beam, fit=score) for beam, score in zip(grown, fits, strict=True)]
@@ -182,16 +203,7 @@ def _in_turn(candidates: Candidates, *, nouns_only: bool, opening: bool) -> Int[
 
 def _repeats(text: str, word: str) -> bool:
     """Return whether a word was said before, in either number; small words may recur, but not at once."""
-    said = text.split()
+    words = text.split()
     if word in FUNCTION_WORDS:
-        return said[-1:] == [word]
-    return any(word.removesuffix("s") == other.removesuffix("s") for other in said)
-
-
-def next_log_probs(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> Float[Tensor, "B V"]:
-    """Compute the log-probabilities of all next tokens of each partial sentence."""
-    ids = torch.tensor([beam.ids for beam in beams], dtype=torch.long, device=lm.device)
-    embeds = lm.embed(ids)
-    context = lm.context(embeds[:, :0], prompt)
-    hidden = lm.hidden(torch.cat([context, embeds.to(context)], dim=1))[:, -1]
-    return F.linear(hidden, *lm.head).float().log_softmax(dim=1)
+        return words[-1:] == [word]
+    return any(word.removesuffix("s") == other.removesuffix("s") for other in words)

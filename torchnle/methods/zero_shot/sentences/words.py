@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from importlib import resources
 
@@ -19,6 +19,8 @@ from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.translators import concept_bank
 
 _WHOLE = re.compile(r" [a-z]{3,}| (?:a|an|at|by|in|is|it|of|on|or|to|up|ox)")
+#: Nouns of more tokens are not used.
+_MOST_PIECES = 4
 _PARTICIPLE = re.compile(r"[a-z]{3,}(?:ing|ed)")
 #: Words that carry a sentence on and may not end it.
 FUNCTION_WORDS = (
@@ -29,7 +31,7 @@ FUNCTION_WORDS = (
 
 
 class Words:
-    """The whole words among a language model's tokens, and their sentence embeddings.
+    """The whole words among a language model's tokens and further nouns, with their sentence embeddings.
 
     A token is a whole word where it begins with a space and is one of WordNet's nouns, a word of the concept
     bank's colours and attributes, a participle, or one of the small words between these: pieces of words
@@ -38,11 +40,15 @@ class Words:
     Args:
         lm: The language model.
         encoder: The sentence encoder.
+        nouns: Further nouns, which may be several tokens; those that WordNet does not know are left out.
 
     Attributes:
         texts: The words.
-        tokens: Their tokens, (W,).
+        pieces: The tokens of each.
+        tokens: The first token of each, (W,).
+        counts: The number of tokens of each, (W,).
         named: Which are nouns, (W,).
+        nouns: The nouns.
         seen: Which of these name what can be seen, (W,).
         joining: Which join what stands before them to more: prepositions, conjunctions, verbs, (W,).
 
@@ -50,20 +56,23 @@ class Words:
         ValueError: If the language model has no token that is a whole word.
     """
 
-    def __init__(self, lm: LanguageModel, encoder: TextEncoder) -> None:
+    def __init__(self, lm: LanguageModel, encoder: TextEncoder, nouns: Iterable[str] = ()) -> None:
         found = whole_words(lm, encoder)
         if not found:
             raise ValueError(
                 "the language model has no token that is a whole word with a space before it; pass one whose "
                 "tokenizer is made of words (SmolLM2, GPT-2, Llama, ...)."
             )
-        self.texts = tuple(found)
-        self.tokens = torch.tensor(list(found.values()), device=lm.device)
+        spelled = {word: (token,) for word, token in found.items()} | split_nouns(lm, nouns, found)
+        self.texts, self.pieces = tuple(spelled), tuple(spelled.values())
+        self.tokens = torch.tensor([pieces[0] for pieces in self.pieces], device=lm.device)
+        self.counts = torch.tensor([len(pieces) for pieces in self.pieces], device=lm.device)
         self.encoder = encoder
-        self.named = torch.tensor([_is_noun(word) for word in found], device=lm.device)
-        self.seen = torch.tensor([_can_be_seen(word) for word in found], device=lm.device)
+        self.named = torch.tensor([_is_noun(word) for word in self.texts], device=lm.device)
+        self.nouns = frozenset(w for w, noun in zip(self.texts, self.named.tolist(), strict=True) if noun)
+        self.seen = torch.tensor([_can_be_seen(word) for word in self.texts], device=lm.device)
         joins = FUNCTION_WORDS - DETERMINERS
-        self.joining = torch.tensor([word in joins for word in found], device=lm.device)
+        self.joining = torch.tensor([word in joins for word in self.texts], device=lm.device)
         self._vectors: Tensor | None = None
 
     @property
@@ -71,8 +80,8 @@ class Words:
         """The sentence embeddings of the words, nouns with their article; kept on disk once computed."""
         if self._vectors is None:
             named = zip(self.texts, self.named.tolist(), strict=True)
-            said = [with_article(word) if noun else word for word, noun in named]
-            self._vectors = embed_cached(self.encoder, said)
+            phrases = [with_article(word) if noun else word for word, noun in named]
+            self._vectors = embed_cached(self.encoder, phrases)
         return self._vectors
 
     def allowed(self, unwanted: Collection[str]) -> Int[Tensor, "A"]:
@@ -96,6 +105,29 @@ def whole_words(lm: LanguageModel, encoder: TextEncoder) -> dict[str, int]:
         if _WHOLE.fullmatch(text) and (not known or word in known) and _is_word(word):
             found.setdefault(word, token)
     return found
+
+
+def split_nouns(
+    lm: LanguageModel, nouns: Iterable[str], known: Collection[str] = ()
+) -> dict[str, tuple[int, ...]]:
+    """Find the tokens of nouns that are several tokens of a language model.
+
+    Args:
+        lm: The language model.
+        nouns: The nouns, single words in lower case; others are left out.
+        known: Words that are not wanted again.
+    """
+    wanted = [noun for noun in dict.fromkeys(nouns) if noun not in known and _is_plain_noun(noun)]
+    spelled = lm.tokenize([f" {noun}" for noun in wanted]) if wanted else []
+    return {
+        noun: tuple(pieces)
+        for noun, pieces in zip(wanted, spelled, strict=True)
+        if 1 < len(pieces) <= _MOST_PIECES and lm.detokenize(pieces).strip() == noun
+    }
+
+
+def _is_plain_noun(word: str) -> bool:
+    return word.isascii() and word.isalpha() and word.islower() and len(word) > 2 and _is_noun(word)
 
 
 def _is_word(word: str) -> bool:
