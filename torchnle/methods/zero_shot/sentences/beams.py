@@ -45,8 +45,8 @@ class Search:
     prompt: str = "The photo shows"
 
     def __post_init__(self) -> None:
-        numbers = (self.beams, self.proposals, self.encoded, self.most_words, self.least_words)
-        numbers += (self.completed,)
+        words = (self.most_words, self.least_words)
+        numbers = (self.beams, self.proposals, self.encoded, *words, self.completed)
         if min(numbers) < 1 or self.least_words > self.most_words:
             raise ValueError(
                 f"beams, proposals, encoded, most_words, least_words and completed are {numbers}; pass "
