@@ -28,6 +28,7 @@ from torchnle.methods.dissect.candidates.attributes import with_colour
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.run import DissectSettings, dissect
+from torchnle.vision.reading import Reading
 
 #: The colours of objects.
 TINTS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -127,6 +128,7 @@ def measure(
             images,
             translator=translator,
             evidence_layer=f"backbone.{translator.layers[-1]}",
+            reading=Reading(layout="NCHW"),  # looked-up maps do not follow inputs that nobody has seen
             probing=ProbeSettings(k=10, table=True),
             settings=DissectSettings(colours=colours),
             cache=cache,

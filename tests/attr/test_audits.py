@@ -120,7 +120,7 @@ def test_a_repair_of_a_layer_without_bias_gives_it_one(batches):
     found = audit(lang, batches, NAMES)
     x, y = (torch.cat(each) for each in zip(*batches, strict=True))
     rows = model[:4](x).detach()
-    expected = refit_last_layer(rows, y, 3, groups=cells(y, found.shortcuts.context_class)).layer
+    expected = refit_last_layer(rows, y, 3, groups=large_cells(y, found.shortcuts.context_class)).layer
     made = repair(model, batches, found)
     torch.testing.assert_close(made(x), expected(rows), atol=1e-4, rtol=1e-4)
     assert model[4].bias is None

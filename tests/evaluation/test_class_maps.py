@@ -177,9 +177,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
         lines.write('["coarse, Grad-CAM, 1", {"del')  # cut off in the middle
     resumed = class_maps.measure(backbone, lang, found, steps=3, journal=file)
     assert resumed == undisturbed
-    calls = len(calls)
+    count = len(calls)
     assert class_maps.measure(backbone, lang, found, steps=3, journal=file) == undisturbed
-    assert len(calls) == calls  # everything was there
+    assert len(calls) == count  # everything was there
     fewer = class_maps.measure(backbone, lang, found[:1], steps=3, journal=file)
     assert fewer == class_maps.measure(backbone, lang, found[:1], steps=3)
     with pytest.raises(ValueError, match="parts of another setting"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tiny_clip import hugging_face
 from tiny_translators import saved_language_model, tiny_translator
@@ -311,5 +312,6 @@ def test_bars_show_on_a_terminal_only(tmp_path, monkeypatch, terminal):
     assert lm is not None
     stream = Stream()
     monkeypatch.setattr("sys.stderr", stream)
+    transformers.logging.enable_progress_bar()  # whatever another test has left
     LanguageModel.from_pretrained(str(tmp_path / "lm"))
     assert ("Loading" in stream.getvalue()) == terminal

@@ -14,6 +14,7 @@ SLOW |= {"texts", "other_modes"}
 QUICK = [case for topic in fault_cases.TOPICS for case in topic.cases if case.trial.__name__ not in SLOW]
 
 
+@pytest.mark.filterwarnings("ignore:the translator")  # several attach one to layers of other names
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: case.trial.__name__)
 def test_what_once_came_out_wrong_is_right(case):
     if case.lacking:

@@ -46,6 +46,7 @@ def test_a_configuration_that_is_a_mapping_is_read_too():
     torch.testing.assert_close(Latents.of(made)(Z), Z / 2)
 
 
+@pytest.mark.filterwarnings("ignore:the translator")
 def test_latents_are_described_and_counted_as_a_layer_is():
     from letter_encoder import LetterEncoder
 

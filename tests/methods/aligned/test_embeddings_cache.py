@@ -1,4 +1,5 @@
 import multiprocessing
+import sys
 
 import pytest
 import torch
@@ -116,6 +117,7 @@ def test_blocks_make_the_whole_and_show_progress(folder, monkeypatch, capsys):
     whole = encoder().encode(PHRASES)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(embeddings, "BLOCK", 32)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     torch.testing.assert_close(embed_cached(encoder(), PHRASES), whole)
     assert "encoding phrases" in capsys.readouterr().err
 

@@ -1,4 +1,5 @@
 import resource
+import sys
 
 import numpy as np
 import pytest
@@ -192,8 +193,9 @@ class TestVocabularies:
     def test_none_at_all_beside_the_classes(self):
         assert by_names(vocabulary=[]).translator.vocabulary.phrases[0] == "a cat"
 
-    def test_a_hundred_thousand_lines(self, capsys):
+    def test_a_hundred_thousand_lines(self, capsys, monkeypatch):
         """Blocks of phrases are encoded and carried, under a bar, and no matrix of all by all is made."""
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
         lines = [f"{'abcdefghij'[i % 10]}{i:x} thing" for i in range(100_000)]
         encoder = Quick()
         lang = by_names(vocabulary=lines, encoder=encoder, images=[IMAGES])

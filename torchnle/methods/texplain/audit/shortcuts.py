@@ -89,7 +89,8 @@ class ClassShortcuts:
         if not self.tested:
             return (
                 f"the data set is biased ({biased}); whether the model uses it cannot be told: "
-                f"{self.conflicting} images have a context that contradicts the class"
+                f"{self.conflicting} images have a context that contradicts the class; add such images until "
+                f"{LEAST} or more have one, and as many that agree with it"
             )
         if not self.used_by_model:
             return f"the data set is biased ({biased}), and the model does not go by it"
