@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import transformers
@@ -71,12 +73,39 @@ def test_a_classifier_without_its_head_is_refused_by_name(tmp_path):
         backbones.load(f"transformers:{tmp_path}")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_names_of_wrapped_models_are_understood(prefix, tmp_path):
+def wrapped(folder, prefix):
+    """Write a prefix before every name of a folder's weights, in one file or several, and in their index."""
+    for file in folder.glob("*.safetensors"):
+        save_file({prefix + name: tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    for file in folder.glob("*.index.json"):
+        index = json.loads(file.read_text())
+        index["weight_map"] = {prefix + name: shard for name, shard in index["weight_map"].items()}
+        file.write_text(json.dumps(index))
+
+
+def pickled(folder):
+    file = folder / "model.safetensors"
+    torch.save(load_file(file), folder / "pytorch_model.bin")
+    file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "size", "pickle"),
+    [
+        ("module.", "1GB", False),
+        ("_orig_mod.", "1GB", False),
+        ("module._orig_mod.", "1GB", False),
+        ("module.", "5KB", False),
+        ("module.", "1GB", True),
+    ],
+)
+def test_names_of_wrapped_models_are_understood(prefix, size, pickle, tmp_path):
     saved = vit()
-    saved.save_pretrained(tmp_path)
-    file = tmp_path / "model.safetensors"
-    save_file({prefix + name: tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    saved.save_pretrained(tmp_path, max_shard_size=size)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (size == "5KB")
+    wrapped(tmp_path, prefix)
+    if pickle:
+        pickled(tmp_path)
     x = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(backbones.load(f"transformers:{tmp_path}").model(x).logits, saved(x).logits)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class TranslatorMismatchError(ValueError):
     """Features were given to a translator that was not made for them.
@@ -29,3 +32,17 @@ class MissingDependencyError(ImportError):
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(f"'{package}' is needed {purpose}. Install it with: pip install 'torchnle[{extra}]'")
+
+
+@contextmanager
+def optional_package(package: str, *, extra: str, purpose: str) -> Iterator[None]:
+    """Convert a failed import in the block to a `MissingDependencyError`; arguments as there.
+
+    Example:
+        >>> with optional_package("timm", extra="timm", purpose="to build timm models"):
+        ...     import timm
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(package, extra=extra, purpose=purpose) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 
 _Settings = TypeVar("_Settings")
 
@@ -59,10 +59,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        try:
+        with optional_package("tomli", extra="train", purpose="to read recipes"):
             import tomli as tomllib
-        except ImportError as error:
-            raise MissingDependencyError("tomli", extra="train", purpose="to read recipes") from error
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

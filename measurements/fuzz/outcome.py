@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ import torch
 _SECONDS = 20
 #: Where a case's files lie, under another name each time.
 _SCRATCH = re.escape(tempfile.gettempdir()) + r"/tmp\w+/"
+#: The folders of our code; the checkout around them may have any name.
+_OURS = tuple(folder for name in ("torchnle", "torchnle_kernels") for folder in import_module(name).__path__)
 #: Errors by which torchnle refuses; the sentence must be its own.
 _REFUSALS = (TypeError, ValueError, OSError, RuntimeError, ImportError, FloatingPointError)
 
@@ -101,7 +104,7 @@ def is_ours(error: BaseException) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     last = Path(frames[-1].filename)
     signature = "argument" in str(error) and isinstance(error, TypeError)
-    ours = bool({"torchnle", "torchnle_kernels"} & {*last.parts}) and last.suffix == ".py"
+    ours = last.suffix == ".py" and any(last.is_relative_to(folder) for folder in _OURS)
     return (ours and len(str(error)) > 15) or signature
 
 

@@ -47,6 +47,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "bert": {"is_decoder": True},
     "roberta": {"is_decoder": True},
     "falcon_alibi": {"alibi": True},
+    "jamba": {"use_mamba_kernels": False},  # read by transformers before version 5 alone
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "phi3_longrope": {
         "rope_parameters": {

@@ -1,5 +1,7 @@
 """LanguageAttribution without a translator: class names that a model states, and layers below the head's."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -35,9 +37,13 @@ def vit(**options):
     return ViTForImageClassification(config).eval()
 
 
+#: The names of its blocks, which transformers renamed.
+BLOCKS = [name for name, part in vit().named_modules() if type(part).__name__ == "ViTLayer"]
+
+
 class TestNames:
     def test_those_of_a_configuration_of_transformers(self):
-        lang = attach(vit(id2label=dict(enumerate(NAMES))), ["vit.layers.0", "vit.layernorm"])
+        lang = attach(vit(id2label=dict(enumerate(NAMES))), [BLOCKS[0], "vit.layernorm"])
         assert lang.translator.class_names == tuple(NAMES)
         assert "id2label" in lang.summary
         assert [len(each) for each in lang.describe(IMAGES)] == [3, 3]
@@ -104,8 +110,9 @@ class TestRefused:
             attach(conv_net(), "norm", class_names=NAMES[:4])
 
     def test_a_layer_that_is_bypassed(self):
-        with pytest.raises(ValueError, match=r"bypasses layer 'vit\.layers\.1\.mlp'"):
-            attach(vit(num_labels=5), "vit.layers.1.mlp", class_names=NAMES)
+        inside = f"{BLOCKS[1]}.layernorm_after"  # the residual goes past it
+        with pytest.raises(ValueError, match=f"bypasses layer '{re.escape(inside)}'"):
+            attach(vit(num_labels=5), inside, class_names=NAMES)
 
     def test_the_other_side_of_a_layer(self):
         with pytest.raises(ValueError, match="side with the layer"):
@@ -196,12 +203,12 @@ def test_any_translator_of_a_deeper_layer_reads_a_layer_below_it():
 
 def test_a_model_whose_head_reads_the_class_token_is_read_at_its_blocks():
     lang = LanguageAttribution.from_classifier(
-        vit(num_labels=5), NAMES, ["vit.layers.0", "vit.layers.1"], encoder=LetterEncoder(), example=IMAGES
+        vit(num_labels=5), NAMES, BLOCKS[:2], encoder=LetterEncoder(), example=IMAGES
     )
     first, second = lang.describe(IMAGES, where=(0, 1))
-    assert {d.layer for d in (*first, *second)} == {"vit.layers.0", "vit.layers.1"}
+    assert {d.layer for d in (*first, *second)} == set(BLOCKS[:2])
     with pytest.raises(ValueError, match="class token alone"):
         LanguageAttribution.from_classifier(
-            vit(num_labels=5), NAMES, "vit.layers.2", encoder=LetterEncoder(), example=IMAGES
+            vit(num_labels=5), NAMES, BLOCKS[2], encoder=LetterEncoder(), example=IMAGES
         )
     assert isinstance(lang.forward_func, nn.Module)

@@ -69,6 +69,8 @@ def make_model(family, seed=0):
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 or name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.4, generator=generator)
+        elif family.startswith("gemma"):
+            torch.nn.init.zeros_(parameter)  # the scales of its norms, less one
     return model
 
 

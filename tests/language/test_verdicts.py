@@ -76,7 +76,9 @@ def own_forward():
 
 def configured():
     model = make_model("llama")
-    model.config.rope_parameters = {**(model.config.rope_parameters or {}), "rope_theta": 77.0}
+    model.config.rope_theta = 77.0  # older versions of transformers
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    model.config.rope_parameters = {**rope, "rope_theta": 77.0}
     return LanguageModel(model, make_tokenizer())
 
 

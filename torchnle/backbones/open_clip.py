@@ -8,7 +8,7 @@ from typing import Any
 from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.names import check_name
 from torchnle.backbones.preprocess import Fit, Preprocess
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 
 
 def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: Any) -> Backbone:
@@ -24,12 +24,8 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         MissingDependencyError: If open_clip_torch is not installed.
         ValueError: If open_clip has no such model, or no weights for it.
     """
-    try:
+    with optional_package("open_clip_torch", extra="clip", purpose="to build open_clip models"):
         import open_clip
-    except ImportError as error:
-        raise MissingDependencyError(
-            "open_clip_torch", extra="clip", purpose="to build open_clip models"
-        ) from error
     model_name, _, tag = name.partition("@")
     check_name(model_name, open_clip.list_models(), "open_clip")
     if pretrained:

@@ -9,7 +9,7 @@ from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.default import has_imagenet_names, imagenet_class_names, known_names
 from torchnle.backbones.names import check_name
 from torchnle.backbones.preprocess import Fit, Preprocess
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 
 #: The last data set in timm's tag of pretrained weights.
 _IMAGENET_TAG = "in1k"
@@ -31,10 +31,8 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         MissingDependencyError: If timm is not installed.
         ValueError: If timm has no such model.
     """
-    try:
+    with optional_package("timm", extra="timm", purpose="to build timm models"):
         import timm
-    except ImportError as error:
-        raise MissingDependencyError("timm", extra="timm", purpose="to build timm models") from error
     if ":" not in name:  # the prefix is timm's name of another source
         check_name(name.partition(".")[0], timm.list_models(), "timm")
     model = timm.create_model(name, pretrained=pretrained, **options).eval()

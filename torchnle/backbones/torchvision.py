@@ -9,7 +9,7 @@ from torchnle.backbones.backbone import Backbone
 from torchnle.backbones.default import known_names
 from torchnle.backbones.names import check_name
 from torchnle.backbones.preprocess import Fit, Preprocess
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -27,12 +27,8 @@ def load(name: str, *, fit: Fit = "crop", pretrained: bool = True, **options: An
         MissingDependencyError: If torchvision is not installed.
         ValueError: If torchvision has no such model.
     """
-    try:
+    with optional_package("torchvision", extra="timm", purpose="to build torchvision models"):
         from torchvision import models
-    except ImportError as error:
-        raise MissingDependencyError(
-            "torchvision", extra="timm", purpose="to build torchvision models"
-        ) from error
     check_name(name, models.list_models(), "torchvision")
     weights = models.get_model_weights(name).DEFAULT
     if not pretrained and "weights_backbone" in signature(models.get_model_builder(name)).parameters:

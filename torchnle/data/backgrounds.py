@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from torchnle import images as image_files
 from torchnle.data.palette import COLOURS, Colour
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.language.english.phrases import with_article
 
 _log = logging.getLogger(__name__)
@@ -146,10 +146,8 @@ def texture_backgrounds() -> tuple[Picture, ...]:
         >>> texture_backgrounds()[0].location
         'on grass'
     """
-    try:
+    with optional_package("scikit-image", extra="data", purpose="for its textures"):
         from skimage import data
-    except ImportError as error:
-        raise MissingDependencyError("scikit-image", extra="data", purpose="for its textures") from error
     grays = {name: Image.fromarray(getattr(data, name)()) for _, name, _, _ in _TEXTURES}
     return tuple(
         Picture(location, ImageOps.colorize(ImageOps.autocontrast(grays[name], cutoff=1), dark, light))

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from torchnle import data
 from torchnle.data import CaptionSource, Cutouts
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.settings import build, override, read_toml
 
 _Run = TypeVar("_Run")
@@ -94,10 +94,8 @@ class DatasetTable(DataTable):
             MissingDependencyError: If datasets is not installed.
             ValueError: If the data set needs a script of its own.
         """
-        try:
+        with optional_package("datasets", extra="data", purpose="to read data sets"):
             from datasets import load_dataset
-        except ImportError as error:
-            raise MissingDependencyError("datasets", extra="data", purpose="to read data sets") from error
         try:
             rows = load_dataset(self.path, self.name, split=self.split, trust_remote_code=False)
         except (RuntimeError, ValueError) as error:

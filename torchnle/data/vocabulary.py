@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torchnle.data.corpus import PEOPLE, WEATHER, WEATHER_MASS, Noun, held_out, sentences, wordnet_nouns
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.language.english.phrases import with_article
 
 #: The least frequency of a noun, on the Zipf scale of `wordfreq`, as one word and as two.
@@ -89,10 +89,6 @@ def _is_common(name: str, zipf: Callable[[str, str], float]) -> bool:
 
 
 def _zipf() -> Callable[[str, str], float]:
-    try:
+    with optional_package("wordfreq", extra="train", purpose="to know which nouns are common"):
         from wordfreq import zipf_frequency
-    except ImportError as error:
-        raise MissingDependencyError(
-            "wordfreq", extra="train", purpose="to know which nouns are common"
-        ) from error
     return zipf_frequency  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchnle.backbones import Backbone
 from torchnle.data import Background, Cutout, Scenes, head_noun
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.images import open_image
 from torchnle.metrics.captions import words
 
@@ -107,10 +107,8 @@ def photographs() -> Iterator[tuple[Image.Image, str]]:
     Raises:
         MissingDependencyError: If scikit-image is not installed.
     """
-    try:
+    with optional_package("scikit-image", extra="demo", purpose="for its photographs"):
         from skimage import data
-    except ImportError as error:
-        raise MissingDependencyError("scikit-image", extra="demo", purpose="for its photographs") from error
     folder = Path(data.__file__).parent
     for name, phrase in PHOTOGRAPHS.items():
         yield open_image(folder / name), phrase
@@ -122,13 +120,9 @@ def find_photographs() -> dict[str, Path]:
     Raises:
         MissingDependencyError: If one of the packages is not installed.
     """
-    try:
+    with optional_package("scikit-image and scikit-learn", extra="eval", purpose="for their photographs"):
         import skimage.data
         import sklearn.datasets
-    except ImportError as error:
-        raise MissingDependencyError(
-            "scikit-image and scikit-learn", extra="eval", purpose="for their photographs"
-        ) from error
     skimage_folder = Path(skimage.data.__file__).parent
     sklearn_folder = Path(sklearn.datasets.__file__).parent / "images"
     files = {

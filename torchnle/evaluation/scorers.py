@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.evaluation.subject import CLASS_NAMES, attach, whole
 from torchnle.metrics import TextImageScorer
 from torchnle.translators.rows import rows_of
@@ -67,12 +67,8 @@ def open_clip_scorer(name: str, **options: Any) -> TextImageScorer:
     Raises:
         MissingDependencyError: If open_clip_torch is not installed.
     """
-    try:
+    with optional_package("open_clip_torch", extra="clip", purpose="to compare with texts"):
         import open_clip
-    except ImportError as error:
-        raise MissingDependencyError(
-            "open_clip_torch", extra="clip", purpose="to compare with texts"
-        ) from error
     architecture, _, tag = name.partition("@")
     model, _, preprocess = open_clip.create_model_and_transforms(
         architecture, pretrained=tag or None, **options

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torchnle.hub.state_dict import WRAPPERS
+from torch import Tensor
+
+from torchnle.hub.state_dict import WRAPPERS, load_state_dict
 
 _KERNELS = ("attn_implementation", "_attn_implementation")
 _TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "merges.txt", "tekken.json")
@@ -56,13 +58,16 @@ def load_pretrained(auto: Any, folder: Path, **options: Any) -> Any:
             raise ValueError(_never(str(folder), named)) from None  # an option of transformers' is not ours
         also = f" It names code ({', '.join(named)}), which torchnle never runs." if named else ""
         raise ValueError(f"transformers cannot read {folder}: {error}{also}") from error
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, OSError) as error:
+        if not any(isinstance(each, pickle.UnpicklingError) for each in _chain(error)):
+            raise
         raise ValueError(
             f"{folder} holds pickled weights that are damaged or more than tensors, and reading those would "
             "run code from the file, so they were refused. Ask their author for safetensors."
         ) from None
     except (SafetensorError, RuntimeError, EOFError) as error:
-        other = "ignore_mismatched_sizes" in str(error)  # an option of transformers' too
+        # An option of transformers' too; before version 5 it is PyTorch's message.
+        other = "ignore_mismatched_sizes" in str(error) or "size mismatch for" in str(error)
         why = "weights have other shapes than config.json says" if other else f"{error}"
         raise ValueError(
             f"what lies in {folder} is damaged, or of different models: {why}. Download it again."
@@ -105,8 +110,12 @@ def load_weights(auto: Any, folder: Path, *, optional: Sequence[str] = (), **opt
         raise FileNotFoundError(f"{folder} holds no weights (it holds {there}).")
     options |= {"output_loading_info": True, "use_safetensors": safe}
     model, found = load_pretrained(auto, folder, **options)
-    if found["missing_keys"] and any(re.match(_WRAPPED, name) for name in found["unexpected_keys"]):
-        model, found = load_pretrained(auto, folder, key_mapping={_WRAPPED: ""}, **options)
+    # Before version 5 the name of the model's body stands before names that do not begin with it.
+    names = (name.removeprefix(f"{model.base_model_prefix}.") for name in found["unexpected_keys"])
+    if found["missing_keys"] and any(re.match(_WRAPPED, name) for name in names):
+        state = {re.sub(_WRAPPED, "", name): tensor for name, tensor in _stored(folder, safe)}
+        options |= {"config": model.config, "state_dict": state}
+        model, found = type(model).from_pretrained(None, **options)
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(tuple(optional)))
     if missing:
         raise ValueError(
@@ -115,6 +124,14 @@ def load_weights(auto: Any, folder: Path, *, optional: Sequence[str] = (), **opt
         )
     _check_unexpected(model, found["unexpected_keys"], folder)
     return model
+
+
+def _stored(folder: Path, safe: bool) -> Iterator[tuple[str, Tensor]]:
+    """Yield the names and tensors of a folder's weights, which may be spread over several files."""
+    name = "model.safetensors" if safe else "pytorch_model.bin"
+    shards = _json(folder / f"{name}.index.json").get("weight_map", {})
+    for file in [name] if (folder / name).is_file() else sorted(set(shards.values())):
+        yield from load_state_dict(folder / file).items()
 
 
 def _check_unexpected(model: Any, names: Iterable[str], folder: Path) -> None:
@@ -151,10 +168,20 @@ def load_tokenizer(auto: Any, folder: Path) -> Any:
         ValueError: If the folder holds none, or as `load_pretrained`.
     """
     there = any(file for kind in _TOKENIZERS for file in folder.glob(kind))
-    tokenizer = load_pretrained(auto, folder) if there else None
+    tokenizer = _tokenizer_or_none(auto, folder) if there else None
     if tokenizer is None or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ValueError(f"{folder} holds no tokenizer. Save it there: tokenizer.save_pretrained(folder).")
     return tokenizer
+
+
+def _tokenizer_or_none(auto: Any, folder: Path) -> Any:
+    """Load a tokenizer; None where transformers, before version 5, opens a vocabulary that is not there."""
+    try:
+        return load_pretrained(auto, folder)
+    except (TypeError, ImportError) as error:
+        if any(isinstance(each, TypeError) and "NoneType" in str(each) for each in _chain(error)):
+            return None
+        raise
 
 
 def build_from_config(auto: Any, config: Any) -> Any:
@@ -169,6 +196,13 @@ def build_from_config(auto: Any, config: Any) -> Any:
         if "trust_remote_code" not in str(error):
             raise
         raise ValueError(_never("the configuration", _values(config.auto_map))) from None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those in whose handling it was raised."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _check_options(options: dict[str, Any]) -> None:

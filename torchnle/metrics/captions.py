@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any, TypeAlias
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.metrics.consensus import cider_scores
 
 #: People's captions: one or more for each candidate.
@@ -69,10 +69,8 @@ def bleu4(candidates: Sequence[str], references: References) -> float:
         1.0
     """
     check_captions(candidates, references)
-    try:
+    with optional_package("sacrebleu", extra="eval", purpose="for BLEU"):
         from sacrebleu.metrics import BLEU
-    except ImportError as error:
-        raise MissingDependencyError("sacrebleu", extra="eval", purpose="for BLEU") from error
     most = max(map(len, references))
     streams = [[_spaced(texts[i]) if i < len(texts) else None for texts in references] for i in range(most)]
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
@@ -100,10 +98,8 @@ def rouge_l(candidates: Sequence[str], references: References) -> float:
         0.8299
     """
     check_captions(candidates, references)
-    try:
+    with optional_package("rouge-score", extra="eval", purpose="for ROUGE-L"):
         from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise MissingDependencyError("rouge-score", extra="eval", purpose="for ROUGE-L") from error
     scorer = RougeScorer(["rougeL"], tokenizer=_Words())
 
     def one(candidate: str, texts: Sequence[str]) -> float:
@@ -141,11 +137,9 @@ def meteor(candidates: Sequence[str], references: References, *, wordnet: Any = 
         0.8929
     """
     check_captions(candidates, references)
-    try:
+    with optional_package("nltk", extra="eval", purpose="for METEOR"):
         from nltk.stem import PorterStemmer
         from nltk.translate.meteor_score import meteor_score
-    except ImportError as error:
-        raise MissingDependencyError("nltk", extra="eval", purpose="for METEOR") from error
     options = {"stemmer": PorterStemmer(), "wordnet": _NoSynonyms() if wordnet is None else wordnet}
     return mean(
         float(meteor_score([words(text) for text in texts], words(candidate), **options))

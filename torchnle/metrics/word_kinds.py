@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.metrics.captions import words
 
 
@@ -45,10 +45,8 @@ def vocabulary(texts: Sequence[str]) -> Vocabulary:
         >>> vocabulary(["a red hen sits on green grass"])
         Vocabulary(adjectives=0.2857..., verbs=0.1428..., unique=7, total=7)
     """
-    try:
+    with optional_package("textblob", extra="eval", purpose="to tag parts of speech"):
         from textblob.en import tag
-    except ImportError as error:
-        raise MissingDependencyError("textblob", extra="eval", purpose="to tag parts of speech") from error
     cut = [words(text) for text in texts]
     total = sum(map(len, cut))
     if not total:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 
 
 class RunLog:
@@ -95,12 +95,8 @@ def _forget(path: Path, done: int) -> dict[int, str]:
 
 
 def _tensorboard(folder: Path, done: int) -> Any:
-    try:
+    with optional_package("tensorboard", extra="tensorboard", purpose="to write its files"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingDependencyError(
-            "tensorboard", extra="tensorboard", purpose="to write its files"
-        ) from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.training.feature_cache import cached
 from torchnle.training.recipe import DataLoading, LoopRecipe
 from torchnle.training.supply import LiveFeatures, Supply
@@ -86,10 +86,8 @@ def gathered(pairs: dict[int, str]) -> dict[int, str]:
 
 
 def _accelerate() -> Any:
-    try:
+    with optional_package("accelerate", extra="train", purpose="to train"):
         import accelerate
-    except ImportError as error:
-        raise MissingDependencyError("accelerate", extra="train", purpose="to train") from error
     return accelerate
 
 

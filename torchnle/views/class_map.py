@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,10 +34,8 @@ def tsne(vectors: Float[Tensor, "N D"], *, seed: int = 0) -> Float[Tensor, "N 2"
     """
     if len(vectors) < 4:
         raise ValueError(f"{len(vectors)} vectors were given; pass at least four to lay out.")
-    try:
+    with optional_package("scikit-learn", extra="eval", purpose="for t-SNE"):
         from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise MissingDependencyError("scikit-learn", extra="eval", purpose="for t-SNE") from error
     unit = F.normalize(vectors.detach().float().cpu(), dim=1)
     distances = (1 - unit @ unit.T).clamp(min=0).fill_diagonal_(0)
     layout = TSNE(

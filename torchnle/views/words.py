@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.views.plots import INK, PAPER
 
 #: Words of the class are drawn in this colour (figure 5 of the paper has red), all others in gray.
@@ -33,10 +33,8 @@ def plot_cloud(
         >>> plot_cloud({"hen": 0.9, "grass": 0.4}, own={"hen"}, title="hen").axes[0].get_title()
         'hen'
     """
-    try:
+    with optional_package("wordcloud", extra="words", purpose="to draw word clouds"):
         from wordcloud import WordCloud
-    except ImportError as error:
-        raise MissingDependencyError("wordcloud", extra="words", purpose="to draw word clouds") from error
     positive = {word: value for word, value in frequencies.items() if value > 0}
     if not positive:
         raise ValueError(

@@ -110,7 +110,7 @@ def _clocks() -> Iterator[Counter[str]]:
     with ExitStack() as stack:
         for owner, name, part in (
             (taps, "record", lambda *_: "taps"),
-            (PrefixTranslator, "_prefixes", lambda *_: "translator"),
+            (PrefixTranslator, "_vectors", lambda *_: "translator"),
             (LanguageModel, "hidden", lambda _, embeds: "decode" if embeds.shape[1] == 1 else "read"),
             (ops, "linear_lse", lambda *_: "head"),
         ):

@@ -6,8 +6,7 @@ from tiny_bert import CAPTIONS, WIDTH, codes, config, tiny_decoder, tokenizer, t
 from transformers import BertLMHeadModel
 
 from torchnle.errors import TranslatorMismatchError
-from torchnle.methods.texplain import cross_attention_translator
-from torchnle.methods.texplain.cross_attention.decoder import CrossAttentionDecoder
+from torchnle.methods.texplain import CrossAttentionDecoder, CrossAttentionTranslator, TExplainNetwork
 from torchnle.methods.texplain.words.sentences import Sampling, sentences_of, sentences_without_image
 from torchnle.translators.base import Translator
 from torchnle.translators.rows import Rows
@@ -30,10 +29,9 @@ def slow_log_prob(decoder, row, ids):
 
 def translator(decoder=None, **options):
     torch.manual_seed(0)
-    made = cross_attention_translator(
-        "norm", 8, decoder or tiny_decoder(), tokens=5, max_new_tokens=6, **options
-    )
-    return made.eval()
+    decoder = decoder or tiny_decoder()
+    network = TExplainNetwork({"norm": 8}, decoder.width, tokens=5, **options)
+    return CrossAttentionTranslator(network, decoder, max_new_tokens=6).eval()
 
 
 def rows(count=2, seed=1):
@@ -110,7 +108,7 @@ def test_describing_scoring_and_saving(tmp_path):
     told = made.describe([given])
     assert all(0 <= each.probability <= 1 and each.unsure == (each.probability < 0.5) for each in told)
     scores = made.score([given], ["a cat", "the red dog"])
-    vectors = made.vectors(given)
+    vectors = made.vectors([given])
     expected = [slow_log_prob(loaded, row, loaded.tokenize(["the red dog"])[0]) for row in vectors]
     assert scores[:, 1].tolist() == pytest.approx(expected, abs=1e-4)
     prior = [slow_log_prob(loaded, None, ids) for ids in loaded.tokenize(["a cat", "the red dog"])]
@@ -118,7 +116,7 @@ def test_describing_scoring_and_saving(tmp_path):
     torch.testing.assert_close(scores - lift, torch.tensor([prior, prior]), atol=1e-4, rtol=0)
     made.save_pretrained(tmp_path / "saved")
     again = Translator.from_pretrained(tmp_path / "saved")
-    torch.testing.assert_close(again.vectors(given), vectors)
+    torch.testing.assert_close(again.vectors([given]), vectors)
     auto = again.score([given], ["grass"])  # the decoder comes back in the machine's dtype
     torch.testing.assert_close(auto, made.score([given], ["grass"]), atol=0.1, rtol=0)
     with pytest.raises(ValueError, match="no reference"):

@@ -10,7 +10,7 @@ from tiny_translators import tiny_language_model
 from toys import CAPTIONS, fork_and_kill
 
 from torchnle.errors import TranslatorMismatchError
-from torchnle.methods.texplain import cross_attention_translator, texplain_translator
+from torchnle.methods.texplain import CrossAttentionTranslator, TExplainNetwork, texplain_translator
 from torchnle.methods.texplain.training.objective import caption_ids, caption_scores
 from torchnle.methods.texplain.training.stages import Stage, held_out, train
 from torchnle.training.recipe import LoopRecipe
@@ -61,8 +61,11 @@ def causal(**options):
 
 def attending():
     torch.manual_seed(1)
-    options = {"tokens": 5, "mode": "flat", "prefix_length": 2, "hidden": 16, "max_new_tokens": 5}
-    return cross_attention_translator("norm", 8, trained_decoder(), **options)
+    decoder = trained_decoder()
+    options = {"tokens": 5, "mode": "flat", "prefix_length": 2, "hidden": 16}
+    return CrossAttentionTranslator(
+        TExplainNetwork({"norm": 8}, decoder.width, **options), decoder, max_new_tokens=5
+    )
 
 
 @pytest.mark.parametrize("make", [causal, attending])

@@ -112,13 +112,16 @@ def test_models_of_transformers_give_what_their_layers_give_by_hand():
     model = ViTForImageClassification(
         ViTConfig(**sizes, patch_size=8, num_hidden_layers=3, intermediate_size=16)
     ).eval()
-    lens, features = lens_of(model, "vit.layers.0"), features_of(model, "vit.layers.0")
+    blocks = {name: part for name, part in model.named_modules() if type(part).__name__ == "ViTLayer"}
+    first, *later = blocks
+    lens, features = lens_of(model, first), features_of(model, first)
     blank = model(torch.zeros(1, 3, 32, 32), output_hidden_states=True).hidden_states[1]
 
     def upper(vector):
         filled = torch.cat([blank[:, :1], vector.expand(1, 16, 16)], dim=1)
-        for layer in model.vit.layers[1:]:
-            filled = layer(filled)
+        for name in later:
+            out = blocks[name](filled)
+            filled = out if isinstance(out, torch.Tensor) else out[0]  # a tuple in older versions
         return model.vit.layernorm(filled)[0, 0]
 
     found = lens.read(features, "all").tokens

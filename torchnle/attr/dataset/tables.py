@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 
 if TYPE_CHECKING:
     import pandas
@@ -34,10 +34,8 @@ def to_frame(lines: Iterable[dict[str, Any]]) -> pandas.DataFrame:
             file   text
         0  a.jpg  a cat
     """
-    try:
+    with optional_package("pandas", extra="tables", purpose="to make a DataFrame"):
         import pandas
-    except ImportError as error:
-        raise MissingDependencyError("pandas", extra="tables", purpose="to make a DataFrame") from error
     return pandas.DataFrame(list(lines))
 
 
@@ -123,9 +121,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], shown: dict[str, Any], file: 
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
+    with optional_package("pyarrow", extra="tables", purpose="to write Parquet"):
         import pyarrow
         from pyarrow import parquet
-    except ImportError as error:
-        raise MissingDependencyError("pyarrow", extra="tables", purpose="to write Parquet") from error
     return pyarrow, parquet

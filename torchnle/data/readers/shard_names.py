@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.hub.report import hide_secrets
 from torchnle.hub.web import check_address
 
@@ -51,10 +51,8 @@ def is_address(name: str) -> bool:
 
 
 def _names(listed: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
-    try:
+    with optional_package("webdataset", extra="data", purpose="to read tar shards"):
         from webdataset import shardlists
-    except ImportError as error:
-        raise MissingDependencyError("webdataset", extra="data", purpose="to read tar shards") from error
     for each in listed:
         text = os.fspath(each) if isinstance(each, os.PathLike) else each
         if not isinstance(text, str):

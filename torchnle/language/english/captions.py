@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from torchnle.errors import MissingDependencyError
+from torchnle.errors import optional_package
 from torchnle.language.english.caption_tags import Word, corrected, without_guesses
 from torchnle.language.english.caption_words import (
     FRAMES,
@@ -156,10 +156,6 @@ def _is_place_name(words: str) -> bool:
 @cache
 def _tagger() -> tuple[Callable[..., list[tuple[str, str]]], Container[str]]:
     """Return the tagger and its lexicon, the words whose tags it does not guess."""
-    try:
+    with optional_package("textblob", extra="train", purpose="to find the noun phrases of captions"):
         from textblob.en import parser, tag
-    except ImportError as error:
-        raise MissingDependencyError(
-            "textblob", extra="train", purpose="to find the noun phrases of captions"
-        ) from error
     return tag, parser.lexicon

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from torchnle.language.model import LanguageModel
-from torchnle.methods.texplain.cross_attention.decoder import CrossAttentionDecoder
-from torchnle.methods.texplain.cross_attention.translator import CrossAttentionTranslator
 from torchnle.methods.texplain.network import TExplainNetwork
 from torchnle.translators.prefix import PrefixTranslator
 
@@ -27,7 +25,7 @@ def texplain_translator(
     """Build TExplain's translator, untrained (section 3).
 
     The paper's ViT-B/16 at 384 x 384 has ``width=768, tokens=577``. Its language model is a BERT-base as a
-    decoder (`cross_attention_translator`); here it is any causal one. Its explanations are 20 to 30 words
+    decoder (`CrossAttentionTranslator`); here it is any causal one. Its explanations are 20 to 30 words
     long, hence 40 tokens.
 
     Args:
@@ -61,46 +59,3 @@ def texplain_translator(
     return PrefixTranslator(
         network, lm, prompt=prompt, stop=stop, max_new_tokens=max_new_tokens, backbone=backbone
     )
-
-
-def cross_attention_translator(
-    layer: str,
-    width: int,
-    decoder: CrossAttentionDecoder | str,
-    *,
-    tokens: int = 577,
-    mode: str = "per_token",
-    prefix_length: int | None = None,
-    hidden: int | None = None,
-    activation: str = "none",
-    max_new_tokens: int = 40,
-    backbone: str = "",
-) -> CrossAttentionTranslator:
-    """Build TExplain's translator for a BERT decoder that attends to its vectors, untrained (section 3).
-
-    Args:
-        layer: As `texplain_translator`.
-        width: As `texplain_translator`.
-        decoder: The frozen decoder, or its reference.
-        tokens: As `texplain_translator`.
-        mode: As `texplain_translator`.
-        prefix_length: The number of vectors with ``mode="flat"``.
-        hidden: As `texplain_translator`.
-        activation: As `texplain_translator`.
-        max_new_tokens: The largest number of tokens that are written.
-        backbone: The reference of the vision model, for the record.
-
-    Raises:
-        ValueError: If sizes, `mode` and `prefix_length` do not fit together.
-    """
-    frozen = CrossAttentionDecoder.from_pretrained(decoder) if isinstance(decoder, str) else decoder
-    network = TExplainNetwork(
-        {layer: width},
-        frozen.width,
-        tokens=tokens,
-        mode=mode,
-        prefix_length=prefix_length,
-        hidden=hidden,
-        activation=activation,
-    )
-    return CrossAttentionTranslator(network, frozen, max_new_tokens=max_new_tokens, backbone=backbone)

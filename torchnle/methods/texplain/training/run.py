@@ -13,8 +13,9 @@ from torchnle import backbones
 from torchnle.data import Mixture
 from torchnle.data.recipe_tables import DataTable, read_recipe
 from torchnle.language.model import LanguageModel
-from torchnle.methods.texplain.build import cross_attention_translator, texplain_translator
 from torchnle.methods.texplain.cross_attention.decoder import CrossAttentionDecoder
+from torchnle.methods.texplain.cross_attention.translator import CrossAttentionTranslator
+from torchnle.methods.texplain.network import TExplainNetwork
 from torchnle.methods.texplain.training.objective import AnyTExplain
 from torchnle.methods.texplain.training.settings import Network
 from torchnle.methods.texplain.training.stages import Stage
@@ -23,6 +24,7 @@ from torchnle.training import loop, processes
 from torchnle.training.log import RunLog
 from torchnle.training.recipe import DTYPES, DataLoading, Language, LoopRecipe, Vision
 from torchnle.training.supply import LiveFeatures, Supply
+from torchnle.translators.prefix import PrefixTranslator
 
 _TABLES: dict[str, type] = {
     "vision": Vision,
@@ -156,21 +158,22 @@ def _translator(run: Run, supply: Supply) -> AnyTExplain:
     ((layer, width),) = supply.widths.items()
     network, language = run.network, run.language
     dtype: Any = "auto" if language.dtype == "auto" else DTYPES[language.dtype]
-    options: dict[str, Any] = {
-        "tokens": 1 if network.pooled else supply.location_counts[layer],
-        "mode": network.mode,
-        "prefix_length": network.prefix_length or None,
-        "hidden": network.hidden or None,
-        "activation": network.activation,
-        "max_new_tokens": language.max_new_tokens,
-        "backbone": run.vision.model,
-    }
-    if network.decoder == "cross-attention":
-        if language.prompt or language.stop is not None:
-            raise ValueError("[language] prompt and stop are for decoder = 'prefix'; leave both out.")
-        decoder = CrossAttentionDecoder.from_pretrained(language.model, dtype=dtype)
-        torch.manual_seed(run.training.seed)
-        return cross_attention_translator(layer, width, decoder, **options)
-    lm = LanguageModel.from_pretrained(language.model, dtype=dtype)
+    attended = network.decoder == "cross-attention"
+    if attended and (language.prompt or language.stop is not None):
+        raise ValueError("[language] prompt and stop are for decoder = 'prefix'; leave both out.")
+    kind = CrossAttentionDecoder if attended else LanguageModel
+    frozen = kind.from_pretrained(language.model, dtype=dtype)
     torch.manual_seed(run.training.seed)
-    return texplain_translator(layer, width, lm, prompt=language.prompt, stop=language.stop, **options)
+    built = TExplainNetwork(
+        {layer: width},
+        frozen.width,
+        tokens=1 if network.pooled else supply.location_counts[layer],
+        mode=network.mode,
+        prefix_length=network.prefix_length or None,
+        hidden=network.hidden or None,
+        activation=network.activation,
+    )
+    options: dict[str, Any] = {"max_new_tokens": language.max_new_tokens, "backbone": run.vision.model}
+    if isinstance(frozen, CrossAttentionDecoder):
+        return CrossAttentionTranslator(built, frozen, **options)
+    return PrefixTranslator(built, frozen, prompt=language.prompt, stop=language.stop, **options)

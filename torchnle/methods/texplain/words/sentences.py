@@ -21,7 +21,6 @@ from torchnle.methods.texplain.cross_attention.translator import CrossAttentionT
 from torchnle.translators.base import Translator
 from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import Rows
-from torchnle.vision.running import evaluating
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def sentences_of(
     if sampling is None:
         return _phrases(translator, rows) if phrases is None else _among(translator, rows, phrases)
     if isinstance(translator, CrossAttentionTranslator):
-        return [_attended(translator, each[None], sampling) for each in translator.vectors(rows)]
+        return [_attended(translator, each[None], sampling) for each in translator.vectors([rows])]
     lm, prefixes, prompting = _voice(translator, rows)
     return _drawn(lm, prefixes, prompting, sampling)
 
@@ -134,8 +133,7 @@ def _voice(translator: Translator, rows: Rows) -> tuple[LanguageModel, Tensor, _
     """The language model that writes, a prefix per row, and its prompt and limits."""
     lm, prompting = _prompting(translator)
     if isinstance(translator, PrefixTranslator):
-        with evaluating(translator):
-            return lm, translator._all_prefixes([rows], None), prompting
+        return lm, translator.vectors([rows]), prompting
     text_map = _as_map(translator, "write")
     decoder = text_map.decoder
     if decoder is None:
