@@ -25,19 +25,19 @@ def refused(capsys, *arguments):
     ],
 )
 def test_the_usage_of_the_command_and_a_suggestion(capsys, line, command, meant):
-    said = refused(capsys, *line.split())
-    assert said.startswith(f"usage: torchnle {command}")
-    assert said.rstrip().endswith(f"Did you mean {meant}?")
+    message = refused(capsys, *line.split())
+    assert message.startswith(f"usage: torchnle {command}")
+    assert message.rstrip().endswith(f"Did you mean {meant}?")
 
 
 def test_an_option_like_no_other_has_no_suggestion(capsys):
-    said = refused(capsys, "layers", "m", "--zzzz")
-    assert said.startswith("usage: torchnle layers")
-    assert "unrecognized arguments: --zzzz" in said
-    assert "Did you mean" not in said
+    message = refused(capsys, "layers", "m", "--zzzz")
+    assert message.startswith("usage: torchnle layers")
+    assert "unrecognized arguments: --zzzz" in message
+    assert "Did you mean" not in message
 
 
 def test_class_names_on_the_command_line_are_sent_into_a_file(capsys):
-    said = refused(capsys, "audit", "FOLDER", "--class-names", "square", "star")
-    assert said.startswith("usage: torchnle audit")
-    assert "--class-names takes one FILE" in said
+    message = refused(capsys, "audit", "FOLDER", "--class-names", "square", "star")
+    assert message.startswith("usage: torchnle audit")
+    assert "--class-names takes one FILE" in message

@@ -90,8 +90,8 @@ def test_units_of_ones_own_network(own, given, tmp_path, capsys):
 
 
 def test_an_audit_of_ones_own_network(own, given, tmp_path, capsys):
-    asked = ["--context", "a wall", "--context", "the sky", "--output", str(tmp_path), "--json"]
-    assert main(["audit", str(own / "data"), *given, *asked]) == 0
+    options = ["--context", "a wall", "--context", "the sky", "--output", str(tmp_path), "--json"]
+    assert main(["audit", str(own / "data"), *given, *options]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["name"] for each in found["classes"]] == list(reversed(NAMES))
     assert {word["word"] for each in found["classes"] for word in each["context words"]} == {

@@ -28,10 +28,10 @@ def test_every_rate_is_that_of_sorted_logits():
     new = [i for i in range(60) if NEW[LABELS[i]]]
     old = [i for i in range(60) if not NEW[LABELS[i]]]
     columns = NEW.nonzero().flatten().tolist()
-    for place, count in enumerate((1, 5)):
-        assert found.trained[place] == pytest.approx(slowly(old, range(12), count))
-        assert found.new[place] == pytest.approx(slowly(new, range(12), count))
-        assert found.new_alone[place] == pytest.approx(slowly(new, columns, count))
+    for index, count in enumerate((1, 5)):
+        assert found.trained[index] == pytest.approx(slowly(old, range(12), count))
+        assert found.new[index] == pytest.approx(slowly(new, range(12), count))
+        assert found.new_alone[index] == pytest.approx(slowly(new, columns, count))
     assert found.new_alone[0] >= found.new[0]
 
 

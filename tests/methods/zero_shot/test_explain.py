@@ -21,8 +21,8 @@ def lang():
     return classifier()
 
 
-def explain(lang, images, **asked):
-    return lang.explain(images, language_model=tiny_lm(), search=SHORT, **asked)
+def explain(lang, images, **options):
+    return lang.explain(images, language_model=tiny_lm(), search=SHORT, **options)
 
 
 @torch.no_grad()
@@ -49,13 +49,13 @@ def test_every_number_of_an_explanation_is_what_it_says(lang):
 
 def test_the_sentence_fits_its_evidence_better_than_the_others_do(lang):
     images = pictures(8, seed=5)
-    said = explain(lang, images, target=[0, 1, 2, 3, 4, 0, 1, 2])
+    explanations = explain(lang, images, target=[0, 1, 2, 3, 4, 0, 1, 2])
     (fitted,) = lang.translator.by_layer.values()
     (read,) = lang.read(images)
     classes = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
     found = evidence(fitted, read.tokens.mean(dim=1), classes, locations=read.tokens)
     vectors = F.normalize(found.vector, dim=1)
-    cosines = vectors @ fitted.directions(lang.translator.encoder.encode([w.text for w in said])).T
+    cosines = vectors @ fitted.directions(lang.translator.encoder.encode([w.text for w in explanations])).T
     assert float(cosines.diagonal().mean()) > float(cosines.mean()) + 0.02
 
 
@@ -103,8 +103,8 @@ def test_the_location_is_the_one_that_contributes_most(lang):
 
 def test_unwanted_words_are_never_said(lang):
     images = pictures(3)
-    said = {word for why in explain(lang, images) for word in why.text.split()}
-    nouns = said - {"a", "the", "on", "under", "and"}
+    words = {word for why in explain(lang, images) for word in why.text.split()}
+    nouns = words - {"a", "the", "on", "under", "and"}
     again = {word for why in explain(lang, images, unwanted=nouns) for word in why.text.split()}
     assert not nouns & again
     assert is_unwanted("a Fucking hen", unwanted_by_default())

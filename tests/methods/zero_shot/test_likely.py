@@ -37,9 +37,9 @@ def test_probabilities_add_up_over_the_kinds_of_a_noun(likely):
 
 def test_sure_nouns_may_be_said_and_else_the_worthiest_one(likely):
     sure = likely.most_informative(torch.tensor([0.05, 0.3, 0.2, 0.4, 0.05]), sure_above=0.35)
-    assert [word for word, said in zip(WORDS, sure.tolist(), strict=True) if said] == ["dog", "pepper"]
+    assert [word for word, allowed in zip(WORDS, sure.tolist(), strict=True) if allowed] == ["dog", "pepper"]
     weak = likely.most_informative(torch.tensor([0.05, 0.1, 0.1, 0.02, 0.0]), sure_above=0.35)
-    assert [word for word, said in zip(WORDS, weak.tolist(), strict=True) if said] == ["dog"]
+    assert [word for word, allowed in zip(WORDS, weak.tolist(), strict=True) if allowed] == ["dog"]
 
 
 def test_words_without_phrases_are_never_chosen():
@@ -56,10 +56,10 @@ def test_a_sentence_ends_on_a_noun_and_nothing_joins_before_its_first():
     joining = {word for word, joins in zip(words.texts, words.joining.tolist(), strict=True) if joins}
     assert joining
     for beam in write(lm, candidates, Search(beams=4, proposals=20, encoded=8, most_words=5)):
-        said = beam.text.split()
-        first = next(index for index, word in enumerate(said) if word in named)
-        assert said[-1] in named
-        assert not set(said[:first]) & joining
+        sentence = beam.text.split()
+        first = next(index for index, word in enumerate(sentence) if word in named)
+        assert sentence[-1] in named
+        assert not set(sentence[:first]) & joining
 
 
 def test_what_is_not_likely_is_not_said():

@@ -83,16 +83,16 @@ def test_the_best_sentence_of_all_iterations_is_kept_by_the_judge():
 
 
 def test_a_text_is_scored_once():
-    asked = []
+    scored = []
 
     def fit(texts):
-        asked.extend(texts)
+        scored.extend(texts)
         return letters(texts)
 
     scores = remembering(fit)
     assert scores(["cat", "dog", "cat"]).tolist() == letters(["cat", "dog", "cat"]).tolist()
     assert scores(["a cat", "dog"]).tolist() == letters(["a cat", "dog"]).tolist()
-    assert asked == ["cat", "dog", "a cat"]
+    assert scored == ["cat", "dog", "a cat"]
 
 
 def test_edits_follow_the_rules():
