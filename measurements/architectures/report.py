@@ -98,10 +98,11 @@ def _heads(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     return "\n".join(
         [
             "## Heads\n",
-            f"{heads} linear heads were found and reproduce the model's output (1e-3); for CLIP's towers these are "
-            f"projections. For {len(features)} encoders the path from a layer to their features was found. "
-            f"{len(maps)} models return maps or tokens only (backbones of detection, some towers). Described as "
-            f"whole images only: {', '.join(f'`{key}`' for key in whole) or 'none'}. No head was found for:\n",
+            f"{heads} linear heads were found and reproduce the model's output (1e-3); for CLIP's towers these "
+            f"are projections. For {len(features)} encoders the path from a layer to their features was found. "
+            f"{len(maps)} models return maps or tokens only (backbones of detection, some towers). Described "
+            f"as whole images only: {', '.join(f'`{key}`' for key in whole) or 'none'}. "
+            "No head was found for:\n",
             *(lines or ["None."]),
             "",
         ]
@@ -147,8 +148,8 @@ attributed. Words have no meaning on random weights; the sweep tests the code pa
 - the order of locations: a change in a quarter of the input must change the same quarter of the grid;
 - that no hook stays, and that every weight and flag of the model is unchanged.
 
-In the tables, "other sizes" are inputs that are not square, large or odd; "not taken" means that the bare model
-refuses them. "Head" is the class head that was found (`find_head`), and how its input is read at locations: as
-their mean, as one of the first tokens (or several concatenated), as all tokens through a pooling module or
-flattened, or none (whole images only). For encoders it is the computation of their feature vector.
+In the tables, "other sizes" are inputs that are not square, large or odd; "not taken" means that the bare
+model refuses them. "Head" is the class head that was found (`find_head`), and how its input is read at
+locations: as their mean, as one of the first tokens (or several concatenated), as all tokens through a pooling
+module or flattened, or none (whole images only). For encoders it is the computation of their feature vector.
 """
