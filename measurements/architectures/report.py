@@ -98,10 +98,10 @@ def _heads(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     return "\n".join(
         [
             "## Heads\n",
-            f"{heads} linear heads were found and reproduce the model's output (1e-3); for CLIP's towers these "
-            f"are projections. For {len(features)} encoders the path from a layer to their features was found. "
-            f"{len(maps)} models return maps or tokens only (backbones of detection, some towers). Described "
-            f"as whole images only: {', '.join(f'`{key}`' for key in whole) or 'none'}. "
+            f"{heads} linear heads were found and reproduce the model's output (1e-3); for CLIP's towers these"
+            f" are projections. For {len(features)} encoders the path from a layer to their features was "
+            f"found. {len(maps)} models return maps or tokens only (backbones of detection, some towers). "
+            f"Described as whole images only: {', '.join(f'`{key}`' for key in whole) or 'none'}. "
             "No head was found for:\n",
             *(lines or ["None."]),
             "",
@@ -150,6 +150,7 @@ attributed. Words have no meaning on random weights; the sweep tests the code pa
 
 In the tables, "other sizes" are inputs that are not square, large or odd; "not taken" means that the bare
 model refuses them. "Head" is the class head that was found (`find_head`), and how its input is read at
-locations: as their mean, as one of the first tokens (or several concatenated), as all tokens through a pooling
-module or flattened, or none (whole images only). For encoders it is the computation of their feature vector.
+locations: as their mean, as one of the first tokens (or several concatenated), as all tokens through a
+pooling module or flattened, or none (whole images only). For encoders it is the computation of their feature
+vector.
 """
