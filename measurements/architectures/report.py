@@ -98,10 +98,10 @@ def _heads(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     return "\n".join(
         [
             "## Heads\n",
-            f"{heads} linear heads were found and reproduce the model's output (1e-3); for CLIP's towers these"
-            f" are projections. For {len(features)} encoders the path from a layer to their features was "
-            f"found. {len(maps)} models return maps or tokens only (backbones of detection, some towers). "
-            f"Described as whole images only: {', '.join(f'`{key}`' for key in whole) or 'none'}. "
+            f"{heads} linear heads were found and reproduce the model's output (1e-3); for CLIP's towers "
+            f"these are projections. For {len(features)} encoders the path from a layer to their features "
+            f"was found. {len(maps)} models return maps or tokens only (backbones of detection, some towers)."
+            f" Described as whole images only: {', '.join(f'`{key}`' for key in whole) or 'none'}. "
             "No head was found for:\n",
             *(lines or ["None."]),
             "",
