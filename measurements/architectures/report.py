@@ -73,7 +73,7 @@ def _time(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     tried = [record for record in records if record["status"] != "not tried"]
     made = f"Made by `python -m measurements architectures`, {len(tried)} models one at a time:"
     wall = sum(record.get("seconds", 0) for record in tried) / 60
-    by_clock = f"{made} {wall:.0f} minutes by the clock, on a machine shared with other work"
+    by_clock = f"{made} {wall:.0f} minutes of wall-clock time, on a machine shared with other work"
     if not all("processor_seconds" in record for record in tried):
         return by_clock
     busy = sum(record["processor_seconds"] for record in tried) / 60
@@ -98,10 +98,11 @@ def _heads(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     return "\n".join(
         [
             "## Heads\n",
-            f"{heads} linear heads (of CLIP's towers: projections) were found and gave the output again "
-            f"(1e-3); of {len(features)} encoders the path from a layer to their features was; {len(maps)} "
-            "give maps or tokens only (backbones of detection, some towers). Read as whole images only: "
-            f"{', '.join(f'`{key}`' for key in whole) or 'none'}. No head is read of:\n",
+            f"{heads} linear heads were found and reproduce the model's output (1e-3); for CLIP's towers "
+            f"these are projections. For {len(features)} encoders the path from a layer to their features "
+            f"was found. {len(maps)} models return maps or tokens only (backbones of detection, some towers)."
+            f" Described as whole images only: {', '.join(f'`{key}`' for key in whole) or 'none'}. "
+            "No head was found for:\n",
             *(lines or ["None."]),
             "",
         ]
@@ -136,17 +137,20 @@ def _head(outcome: str) -> str:
     return f"{name} {how}" if name == "(features)" else f"`{name}`, {how}"
 
 
-_PREFACE = """# Which architectures torchnle attaches to
+_PREFACE = """# Supported architectures
 
-Every model is built with random weights and used as it is: suggested layers are found by one dry run
-(`suggest_layers`), described as a whole, at one and at every location, a text is scored and attributed.
-Checked: shapes, grids, dropped tokens, finite values, a batch against one image alone (1e-4), the order of
-locations (what changes in a quarter of the input must change that quarter of the grid), that no hook stays
-and that every bit and flag of the model is as before. Words have no meaning on random weights; the code path
-is what is tried.
+Every model is built with random weights and used without changes. Suggested layers are found by one dry run
+(`suggest_layers`). The whole image, one location and all locations are described, and a text is scored and
+attributed. Words have no meaning on random weights; the sweep tests the code path. It checks
 
-"Other sizes" are inputs that are not square, large or odd; "not taken" means that the bare model refuses
-them. "Head" is the class head found by numbers (`find_head`) and the reading of its input: as the mean
-over locations, as one of the first tokens (or such side by side), as all of them through a pooling module or
-flattened, or not (none: whole images only). Of encoders it is how their feature vector is made.
+- shapes, grids, dropped tokens and finite values;
+- a batch against its images one by one (1e-4);
+- the order of locations: a change in a quarter of the input must change the same quarter of the grid;
+- that no hook stays, and that every weight and flag of the model is unchanged.
+
+In the tables, "other sizes" are inputs that are not square, large or odd; "not taken" means that the bare
+model refuses them. "Head" is the class head that was found (`find_head`), and how its input is read at
+locations: as their mean, as one of the first tokens (or several concatenated), as all tokens through a
+pooling module or flattened, or none (whole images only). For encoders it is the computation of their feature
+vector.
 """
