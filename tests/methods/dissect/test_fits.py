@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from map_world import PHRASES
 from PIL import Image
-from test_labeller_door import SMALL, reading, world
+from test_rank_texts import SMALL, reading, world
 
 from torchnle.methods.dissect.candidates.attributes import shared_colour
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
