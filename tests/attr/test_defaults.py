@@ -11,6 +11,7 @@ from letter_encoder import LetterEncoder
 from tiny import make_lm
 from tiny_translators import Doubler
 
+from measurements.reliability.cases.case import set_default_device
 from torchnle import LanguageAttribution, NeuronLanguageAttribution, TextScore, suggest_layers
 from torchnle.methods.devil import devil_translator
 from torchnle.methods.zero_shot.bottleneck import concept_bottleneck
@@ -33,11 +34,11 @@ def dtype(value):
 
 @contextmanager
 def device(value):
-    torch.set_default_device(value)
+    set_default_device(value)
     try:
         yield
     finally:
-        torch.set_default_device(None)
+        set_default_device(None)
 
 
 @contextmanager

@@ -161,6 +161,13 @@ def images(count: int, height: int, width: int, channels: int = 3, seed: int = 0
     return torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+def set_default_device(device: str | None) -> None:
+    """Set PyTorch's default device; None removes it wholly, else torch 2.6 cannot read it again."""
+    torch.set_default_device(device)
+    if device is None:
+        vars(torch._GLOBAL_DEVICE_CONTEXT).pop("device_context", None)
+
+
 @contextmanager
 def changed(setting: Callable[[Any], object], value: object, back: object) -> Iterator[None]:
     """Change a setting of PyTorch for a while."""

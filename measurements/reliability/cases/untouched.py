@@ -16,6 +16,7 @@ from measurements.reliability.cases.case import (
     first_wrong,
     images,
     near,
+    set_default_device,
     warned,
 )
 from measurements.reliability.cases.models import SMALL, attached, classifier, translator
@@ -207,7 +208,7 @@ def default_dtype() -> Found:
 def default_device() -> Found:
     """Another default device."""
     expected, model, x = _maps(), classifier(), images(2, 64, 64)
-    with changed(torch.set_default_device, "meta", None):
+    with changed(set_default_device, "meta", None):
         found = attached(model, x).saliency(x, ["a cat", "grass"])
     return near(found, expected, 1e-5) if found.device.type == "cpu" else (str(found.device), False)
 
