@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torchnle.methods.texplain.audit.class_words import ClassWords, Kind
-from torchnle.methods.texplain.repair.linear import fit_linear
+from torchnle.methods.texplain.repair.linear import deal, fit_linear
 from torchnle.methods.texplain.words.table import WordTable
 from torchnle.metrics.ranking import auroc, auroc_error
 
@@ -25,6 +25,8 @@ LEAST = 4
 _FLOOR = 1e-6
 #: Of the classifier of words; 0.01 finds as many conflicting images on composed waterbirds.
 _PENALTY = 0.1
+#: In which the class is guessed from the context words.
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,10 @@ def find_shortcuts(
     """Rank the context words of every class, and test for a bias of the data set and of the model.
 
     Bias of the data set: the share of a context word is larger in images of the class than in others (AUROC).
-    Bias of the model: a logistic regression predicts the class of every image from its context words only; if
-    its prediction is another class, the context conflicts. The model is biased if, among images of one class,
-    it is more confident in those without conflict (AUROC). A shortcut needs both, by the lower end of the 95
-    % interval.
+    Bias of the model: a logistic regression, fitted to the other folds, predicts the class of every image
+    from its context words only; if its prediction is another class, the context conflicts. The model is
+    biased if, among images of one class, it is more confident in those without conflict (AUROC). A shortcut
+    needs both, by the lower end of the 95 % interval.
 
     A word's share is relative to the context words only, so that it does not depend on how prominent the
     object is.
@@ -221,9 +223,17 @@ def _shortcut(word: str, label: int, area: float, low: float, class_words: Class
 
 
 def _guess(shares: Float[Tensor, "N W"], labels: Int[Tensor, "N"], classes: int) -> Float[Tensor, "N C"]:
-    """The log-probability of every class given the context words alone."""
+    """The log-probability of every class given the context words alone, by a fit to the other folds.
+
+    A fit to all images would know the class of each one, and would find hardly a conflict among few images.
+    """
     x = shares.clamp_min(_FLOOR).log()
-    guessed: Tensor = fit_linear(x, labels, classes, penalty=_PENALTY)(x).log_softmax(dim=1)
+    count = min(_FOLDS, int(torch.bincount(labels, minlength=classes).min()))
+    folds, guessed = deal(labels, count), torch.empty(len(x), classes)
+    for fold in range(count):
+        held = folds == fold
+        layer = fit_linear(x[~held], labels[~held], classes, penalty=_PENALTY)
+        guessed[held] = layer(x[held]).log_softmax(dim=1)
     return guessed
 
 

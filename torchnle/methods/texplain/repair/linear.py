@@ -95,6 +95,26 @@ def fit_linear(
     return Linear(found.float(), (bias.detach() - found @ mean).float())
 
 
+def deal(parts: Int[Tensor, "N"], folds: int, seed: int = 0) -> Int[Tensor, "N"]:
+    """Deal images to folds at random, those of each part evenly.
+
+    Args:
+        parts: The part of each image: its class, or its group.
+        folds: The number of folds.
+        seed: Of the order within a part.
+
+    Example:
+        >>> deal(torch.tensor([0, 0, 1, 1]), folds=2).view(2, 2).sum(dim=1).tolist()
+        [1, 1]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    dealt = torch.zeros_like(parts)
+    for part in torch.unique(parts):
+        rows = (parts == part).nonzero()[:, 0]
+        dealt[rows[torch.randperm(len(rows), generator=generator)]] = torch.arange(len(rows)) % folds
+    return dealt
+
+
 def _check(features: Tensor, labels: Tensor, classes: int, penalty: float) -> None:
     if len(features) != len(labels) or not len(labels) or not penalty > 0:
         raise ValueError(

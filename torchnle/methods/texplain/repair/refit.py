@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnle.methods.texplain.repair.groups import balancing
-from torchnle.methods.texplain.repair.linear import Linear, fit_linear
+from torchnle.methods.texplain.repair.linear import Linear, deal, fit_linear
 
 #: Penalties that are tried.
 PENALTIES = (0.001, 0.01, 0.1, 0.3, 1.0, 3.0)
@@ -95,15 +95,11 @@ def _by_group(right: Float[Tensor, "N"], groups: Int[Tensor, "N"]) -> Float[Tens
 
 def _folds(parts: Int[Tensor, "N"], seed: int) -> Int[Tensor, "N"]:
     """A fold for every image, dealt within each part."""
-    generator = torch.Generator().manual_seed(seed)
-    folds = torch.zeros_like(parts)
-    for part in torch.unique(parts):
-        rows = (parts == part).nonzero()[:, 0]
-        if len(rows) < _FOLDS:
+    for part, count in zip(*(each.tolist() for each in torch.unique(parts, return_counts=True)), strict=True):
+        if count < _FOLDS:
             raise ValueError(
-                f"group {int(part)} has {len(rows)} images; a group is a class, or those of its images whose "
+                f"group {part} has {count} images; a group is a class, or those of its images whose "
                 f"context indicates one class. The penalty is chosen in {_FOLDS} folds and needs {_FOLDS} of "
                 "every group or more. Pass more images, or fewer contexts."
             )
-        folds[rows[torch.randperm(len(rows), generator=generator)]] = torch.arange(len(rows)) % _FOLDS
-    return folds
+    return deal(parts, _FOLDS, seed)
