@@ -28,6 +28,7 @@ from torchnle.evaluation import record
 from torchnle.evaluation.subject import CLASS_NAMES, attach
 from torchnle.language.english.content_words import content_words
 from torchnle.language.english.nouns import Nouns
+from torchnle.language.english.phrases import with_article
 from torchnle.methods.aligned.probability.vocabulary import MOST_KINDS
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.texplain.audit.run import Audit, audit_features
@@ -91,7 +92,7 @@ def measure(work: Path, count: int, reference: str) -> dict[str, Any]:
     translator = attach(backbones.load("efficientnet-lite0"), reference, None).translator
     if not isinstance(translator, MapTranslator):
         raise TypeError(f"{reference} is no map.")
-    nouns = [f"a {content_words(cutout.phrase)[-1]}" for cutout in objects()]
+    nouns = [with_article(content_words(cutout.phrase)[-1]) for cutout in objects()]
     runs = []
     for number, pair in enumerate(pairs()[:count]):
         data = features(pair, SEED, work / f"planted_{number}.pt")
@@ -121,7 +122,8 @@ def _is_named(cutout: Cutout, words: Sequence[str]) -> bool:
     above = {
         each for sense in own for each in (sense, *nouns.ancestors(sense)) if nouns.kinds(each) <= MOST_KINDS
     }
-    return any(set(nouns.common_senses(word)[:1]) & above for word in words)
+    heads = (content_words(word)[-1:] for word in words)
+    return any(set(nouns.common_senses(head)[:1]) & above for part in heads for head in part)
 
 
 def _draw(data: dict[str, Tensor], counts: tuple[int, int]) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor
 from measurements.waterbirds.features import load
 from torchnle import LanguageAttribution, backbones
 from torchnle.evaluation import record
+from torchnle.language.english.content_words import content_words
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.texplain.audit.run import Audit, audit_features
 from torchnle.methods.texplain.repair.groups import cells, shuffled
@@ -100,7 +101,7 @@ def finding(audit: Audit, contexts: Tensor) -> dict[str, Any]:
         },
         "model": {each.class_name: [each.model, each.model_low] for each in audit.shortcuts.classes},
         "right word among the first three": [
-            bool(right & {w.word for w in each.words[:3]})
+            bool(right & {noun for w in each.words[:3] for noun in content_words(w.word)})
             for right, each in zip((LAND, WATER), audit.shortcuts.classes, strict=True)
         ],
         "first word not of the class": sum(kind != "own" for _, kind in audit.first_words)
