@@ -30,7 +30,7 @@ from torchnle.translators.prefix import PrefixTranslator
 from torchnle.translators.rows import Rows
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
-SCENES, SEED, TEN, BATCH, DRAWN, SENTENCES = 96, 31, 10, 4, 24, 100
+SCENES, SEED, TEN, BATCH, DRAWN, SENTENCES = 96, 31, 10, 4, 12, 50
 
 
 def measure(reference: str) -> dict[str, Any]:
@@ -94,7 +94,10 @@ def _mean(values: Any) -> float:
 def page(found: dict[str, Any]) -> str:
     """Return the results as a table."""
     rows = [[key, *(found[name][key] for name in found)] for key in found["trained"]]
-    return f"# TExplain's translator on {SCENES} composed scenes\n\n{record.table(['', *found], rows)}\n"
+    return (
+        f"# TExplain's translator on {SCENES} composed scenes\n\n{record.table(['', *found], rows)}\n\n"
+        f"Ten words: of {SENTENCES} sentences for each of the first {DRAWN} scenes.\n"
+    )
 
 
 def main() -> None:
