@@ -51,6 +51,12 @@ def test_an_audit_of_a_folder(folder, tmp_path, capsys):
     assert "square: " in output
     assert "after the repair: worst group" in output
     found = json.loads((tmp_path / "audit.json").read_text())
+    groups = found["groups"]
+    for number, accuracy in groups["before"]["by_group"].items():
+        name, count = groups["names"][int(number)], groups["counts"][int(number)]
+        assert f"  {name}: {accuracy:.1%} before" in output
+        assert f"after, {count} images" in output
+    assert sum(groups["counts"]) < 24
     assert found["images"] == 24
     assert [each["name"] for each in found["classes"]] == ["square", "star"]
     assert found["groups"]["names"] == ["square, black", "square, white", "star, black", "star, white"]

@@ -169,7 +169,22 @@ def _by_group(rows: Tensor, listed: LabelledImages, found: Audit, *, trained: bo
             predicted = layer(rows[held]).argmax(dim=1)
         results[name] = vars(outcome(predicted, labels[held], known[held]))
     results["names"] = [f"{c}, {g}" for c in names for g in listed.context_names]
+    results["counts"] = torch.bincount(known[held], minlength=len(results["names"])).tolist()
     return results
+
+
+def _group_lines(groups: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{name} the repair: worst group {groups[name]['worst']:.1%}, average {groups[name]['average']:.1%} "
+        "(held-out half)"
+        for name in ("before", "after")
+    ]
+    before, after = groups["before"]["by_group"], groups["after"]["by_group"]
+    for number in before:
+        count = groups["counts"][number]
+        change = f"{before[number]:.1%} before, {after[number]:.1%} after, {count} images"
+        lines.append(f"  {groups['names'][number]}: {change}")
+    return lines
 
 
 def _lines(found: Audit, data: dict[str, Any]) -> str:
@@ -178,11 +193,8 @@ def _lines(found: Audit, data: dict[str, Any]) -> str:
         lines.append(f"right answers: {data['accuracy']:.1%} of {data['images']} images")
     flagged = data["first word not of the class"]
     lines.append(f"images whose first word is not about their class: {flagged:.0%}")
-    for name in ("before", "after") if "groups" in data else ():
-        by = data["groups"][name]
-        lines.append(
-            f"{name} the repair: worst group {by['worst']:.1%}, average {by['average']:.1%} (held-out half)"
-        )
+    if "groups" in data:
+        lines += _group_lines(data["groups"])
     if "challenge" in data:
         lines.append(_challenged(data["challenge"]))
     return "\n".join(lines)
