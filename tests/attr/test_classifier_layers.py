@@ -75,8 +75,11 @@ class TestNames:
         assert backbones.stated_names(of_ones_own.model)[0] == ()
 
     def test_known_lists(self):
-        assert len(set(backbones.known_list("cifar-100"))) == 100
-        assert sorted(backbones.known_list("cifar-100")) == list(backbones.known_list("cifar-100"))
+        names = backbones.shipped_class_list("cifar-100")
+        assert len(set(names)) == 100
+        assert sorted(names) == list(names)
+            backbones.shipped_class_list("cifar-100")
+        )
         lang = attach(conv_net(classes=10), "norm", class_names="CIFAR-10")
         assert lang.translator.class_names[:2] == ("airplane", "automobile")
 

@@ -26,7 +26,7 @@ from torchnle.evaluation.photographs import (
     page,
     rates,
     read_photographs,
-    write_said,
+    write_answers,
 )
 from torchnle.evaluation.photographs.run import KINDS
 from torchnle.evaluation.photographs.truth import location
@@ -178,7 +178,7 @@ def test_who_sees_colours_is_right_everywhere(found):
 
 
 def test_what_was_said_is_written_for_the_judge(found, folder, tmp_path):
-    write_said(tmp_path, found["said"])
+    write_answers(tmp_path, found["said"])
     written = json.loads((tmp_path / "said_at_place.json").read_text())
     assert set(written) == {f"photo{index}" for index in range(8)}
     assert written["photo3"]["text"] == "the yellow"

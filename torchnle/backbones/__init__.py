@@ -9,10 +9,10 @@ from typing import Any
 
 from torchnle.backbones import open_clip, timm, torchvision, transformers
 from torchnle.backbones.backbone import Backbone
-from torchnle.backbones.class_lists import CLASS_LISTS, known_list, remember, stated_names
+from torchnle.backbones.class_lists import CLASS_LISTS, remember, shipped_class_list, stated_names
 from torchnle.backbones.default import LITE, class_synonyms, efficientnet_lite, imagenet_class_names
 from torchnle.backbones.preprocess import Fit, Preprocess
-from torchnle.hub import kept_random_state
+from torchnle.hub import preserved_random_state
 from torchnle.public_calls import own_defaults
 
 __all__ = [
@@ -24,8 +24,8 @@ __all__ = [
     "Preprocess",
     "class_synonyms",
     "imagenet_class_names",
-    "known_list",
     "load",
+    "shipped_class_list",
     "stated_names",
 ]
 
@@ -70,7 +70,7 @@ def load(
         ValueError: there is no backbone 'resnet-9000'. Known: efficientnet-lite0, efficientnet-lite1,
         efficientnet-lite2, timm:NAME, torchvision:NAME, open_clip:NAME, transformers:NAME.
     """
-    with kept_random_state() if pretrained else nullcontext():  # the caller seeds random weights
+    with preserved_random_state() if pretrained else nullcontext():  # the caller seeds random weights
         backbone = _load(name, fit=fit, pretrained=pretrained, **options)
     remember(backbone.model, backbone.class_names)
     return backbone

@@ -32,7 +32,7 @@ CLASS_LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
 _loaded: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
 
 
-def known_list(name: str) -> tuple[str, ...]:
+def shipped_class_list(name: str) -> tuple[str, ...]:
     """Return a known list of class names, such as ImageNet's.
 
     Args:
@@ -43,7 +43,7 @@ def known_list(name: str) -> tuple[str, ...]:
         MissingDependencyError: If the package with ImageNet's names is not installed.
 
     Example:
-        >>> known_list("cifar-10")[:3], len(known_list("CIFAR-100"))
+        >>> shipped_class_list("cifar-10")[:3], len(shipped_class_list("CIFAR-100"))
         (('airplane', 'automobile', 'bird'), 100)
     """
     if name.lower() not in CLASS_LISTS:

@@ -164,7 +164,7 @@ def _evaluate_photographs(options: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
     )
     if options.output:
-        photographs.write_said(options.output, found["said"])
+        photographs.write_answers(options.output, found["said"])
     leave(options, "summary", found["summary"], photographs.page)
 
 

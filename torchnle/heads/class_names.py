@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torchnle.backbones.class_lists import known_list
+from torchnle.backbones.class_lists import shipped_class_list
 from torchnle.language.texts import shorten
 
 #: The names that transformers gives to unnamed classes.
@@ -31,7 +31,7 @@ def as_class_names(class_names: Iterable[object] | Mapping[Any, Any]) -> tuple[s
         (('cat', 'dog'), ('cat', 'dog'))
     """
     if isinstance(class_names, str):
-        return known_list(class_names)
+        return shipped_class_list(class_names)
     if isinstance(class_names, Mapping):
         return as_class_names(_in_order(_numbered(class_names)))
     if isinstance(class_names, (set, frozenset, bytes)) or not isinstance(class_names, Iterable):

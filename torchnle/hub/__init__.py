@@ -7,7 +7,7 @@ from torchnle.hub.pretrained import (
     load_weights,
     stated_class,
 )
-from torchnle.hub.randomness import kept_random_state
+from torchnle.hub.randomness import preserved_random_state
 from torchnle.hub.references import (
     EFFICIENTNET_LITE0,
     EFFICIENTNET_LITE1,
@@ -27,11 +27,11 @@ __all__ = [
     "SMOLLM2",
     "build_from_config",
     "hidden_secrets",
-    "kept_random_state",
     "load_pretrained",
     "load_state_dict",
     "load_tokenizer",
     "load_weights",
+    "preserved_random_state",
     "resolve",
     "stated_class",
 ]

@@ -9,13 +9,13 @@ import torch
 
 
 @contextmanager
-def kept_random_state() -> Iterator[None]:
+def preserved_random_state() -> Iterator[None]:
     """Restore torch's global random state, of the CPU and of every CUDA device in use, at the end.
 
     Example:
         >>> torch.manual_seed(0).initial_seed()
         0
-        >>> with kept_random_state():
+        >>> with preserved_random_state():
         ...     _ = torch.rand(3)
         >>> torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
         True

@@ -73,7 +73,7 @@ class ClipText(TextEncoder):
             ValueError: If open_clip has no such model or weights; if a folder lacks weights or a tokenizer,
                 or needs code of its own, which is never run.
         """
-        with hub.kept_random_state():
+        with hub.preserved_random_state():
             if reference.startswith("open_clip:"):
                 model, tokenizer = _from_open_clip(reference.removeprefix("open_clip:"))
             else:

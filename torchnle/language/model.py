@@ -121,7 +121,7 @@ class LanguageModel:
 
         folder = hub.resolve(reference)
         device = torch.device(device or "cpu")
-        with hub.kept_random_state():
+        with hub.preserved_random_state():
             model = hub.load_weights(AutoModelForCausalLM, folder, dtype=resolve_dtype(dtype, device))
         tokenizer = hub.load_tokenizer(AutoTokenizer, folder)
         return cls(

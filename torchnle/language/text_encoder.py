@@ -249,7 +249,7 @@ class WheelEncoder(TextEncoder):
 def _load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModel, AutoTokenizer
 
-    with hub.kept_random_state():
+    with hub.preserved_random_state():
         model = hub.load_weights(AutoModel, folder, optional=("pooler.",), dtype=torch.float32)
     return model, hub.load_tokenizer(AutoTokenizer, folder)
 

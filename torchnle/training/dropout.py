@@ -91,7 +91,7 @@ def keep(
     return mask
 
 
-def of_the_known(
+def present_layers(
     drawn: Mapping[str, Bool[Tensor, "B"]], known: Mapping[str, Bool[Tensor, "B"]]
 ) -> dict[str, Bool[Tensor, "B"]]:
     """Restrict the drawn layers of each row to those that it has; all that it has if none was drawn.
@@ -102,7 +102,7 @@ def of_the_known(
 
     Example:
         >>> drawn = {"a": torch.tensor([True, True]), "b": torch.tensor([False, True])}
-        >>> read = of_the_known(drawn, {"a": torch.tensor([False, False])})
+        >>> read = present_layers(drawn, {"a": torch.tensor([False, False])})
         >>> read["a"].tolist(), read["b"].tolist()
         ([False, False], [True, True])
     """

@@ -11,7 +11,7 @@ from torch import nn
 
 from torchnle.errors import TranslatorMismatchError
 from torchnle.training import loop
-from torchnle.training.dropout import Draws, of_the_known, pool
+from torchnle.training.dropout import Draws, pool, present_layers
 from torchnle.training.identity import run_identity
 from torchnle.training.loop import Examples, Report
 from torchnle.training.moments import fit_moments
@@ -88,7 +88,7 @@ class Pairs(SayTexts):
         captions = [texts[int(part * len(texts))] for texts, part in picks]
         device = self.translator.device
         tokens = {layer: x.to(device) for layer, x in batch.tokens.items()}
-        read = of_the_known(draws.layers, batch.known)
+        read = present_layers(draws.layers, batch.known)
         keep = {layer: mask[:, None].to(device) for layer, mask in read.items()}
         ids = caption_tokens(self.translator, captions, longest=self.recipe.longest)
         return Examples((pool(tokens, draws.locations), keep), ids, batch.items, batch.unreadable)

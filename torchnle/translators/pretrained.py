@@ -154,7 +154,7 @@ class Pretrained(kinds.HasKind, nn.Module, ABC):
         folder = hub.resolve(configuration.pinned(str(reference), revision))
         saved = serialization.read(folder)
         found = kinds.find(saved.kind, cls)
-        with loading(folder / serialization.CONFIG, saved.longest_side), hub.kept_random_state():
+        with loading(folder / serialization.CONFIG, saved.longest_side), hub.preserved_random_state():
             loaded = found.from_config(saved.config)
         of_reading = {n: t for n, t in saved.tensors.items() if n.startswith(_OF_READING)}
         own = {name: tensor for name, tensor in saved.tensors.items() if name not in of_reading}

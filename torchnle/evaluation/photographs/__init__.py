@@ -8,7 +8,7 @@ writes the page.
 from torchnle.evaluation.photographs.answers import Answer, rates
 from torchnle.evaluation.photographs.judge import Judge, Verdict
 from torchnle.evaluation.photographs.report import page
-from torchnle.evaluation.photographs.run import measure, write_said
+from torchnle.evaluation.photographs.run import measure, write_answers
 from torchnle.evaluation.photographs.truth import Photograph, read_photographs
 
 __all__ = [
@@ -20,5 +20,5 @@ __all__ = [
     "page",
     "rates",
     "read_photographs",
-    "write_said",
+    "write_answers",
 ]

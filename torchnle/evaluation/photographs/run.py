@@ -102,7 +102,7 @@ def measure(
     return {"summary": summary, "said": answers}
 
 
-def write_said(folder: Path, answers: dict[str, dict[str, Answer]]) -> None:
+def write_answers(folder: Path, answers: dict[str, dict[str, Answer]]) -> None:
     """Write the descriptions as one JSON file per kind, by photograph.
 
     Args:

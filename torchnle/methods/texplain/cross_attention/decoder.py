@@ -80,7 +80,7 @@ class CrossAttentionDecoder:
         from transformers import AutoTokenizer, BertLMHeadModel
 
         folder, device = hub.resolve(reference), torch.device(device or "cpu")
-        with hub.kept_random_state():
+        with hub.preserved_random_state():
             model = hub.load_weights(BertLMHeadModel, folder, dtype=resolve_dtype(dtype, device))
         return cls(model.to(device), hub.load_tokenizer(AutoTokenizer, folder), reference=reference)
 
