@@ -78,8 +78,6 @@ class TestNames:
         names = backbones.shipped_class_list("cifar-100")
         assert len(set(names)) == 100
         assert sorted(names) == list(names)
-            backbones.shipped_class_list("cifar-100")
-        )
         lang = attach(conv_net(classes=10), "norm", class_names="CIFAR-10")
         assert lang.translator.class_names[:2] == ("airplane", "automobile")
 
