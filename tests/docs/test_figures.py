@@ -88,6 +88,7 @@ def test_the_photographs_figures():
         "map_adapted",
         "map_rewhitened_adapted",
         "lite2_class_names_adapted",
+        "lite2_map_adapted",
     ],
 )
 def test_the_table_of_photographs(name):
