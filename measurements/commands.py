@@ -20,7 +20,15 @@ from measurements.reliability import commands as reliability
 from measurements.scale_out import run as scale_out
 from measurements.units import run as dissect_units
 from torchnle import backbones
-from torchnle.cli.evaluate import add_batch, add_output, add_scenes, add_subject, leave, scenes_of, subject
+from torchnle.cli.evaluate import (
+    add_batch,
+    add_output,
+    add_scenes,
+    add_subject,
+    scenes_of,
+    subject,
+    write_results,
+)
 from torchnle.cli.models import MODEL_HELP
 from torchnle.cli.output import say
 from torchnle.data import load_cutouts, shapes
@@ -59,7 +67,7 @@ def _add_call_path(benchmarks: Any) -> None:
 def _call_path(options: argparse.Namespace) -> None:
     from measurements import call_path
 
-    leave(options, "call_path", call_path.measure(), call_path.page)
+    write_results(options, "call_path", call_path.measure(), call_path.page)
 
 
 def _add_addressing(benchmarks: Any) -> None:
@@ -211,7 +219,7 @@ def _addressing(options: argparse.Namespace) -> None:
     lm = LanguageModel.from_pretrained(options.language_model or hub.SMOLLM2)
     encoder = TextEncoder.from_pretrained()
     found = addressing.measure(lm, encoder, texts, rest, recipe=recipe, progress=sys.stderr.isatty())
-    leave(options, "addressing", found, addressing.page)
+    write_results(options, "addressing", found, addressing.page)
 
 
 def _costs(options: argparse.Namespace) -> None:
@@ -236,7 +244,7 @@ def _costs(options: argparse.Namespace) -> None:
         clock=clock,
         progress=sys.stderr.isatty(),
     )
-    leave(options, "costs", found, costs.page)
+    write_results(options, "costs", found, costs.page)
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -261,7 +269,7 @@ def _class_objects(options: argparse.Namespace) -> None:
         internal_batch_size=options.batch,
         progress=sys.stderr.isatty(),
     )
-    leave(options, "class_objects", found, class_objects.page)
+    write_results(options, "class_objects", found, class_objects.page)
 
 
 def _devil_tables(options: argparse.Namespace) -> None:
@@ -291,7 +299,7 @@ def _devil_tables(options: argparse.Namespace) -> None:
             "scorer": options.scorer,
             "figure_7": devil.crop_sizes(backbone, lang, scenes, scorer, **batch),
         }
-    leave(options, "devil_tables", found, devil.page)
+    write_results(options, "devil_tables", found, devil.page)
 
 
 def _class_space(options: argparse.Namespace) -> None:
@@ -352,4 +360,4 @@ def _lens(options: argparse.Namespace) -> None:
     if options.costs:
         clock = Clock(rounds=3, limit=60)
         found["costs"] = lens.measure_costs(subject, photograph(backbone), clock)
-    leave(options, "lens", found, lens.page)
+    write_results(options, "lens", found, lens.page)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from torchnle.cli.evaluate import add_output, leave
+from torchnle.cli.evaluate import add_output, write_results
 from torchnle.evaluation.record import table
 from torchnle.language.text_encoder import TextEncoder
 from torchnle.methods.aligned.decoder.corpus import STAMPS, WORDNET, Corpus
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     corpus = Corpus.make(options.wordnet, options.stamps, seed=options.seed)
     given = {"candidates": options.candidates, "count": options.count, "seed": options.seed}
-    leave(options, "text_decoder", measure(options.decoder, corpus, **given), page)
+    write_results(options, "text_decoder", measure(options.decoder, corpus, **given), page)
 
 
 def measure(

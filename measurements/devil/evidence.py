@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
-from torchnle.cli.evaluate import add_scenes, add_subject, leave, scenes_of, subject
+from torchnle.cli.evaluate import add_scenes, add_subject, scenes_of, subject, write_results
 from torchnle.data import Scene, Scenes
 from torchnle.evaluation.record import table
 from torchnle.evaluation.scenes.data import read
@@ -168,4 +168,4 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    leave(options, "devil_evidence", measure(*subject(options), scenes_of(options)), page)
+    write_results(options, "devil_evidence", measure(*subject(options), scenes_of(options)), page)

@@ -11,7 +11,7 @@ import torch
 
 from torchnle.attr import LanguageAttribution
 from torchnle.backbones import Backbone
-from torchnle.cli.evaluate import add_scenes, add_subject, leave, scenes_of, subject
+from torchnle.cli.evaluate import add_scenes, add_subject, scenes_of, subject, write_results
 from torchnle.data import Scenes
 from torchnle.evaluation.record import table
 from torchnle.evaluation.scenes.data import read
@@ -107,4 +107,4 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     found = measure(*subject(options), scenes_of(options), internal_batch_size=options.batch)
-    leave(options, "repetition", found, page)
+    write_results(options, "repetition", found, page)

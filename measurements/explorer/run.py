@@ -16,7 +16,7 @@ import torch
 from measurements.explorer.page import browser, opened, pictures, served
 from measurements.explorer.pointing import count_misses, summary, time_clicks, time_texts
 from torchnle import backbones
-from torchnle.cli.evaluate import add_output, leave
+from torchnle.cli.evaluate import add_output, write_results
 from torchnle.evaluation import record
 from torchnle.evaluation.pictures import find_photographs
 from torchnle.explorer.explorer import Explorer
@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
         plots.check_folder(options.pictures)
         pictures(explorer, options.pictures)
     found = measure(explorer, clicks=options.clicks, seed=options.seed)
-    leave(options, "explorer", found | {"load": load, "cores": cores}, report)
+    write_results(options, "explorer", found | {"load": load, "cores": cores}, report)
 
 
 def measure(explorer: Explorer, *, clicks: int = 100, seed: int = 0) -> dict[str, Any]:

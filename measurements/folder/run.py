@@ -18,7 +18,7 @@ from typing import Any
 
 from measurements.folder import photographs
 from measurements.folder.report import report
-from torchnle.cli.evaluate import add_output, leave
+from torchnle.cli.evaluate import add_output, write_results
 from torchnle.cli.output import say
 from torchnle.journal import Journal, read_lines
 from torchnle.views import plots
@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> None:
         found["draft"] = measured.part("draft", files[:_SOME])
         draw = random.Random(options.seed)
         found["kills"] = journal.get("kills", lambda: measured.kills(folder, options.kills, draw))
-    leave(options, "folder", found, report)
+    write_results(options, "folder", found, report)
 
 
 class Folder:

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from torchnle.cli.evaluate import add_output, leave
+from torchnle.cli.evaluate import add_output, write_results
 from torchnle.evaluation import record
 from torchnle.evaluation.pictures import find_photographs
 from torchnle.views import plots
@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.output:
         plots.check_folder(options.output)
     photo = options.photo or find_photographs()["chelsea"]
-    leave(options, "start_up", measure(photo, options.rounds, options.threads), report)
+    write_results(options, "start_up", measure(photo, options.rounds, options.threads), report)
 
 
 def measure(photo: Path, rounds: int, threads: int) -> dict[str, Any]:

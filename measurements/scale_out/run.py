@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from measurements.folder import photographs
-from torchnle.cli.evaluate import add_output, leave
+from torchnle.cli.evaluate import add_output, write_results
 from torchnle.evaluation import record
 from torchnle.views import plots
 
@@ -39,7 +39,7 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError(f"--count {options.count}, --batch-size {options.batch_size}: pass 1 or more.")
     if options.output:
         plots.check_folder(options.output)
-    leave(options, "scale_out", measure(options), report)
+    write_results(options, "scale_out", measure(options), report)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

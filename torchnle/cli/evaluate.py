@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +108,7 @@ def add_subject(
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add the options by which `leave` prints and writes down what was measured."""
+    """Add the options by which `write_results` prints and writes down what was measured."""
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write JSON and Markdown here")
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
 
@@ -146,7 +147,7 @@ def _evaluate_scenes(options: argparse.Namespace) -> None:
         internal_batch_size=options.batch,
         progress=sys.stderr.isatty(),
     )
-    leave(options, "scenes", found, scenes.page)
+    write_results(options, "scenes", found, scenes.page)
 
 
 def _evaluate_photographs(options: argparse.Namespace) -> None:
@@ -165,7 +166,7 @@ def _evaluate_photographs(options: argparse.Namespace) -> None:
     )
     if options.output:
         photographs.write_answers(options.output, found["said"])
-    leave(options, "summary", found["summary"], photographs.page)
+    write_results(options, "summary", found["summary"], photographs.page)
 
 
 def _evaluate_class_maps(options: argparse.Namespace) -> None:
@@ -184,7 +185,7 @@ def _evaluate_class_maps(options: argparse.Namespace) -> None:
         journal=options.output and options.output / "class_maps.jsonl",
         progress=sys.stderr.isatty(),
     )
-    leave(options, "class_maps", found, class_maps.page)
+    write_results(options, "class_maps", found, class_maps.page)
 
 
 def _evaluate_milannotations(options: argparse.Namespace) -> None:
@@ -200,7 +201,7 @@ def _evaluate_milannotations(options: argparse.Namespace) -> None:
         count=options.count,
         progress=sys.stderr.isatty(),
     )
-    leave(options, "milannotations", found, milannotations.page)
+    write_results(options, "milannotations", found, milannotations.page)
 
 
 def subject(options: argparse.Namespace) -> tuple[backbones.Backbone, LanguageAttribution]:
@@ -221,7 +222,7 @@ def scenes_of(options: argparse.Namespace, **changes: Any) -> Scenes:
     return composed(options.cutouts, part=options.part, **chosen)
 
 
-def leave(options: argparse.Namespace, name: str, found: Found, page: Callable[[Found], str]) -> None:
+def write_results(options: argparse.Namespace, name: str, found: Found, page: Callable[[Found], str]) -> None:
     """Print what was measured and, where asked, write it down with its setting.
 
     Args:
@@ -232,12 +233,14 @@ def leave(options: argparse.Namespace, name: str, found: Found, page: Callable[[
     """
     from torchnle.evaluation import record
 
-    asked = {
-        key: str(value)
-        for key, value in vars(options).items()
-        if key not in ("run", "output", "json", "cutouts", "folder", "file", "photo", "truth", "adapt")
-    }
-    data = {"setting": record.setting(), "options": asked, **found}
+    given = {key: value for key, value in vars(options).items() if key not in ("run", "output", "json")}
+    stated = {key: str(value) for key, value in given.items() if not _is_path(value)}
+    data = {"setting": record.setting(), "options": stated, **found}
     say(json.dumps(record.plain(data), indent=1) if options.json else page(data))
     if options.output:
         record.write(options.output, name, data, page(data))
+
+
+def _is_path(value: object) -> bool:
+    """Return whether an option names a place on this machine, which is no part of a result."""
+    return isinstance(value, Path) or (isinstance(value, str) and os.path.isabs(value))
