@@ -23,3 +23,15 @@ Select: TypeAlias = Callable[[Any], Tensor]
 ScoreKind: TypeAlias = Literal["log_prob", "cosine", "projection"]
 #: The order of the axes of an activation.
 Layout: TypeAlias = Literal["auto", "NCHW", "NHWC", "NLD", "ND"]
+#: The methods that label units: CLIP-Dissect's two, SemanticLens, MILAN, ours by regression and by
+#: correlation, LE, and DeViL.
+Labeller = Literal[
+    "soft WPMI",
+    "WPMI",
+    "nearest text",
+    "re-ranking",
+    "expected activation",
+    "correlation",
+    "linear",
+    "masked exemplars",
+]

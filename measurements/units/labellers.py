@@ -12,9 +12,10 @@ from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.dissect.candidates.captioners import BankCaptioner, TranslatorCaptioner
 from torchnle.methods.dissect.candidates.proposers import CaptionAndSummarise
 from torchnle.methods.dissect.candidates.summarisers import Extractive
-from torchnle.methods.dissect.labellers.rank_texts import Labeller, UnitReading, ranked
+from torchnle.methods.dissect.labellers.rank_texts import UnitReading, ranked
 from torchnle.methods.dissect.probing.record import LayerRecord
 from torchnle.methods.dissect.scores import text_correlations
+from torchnle.types import Labeller
 
 DEFAULT, WITHOUT = "DnD and correlated phrases (default)", "DnD, without selection"
 #: The labellers that rank texts or describe exemplars, by their papers.

@@ -135,7 +135,7 @@ def test_variants_of_log_probabilities_are_the_slow_ones():
 
 
 def test_other_queries_are_no_rivals():
-    """What a map says of an object must not depend on the other queries of the scene."""
+    """A map's score of an object must not depend on the other queries of the scene."""
     _, lang = world.tiny_devil()
     row = Features(torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)), "fine", (2, 2))
     alone = variants(lang.translator, row, ["a cat"], ["grass", "a dog"])

@@ -253,7 +253,7 @@ class TestHeadsThatAreNotOneLayer:
 
 
 class TestFillingTheImage:
-    """Where no mean and no token is read, a location is repeated at all locations."""
+    """A location is repeated at all locations if neither a mean nor a token is read."""
 
     def filled(self, model, head, example, location):
         """The slow way: the model's own layers on a map that is everywhere as at one location."""

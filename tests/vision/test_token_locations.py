@@ -194,7 +194,7 @@ def test_hiera_is_put_right_without_knowing_it():
 
 
 class TestHeads:
-    """What a classifier's head reads, where tokens without location stand behind."""
+    """A classifier's head that reads tokens behind which others without location stand."""
 
     @pytest.mark.parametrize(
         ("laid", "pool", "pooling"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal, TypeAlias, overload
@@ -12,11 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
+from torchnle.attr.fitted_layers import warn_of_other_layers
 from torchnle.attr.inputs.pictures import Pictures, as_batch
 from torchnle.description import Description, DescriptionGrid
 from torchnle.public_calls import own_defaults
 from torchnle.translators.base import Translator
-from torchnle.translators.rows import Rows, rows_of
+from torchnle.translators.rows import Rows, check_whole, rows_of
 from torchnle.types import Inputs, ScoreKind, Where
 from torchnle.vision import taps
 from torchnle.vision.features import Features
@@ -300,7 +300,7 @@ class LayerReader(Generic[Chosen]):
         self.taps = taps.resolve(self.forward_func, layers)
         self.translator = translator
         self.reading = reading or Reading()
-        _warn_of_other_layers(self.taps, translator, self.reading)
+        warn_of_other_layers(self.taps, translator, self.reading)
 
     def _select(
         self, features: list[Features], where: Where, joint: bool
@@ -312,29 +312,6 @@ class LayerReader(Generic[Chosen]):
         """Assign descriptions to their locations; a list per layer if there are several answers."""
         placed = assign_locations(words, features, self.translator.score_kind, joint=joint)
         return list(placed) if len(placed) > 1 else list(placed[0])
-
-
-def _warn_of_other_layers(layers: Sequence[taps.Tap], translator: Translator, reading: Reading) -> None:
-    """Warn of layers that the translator was not fitted to: any of the same width is accepted."""
-    known = {name for layer in translator.layers for name in (layer, layer.partition(":")[0])}
-    other = [
-        tap.name
-        for tap in layers
-        if known and tap.name not in reading.layers and not any(_is_same(tap.name, name) for name in known)
-    ]
-    if other:
-        warnings.warn(
-            f"the translator '{translator.name}' was fitted to {list(translator.layers)}, not to {other}. "
-            "Features of another layer have other meanings, even at the same width: its words are about "
-            f"{list(translator.layers)} only. Read one of these, or fit a translator to {other}.",
-            stacklevel=4,
-        )
-
-
-def _is_same(layer: str, known: str) -> bool:
-    """Return whether a layer has a known name, or has it in a wrapped model ("backbone.layer4")."""
-    one, other = layer.partition(":")[0], known.partition(":")[0]
-    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")
 
 
 def select_rows(
@@ -365,19 +342,6 @@ def select_rows(
         select_together(features, where, reading) if joint else [reading.pool(f, where) for f in features]
     )
     return chosen, rows_of(chosen, joint=joint)
-
-
-def check_whole(where: Where, tokens_per_row: int) -> None:
-    """Refuse locations for a translator that reads all tokens of an image at once.
-
-    Raises:
-        ValueError: If it does, and `where` is not None.
-    """
-    if tokens_per_row > 1 and where is not None:
-        raise ValueError(
-            f"where={where!r}: this translator reads all {tokens_per_row} tokens of an image at once, so it "
-            "can describe and score whole images only. Pass where=None."
-        )
 
 
 def locations(

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from torchnle.attr.captum_base import NeuronAttribution, WithoutFuture, logged
 from torchnle.attr.inputs.input_maps import check_images, enlarge_to_inputs
-from torchnle.attr.layer_reader import check_whole
 from torchnle.description import Description
 from torchnle.public_calls import checks_arguments
 from torchnle.translators.base import Translator
-from torchnle.translators.rows import rows_of
+from torchnle.translators.rows import check_whole, rows_of
 from torchnle.types import Inputs, Layer
 from torchnle.vision import taps
 from torchnle.vision.features import Features

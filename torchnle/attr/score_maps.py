@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.attr.inputs.texts import as_targets
-from torchnle.attr.layer_reader import Chosen, LayerReader, check_whole
+from torchnle.attr.layer_reader import Chosen, LayerReader
 from torchnle.language.texts import check_texts
 from torchnle.translators.base import Translator
-from torchnle.translators.rows import Rows, rows_of
+from torchnle.translators.rows import Rows, check_whole, rows_of
 from torchnle.vision.features import Features
 
 Normalize: TypeAlias = Literal["length"] | None

@@ -7,24 +7,14 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torchnle import backbones, images
 from torchnle.cli.models import MODEL_HELP, add_own_options, load_backbone
 from torchnle.cli.output import say
+from torchnle.types import Labeller
 from torchnle.vision import taps
 
-#: `torchnle.methods.dissect.labellers.rank_texts.Labeller`, which is not imported before it is needed.
-LABELLERS = (
-    "soft WPMI",
-    "WPMI",
-    "nearest text",
-    "re-ranking",
-    "expected activation",
-    "correlation",
-    "linear",
-    "masked exemplars",
-)
 #: With so many images a correlation of .18 is reliable.
 _ENOUGH = 500
 
@@ -55,7 +45,7 @@ def add(commands: Any) -> None:
         help="a unit's activation in an image, from those at its locations (default: %(default)s)",
     )
     parser.add_argument(
-        "--by", choices=LABELLERS, help="label by another method (default: Describe-and-Dissect)"
+        "--by", choices=get_args(Labeller), help="label by another method (default: Describe-and-Dissect)"
     )
     parser.add_argument(
         "--labels",

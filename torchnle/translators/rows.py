@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchnle.errors import TranslatorMismatchError
+from torchnle.types import Where
 from torchnle.vision.features import Features
 
 
@@ -102,6 +103,19 @@ def _mismatch(layer: str, width: int, widths: Mapping[str, int], translator: str
         f"gives {width}. Pass layers={names[0] if len(names) == 1 else names!r}, "
         f"or a translator trained for {layer}."
     )
+
+
+def check_whole(where: Where, tokens_per_row: int) -> None:
+    """Refuse locations for a translator that reads all tokens of an image at once.
+
+    Raises:
+        ValueError: If it does, and `where` is not None.
+    """
+    if tokens_per_row > 1 and where is not None:
+        raise ValueError(
+            f"where={where!r}: this translator reads all {tokens_per_row} tokens of an image at once, so it "
+            "can describe and score whole images only. Pass where=None."
+        )
 
 
 def rows_of(

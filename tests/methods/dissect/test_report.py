@@ -14,15 +14,15 @@ from PIL import Image
 from test_dissect import run
 
 from torchnle.cli import main
-from torchnle.cli.dissect import LABELLERS
+from torchnle.cli.main import build_parser
 from torchnle.methods.dissect.exemplars.exemplar import Exemplar
-from torchnle.methods.dissect.labellers.rank_texts import Labeller
 from torchnle.methods.dissect.labels import Dissection, Origin, UnitLabel
 from torchnle.methods.dissect.probing.images import ProbingSet
 from torchnle.methods.dissect.report.legend import SCORES
 from torchnle.methods.dissect.report.pages import masked, write_report
 from torchnle.methods.dissect.report.picture_names import PictureNames
 from torchnle.methods.dissect.report.rating import aggregate, write_rating_page
+from torchnle.types import Labeller
 
 
 class Balanced(HTMLParser):
@@ -101,7 +101,7 @@ def test_every_page_has_a_legend_and_says_where_its_labels_come_from(tmp_path, m
 
 def test_the_legend_knows_every_method():
     chosen = {"Describe-and-Dissect", "Describe-and-Dissect, chosen by images of the candidates"}
-    assert set(SCORES) == {*LABELLERS, *chosen}
+    assert set(SCORES) == {*get_args(Labeller), *chosen}
 
 
 def test_pictures_of_one_name_in_two_folders_are_told_apart(tmp_path):
@@ -199,7 +199,8 @@ def test_command_writes_a_report(tmp_path, monkeypatch, capsys):
     assert {label["unit"] for label in json.loads(capsys.readouterr().out)} == {0, 1, 2}
     assert main([*command, "--exemplars", "4", "--by", "masked exemplars", "--units", "1"]) == 0
     assert capsys.readouterr().out.startswith("unit 1: ")
-    assert get_args(Labeller) == LABELLERS
+    offered = build_parser()._subparsers._group_actions[0].choices["dissect"]._option_string_actions["--by"]
+    assert get_args(Labeller) == offered.choices
     assert main([*command, "--exemplars", "99"]) == 2
     assert "fewer than the k=99" in capsys.readouterr().err
     assert main([*command[:4], "--probe", str(tmp_path / "nowhere"), *command[6:]]) == 2

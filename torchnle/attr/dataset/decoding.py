@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def _reuse_memory(_: int) -> None:
     Else it gives large blocks back to the system, which clears them again: a fifth of the time that decoding
     and resizing a picture of 12 megapixels takes.
     """
-    if (tune := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+    if sys.platform == "linux" and (tune := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         tune(_MMAP_MAX, 0)
         tune(_TRIM_THRESHOLD, -1)
 

@@ -56,9 +56,10 @@ class Options:
     """The settings of a run over many pictures: batches, workers, journal, processes.
 
     Args:
-        batch_size: Pictures in the model at once; None = `suitable_batch`. With the same batch size the lines
-            are the same to the bit.
-        workers: Processes that decode; 0 = this one.
+        batch_size: Pictures in the model at once; None = `suitable_batch`. With the same batch size
+            and number of workers the lines are the same to the bit.
+        workers: Processes that decode; 0 = this one. On few processors the model then takes fewer threads,
+            which may change the last bits of scores.
         journal: A JSONL file to which each batch is appended, and from which a killed run resumes.
         process: The number of this process; None = torchrun's RANK, or 0.
         processes: How many share the run; None = torchrun's WORLD_SIZE, or 1.

@@ -22,7 +22,7 @@ from torchnle.methods.dissect.colouring import Colouring
 from torchnle.methods.dissect.exemplars.exemplar import exemplars
 from torchnle.methods.dissect.exemplars.pool import UnitRunner, with_crops
 from torchnle.methods.dissect.labellers.labelled import labelled
-from torchnle.methods.dissect.labellers.rank_texts import Labeller, UnitReading
+from torchnle.methods.dissect.labellers.rank_texts import UnitReading
 from torchnle.methods.dissect.labels import Dissection, Origin, UnitLabel
 from torchnle.methods.dissect.probing.images import ProbingSet, Transform, as_probing_set
 from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
@@ -39,7 +39,7 @@ from torchnle.methods.dissect.selection.sources import ImageSource
 from torchnle.methods.dissect.source_of_words import name_of, words_for
 from torchnle.public_calls import own_defaults
 from torchnle.translators.base import Translator
-from torchnle.types import Layer
+from torchnle.types import Labeller, Layer
 from torchnle.vision import taps
 from torchnle.vision.reading import Reading
 from torchnle.vision.taps import Tap
@@ -254,7 +254,7 @@ class _Steps:
 
     @property
     def _origin(self) -> Origin:
-        """What the labels come from."""
+        """Name the model and the translator that the labels come from."""
         chosen = "Describe-and-Dissect" + (", chosen by images of the candidates" if self.images_of else "")
         method = self.settings.labeller or chosen
         return Origin(self.model, name_of(self.translator), method, len(self.images))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torchnle.methods.aligned.translator import MapTranslator
-from torchnle.methods.dissect.labellers.rank_texts import Labeller, Ranked, UnitReading, ranked
+from torchnle.methods.dissect.labellers.rank_texts import Ranked, UnitReading, ranked
 from torchnle.methods.dissect.labels import UnitLabel
 from torchnle.methods.dissect.scores import text_correlations
+from torchnle.types import Labeller
 
 
 def labelled(labeller: Labeller, reading: UnitReading, reliable: Callable[[float], bool]) -> list[UnitLabel]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -20,18 +19,8 @@ from torchnle.methods.dissect.scores import text_correlations
 from torchnle.methods.dissect.selection.expected import ExpectedActivations
 from torchnle.methods.dissect.words import describe_rows, phrase_probabilities, score_rows
 from torchnle.translators.base import Translator
+from torchnle.types import Labeller
 
-#: CLIP-Dissect's two, SemanticLens, MILAN, ours by regression and by correlation, LE, and DeViL.
-Labeller = Literal[
-    "soft WPMI",
-    "WPMI",
-    "nearest text",
-    "re-ranking",
-    "expected activation",
-    "correlation",
-    "linear",
-    "masked exemplars",
-]
 #: So many texts a unit are listed.
 LISTED = 10
 #: Texts with their scores, the best first.

@@ -79,7 +79,7 @@ class ClassShortcuts:
 
     @property
     def tested(self) -> bool:
-        """Whether there were four images of both kinds, so that the model's dependence could be measured."""
+        """True if there were four images of both kinds, so that the model's dependence could be measured."""
         return not math.isnan(self.model)
 
     @property
