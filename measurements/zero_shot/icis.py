@@ -30,22 +30,22 @@ class Icis(nn.Module):
 
     def __init__(self, text_width: int, width: int) -> None:
         super().__init__()
-        self.read_text, self.say_text = _half(text_width, _HIDDEN), _half(_HIDDEN, text_width)
-        self.read_class, self.say_class = _half(width, _HIDDEN), _half(_HIDDEN, width)
+        self.encode_text, self.decode_text = _half(text_width, _HIDDEN), _half(_HIDDEN, text_width)
+        self.encode_class, self.decode_class = _half(width, _HIDDEN), _half(_HIDDEN, width)
 
     def forward(self, texts: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
         """Predict class vectors; only the direction of the result means something."""
-        found: Tensor = self.say_class(self.read_text(texts))
+        found: Tensor = self.decode_class(self.encode_text(texts))
         return found
 
     def loss(self, texts: Float[Tensor, "C k"], targets: Float[Tensor, "C D"]) -> Float[Tensor, ""]:
         """Sum the four cosine losses: both sides onto themselves, and each onto the other."""
-        text, known = self.read_text(texts), self.read_class(targets)
+        text, known = self.encode_text(texts), self.encode_class(targets)
         pairs = [
-            (self.say_class(text), targets),
-            (self.say_class(known), targets),
-            (self.say_text(text), texts),
-            (self.say_text(known), texts),
+            (self.decode_class(text), targets),
+            (self.decode_class(known), targets),
+            (self.decode_text(text), texts),
+            (self.decode_text(known), texts),
         ]
         losses = [1 - F.cosine_similarity(given, wanted, dim=1).mean() for given, wanted in pairs]
         return torch.stack(losses).sum()
