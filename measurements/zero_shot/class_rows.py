@@ -1,8 +1,8 @@
 """Measure the rows of table 6 and the prompts of table 7 in weight space.
 
-Run as ``python -m measurements.zero_shot.class_rows OUTPUT [--backbone NAME ...] [--slow SPLITS]``: held-out naming
-over random splits of the class weights, 900/100 or 9/3, with trivial rows, the closed form and, with --slow,
-networks. The backbone "own" is a user's classifier, the network of twelve classes of
+Run as ``python -m measurements.zero_shot.class_rows OUTPUT [--backbone NAME ...] [--slow SPLITS]``: held-out
+naming over random splits of the class weights, 900/100 or 9/3, with trivial rows, the closed form and, with
+--slow, networks. The backbone "own" is a user's classifier, the network of twelve classes of
 `measurements.own_classes`. Backbones that were measured before are kept in the file.
 """
 
@@ -151,9 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("--backbone", action="append", default=[])
-    parser.add_argument(
-        "--slow", type=int, default=0, metavar="SPLITS", help="train networks on them (2 at least)"
-    )
+    parser.add_argument("--slow", type=int, default=0, metavar="SPLITS", help="of networks, 2 or more")
     parser.add_argument("--splits", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
