@@ -28,7 +28,7 @@ from torchnle.vision.features import Features
 
 #: The number of nearest words of some evidence that are counted.
 _WORDS = 5
-_SHARES = (1.0, 0.2, KEPT, 0.05)
+_SHARES = (1.0, 0.2, 0.1, KEPT)
 
 
 def measure(lang: LanguageAttribution, features: Features, scenes: Sequence[Scene]) -> dict[str, Any]:
