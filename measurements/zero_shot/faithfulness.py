@@ -2,8 +2,9 @@
 
 Run as ``python -m measurements.zero_shot.faithfulness OUTPUT --stamps FOLDER --folder PHOTOS``, with ``--part
 NAME`` for some of it. The model is EfficientNet-Lite0 with the map of its class names. Parts: ``concepts``,
-the paper's test with three controls, on photographs; ``surrogate``, SURF with its sanity rows, on scenes;
-``own-image``, sentences matched to ten images of one predicted class; ``colours``, planted on cut-outs.
+the paper's test with three controls, on photographs and scenes; ``surrogate``, SURF with its sanity rows, on
+scenes; ``own-image``, sentences matched to ten images of one predicted class; ``colours``, planted on
+cut-outs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from measurements.zero_shot.photographs import evidence_of
@@ -42,12 +43,16 @@ from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.zero_shot.banks import as_bank, without_names
 from torchnle.methods.zero_shot.classes import class_map, predicted
+from torchnle.methods.zero_shot.colours import read_colours
 from torchnle.methods.zero_shot.concepts import BankDirections
-from torchnle.methods.zero_shot.evidence import directions_for
+from torchnle.methods.zero_shot.evidence import directions_for, evidence
 from torchnle.metrics.surrogate import linear_surrogate
+from torchnle.vision.features import Features
 
 #: The concepts of an image, and how many of a scene's images are in a group of one class.
 _CONCEPTS, _GROUP = 5, 10
+#: The least number of scenes that are predicted as one class.
+_SHARED = 4
 _SIZES = (50, 200, 800)
 
 
@@ -70,6 +75,17 @@ class World:
         """Read the locations of the head's layer, a few images at a time."""
         return torch.cat([self.lang.read(x)[0].tokens for x in torch.split(batch, 8)])
 
+    def read_scenes(self, stamps: Path, seed: int, count: int = 400) -> Float[Tensor, "N L D"]:
+        """Read scenes of one or two objects."""
+        scenes = composed(stamps, objects=(1, 2), seed=seed, length=count)[:]
+        starts = range(0, count, 8)
+        return torch.cat([self.read(images_of(self.backbone, scenes[i : i + 8])) for i in starts])
+
+    def read_surfaces(self, batch: Tensor) -> tuple[Features, Features]:
+        """Read what the head reads, and every location."""
+        (read,) = self.lang.read(batch)
+        return self.lang.reading.pool(read, None), self.lang.reading.pool(read, "all")
+
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed texts by the map's encoder, each once."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
@@ -81,16 +97,31 @@ class World:
 
 
 @torch.no_grad()
-def concepts(world: World, folder: Path) -> dict[str, Any]:
-    """Run the paper's test on photographs: class vectors of unseen classes, regressed with concepts.
+def concepts(world: World, folder: Path, stamps: Path, seed: int) -> dict[str, Any]:
+    """Run the paper's test on photographs, and on scenes of classes that several are predicted as.
+
+    Hardly two of the photographs are predicted as one class, so that another image of the class is mostly the
+    image itself; among the scenes there are always others.
+    """
+    photographs = torch.stack(
+        [world.backbone.preprocess(images.open_image(f)) for f in picture_files(folder)]
+    )
+    locations = world.read_scenes(stamps, seed)
+    classes = predicted(world.fitted, locations.mean(dim=1))
+    counts = torch.bincount(classes, minlength=len(world.translator.class_names))
+    return {
+        "photographs": _concept_test(world, world.read(photographs)),
+        "scenes": _concept_test(world, locations[counts[classes] >= _SHARED]),
+    }
+
+
+def _concept_test(world: World, locations: Float[Tensor, "N L D"]) -> dict[str, Any]:
+    """Regress class vectors of unseen classes with concepts, and with those of the controls.
 
     The classes that are predicted are taken from the fit, and are the candidates; concepts are found by the
     same regression, so that nothing of their own rows is in it. Texts are embedded in bfloat16.
     """
     fitted, names = world.fitted, list(world.translator.class_names)
-    locations = world.read(
-        torch.stack([world.backbone.preprocess(images.open_image(f)) for f in picture_files(folder)])
-    )
     pooled = locations.mean(dim=1)
     classes = predicted(fitted, pooled).tolist()
     unseen = sorted(set(classes))
@@ -115,7 +146,7 @@ def concepts(world: World, folder: Path) -> dict[str, Any]:
         found[title] = ask(others)
     lost = _lost(world, locations, classes, bank)
     return {
-        "photographs": len(listed),
+        "images": len(listed),
         "candidates": len(unseen),
         "concepts": _CONCEPTS,
         "agreement": found,
@@ -149,9 +180,7 @@ def _lost(
 @torch.no_grad()
 def surrogate(world: World, stamps: Path, seed: int, count: int = 400) -> dict[str, Any]:
     """Read the model's logits off concept activations of scenes, beside rows that must be worse."""
-    scenes = composed(stamps, objects=(1, 2), seed=seed, length=count)[:]
-    parts = [world.read(images_of(world.backbone, scenes[i : i + 8])) for i in range(0, count, 8)]
-    white = world.fitted.whiten(torch.cat(parts).mean(dim=1))
+    white = world.fitted.whiten(world.read_scenes(stamps, seed, count).mean(dim=1))
     logits, cut = world.fitted.head_logits(white), count * 3 // 4
     bank = without_names(as_bank(None), world.translator.class_names)
     directions = BankDirections.of(world.translator, world.fitted, bank).directions
@@ -186,7 +215,7 @@ def own_image(world: World, stamps: Path, seed: int, groups: int = 3, pool: int 
     for c in counts.topk(groups).indices.tolist():
         members = (classes == c).nonzero().flatten()[:_GROUP]
         features = world.lang.read(torch.cat([images_of(world.backbone, [scenes[i]]) for i in members]))
-        texts = [why.text for why in world.lang.explain(features, language_model=lm)]
+        texts = [why.text for why in world.lang.explain(features, language_model=lm, colours=True)]
         units = evidence_of(world.fitted, locations[members])
         directions = world.fitted.directions(world.translator.encoder.encode(texts))
         found.append(
@@ -223,12 +252,12 @@ def matched(directions: Float[Tensor, "N D"], units: Float[Tensor, "N D"]) -> di
 
 @torch.no_grad()
 def colours(world: World, stamps: Path, seed: int, count: int = 20) -> dict[str, Any]:
-    """Tint cut-outs, and count how often the planted colour is nearest, and among the three nearest."""
+    """Tint cut-outs, and count how often the planted colour is said, and is among the most probable."""
     cutouts, draw = load_cutouts(stamps), torch.Generator().manual_seed(seed)
     chosen = [cutouts[i] for i in torch.randperm(len(cutouts), generator=draw)[:count].tolist()]
     names = list(COLOURS)
     bank = BankDirections.of(world.translator, world.fitted, [f"something {name}" for name in names])
-    own: dict[str, list[Tensor]] = {"evidence": [], "whole feature": []}
+    rows: dict[str, list[Tensor]] = {"evidence": [], "whole": []}
     for number, cutout in enumerate(chosen):
         variants = [Cutout(cutout.phrase, tinted(cutout.image, name)) for name in names]
         shown = [
@@ -236,19 +265,39 @@ def colours(world: World, stamps: Path, seed: int, count: int = 20) -> dict[str,
             for v in variants
         ]
         locations = world.read(images_of(world.backbone, shown))
-        own["evidence"].append(evidence_of(world.fitted, locations))
-        own["whole feature"].append(world.fitted.whiten(locations.mean(dim=1)))
-    found: dict[str, Any] = {"cut_outs": len(chosen), "colours": len(names)}
-    for title, rows in own.items():
-        ranked = bank.cosines(torch.cat(rows)).argsort(dim=1, descending=True)
-        truth = torch.arange(len(names)).repeat(len(chosen))
-        other = (truth + 1 + torch.randint(len(names) - 1, truth.shape, generator=draw)) % len(names)
-        found[title] = {
-            f"{who} among the first {most}": float((ranked[:, :most] == c[:, None]).any(dim=1).float().mean())
-            for most in (1, 3)
-            for who, c in (("planted", truth), ("control", other))
-        }
-    return found
+        pooled = locations.mean(dim=1)
+        read = evidence(world.fitted, pooled, predicted(world.fitted, pooled), locations=locations)
+        rows["evidence"].append(read.vector)
+        rows["whole"].append(read.whole)
+    truth = torch.arange(len(names)).repeat(len(chosen))
+    other = (truth + 1 + torch.randint(len(names) - 1, truth.shape, generator=draw)) % len(names)
+    reader = read_colours(world.fitted, world.backbone.preprocess, world.read_surfaces)
+    whole = torch.cat(rows["whole"])
+    ranked = {
+        "rendered surfaces": reader(whole),
+        "text, evidence": bank.cosines(torch.cat(rows["evidence"])),
+        "text, deciding locations": bank.cosines(whole),
+    }
+    said = torch.tensor([names.index(name) if name else -1 for name in reader.sure(whole)])
+    return {
+        "cut_outs": len(chosen),
+        "colours": len(names),
+        "in_sentences": {
+            "a colour": float((said >= 0).float().mean()),
+            "planted": float((said == truth).float().mean()),
+            "control": float((said == other).float().mean()),
+        },
+        **{title: _among(scores, {"planted": truth, "control": other}) for title, scores in ranked.items()},
+    }
+
+
+def _among(scores: Float[Tensor, "N K"], wanted: dict[str, Int[Tensor, "N"]]) -> dict[str, float]:
+    order = scores.argsort(dim=1, descending=True)
+    return {
+        f"{who} among the first {most}": float((order[:, :most] == c[:, None]).any(dim=1).float().mean())
+        for most in (1, 3)
+        for who, c in wanted.items()
+    }
 
 
 def main() -> None:
@@ -266,7 +315,7 @@ def main() -> None:
     found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     world = World()
     make = {
-        "concepts": lambda: concepts(world, options.folder),
+        "concepts": lambda: concepts(world, options.folder, options.stamps, options.seed),
         "surrogate": lambda: surrogate(world, options.stamps, options.seed),
         "own-image": lambda: own_image(world, options.stamps, options.seed),
         "colours": lambda: colours(world, options.stamps, options.seed),

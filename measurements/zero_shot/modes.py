@@ -2,8 +2,9 @@
 
 Run as ``python -m measurements.zero_shot.modes OUTPUT --folder PHOTOS --truth TRUTH.json``: the model is
 EfficientNet-Lite0 with the map of its class names. Both modes are judged by the same numbers in float32: the
-cosine of the sentence's direction with the evidence, and the mean log-probability of a token after the same
-prompt. With --journal the slow mode goes on where it was ended; --most-photographs ends it.
+cosine of the sentence's direction with the evidence, and the mean log-probability of a token after words that
+name the class, as a reader sees them before it, and after a prompt that does not. With --journal the slow mode
+goes on where it was ended; --most-photographs ends it.
 """
 
 from __future__ import annotations
@@ -35,15 +36,12 @@ from torchnle.methods.zero_shot.explain import Explainer, ExplanationInput
 from torchnle.methods.zero_shot.explanation_input import ask
 from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
 from torchnle.methods.zero_shot.sentences.beams import Search
-from torchnle.methods.zero_shot.sentences.log_probs import sequence_log_probs
-
-#: The text before the sentences of both modes, as they are measured.
-PROMPT = "The photo shows"
+from torchnle.methods.zero_shot.sentences.log_probs import NEUTRAL_PROMPT, sequence_log_probs
 
 
-def fluency(lm: LanguageModel, text: str) -> float:
-    """Compute the mean log-probability of a token of a sentence with its full stop, after the prompt."""
-    return float(sequence_log_probs(lm, lm.tokenize([f" {text}."]), PROMPT)[0].mean())
+def fluency(lm: LanguageModel, text: str, prompt: str) -> float:
+    """Compute the mean log-probability of a token of a sentence with its full stop, after a prompt."""
+    return float(sequence_log_probs(lm, lm.tokenize([f" {text}."]), prompt)[0].mean())
 
 
 def written(
@@ -117,7 +115,13 @@ def _inputs(lang: LanguageAttribution, explainer: Explainer, x: Tensor) -> Expla
 
 def _scored(lm: LanguageModel, explainer: Explainer, inputs: ExplanationInput, text: str) -> dict[str, Any]:
     cosine = float(explainer.fit([text], vector_of(explainer, inputs))[0])
-    return {"text": text, "cosine": cosine, "nats_a_token": fluency(lm, text)}
+    title = explainer.translator.class_texts[int(inputs.classes[0])]
+    return {
+        "text": text,
+        "cosine": cosine,
+        "nats_a_token": fluency(lm, text, Search().about(title).prompt),
+        "without_the_class": fluency(lm, text, NEUTRAL_PROMPT),
+    }
 
 
 def summary(rows: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +132,7 @@ def summary(rows: dict[str, Any]) -> dict[str, Any]:
         found[mode] = {
             "cosine": mean(one["cosine"] for one in each),
             "nats_a_token": mean(one["nats_a_token"] for one in each),
+            "without_the_class": mean(one["without_the_class"] for one in each),
             "median_seconds": median(one["seconds"] for one in each),
         }
     found["default_fits_better_on"] = sum(

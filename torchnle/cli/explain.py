@@ -32,6 +32,9 @@ def add(commands: Any) -> None:
     explain.add_argument(
         "--concepts", type=int, default=5, metavar="N", help="how many (default: %(default)s)"
     )
+    explain.add_argument(
+        "--colours", action="store_true", help="name the colour of what was looked at, if sure"
+    )
     add_lines(explain)
     explain.set_defaults(run=_explain)
 
@@ -48,6 +51,7 @@ def _explain(options: argparse.Namespace) -> None:
             "unwanted": options.unwanted,
             "bank": bank,
             "count": options.concepts,
+            "colours": options.colours,
         }
         write_lines(options, partial(explain_dataset, **asked_of_all))
         return
@@ -55,7 +59,9 @@ def _explain(options: argparse.Namespace) -> None:
     def work(lang: LanguageAttribution, backbone: backbones.Backbone, path: Path, image: Image) -> Result:
         asked = {"target": options.target, "rather_than": options.rather_than}
         read = lang.read(image)  # once for both
-        (why,) = lang.explain(read, truth=options.truth, unwanted=options.unwanted, **asked)
+        (why,) = lang.explain(
+            read, truth=options.truth, unwanted=options.unwanted, colours=options.colours, **asked
+        )
         (shown,) = lang.concepts(read, bank, count=options.concepts, **asked)
         concepts = [[text, score] for text, score in shown.found]
         return {"photo": str(path), "said": str(why), **why.to_dict(), "concepts": concepts}

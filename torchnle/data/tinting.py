@@ -34,11 +34,21 @@ def tinted(image: Image.Image, colour: str) -> Image.Image:
     light = pixels[..., :3] @ _BRIGHTNESS
     visible = pixels[..., 3] > 0
     middle = light[visible].mean() if visible.any() else 128.0
-    relative = np.clip(light / max(middle, 1.0), 0.35, 1.6)[..., None]
-    target = np.array(COLOURS[colour], float)
-    shaded = np.where(relative < 1, target * relative, 255 - (255 - target) / np.maximum(relative, 1))
-    pixels[..., :3] = shaded
+    pixels[..., :3] = shaded(np.array(COLOURS[colour], float), light / max(middle, 1.0))
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+
+
+def shaded(colour: Float[np.ndarray, "3"], light: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    """Give every pixel one colour under its own light.
+
+    Args:
+        colour: Red, green and blue, 0 to 255.
+        light: 1 where the colour is seen as it is; limited to 0.35 to 1.6.
+    """
+    relative = np.clip(light, 0.35, 1.6)[..., None]
+    found: Float[np.ndarray, "h w 3"]
+    found = np.where(relative < 1, colour * relative, 255 - (255 - colour) / np.maximum(relative, 1))
+    return found
 
 
 def colour_in(text: str) -> str | None:

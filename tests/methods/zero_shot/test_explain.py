@@ -9,7 +9,8 @@ from zero_shot_world import NAMES, classifier, pictures
 
 from torchnle.methods.zero_shot.evidence import evidence
 from torchnle.methods.zero_shot.faithfulness import SECOND_PROMPT, agreement, percentile, second_run, slopes
-from torchnle.methods.zero_shot.sentences.beams import Candidates, Search, write
+from torchnle.methods.zero_shot.sentences.beams import Search, write
+from torchnle.methods.zero_shot.sentences.candidates import Candidates
 from torchnle.methods.zero_shot.sentences.log_probs import next_log_probs
 from torchnle.methods.zero_shot.sentences.words import Words, is_unwanted, unwanted_by_default
 

@@ -6,7 +6,8 @@ from zero_shot_world import classifier, pictures
 
 from torchnle.language.english.nouns import Nouns
 from torchnle.methods.aligned.probability.vocabulary import Vocabulary
-from torchnle.methods.zero_shot.sentences.beams import Candidates, Search, write
+from torchnle.methods.zero_shot.sentences.beams import Search, write
+from torchnle.methods.zero_shot.sentences.candidates import Candidates
 from torchnle.methods.zero_shot.sentences.likely import LikelyNouns
 from torchnle.methods.zero_shot.sentences.words import Words
 
@@ -36,10 +37,22 @@ def test_probabilities_add_up_over_the_kinds_of_a_noun(likely):
 
 
 def test_sure_nouns_may_be_said_and_else_the_worthiest_one(likely):
-    sure = likely.most_informative(torch.tensor([0.05, 0.3, 0.2, 0.4, 0.05]), sure_above=0.35)
+    shares = torch.tensor([0.05, 0.3, 0.2, 0.4, 0.05])
+    sure = likely.most_informative(shares, sure_above=0.35)
     assert [word for word, allowed in zip(WORDS, sure.tolist(), strict=True) if allowed] == ["dog", "pepper"]
+    fits = torch.tensor([word not in ("pepper", "dog") for word in WORDS])
+    fitting = likely.most_informative(shares, sure_above=0.25, among=fits)
+    assert [word for word, allowed in zip(WORDS, fitting.tolist(), strict=True) if allowed] == ["poodle"]
     weak = likely.most_informative(torch.tensor([0.05, 0.1, 0.1, 0.02, 0.0]), sure_above=0.35)
     assert [word for word, allowed in zip(WORDS, weak.tolist(), strict=True) if allowed] == ["dog"]
+
+
+def test_of_sure_nouns_those_worth_much_less_than_the_best_are_left_out(likely):
+    shares = torch.tensor([0.0, 0.9, 0.05, 0.05, 0.0])
+    found = likely.most_informative(shares, sure_above=0.35)
+    assert [word for word, allowed in zip(WORDS, found.tolist(), strict=True) if allowed] == ["dog", "poodle"]
+    less = likely.most_informative(torch.tensor([0.0, 0.5, 0.45, 0.05, 0.0]), sure_above=0.35)
+    assert [word for word, allowed in zip(WORDS, less.tolist(), strict=True) if allowed] == ["dog"]
 
 
 def test_words_without_phrases_are_never_chosen():
@@ -69,11 +82,13 @@ def test_what_is_not_likely_is_not_said():
     (read,) = lang.read(pictures(1))
     from torchnle.methods.zero_shot.explanation_input import ask
 
-    (sure,) = explainer._likely(ask(explainer.translator, explainer.layer, read, lang.reading.pool))
+    anything = torch.ones(1, explainer.fitted.width)
+    (sure,) = explainer._likely(ask(explainer.translator, explainer.layer, read, lang.reading.pool), anything)
     words = dict(zip(explainer._words.texts, (sure & explainer._words.named).tolist(), strict=True))
     nouns = [w for w in why.text.split() if explainer._words.named[explainer._words.texts.index(w)]]
     assert not any(words.values()) or all(words[word] for word in nouns)
     (other,) = explainer._likely(
-        ask(explainer.translator, explainer.layer, read, lang.reading.pool, target="fern", truth="mug")
+        ask(explainer.translator, explainer.layer, read, lang.reading.pool, target="fern", truth="mug"),
+        anything,
     )
     assert other is None  # what another class would show is no question of what is likely

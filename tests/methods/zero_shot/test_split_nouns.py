@@ -11,7 +11,8 @@ from tiny import make_prefixes, slow_log_prob, slow_logits, tiny_lm
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from torchnle.language.model import LanguageModel
-from torchnle.methods.zero_shot.sentences.beams import Beam, Candidates, Search, ending_well, write
+from torchnle.methods.zero_shot.sentences.beams import Beam, Search, ending_well, write
+from torchnle.methods.zero_shot.sentences.candidates import Candidates
 from torchnle.methods.zero_shot.sentences.log_probs import next_log_probs, sequence_log_probs
 from torchnle.methods.zero_shot.sentences.words import Words, split_nouns
 

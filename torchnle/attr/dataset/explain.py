@@ -28,6 +28,7 @@ def explain_dataset(
     unwanted: Collection[str] = (),
     bank: Any = None,
     count: int = 5,
+    colours: bool = False,
     batch_size: int | None = None,
     workers: int = 0,
     journal: str | os.PathLike[str] | None = None,
@@ -46,6 +47,7 @@ def explain_dataset(
         unwanted: Words that must not be used.
         bank: The concepts, as `LanguageAttribution.concepts`.
         count: How many concepts per picture.
+        colours: As `LanguageAttribution.explain`.
         batch_size: As `describe_dataset`.
         workers: As `describe_dataset`.
         journal: As `describe_dataset`.
@@ -73,7 +75,7 @@ def explain_dataset(
 
     def answer(x: Tensor) -> Iterator[Answer]:
         features = lang.read(x)  # once for both
-        whys = lang.explain(features, truth=truth, unwanted=unwanted, **contrast)
+        whys = lang.explain(features, truth=truth, unwanted=unwanted, colours=colours, **contrast)
         shown = lang.concepts(features, phrases, count=count, **contrast)
         for why, concepts in zip(whys, shown, strict=True):
             found = [[text, score] for text, score in concepts.found]
@@ -88,6 +90,7 @@ def explain_dataset(
         "unwanted": sorted(unwanted),
         "bank": _mark(phrases),
         "count": count,
+        "colours": colours,
     }
     return run(lang, files, Work("explanations", answer, setting), options)
 

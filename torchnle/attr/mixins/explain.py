@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, LayerReader
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torchnle.language.model import LanguageModel
     from torchnle.methods.zero_shot.banks import Bank
     from torchnle.methods.zero_shot.classes import Target
+    from torchnle.methods.zero_shot.colours import Colours
     from torchnle.methods.zero_shot.explain import Explainer
     from torchnle.methods.zero_shot.explanation import Explanation
     from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning
@@ -27,6 +29,7 @@ class Explains(LayerReader[Chosen]):
     """Adds `explain` and `concepts` to `LanguageAttribution` (mixin)."""
 
     _explainer: tuple[Any, Explainer] | None = None
+    _colours: tuple[Any, Colours] | None = None
 
     @checked
     @torch.no_grad()
@@ -42,6 +45,7 @@ class Explains(LayerReader[Chosen]):
         language_model: LanguageModel | str | None = None,
         search: Search | Tuning | None = None,
         second: bool = False,
+        colours: bool = False,
     ) -> list[Explanation]:
         """Justify the prediction for every image in a sentence (Zero-shot NLE, section 3.2).
 
@@ -64,6 +68,8 @@ class Explains(LayerReader[Chosen]):
                 takes minutes a sentence on a CPU; None = the default search.
             second: Whether each sentence is written again from another prompt (a `Tuning`: another seed), and
                 their similarity is given as `Explanation.agreement`; doubles the time.
+            colours: Whether sentences name the colour of what was looked at where it is sure. The model reads
+                264 rendered surfaces of known colours once, and must have come with its preprocessing.
 
         Returns:
             One `Explanation` per image.
@@ -71,7 +77,8 @@ class Explains(LayerReader[Chosen]):
         Raises:
             TypeError: If the translator was not fitted to a classifier, or a target is neither an index nor
                 a name.
-            ValueError: If a target is no class, or `rather_than` and `truth` are both given.
+            ValueError: If a target is no class, `rather_than` and `truth` are both given, or with colours if
+                the preprocessing is not known.
 
         Example:
             >>> print(lang.explain(images)[0])  # doctest: +SKIP
@@ -91,7 +98,13 @@ class Explains(LayerReader[Chosen]):
             truth=truth,
         )
         explainer = self._explainer_for(translator, layer, language_model)
-        return explainer(explanation_input, search or Search(), unwanted=unwanted, second=second)
+        return explainer(
+            explanation_input,
+            search or Search(),
+            unwanted=unwanted,
+            second=second,
+            colours=self._colours_of(translator, layer) if colours else None,
+        )
 
     @checked
     @torch.no_grad()
@@ -162,6 +175,26 @@ class Explains(LayerReader[Chosen]):
         already_read = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], Features)
         read: Any = inputs if already_read else self.read(inputs, additional_forward_args)  # type: ignore[arg-type]
         return translator, layer, next(features for features in read if features.layer == layer)
+
+    def _colours_of(self, translator: Any, layer: str) -> Colours:
+        """Return the colours of the last call if the map is still the same, since they are read once."""
+        from torchnle.methods.zero_shot.colours import read_colours
+
+        if self.preprocess is None:
+            raise ValueError(
+                "colours=True renders pictures, and the preprocessing of the model's inputs is not known; "
+                "pass a Backbone: LanguageAttribution.from_classifier(Backbone.of(model, ...), class_names)."
+            )
+        fitted = translator.by_layer[layer]
+        if self._colours is None or self._colours[0] is not fitted:
+
+            def read(x: Tensor) -> tuple[Features, Features | None]:
+                _, _, features = self._read_head(x, None)
+                parts = self.reading.pool(features, "all") if features.grid is not None else None
+                return self.reading.pool(features, None), parts
+
+            self._colours = fitted, read_colours(fitted, self.preprocess, read)
+        return self._colours[1]
 
     def _explainer_for(
         self, translator: Any, layer: str, language_model: LanguageModel | str | None

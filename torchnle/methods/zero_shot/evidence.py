@@ -11,8 +11,8 @@ from torch import Tensor
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.classes import class_directions
 
-#: The share of the channels that is kept as evidence: 64 of 1,280, chosen on two-object scenes of two seeds so
-#: that the other object is hardly ever among its words (`python -m measurements.zero_shot.scenes`).
+#: The share of the channels that is kept as evidence: 64 of 1,280, chosen on two-object scenes of two seeds;
+#: the other object is then hardly ever among its words (`python -m measurements.zero_shot.scenes`).
 KEPT = 0.05
 #: How far the mean of the locations may lie from what the head reads, as a share of its length.
 _SAME = 1e-3
@@ -23,14 +23,15 @@ class Evidence:
     """The evidence for a class in each feature: the channels that contribute most to its logit.
 
     Args:
-        vector: The whitened features, zero except in the kept channels, (R, D); averaged as in
-            `deciding_features` if locations were given.
+        vector: `whole`, zero except in the kept channels, (R, D).
+        whole: The whitened features, averaged as in `deciding_features` if locations were given, (R, D).
         decision: The sum of all channels' contributions, (R,): the class's logit minus the mean class's, or
             the difference of two classes' logits.
         share: The share of `decision` in the kept channels, (R,); above one if the others' sum is negative.
     """
 
     vector: Float[Tensor, "R D"]
+    whole: Float[Tensor, "R D"]
     decision: Float[Tensor, "R"]
     share: Float[Tensor, "R"]
 
@@ -95,7 +96,7 @@ def evidence(
     decision = contributions.sum(dim=1)
     tiny = torch.finfo(decision.dtype).tiny
     share = (contributions * mask).sum(dim=1) / torch.where(decision.abs() < tiny, tiny, decision)
-    return Evidence(read * mask, decision, share)
+    return Evidence(read * mask, read, decision, share)
 
 
 def deciding_features(
@@ -115,10 +116,22 @@ def deciding_features(
         locations: The features of every location.
         directions: The gradient of each row's logit (`directions_for`).
     """
-    raised = _along(fitted, locations, directions).clamp(min=0).square()
-    total = raised.sum(dim=1, keepdim=True)
-    weights = raised / torch.where(total > 0, total, 1.0)
-    found = torch.einsum("rl,rld->rd", weights, locations.float())
+    return weighted_mean(rows, locations, _along(fitted, locations, directions).clamp(min=0).square())
+
+
+def weighted_mean(
+    rows: Float[Tensor, "R D"], locations: Float[Tensor, "R L D"], weights: Float[Tensor, "R L"]
+) -> Float[Tensor, "R D"]:
+    """Average locations with weights, where their mean is what the head reads; elsewhere return that.
+
+    Args:
+        rows: What the head reads.
+        locations: The features of every location.
+        weights: Not negative; all zero = what the head reads.
+    """
+    total = weights.sum(dim=1, keepdim=True)
+    shares = weights / torch.where(total > 0, total, 1.0)
+    found = torch.einsum("rl,rld->rd", shares, locations.float())
     far = (locations.float().mean(dim=1) - rows).norm(dim=1) > _SAME * rows.norm(dim=1)
     return torch.where((far | (total[:, 0] <= 0))[:, None], rows.float(), found)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from torchnle.data.tinting import colour_in
 from torchnle.language.english.head_nouns import phrase_words
 from torchnle.language.model import LanguageModel
 from torchnle.methods.aligned.embeddings import embed_cached
@@ -18,6 +19,7 @@ from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.zero_shot.classes import predicted
+from torchnle.methods.zero_shot.colours import Colours, with_colour
 from torchnle.methods.zero_shot.concepts import BankDirections, top_concepts
 from torchnle.methods.zero_shot.evidence import Evidence, evidence, location_contributions
 from torchnle.methods.zero_shot.explanation import Explanation
@@ -30,18 +32,11 @@ from torchnle.methods.zero_shot.faithfulness import (
 )
 from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
 from torchnle.methods.zero_shot.reliability import known_length, reliability
-from torchnle.methods.zero_shot.sentences.beams import Beam, Candidates, Search, write
+from torchnle.methods.zero_shot.sentences.beams import Beam, Search, completed, write
+from torchnle.methods.zero_shot.sentences.candidates import CandidateWords
 from torchnle.methods.zero_shot.sentences.likely import LikelyNouns
-from torchnle.methods.zero_shot.sentences.log_probs import sequence_log_probs
 from torchnle.methods.zero_shot.sentences.words import Words, is_unwanted, unwanted_by_default
 from torchnle.methods.zero_shot.truth import sentence_probability
-
-#: Where no noun is likely, one is said whose score on the evidence is at least this share of the best noun's.
-_NEAR = 0.5
-#: And that is known to the map at least this far.
-_KNOWN = 0.5
-#: So many words of several tokens, the nearest, are considered for a sentence.
-_MOST_SPLIT = 32
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,6 @@ class Explainer:
     lm: LanguageModel
     bank: Sequence[str] = ()
     references: Sequence[str] = field(default_factory=reference_sentences)
-    _later: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def fitted(self) -> TextMap:
@@ -98,6 +92,7 @@ class Explainer:
         unwanted: Collection[str] = (),
         count: int = 5,
         second: bool = False,
+        colours: Colours | None = None,
     ) -> list[Explanation]:
         """Explain every image.
 
@@ -107,6 +102,7 @@ class Explainer:
             unwanted: Words that no sentence holds, beside those of the shipped list.
             count: How many concepts to list.
             second: Whether a second sentence is written, for `Explanation.agreement`; it takes as long.
+            colours: Tell the colour of what was looked at, which is added to the sentences of a search.
 
         Raises:
             ValueError: If too few words are left to write a sentence of.
@@ -117,20 +113,45 @@ class Explainer:
         listed = top_concepts(self._bank, found.vector, count)
         peaks = _peaks(self.fitted, inputs)
         filtered = unwanted_by_default() | {word.lower() for word in unwanted}
-        likely = self._likely(inputs)
+        units = F.normalize(found.vector, dim=1)
+        likely = self._likely(inputs, units)
         runs = [search, second_run(search)] if second else [search]
         first, *others = (
             [
-                self._write(vector, nouns, run, filtered)
-                for vector, nouns in zip(F.normalize(found.vector, dim=1), likely, strict=True)
+                self._write(vector, nouns, run, filtered | _colours_outside(title, colours), title)
+                for vector, nouns, title in zip(units, likely, self._titles(inputs), strict=True)
             ]
             for run in runs
         )
+        shades = [()] * len(first) if colours is None else colours.ranked(found.whole)
+        if colours is not None and isinstance(search, Search):
+            named = zip(first, colours.sure(found.whole), units, self._titles(inputs), strict=True)
+            first = [self._coloured(*each, search) for each in named]
         explained = [
-            self._explanation(inputs, found, image, beam, listed[image], peaks[image])
-            for image, beam in enumerate(first)
+            replace(self._explanation(inputs, found, image, beam, listed[image], peaks[image]), colours=shade)
+            for image, (beam, shade) in enumerate(zip(first, shades, strict=True))
         ]
         return self._compared(explained, others[0]) if second else explained
+
+    def _coloured(
+        self, beam: Beam, colour: str, vector: Float[Tensor, "D"], title: str, search: Search
+    ) -> Beam:
+        """Add a colour to a sentence that names none."""
+        if not colour or colour_in(beam.text):
+            return beam
+        text = with_colour(beam.text, colour, self._words.nouns)
+        fit = float(self.fit([text], vector)[0])
+        again = Beam(tuple(self.lm.tokenize([f" {text}"])[0]), text, fit=fit)
+        return completed(self.lm, [again], search.about(title).prompt)[0]
+
+    def _titles(self, inputs: ExplanationInput) -> list[str]:
+        """Name the class of each image, and the one that it is contrasted with."""
+        texts, others = self.translator.class_texts, inputs.rather_than
+        against = [-1] * len(inputs.classes) if others is None else others.tolist()
+        return [
+            f"{texts[own]} rather than {texts[other]}" if other >= 0 else texts[own]
+            for own, other in zip(inputs.classes.tolist(), against, strict=True)
+        ]
 
     def _compared(self, explained: Sequence[Explanation], second: Sequence[Beam]) -> list[Explanation]:
         """Add the agreement of each sentence with that of the second run."""
@@ -142,60 +163,10 @@ class Explainer:
         """Compute the cosines of sentences' directions with the unit vector of some evidence."""
         return self.fitted.directions(self.translator.encoder.encode(texts)) @ vector
 
-    def candidates(
-        self, vector: Float[Tensor, "D"], unwanted: Collection[str], likely: Bool[Tensor, "W"] | None = None
-    ) -> Candidates:
-        """Collect the words from which a sentence on some evidence is composed.
-
-        Args:
-            vector: The unit evidence.
-            unwanted: Words to exclude.
-            likely: The nouns that are likely to be true; None, or none of them = those near to the evidence.
-        """
-        words, allowed = self._words, self._words.allowed(unwanted)
-        directions, known = self._word_directions
-        nearness = directions @ vector * known
-        nouns = words.named & words.seen
-        true = nouns if likely is None else nouns & likely
-        if likely is not None and true[allowed].any():
-            nouns = true
-        else:
-            nouns = nouns & (known >= _KNOWN)
-            best = nearness[nouns].max() if nouns.any() else nearness.max()
-            nouns = nouns & (nearness >= _NEAR * best)
-        may, later = self._spelled(~words.named | nouns, nearness)
-        return Candidates(
-            words, allowed[may[allowed]], nearness, lambda texts: self.fit(texts, vector), later
-        )
-
-    def _spelled(
-        self, may: Bool[Tensor, "W"], nearness: Float[Tensor, "W"]
-    ) -> tuple[Bool[Tensor, "W"], Float[Tensor, "W"] | None]:
-        """Keep the nearest of the words of several tokens, and estimate their tokens but the first.
-
-        The estimate is after the prompt and an article; a word's tokens depend on each other far more.
-        """
-        words = self._words
-        split = (may & (words.counts > 1)).nonzero().flatten()
-        if not len(split):
-            return may & (words.counts == 1), None
-        kept = split[nearness[split].topk(min(_MOST_SPLIT, len(split))).indices]
-        new = [i for i in kept.tolist() if i not in self._later]
-        if new:
-            article = self.lm.tokenize([" a"])[0]
-            rows = [[*article, *words.pieces[i]] for i in new]
-            found = sequence_log_probs(self.lm, rows, Search().prompt)
-            self._later.update(
-                {i: float(each[len(article) + 1 :].sum()) for i, each in zip(new, found, strict=True)}
-            )
-        may = may & (words.counts == 1)
-        may[kept] = True
-        later = torch.zeros_like(nearness)
-        later[kept] = torch.tensor([self._later[i] for i in kept.tolist()]).to(later)
-        return may, later
-
-    def _likely(self, inputs: ExplanationInput) -> list[Bool[Tensor, "W"] | None]:
-        """Mark the nouns that are likely on each image whose predicted class is explained.
+    def _likely(
+        self, inputs: ExplanationInput, units: Float[Tensor, "N D"]
+    ) -> list[Bool[Tensor, "W"] | None]:
+        """Mark the nouns that are likely on each image and fit its evidence, if its own class is explained.
 
         Why another class would be said, or one rather than another, is no question of what the image shows.
         """
@@ -205,9 +176,10 @@ class Explainer:
         if inputs.rather_than is not None:
             own = own & (inputs.rather_than < 0)
         phrases = among.classes.cpu()[inputs.classes.cpu()].tolist()
+        fits = units @ self._candidates.directions.T > 0
         return [
-            self._nouns.most_informative(share, self.translator.sure_above, phrase) if plain else None
-            for share, phrase, plain in zip(shares, phrases, own.tolist(), strict=True)
+            self._nouns.most_informative(share, self.translator.sure_above, phrase, fit) if plain else None
+            for share, phrase, plain, fit in zip(shares, phrases, own.tolist(), fits, strict=True)
         ]
 
     def _write(
@@ -216,10 +188,19 @@ class Explainer:
         likely: Bool[Tensor, "W"] | None,
         search: Search | Tuning,
         unwanted: Collection[str],
+        title: str,
     ) -> Beam:
+        fit = partial(self.fit, vector=vector)
         if isinstance(search, Search):
-            return write(self.lm, self.candidates(vector, unwanted, likely), search)[0]
-        return tune(self.lm, lambda texts: self.fit(texts, vector), search, unwanted=self._tokens(unwanted))
+            candidates = self._candidates.choose(vector, fit, unwanted, likely)
+            return write(self.lm, candidates, search.about(title))[0]
+        return tune(
+            self.lm,
+            fit,
+            search,
+            unwanted=self._tokens(unwanted),
+            prompt=Search().about(title).prompt,
+        )
 
     def _tokens(self, unwanted: Collection[str]) -> list[int]:
         """The tokens that are an unwanted word by themselves."""
@@ -273,9 +254,10 @@ class Explainer:
         return LikelyNouns.of([word if noun else "" for word, noun in named], self.translator.vocabulary)
 
     @cached_property
-    def _word_directions(self) -> tuple[Float[Tensor, "W D"], Float[Tensor, "W"]]:
-        vectors = self._words.vectors.to(self.fitted.texts)
-        return self.fitted.directions(vectors), reliability(self.fitted, vectors, known_length(self.fitted))
+    def _candidates(self) -> CandidateWords:
+        vectors, fitted = self._words.vectors.to(self.fitted.texts), self.fitted
+        known = reliability(fitted, vectors, known_length(fitted))
+        return CandidateWords(self.lm, self._words, fitted.directions(vectors), known)
 
     @cached_property
     def _references(self) -> Float[Tensor, "T D"]:
@@ -286,6 +268,11 @@ class Explainer:
         return BankDirections.of(
             self.translator, self.fitted, self.bank or self.translator.vocabulary.phrases
         )
+
+
+def _colours_outside(title: str, colours: Colours | None) -> set[str]:
+    """The colours that a class does not name, which a sentence may not choose where they are told."""
+    return set() if colours is None else set(colours.names) - set(title.lower().split())
 
 
 def _peaks(fitted: TextMap, inputs: ExplanationInput) -> list[tuple[int, int] | None]:

@@ -29,6 +29,8 @@ class Explanation:
         unsure: True if `probability` is too low to rely on the text.
         agreement: The cosine of the sentence embeddings of this text and of that of a second run, from
             another seed or prompt; None where none was made.
+        colours: The most probable colours of what was looked at, with their probabilities; empty unless they
+            were asked for.
 
     Example:
         >>> why = Explanation("king penguin", "a black and white bird", score=0.37, percentile=98.2)
@@ -53,6 +55,7 @@ class Explanation:
     probability: float | None = None
     unsure: bool = False
     agreement: float | None = None
+    colours: tuple[tuple[str, float], ...] = ()
 
     @property
     def sentence(self) -> str:

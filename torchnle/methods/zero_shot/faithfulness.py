@@ -17,7 +17,7 @@ from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning
 from torchnle.methods.zero_shot.sentences.beams import Search
 
 #: The text before the sentence in the second run of a search, which draws nothing.
-SECOND_PROMPT = "This is a picture of"
+SECOND_PROMPT = "It was recognized as {}, since it is a picture of"
 
 
 @lru_cache(maxsize=1)

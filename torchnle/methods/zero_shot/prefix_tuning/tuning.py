@@ -13,8 +13,9 @@ from torch import Tensor
 from torchnle.language.model import LanguageModel
 from torchnle.methods.zero_shot.prefix_tuning.edits import edited, plain_tokens
 from torchnle.methods.zero_shot.prefix_tuning.prefixes import Prefixes
-from torchnle.methods.zero_shot.sentences.beams import Beam, Fit, Search
-from torchnle.methods.zero_shot.sentences.log_probs import sequence_log_probs
+from torchnle.methods.zero_shot.sentences.beams import Beam
+from torchnle.methods.zero_shot.sentences.candidates import Fit
+from torchnle.methods.zero_shot.sentences.log_probs import NEUTRAL_PROMPT, sequence_log_probs
 
 #: One of these is what the language model reads before each sentence (appendix I).
 PROMPTS = tuple(
@@ -81,6 +82,7 @@ def tune(
     *,
     judge: Fit | None = None,
     unwanted: Sequence[int] = (),
+    prompt: str = NEUTRAL_PROMPT,
     report: Callable[[int, str, float], None] | None = None,
 ) -> Beam:
     """Tune prefixes until the language model describes some evidence, and return the best sentence.
@@ -92,6 +94,7 @@ def tune(
         judge: Scores the sentences of all iterations to choose the best; preferably independent of `fit`,
             such as the map of another backbone or encoder. None = `fit`.
         unwanted: Tokens to exclude.
+        prompt: The text before the sentence where its fluency is measured.
         report: Called with the number, text and loss of each iteration.
     """
     prefixes = Prefixes(lm, tuning.prefixes, seed=tuning.seed).to(lm.device)
@@ -115,7 +118,7 @@ def tune(
     scores = (judge or fit)([each.text for each in found])
     best = found[int(scores.argmax())]
     own = float(fit([best.text])[0])
-    return Beam(best.ids, best.text, _log_prob(lm, best), own)
+    return Beam(best.ids, best.text, _log_prob(lm, best, prompt), own)
 
 
 def remembering(fit: Fit) -> Fit:
@@ -179,6 +182,6 @@ def loss(
 
 
 @torch.no_grad()
-def _log_prob(lm: LanguageModel, sentence: Generated) -> float:
-    """The log-probability of a sentence under the language model alone, after the search's own prompt."""
-    return float(sequence_log_probs(lm, [sentence.ids], Search().prompt)[0].sum())
+def _log_prob(lm: LanguageModel, sentence: Generated, prompt: str) -> float:
+    """The log-probability of a sentence under the language model alone."""
+    return float(sequence_log_probs(lm, [sentence.ids], prompt)[0].sum())

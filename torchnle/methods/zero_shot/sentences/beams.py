@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from typing_extensions import Self
 
+from torchnle.language.english.nouns import Nouns
+from torchnle.language.english.phrases import DETERMINERS
 from torchnle.language.model import LanguageModel
+from torchnle.methods.zero_shot.sentences.candidates import Candidates
 from torchnle.methods.zero_shot.sentences.log_probs import next_log_probs, sequence_log_probs
 from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words
 
 #: One of so many first words is a noun.
 _FIRST_NOUN = 4
-#: Scores texts on the evidence, (T,).
-Fit = Callable[[Sequence[str]], Tensor]
+#: So many of a noun's commonest senses are compared with those of nouns before it.
+_SENSES = 2
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Search:
         least_words: The shortest.
         completed: The number of best sentences that are completed by a full stop, and compared with it.
         fluency: The weight of the mean log-probability per token (nats) relative to the cosine.
-        prompt: The text before the sentence.
+        prompt: The text before the sentence; "{}" stands for the class that is explained.
     """
 
     beams: int = 3
@@ -42,7 +47,16 @@ class Search:
     least_words: int = 2
     completed: int = 24
     fluency: float = 0.15
-    prompt: str = "The photo shows"
+    prompt: str = "This is {}, because the photo shows"
+
+    def about(self, title: str) -> Self:
+        """Name the class in the prompt.
+
+        Example:
+            >>> Search(prompt="This is {}, as it has").about("a hen").prompt
+            'This is a hen, as it has'
+        """
+        return replace(self, prompt=self.prompt.replace("{}", title))
 
     def __post_init__(self) -> None:
         words = (self.most_words, self.least_words)
@@ -85,26 +99,6 @@ class Beam:
         return self.fit + search.fluency * self.fluency
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """The words from which a sentence on some evidence is composed, with their scores.
-
-    Args:
-        words: The words of the language model.
-        allowed: The indices of the allowed words.
-        nearness: The score of every word on the evidence, (W,).
-        fit: Scores sentences on the evidence.
-        later: The log-probability of each word's tokens but the first, estimated once; None = all words are
-            one token.
-    """
-
-    words: Words
-    allowed: Int[Tensor, "A"]
-    nearness: Float[Tensor, "W"]
-    fit: Fit
-    later: Float[Tensor, "W"] | None = None
-
-
 @torch.no_grad()
 def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Beam]:
     """Search for sentences that describe some evidence and are fluent, best first.
@@ -131,6 +125,7 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
     if not found:
         raise ValueError("no sentence was found: too few words are left. Pass fewer unwanted words.")
     kept = _ranked(ending_well(found, candidates.words, search), search)[: search.completed]
+    kept = needed(kept, candidates) or kept[:1]
     return _ranked(completed(lm, kept, search.prompt), search)
 
 
@@ -143,6 +138,26 @@ def ending_well(found: Sequence[Beam], words: Words, search: Search) -> Sequence
     named = [beam for beam in found if beam.words[-1] in words.nouns]
     long = [beam for beam in found if len(beam.words) >= search.least_words]
     return [beam for beam in named if len(beam.words) >= search.least_words] or named or long or found
+
+
+def needed(beams: Sequence[Beam], candidates: Candidates) -> list[Beam]:
+    """Keep sentences of which every modifier, and everything after the first noun, raises the score."""
+    shorter = [_shortened(beam.words, candidates.words) for beam in beams]
+    texts = list(dict.fromkeys(text for each in shorter for text in each))
+    fits = dict(zip(texts, candidates.fit(texts).tolist(), strict=True)) if texts else {}
+    return [b for b, each in zip(beams, shorter, strict=True) if all(fits[text] < b.fit for text in each)]
+
+
+def _shortened(said: Sequence[str], words: Words) -> list[str]:
+    """Leave out each modifier, and what a joining word and all after it add."""
+    found = []
+    for i, word in enumerate(said):
+        if word in FUNCTION_WORDS:
+            if word not in DETERMINERS and words.nouns & set(said[:i]):
+                found.append(" ".join(said[:i]))
+        elif i + 1 < len(said) and said[i + 1] not in FUNCTION_WORDS:
+            found.append(" ".join([*said[:i], *said[i + 1 :]]))
+    return found
 
 
 def completed(lm: LanguageModel, beams: Sequence[Beam], prompt: str) -> list[Beam]:
@@ -185,7 +200,7 @@ def grow(
         worth = means * search.fluency + candidates.nearness[indices]
         for index in worth.topk(min(search.encoded, len(worth))).indices.tolist():
             number = int(indices[index])
-            if not _repeats(beam.text, words.texts[number]):
+            if not repeats(beam.words, words.texts[number]):
                 ids = (*beam.ids, *words.pieces[number])
                 text = f"{beam.text} {words.texts[number]}".strip()
                 grown.append(Beam(ids, text, beam.log_prob + float(values[index])))
@@ -201,9 +216,25 @@ def _in_turn(candidates: Candidates, *, nouns_only: bool, opening: bool) -> Int[
     return allowed[~words.joining[allowed]] if opening else allowed
 
 
-def _repeats(text: str, word: str) -> bool:
-    """Return whether a word was said before, in either number; small words may recur, but not at once."""
-    words = text.split()
+def repeats(before: Sequence[str], word: str) -> bool:
+    """Return whether a word names what an earlier word named; function words may recur, but not at once.
+
+    Example:
+        >>> repeats(["a", "hen", "with", "a"], "bird"), repeats(["a", "hen", "on", "the"], "grass")
+        (True, False)
+    """
     if word in FUNCTION_WORDS:
-        return words[-1:] == [word]
-    return any(word.removesuffix("s") == other.removesuffix("s") for other in words)
+        return list(before[-1:]) == [word]
+    return any(
+        word.removesuffix("s") == other.removesuffix("s") or _related(word, other)
+        for other in before
+        if other not in FUNCTION_WORDS
+    )
+
+
+@lru_cache(maxsize=65536)
+def _related(word: str, other: str) -> bool:
+    """Return whether a common sense of one noun is the same as, or a kind of, one of the other."""
+    nouns = Nouns.load()
+    ones, others = (nouns.common_senses(each)[:_SENSES] for each in (word, other))
+    return any(a in nouns.ancestors(b) or b in nouns.ancestors(a) for a in ones for b in others)

@@ -17,6 +17,8 @@ from torchnle.methods.aligned.probability.vocabulary import MOST_KINDS, Vocabula
 _SENSES = 3
 #: Bits that being right is worth beside what a word says, as in descriptions (`aligned.text_choice`).
 _WORTH = 5.0
+#: Of several probable nouns, those with at least this share of the best one's expected information are used.
+_NEARLY = 0.8
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class LikelyNouns:
         [0.9, 0.5, 0.1, 0.0]
         >>> chosen = likely.most_informative(shares, sure_above=0.4).tolist()
         >>> [word for word, is_chosen in zip(words, chosen) if is_chosen]
-        ['dog', 'poodle']
+        ['dog']
         >>> chosen = likely.most_informative(shares, 1.1, phrase=0).tolist()
         >>> [word for word, is_chosen in zip(words, chosen) if is_chosen]
         ['cat']
@@ -81,23 +83,31 @@ class LikelyNouns:
         return found.clamp(max=1)
 
     def most_informative(
-        self, shares: Float[Tensor, "P"], sure_above: float, phrase: int | None = None
+        self,
+        shares: Float[Tensor, "P"],
+        sure_above: float,
+        phrase: int | None = None,
+        among: Bool[Tensor, "W"] | None = None,
     ) -> Bool[Tensor, "W"]:
-        """Mark the nouns of sufficient probability, or else the one of largest expected information.
+        """Mark the nouns of the largest expected information, of those of sufficient probability if any are.
 
-        Expected information is the probability times the bits, as in `choose_texts`.
+        Expected information is the probability times the bits, as in `choose_texts`; nouns with nearly as
+        much as the best are marked too where one is sufficiently probable.
 
         Args:
             shares: The probability of each phrase.
             sure_above: The least probability of a noun; that of sure descriptions.
             phrase: Where no noun is likely enough, the phrase, of the predicted class, that the noun must be
                 about, if any is.
+            among: The nouns that may be marked, if any of these is probable at all; None = all.
         """
         known, bits = self.probabilities(shares), self.information.to(shares.device)
-        likely = (known >= sure_above) & (bits > 0)
-        if likely.any():
-            return likely
         worth = known * (bits + _WORTH) * (bits > 0)
+        if among is not None and (worth * among).any():
+            worth = worth * among
+        sure = worth * (known >= sure_above)
+        if sure.any():
+            return sure >= _NEARLY * sure.max()
         if phrase is not None and (own := worth * self._about(phrase).to(worth.device)).any():
             worth = own
         return (worth >= worth.max()) & (worth > 0)

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from torchnle.language.model import LanguageModel
 
+#: The text before a sentence where no class is named.
+NEUTRAL_PROMPT = "The photo shows"
+
 
 def next_log_probs(lm: LanguageModel, rows: Sequence[Sequence[int]], prompt: str) -> Float[Tensor, "B V"]:
     """Compute the log-probabilities of all next tokens of each sequence.

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from letter_encoder import LetterEncoder
+from tiny import tiny_lm
+
+from torchnle.methods.zero_shot.sentences.beams import Beam, Search, needed, repeats
+from torchnle.methods.zero_shot.sentences.candidates import Candidates
+from torchnle.methods.zero_shot.sentences.words import Words
+
+
+def candidates(worth):
+    words = Words(tiny_lm(), LetterEncoder())
+    table = torch.zeros(len(words.texts))
+    return Candidates(
+        words,
+        torch.arange(len(words.texts)),
+        table,
+        lambda texts: torch.tensor([sum(worth.get(word, 0.0) for word in text.split()) for text in texts]),
+    )
+
+
+def beams(given, *texts):
+    return [Beam(text=text, fit=score) for text, score in zip(texts, given.fit(texts).tolist(), strict=True)]
+
+
+def test_a_modifier_must_raise_the_score():
+    given = candidates({"dog": 1.0, "red": 0.1, "green": -0.1})
+    kept = needed(beams(given, "a green dog", "a red dog", "a dog", "a green red dog"), given)
+    assert [beam.text for beam in kept] == ["a red dog", "a dog"]
+
+
+def test_what_follows_the_first_noun_must_raise_the_score():
+    given = candidates({"dog": 1.0, "grass": 0.2, "sky": -0.2})
+    kept = needed(beams(given, "a dog on the grass", "a dog under the sky", "the dog"), given)
+    assert [beam.text for beam in kept] == ["a dog on the grass", "the dog"]
+
+
+@pytest.mark.parametrize(
+    ("before", "word", "expected"),
+    [
+        ("a penguin with a", "bird", True),
+        ("a bird with a", "penguin", True),
+        ("a dam with a", "barrier", True),
+        ("a dog with", "dogs", True),
+        ("a dog on the", "grass", False),
+        ("a light", "tower", False),
+        ("a dog with a", "with", False),
+        ("a dog with", "with", True),
+    ],
+)
+def test_a_noun_is_not_said_again_in_other_words(before, word, expected):
+    assert repeats(before.split(), word) is expected
+
+
+def test_the_prompt_names_the_class():
+    assert Search(prompt="This is {}: it has").about("a dog").prompt == "This is a dog: it has"
+    assert Search(prompt="It has").about("a dog").prompt == "It has"

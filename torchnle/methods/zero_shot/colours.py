@@ -1,0 +1,148 @@
+"""The colours of what a classifier looked at, told by its own features of rendered surfaces.
+
+A map that was fitted to class names hardly knows colours. Surfaces of known colours are therefore rendered
+and read by the classifier, and a ridge regression from whitened features to colours is fitted to them: no
+images are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from PIL.Image import Image
+from torch import Tensor
+
+from torchnle.data.palette import COLOURS
+from torchnle.data.surfaces import Surface, rendered_surfaces
+from torchnle.language.english.phrases import with_article
+from torchnle.methods.aligned.text_features.text_map import TextMap
+from torchnle.methods.zero_shot.evidence import weighted_mean
+from torchnle.vision.features import Features
+
+#: The ridge penalty, on unit features; chosen on cut-outs that are not reported, as the number of surfaces.
+_PENALTY = 1.0
+#: A colour is said if it is more probable than all others together.
+_SURE = 0.5
+#: Of a location's area, the share that a surface must cover to be read there.
+_COVERED = 0.6
+#: How sharply the regression's outputs become probabilities is chosen of these.
+_SHARPNESS = tuple(10 ** (step / 10) for step in range(21))
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Colours:
+    """A regression from whitened features to colours.
+
+    Args:
+        names: The colours.
+        mean: The mean of the unit features it was fitted to, (D,).
+        weights: (D, K).
+        sharpness: What the outputs are multiplied with before the softmax.
+    """
+
+    names: tuple[str, ...]
+    mean: Float[Tensor, "D"]
+    weights: Float[Tensor, "D K"]
+    sharpness: float
+
+    @classmethod
+    def fit(cls, names: Sequence[str], white: Float[Tensor, "N D"], labels: Int[Tensor, "N"]) -> Colours:
+        """Fit the regression; its sharpness is the most probable one for features that are left out.
+
+        Args:
+            names: The colours.
+            white: Whitened features of surfaces.
+            labels: The colour of each.
+
+        Example:
+            >>> white = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+            >>> labels = torch.arange(40) % 2
+            >>> white[labels == 1, 0] += 4
+            >>> reader = Colours.fit(["red", "blue"], white, labels)
+            >>> float((reader(white).argmax(dim=1) == labels).float().mean()) > 0.9
+            True
+        """
+        unit = F.normalize(white.double(), dim=1)
+        mean = unit.mean(dim=0)
+        targets = F.one_hot(labels, len(names)).double() - 1 / len(names)
+        inner = (unit - mean) @ (unit - mean).T
+        inverse = torch.linalg.inv(inner + _PENALTY * torch.eye(len(inner)).to(inner))
+        hat = inner @ inverse
+        own = hat.diagonal()[:, None]
+        left_out = (hat @ targets - own * targets) / (1 - own)
+        sharpness = min(_SHARPNESS, key=lambda k: float(F.cross_entropy(k * left_out, labels)))
+        weights = (unit - mean).T @ (inverse @ targets)
+        return cls(tuple(names), mean.float(), weights.float(), sharpness)
+
+    def __call__(self, white: Float[Tensor, "R D"]) -> Float[Tensor, "R K"]:
+        """Compute the probability of each colour for whitened features."""
+        return (self.sharpness * (F.normalize(white, dim=1) - self.mean) @ self.weights).softmax(dim=1)
+
+    def ranked(self, white: Float[Tensor, "R D"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
+        """List the most probable colours of each feature with their probabilities."""
+        best = self(white).topk(min(count, len(self.names)), dim=1)
+        rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        return [tuple((self.names[i], p) for p, i in zip(*row, strict=True)) for row in rows]
+
+    def sure(self, white: Float[Tensor, "R D"]) -> list[str]:
+        """Name the colour of each feature where one is more probable than all others together, else ""."""
+        return [name if probability > _SURE else "" for ((name, probability),) in self.ranked(white, 1)]
+
+
+@torch.no_grad()
+def read_colours(
+    fitted: TextMap,
+    preprocess: Callable[[Image], Tensor],
+    read: Callable[[Tensor], tuple[Features, Features | None]],
+    surfaces: Sequence[Surface] | None = None,
+) -> Colours:
+    """Render surfaces, read them, and fit `Colours` to them.
+
+    Args:
+        fitted: The map of the head's layer.
+        preprocess: Prepares a picture for the model.
+        read: Reads a batch: what the head reads, and the features of every location, None where there are
+            none.
+        surfaces: The surfaces; None = `rendered_surfaces`, 264 of them.
+    """
+    listed, rows = list(surfaces or rendered_surfaces()), []
+    for start in range(0, len(listed), _BATCH):
+        batch = listed[start : start + _BATCH]
+        whole, parts = read(torch.stack([preprocess(each.image) for each in batch]))
+        if parts is None or parts.grid is None:
+            rows.append(whole.rows)
+            continue
+        masks = torch.stack([preprocess(each.mask) for each in batch])
+        rows.append(weighted_mean(whole.rows, parts.tokens, _covered(masks, parts.grid).to(parts.tokens)))
+    names = list(COLOURS)
+    labels = torch.tensor([names.index(each.colour) for each in listed])
+    white = fitted.whiten(torch.cat(rows).float())
+    return Colours.fit(names, white, labels.to(white.device))
+
+
+def _covered(masks: Float[Tensor, "N C H W"], grid: tuple[int, int]) -> Float[Tensor, "N L"]:
+    """Mark the locations that a surface covers: all those covered enough, else the one covered most."""
+    gray = masks.mean(dim=1, keepdim=True)
+    low, high = gray.amin(), gray.amax()
+    share = F.adaptive_avg_pool2d((gray - low) / (high - low).clamp(min=1e-6), grid).flatten(1)
+    return (share >= share.amax(dim=1, keepdim=True).clamp(max=_COVERED)).float()
+
+
+def with_colour(text: str, colour: str, nouns: Collection[str]) -> str:
+    """Put a colour before the first noun of a text.
+
+    Example:
+        >>> with_colour("a large owl on the grass", "white", {"owl", "grass"})
+        'a large white owl on the grass'
+        >>> with_colour("an owl", "white", {"owl"}), with_colour("the tower", "orange", {"tower"})
+        ('a white owl', 'the orange tower')
+    """
+    words = text.split()
+    first = next((i for i, word in enumerate(words) if word in nouns), 0)
+    changed = " ".join([*words[:first], colour, *words[first:]])
+    return with_article(changed) if words[0] in ("a", "an") else changed
