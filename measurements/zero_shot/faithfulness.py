@@ -165,15 +165,18 @@ def _lost(
     column = {text: index for index, text in enumerate(bank)}
     along = directions_for(fitted, torch.tensor(classes))
     rows = {"own concepts": listed, **control_concepts(listed, classes, bank)}
-    return {
-        title: float(
-            decision_lost(
-                fitted.whiten(pooled),
-                along,
-                torch.stack([known.directions[[column[c] for c in each]] for each in concepts]),
-            ).mean()
+    white = fitted.whiten(pooled)
+    lost = {
+        title: decision_lost(
+            white, along, torch.stack([known.directions[[column[c] for c in each]] for each in listed])
         )
-        for title, concepts in rows.items()
+        for title, listed in rows.items()
+    }
+    more = lost["own concepts"] - lost["same class"]
+    return {
+        **{title: float(each.mean()) for title, each in lost.items()},
+        "own more than same class": float(more.mean()),
+        "standard error": float(more.std() / len(more) ** 0.5),
     }
 
 

@@ -2,8 +2,8 @@
 
 Run as ``python -m measurements.zero_shot.modes OUTPUT --folder PHOTOS --truth TRUTH.json``: the model is
 EfficientNet-Lite0 with the map of its class names. Both modes are judged by the same numbers in float32: the
-cosine of the sentence's direction with the evidence, and the mean log-probability of a token after words that
-name the class, as a reader sees them before it, and after a prompt that does not. With --journal the slow mode
+cosine of the sentence's direction with the evidence, and the mean log-probability of a token, after words
+that name the class, as a reader sees them, and after a prompt that does not. With --journal the slow mode
 goes on where it was ended; --most-photographs ends it.
 """
 

@@ -192,8 +192,9 @@ class Explainer:
     ) -> Beam:
         fit = partial(self.fit, vector=vector)
         if isinstance(search, Search):
-            candidates = self._candidates.choose(vector, fit, unwanted, likely)
-            return write(self.lm, candidates, search.about(title))[0]
+            search = search.about(title)
+            candidates = self._candidates.choose(vector, fit, unwanted, likely, prompt=search.prompt)
+            return write(self.lm, candidates, search)[0]
         return tune(
             self.lm,
             fit,

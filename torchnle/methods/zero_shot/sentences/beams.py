@@ -20,6 +20,8 @@ from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words
 
 #: One of so many first words is a noun.
 _FIRST_NOUN = 4
+#: So many words may make no sentence better before the search ends: enough for "on the grass".
+_PATIENCE = 3
 #: So many of a noun's commonest senses are compared with those of nouns before it.
 _SENSES = 2
 
@@ -114,7 +116,17 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
     Raises:
         ValueError: If no sentence was found: too many words are unwanted.
     """
-    beams, found = [Beam()], list[Beam]()
+    found = _explored(lm, candidates, search)
+    if not found:
+        raise ValueError("no sentence was found: too few words are left. Pass fewer unwanted words.")
+    kept = _ranked(ending_well(found, candidates.words, search), search)[: search.completed]
+    kept = needed(kept, candidates) or kept[:1]
+    return _ranked(completed(lm, kept, search.prompt), search)
+
+
+def _explored(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Beam]:
+    """Score partial sentences, word by word, until some more words have made no sentence better."""
+    beams, found, best, waited = [Beam()], list[Beam](), -float("inf"), 0
     for step in range(search.most_words):
         log_probs = next_log_probs(lm, [beam.ids for beam in beams], search.prompt)
         grown = grow(candidates, log_probs, beams, search, step)
@@ -122,11 +134,12 @@ def write(lm: LanguageModel, candidates: Candidates, search: Search) -> list[Bea
             break
         found += grown
         beams = _ranked(grown, search)[: search.beams]
-    if not found:
-        raise ValueError("no sentence was found: too few words are left. Pass fewer unwanted words.")
-    kept = _ranked(ending_well(found, candidates.words, search), search)[: search.completed]
-    kept = needed(kept, candidates) or kept[:1]
-    return _ranked(completed(lm, kept, search.prompt), search)
+        ended = [beam.value(search) for beam in grown if beam.words[-1] in candidates.words.nouns]
+        waited = 0 if max(ended, default=best) > best else waited + 1
+        best = max([best, *ended])
+        if waited >= _PATIENCE and best > -float("inf"):
+            break
+    return found
 
 
 def _ranked(beams: Sequence[Beam], search: Search) -> list[Beam]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -43,7 +43,7 @@ class Candidates:
     later: Float[Tensor, "W"] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class CandidateWords:
     """All words of a language model with their directions, from which candidates are chosen.
 
@@ -58,7 +58,6 @@ class CandidateWords:
     words: Words
     directions: Float[Tensor, "W D"]
     known: Float[Tensor, "W"]
-    _later: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     def choose(
         self,
@@ -66,6 +65,8 @@ class CandidateWords:
         fit: Fit,
         unwanted: Collection[str],
         likely: Bool[Tensor, "W"] | None = None,
+        *,
+        prompt: str = NEUTRAL_PROMPT,
     ) -> Candidates:
         """Choose the words for a sentence on some evidence.
 
@@ -74,6 +75,7 @@ class CandidateWords:
             fit: Scores sentences on it.
             unwanted: Words to exclude.
             likely: The nouns that are likely to be true; None, or none of them = those near to the evidence.
+            prompt: The text before the sentence.
         """
         words, allowed = self.words, self.words.allowed(unwanted)
         nearness = self.directions @ vector * self.known
@@ -85,11 +87,11 @@ class CandidateWords:
             nouns = nouns & (self.known >= _KNOWN)
             best = nearness[nouns].max() if nouns.any() else nearness.max()
             nouns = nouns & (nearness >= _NEAR * best)
-        may, later = self._spelled(~words.named | nouns, nearness)
+        may, later = self._spelled(~words.named | nouns, nearness, prompt)
         return Candidates(words, allowed[may[allowed]], nearness, fit, later)
 
     def _spelled(
-        self, may: Bool[Tensor, "W"], nearness: Float[Tensor, "W"]
+        self, may: Bool[Tensor, "W"], nearness: Float[Tensor, "W"], prompt: str
     ) -> tuple[Bool[Tensor, "W"], Float[Tensor, "W"] | None]:
         """Keep the nearest of the words of several tokens, and estimate their tokens but the first.
 
@@ -100,16 +102,11 @@ class CandidateWords:
         if not len(split):
             return may & (words.counts == 1), None
         kept = split[nearness[split].topk(min(_MOST_SPLIT, len(split))).indices]
-        new = [i for i in kept.tolist() if i not in self._later]
-        if new:
-            article = self.lm.tokenize([" a"])[0]
-            rows = [[*article, *words.pieces[i]] for i in new]
-            found = sequence_log_probs(self.lm, rows, NEUTRAL_PROMPT)
-            self._later.update(
-                {i: float(each[len(article) + 1 :].sum()) for i, each in zip(new, found, strict=True)}
-            )
+        article = self.lm.tokenize([" a"])[0]
+        rows = [[*article, *words.pieces[i]] for i in kept.tolist()]
+        found = sequence_log_probs(self.lm, rows, prompt)
         may = may & (words.counts == 1)
         may[kept] = True
         later = torch.zeros_like(nearness)
-        later[kept] = torch.tensor([self._later[i] for i in kept.tolist()]).to(later)
+        later[kept] = torch.stack([each[len(article) + 1 :].sum() for each in found]).to(later)
         return may, later
