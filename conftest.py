@@ -28,6 +28,8 @@ def checked() -> list[str]:
     return [name[: -len(".py")].replace("/", ".") for name in shaped]
 
 
+#: Their asserts are the tests', and say as much when they fail.
+pytest.register_assert_rewrite("captioned_world", "head_checks")
 install_import_hook(checked(), "beartype.beartype")
 
 #: Importing a kernel file needs triton; tests/kernels runs them.

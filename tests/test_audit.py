@@ -13,7 +13,7 @@ def test_reading_hostile_files_starts_nothing_and_runs_nothing(tmp_path):
     here = Path(__file__).parent / "helpers"
     search = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
     finished = subprocess.run(
-        [sys.executable, str(here / "audited.py"), str(tmp_path)],
+        [sys.executable, str(here / "scripts" / "audited.py"), str(tmp_path)],
         input="y\n" * 1000,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import torch
 from fakes import conv_net
 from letter_encoder import LetterEncoder
 from PIL import Image
-from tiny_maps import tiny_decoder
+from tiny_translators import tiny_decoder
 
 from torchnle import LanguageAttribution
 from torchnle.backbones import Backbone, Preprocess

@@ -17,7 +17,7 @@ needs_triton = pytest.mark.skipif(
 
 def run_cases(**environment: str) -> None:
     """In a process of its own: Triton reads the environment when it is imported."""
-    cases = Path(__file__).parents[1] / "helpers" / "triton_cases.py"
+    cases = Path(__file__).parents[1] / "helpers" / "scripts" / "triton_cases.py"
     command = [sys.executable, "-m", "pytest", str(cases), "-x", "-p", "no:cacheprovider", "-W", "ignore"]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]

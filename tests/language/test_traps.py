@@ -1,7 +1,8 @@
 """What made models slow or wrong when this was built, each as a test.
 
 Of the nine traps two are no code of ours: llama.cpp's build, and the order in which torch is installed. The
-second, that Triton's interpreter gets bfloat16 products wrong, is what `tests/kernels/triton_cases.py` meets.
+second, that Triton's interpreter gets bfloat16 products wrong, is what
+`tests/helpers/scripts/triton_cases.py` meets.
 """
 
 import pytest

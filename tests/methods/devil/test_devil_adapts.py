@@ -7,8 +7,7 @@ import torch
 from fakes import conv_net
 from letter_encoder import LetterEncoder
 from map_world import drawn
-from tiny_maps import tiny_decoder
-from tiny_translators import WIDTH, tiny_language_model
+from tiny_translators import WIDTH, tiny_decoder, tiny_language_model
 
 from torchnle import LanguageAttribution
 from torchnle.methods.devil.map_start import MapStart

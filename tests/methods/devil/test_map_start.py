@@ -7,8 +7,18 @@ import torch
 from letter_encoder import LetterEncoder
 from oracles import devil_prefix, gelu, layer_norm, linear, softmax
 from safetensors.torch import load_file, save_file
-from tiny_maps import EXTRA, PHRASES, TEXTS, tiny_decoder, tiny_map
-from tiny_translators import LAYERS, WIDTH, features, saved_language_model, tiny_language_model
+from tiny_translators import (
+    EXTRA,
+    LAYERS,
+    PHRASES,
+    TEXTS,
+    WIDTH,
+    features,
+    saved_language_model,
+    tiny_decoder,
+    tiny_language_model,
+    tiny_map,
+)
 
 from torchnle.errors import TranslatorMismatchError
 from torchnle.language.decoding import Decoded

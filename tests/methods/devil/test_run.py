@@ -12,8 +12,7 @@ import pytest
 import torch
 from fakes import conv_net
 from letter_encoder import LetterEncoder
-from tiny_maps import tiny_decoder
-from tiny_translators import saved_language_model
+from tiny_translators import saved_language_model, tiny_decoder
 
 from torchnle import backbones
 from torchnle.cli import main
