@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from measurements.zero_shot.photographs import evidence_of
+from measurements.zero_shot.photographs import JUDGE, WRITER, evidence_of
 from torchnle import LanguageAttribution, backbones, images
 from torchnle.data import Cutout, Scenes, load_cutouts
 from torchnle.data.palette import COLOURS
@@ -57,10 +57,14 @@ _SIZES = (50, 200, 800)
 
 
 class World:
-    """A classifier, its map, and what is read of pictures."""
+    """A classifier, its map, and what is read of pictures.
 
-    def __init__(self) -> None:
-        self.backbone, self._known = backbones.load(), dict[str, Tensor]()
+    Args:
+        name: As `backbones.load` takes it.
+    """
+
+    def __init__(self, name: str = WRITER) -> None:
+        self.backbone, self._known = backbones.load(name), dict[str, Tensor]()
         self.lang = LanguageAttribution.from_backbone(self.backbone)
         self.translator: MapTranslator
         self.translator, self.layer = class_map(self.lang.translator, list(self.lang.translator.layers))
@@ -208,49 +212,56 @@ def surrogate(world: World, stamps: Path, seed: int, count: int = 400) -> dict[s
 
 @torch.no_grad()
 def own_image(world: World, stamps: Path, seed: int, groups: int = 3, pool: int = 400) -> dict[str, Any]:
-    """Match sentences to their own image among ten of one predicted class."""
+    """Match sentences to their own image among ten of one predicted class, by the map and by a judge's."""
     scenes = composed(stamps, objects=(1, 2), seed=seed, length=pool)[:]
-    parts = [world.read(images_of(world.backbone, scenes[i : i + 8])) for i in range(0, pool, 8)]
-    locations = torch.cat(parts)
+    locations, judge = world.read_scenes(stamps, seed, pool), World(JUDGE)
     classes = predicted(world.fitted, locations.mean(dim=1))
     counts = torch.bincount(classes, minlength=len(world.backbone.class_names))
     lm, found = LanguageModel.from_pretrained(dtype=torch.float32), []
     for c in counts.topk(groups).indices.tolist():
-        members = (classes == c).nonzero().flatten()[:_GROUP]
-        features = world.lang.read(torch.cat([images_of(world.backbone, [scenes[i]]) for i in members]))
-        texts = [why.text for why in world.lang.explain(features, language_model=lm, colours=True)]
-        units = evidence_of(world.fitted, locations[members])
-        directions = world.fitted.directions(world.translator.encoder.encode(texts))
+        members = (classes == c).nonzero().flatten()[:_GROUP].tolist()
+        shown = [scenes[i] for i in members]
+        features = world.lang.read(images_of(world.backbone, shown))
+        whys = world.lang.explain(features, language_model=lm, colours=True)
+        texts = [why.sentence.split("because it shows ")[1] for why in whys]
+        views = {
+            "by the map": (world, locations[members]),
+            "by the judge": (judge, judge.read(images_of(judge.backbone, shown))),
+        }
         found.append(
             {
                 "class": world.backbone.class_names[c],
                 "images": len(members),
                 "different_sentences": len(set(texts)),
-                **matched(directions, units),
+                **{title: _matches(*view, [c] * len(members), texts) for title, view in views.items()},
+                "without resemblance, by the map": _matches(
+                    world, locations[members], [c] * len(members), [why.text for why in whys]
+                ),
                 "texts": texts,
             }
         )
     total = sum(group["images"] for group in found)
-    chance = len(found) / total
+    titles = ("by the map", "by the judge", "without resemblance, by the map")
     return {
         "groups": found,
-        "chance": chance,
-        "own": sum(g["own"] * g["images"] for g in found) / total,
-        "own_against_the_mean": sum(g["own_against_the_mean"] * g["images"] for g in found) / total,
+        "chance": len(found) / total,
+        **{title: sum(g[title] * g["images"] for g in found) / total for title in titles},
     }
 
 
-def matched(directions: Float[Tensor, "N D"], units: Float[Tensor, "N D"]) -> dict[str, float]:
-    """Compute how often each sentence fits its own image best; ties, as of equal sentences, count in part.
+def _matches(
+    world: World, locations: Float[Tensor, "N L D"], classes: list[int], texts: Sequence[str]
+) -> float:
+    chosen = torch.tensor(classes)
+    found = evidence(world.fitted, locations.mean(dim=1), chosen, locations=locations)
+    return matched(world.fitted.directions(world.embed(texts)), F.normalize(found.vector, dim=1))
 
-    "Against the mean": of the images of one class, what they have in common is taken off first.
-    """
-    found = {}
-    for title, vectors in (("own", units), ("own_against_the_mean", units - units.mean(dim=0))):
-        scores = directions @ F.normalize(vectors, dim=1).T
-        best = scores >= scores.amax(dim=1, keepdim=True) - 1e-6
-        found[title] = float((best.diagonal().float() / best.sum(dim=1)).mean())
-    return found
+
+def matched(directions: Float[Tensor, "N D"], units: Float[Tensor, "N D"]) -> float:
+    """Compute how often each sentence fits its own image best; ties, as of equal sentences, count in part."""
+    scores = directions @ units.T
+    best = scores >= scores.amax(dim=1, keepdim=True) - 1e-6
+    return float((best.diagonal().float() / best.sum(dim=1)).mean())
 
 
 @torch.no_grad()

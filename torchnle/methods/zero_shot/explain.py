@@ -32,6 +32,7 @@ from torchnle.methods.zero_shot.faithfulness import (
 )
 from torchnle.methods.zero_shot.prefix_tuning.tuning import Tuning, tune
 from torchnle.methods.zero_shot.reliability import known_length, reliability
+from torchnle.methods.zero_shot.resemblance import resemblances, without_class
 from torchnle.methods.zero_shot.sentences.beams import Beam, Search, completed, write
 from torchnle.methods.zero_shot.sentences.candidates import CandidateWords
 from torchnle.methods.zero_shot.sentences.likely import LikelyNouns
@@ -125,11 +126,18 @@ class Explainer:
         )
         shades = [()] * len(first) if colours is None else colours.ranked(found.whole)
         if colours is not None and isinstance(search, Search):
-            named = zip(first, colours.sure(found.whole), units, self._titles(inputs), strict=True)
-            first = [self._coloured(*each, search) for each in named]
+            sure = zip(first, colours.sure(found.whole), units, self._titles(inputs), strict=True)
+            first = [self._coloured(*each, search) for each in sure]
+        named = [f"{t} {beam.text}" for t, beam in zip(self._titles(inputs), first, strict=True)]
+        left = without_class(self.fitted, found.whole, inputs.classes)
+        beside = resemblances(self._bank, left, named)
         explained = [
-            replace(self._explanation(inputs, found, image, beam, listed[image], peaks[image]), colours=shade)
-            for image, (beam, shade) in enumerate(zip(first, shades, strict=True))
+            replace(
+                self._explanation(inputs, found, image, beam, listed[image], peaks[image]),
+                colours=shades[image],
+                resembles=beside[image],
+            )
+            for image, beam in enumerate(first)
         ]
         return self._compared(explained, others[0]) if second else explained
 

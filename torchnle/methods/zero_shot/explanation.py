@@ -31,6 +31,9 @@ class Explanation:
             another seed or prompt; None where none was made.
         colours: The most probable colours of what was looked at, with their probabilities; empty unless they
             were asked for.
+        resembles: What the deciding locations show beside the class: phrases that fit their feature, without
+            its component along the class's direction, better than chance; with cosines, best first. The
+            picture need not show them.
 
     Example:
         >>> why = Explanation("king penguin", "a black and white bird", score=0.37, percentile=98.2)
@@ -38,6 +41,8 @@ class Explanation:
         prediction: king penguin because it shows a black and white bird
         >>> print(Explanation("ox", "a brown cow", 0.3, rather_than="moose", location=(3, 4)))
         prediction: ox rather than moose because it shows a brown cow
+        >>> print(Explanation("dining table", "the furniture", resembles=(("a chair", 0.27),)))
+        prediction: dining table because it shows the furniture, and resembles a chair
     """
 
     prediction: str
@@ -56,6 +61,7 @@ class Explanation:
     unsure: bool = False
     agreement: float | None = None
     colours: tuple[tuple[str, float], ...] = ()
+    resembles: tuple[tuple[str, float], ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -67,6 +73,8 @@ class Explanation:
         """
         against = f" rather than {self.rather_than}" if self.rather_than else ""
         text = f"prediction: {self.prediction}{against} because it shows {self.text}"
+        if self.resembles:
+            text += f", and resembles {self.resembles[0][0]}"
         if self.is_wrong:
             text += f"; it is {self.rather_than}"
             text += f": look at location {self.location}" if self.location is not None else ""
