@@ -13,6 +13,7 @@ from torchnle.data.tinting import colour_in
 from torchnle.methods.zero_shot import Tuning
 from torchnle.methods.zero_shot.colours import Colours, _covered
 from torchnle.methods.zero_shot.evidence import evidence
+from torchnle.methods.zero_shot.faithfulness import second_run
 from torchnle.methods.zero_shot.sentences.beams import Search
 from torchnle.methods.zero_shot.sentences.log_probs import sequence_log_probs
 
@@ -105,6 +106,17 @@ def test_a_colour_is_part_of_the_sentence_that_is_scored():
     ids = [*lm.tokenize([f" {after.text}"])[0], lm.tokenize(["."])[0][-1]]
     slow = sequence_log_probs(lm, [ids], prompt)[0].mean()
     assert after.fluency == pytest.approx(float(slow), abs=1e-4)
+
+
+def test_an_unwanted_colour_is_not_said_and_both_runs_are_coloured():
+    lang, options = sees_colours(), {"language_model": tiny_lm(), "search": SHORT, "colours": True}
+    (why,) = lang.explain([plain("red")], unwanted=["red"], **options)
+    assert "red" not in why.text.split()
+    (both,) = lang.explain([plain("red")], second=True, **options)
+    (second,) = lang.explain([plain("red")], **options | {"search": second_run(SHORT)})
+    assert "red" in second.text.split()
+    encoded = lang.translator.encoder.encode([both.text, second.text])
+    assert both.agreement == pytest.approx(float(F.cosine_similarity(*encoded, dim=0)), abs=1e-5)
 
 
 def test_surfaces_are_read_once_for_a_map(monkeypatch):

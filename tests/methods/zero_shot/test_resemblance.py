@@ -56,6 +56,13 @@ def test_what_is_related_to_the_class_or_the_sentence_is_no_resemblance(bank):
     assert "a hen" not in [text for text, _ in others]
 
 
+def test_unwanted_words_resemble_nothing(bank):
+    ((first, *_),) = resemblances(bank, bank.directions[2:3], ["a hair clip"], count=1)
+    assert first[0] == "a key"
+    (found,) = resemblances(bank, bank.directions[2:3], ["a hair clip"], {"key"})
+    assert "a key" not in [text for text, _ in found]
+
+
 def test_no_more_than_asked_for_are_listed(bank):
     feature = F.normalize(bank.directions.sum(dim=0, keepdim=True), dim=1)
     (found,) = resemblances(bank, feature, ["nothing"], count=2)

@@ -114,23 +114,12 @@ class Explainer:
         listed = top_concepts(self._bank, found.vector, count)
         peaks = _peaks(self.fitted, inputs)
         filtered = unwanted_by_default() | {word.lower() for word in unwanted}
-        units = F.normalize(found.vector, dim=1)
-        likely = self._likely(inputs, units)
         runs = [search, second_run(search)] if second else [search]
-        first, *others = (
-            [
-                self._write(vector, nouns, run, filtered | _colours_outside(title, colours), title)
-                for vector, nouns, title in zip(units, likely, self._titles(inputs), strict=True)
-            ]
-            for run in runs
-        )
+        first, *others = (self._sentences(inputs, found, run, filtered, colours) for run in runs)
         shades = [()] * len(first) if colours is None else colours.ranked(found.whole)
-        if colours is not None and isinstance(search, Search):
-            sure = zip(first, colours.sure(found.whole), units, self._titles(inputs), strict=True)
-            first = [self._coloured(*each, search) for each in sure]
-        named = [f"{t} {beam.text}" for t, beam in zip(self._titles(inputs), first, strict=True)]
+        named = [f"{title} {beam.text}" for title, beam in zip(self._titles(inputs), first, strict=True)]
         left = without_class(self.fitted, found.whole, inputs.classes)
-        beside = resemblances(self._bank, left, named)
+        beside = resemblances(self._bank, left, named, filtered)
         explained = [
             replace(
                 self._explanation(inputs, found, image, beam, listed[image], peaks[image]),
@@ -141,16 +130,35 @@ class Explainer:
         ]
         return self._compared(explained, others[0]) if second else explained
 
-    def _coloured(
-        self, beam: Beam, colour: str, vector: Float[Tensor, "D"], title: str, search: Search
-    ) -> Beam:
+    def _sentences(
+        self,
+        inputs: ExplanationInput,
+        found: Evidence,
+        search: Search | Tuning,
+        unwanted: frozenset[str],
+        colours: Colours | None,
+    ) -> list[Beam]:
+        """Write a sentence for every image, with its colour if colours are told."""
+        units, titles = F.normalize(found.vector, dim=1), self._titles(inputs)
+        likely = self._likely(inputs, units)
+        beams = [
+            self._write(vector, nouns, search, unwanted | _colours_outside(title, colours), title)
+            for vector, nouns, title in zip(units, likely, titles, strict=True)
+        ]
+        if colours is None or isinstance(search, Tuning):
+            return beams
+        sure = [colour if colour not in unwanted else "" for colour in colours.sure(found.whole)]
+        prompts = [search.about(title).prompt for title in titles]
+        return [self._coloured(*each) for each in zip(beams, sure, units, prompts, strict=True)]
+
+    def _coloured(self, beam: Beam, colour: str, vector: Float[Tensor, "D"], prompt: str) -> Beam:
         """Add a colour to a sentence that names none."""
         if not colour or colour_in(beam.text):
             return beam
         text = with_colour(beam.text, colour, self._words.nouns)
         fit = float(self.fit([text], vector)[0])
         again = Beam(tuple(self.lm.tokenize([f" {text}"])[0]), text, fit=fit)
-        return completed(self.lm, [again], search.about(title).prompt)[0]
+        return completed(self.lm, [again], prompt)[0]
 
     def _titles(self, inputs: ExplanationInput) -> list[str]:
         """Name the class of each image, and the one that it is contrasted with."""

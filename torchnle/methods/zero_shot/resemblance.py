@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -12,6 +14,7 @@ from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.classes import class_directions
 from torchnle.methods.zero_shot.concepts import BankDirections
 from torchnle.methods.zero_shot.sentences.beams import repeats
+from torchnle.methods.zero_shot.sentences.words import is_unwanted
 
 #: The share of features with shuffled channels that a phrase must fit less than the feature itself.
 _LEVEL, _SHUFFLES = 0.95, 64
@@ -36,7 +39,11 @@ def without_class(
 
 
 def resemblances(
-    bank: BankDirections, left: Float[Tensor, "R D"], named: list[str], count: int = 3
+    bank: BankDirections,
+    left: Float[Tensor, "R D"],
+    named: Sequence[str],
+    unwanted: Collection[str] = (),
+    count: int = 3,
 ) -> list[tuple[tuple[str, float], ...]]:
     """List the phrases that features resemble beside their class, with cosines, best first.
 
@@ -47,6 +54,7 @@ def resemblances(
         bank: The phrases.
         left: Features without their class (`without_class`).
         named: What is named already of each feature: its class and its sentence.
+        unwanted: Words to exclude.
         count: The number of phrases at most.
     """
     scores, found = bank.cosines(left), []
@@ -54,7 +62,11 @@ def resemblances(
     for row, (values, indices) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
         least, before = _by_chance(bank, left[row]), named[row].lower().split()
         near = [(bank.texts[i], value) for value, i in zip(values, indices, strict=True) if value > least]
-        fresh = [(text, value) for text, value in near if not repeats(before, _noun(text))]
+        fresh = [
+            (text, value)
+            for text, value in near
+            if not repeats(before, _noun(text)) and not is_unwanted(text, unwanted)
+        ]
         found.append(tuple(fresh[:count]))
     return found
 
