@@ -47,6 +47,13 @@ def test_json_holds_what_the_lines_say(photo, capsys, tmp_path):
     assert found["said"].startswith("prediction: fern because")
 
 
+def test_colours_are_told_on_request(photo, capsys):
+    for more, count in ([], 0), (["--colours"], 3):
+        assert main(["explain", photo, "--json", *more]) == 0
+        (found,) = json.loads(capsys.readouterr().out)
+        assert len(found["colours"]) == count
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [(["--target", "owl"], "owl"), (["--bank", "none.json"], "none.json"), (["--concepts", "0"], "count=0")],

@@ -71,7 +71,7 @@ def _light(size: int, draw: np.random.Generator) -> Float[np.ndarray, "h w"]:
         patches = Image.fromarray(draw.normal(size=(cells, cells)).astype(np.float32))
         found += np.asarray(patches.resize((size, size), Image.Resampling.BICUBIC)) / np.sqrt(cells)
     found -= found.mean()
-    found /= found.std()
+    found /= found.std() or 1.0  # one pixel has no spread
     return found
 
 

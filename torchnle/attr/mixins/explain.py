@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, LayerReader
@@ -103,7 +103,7 @@ class Explains(LayerReader[Chosen]):
             search or Search(),
             unwanted=unwanted,
             second=second,
-            colours=self._colours_of(translator, layer) if colours else None,
+            colours=self._colours_of(translator, layer, additional_forward_args) if colours else None,
         )
 
     @checked
@@ -176,8 +176,8 @@ class Explains(LayerReader[Chosen]):
         read: Any = inputs if already_read else self.read(inputs, additional_forward_args)  # type: ignore[arg-type]
         return translator, layer, next(features for features in read if features.layer == layer)
 
-    def _colours_of(self, translator: Any, layer: str) -> Colours:
-        """Return the colours of the last call if the map is still the same, since they are read once."""
+    def _colours_of(self, translator: Any, layer: str, additional_forward_args: Any) -> Colours:
+        """Return the colours of the last call if nothing has changed, since the surfaces are read once."""
         from torchnle.methods.zero_shot.colours import read_colours
 
         if self.preprocess is None:
@@ -185,16 +185,24 @@ class Explains(LayerReader[Chosen]):
                 "colours=True renders pictures, and the preprocessing of the model's inputs is not known; "
                 "pass a Backbone: LanguageAttribution.from_classifier(Backbone.of(model, ...), class_names)."
             )
-        fitted = translator.by_layer[layer]
-        if self._colours is None or self._colours[0] is not fitted:
+        key = (translator.text_directions, layer, self.preprocess)  # the first is new if the maps change
+        if self._colours is None or self._colours[0] != key:
 
             def read(x: Tensor) -> tuple[Features, Features | None]:
-                _, _, features = self._read_head(x, None)
+                _, _, features = self._read_head(self._as_weights(x), additional_forward_args)
                 parts = self.reading.pool(features, "all") if features.grid is not None else None
                 return self.reading.pool(features, None), parts
 
-            self._colours = fitted, read_colours(fitted, self.preprocess, read)
+            self._colours = key, read_colours(translator.by_layer[layer], self.preprocess, read)
         return self._colours[1]
+
+    def _as_weights(self, x: Tensor) -> Tensor:
+        """Return inputs on the device and in the number format of the model's weights."""
+        modules = [self.forward_func] if isinstance(self.forward_func, nn.Module) else []
+        modules += [tap.module for tap in self.taps]
+        weights = (weight for module in modules for weight in module.parameters())
+        first = next((weight for weight in weights if weight.is_floating_point()), None)
+        return x if first is None else x.to(first)
 
     def _explainer_for(
         self, translator: Any, layer: str, language_model: LanguageModel | str | None

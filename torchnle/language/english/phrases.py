@@ -130,6 +130,18 @@ def with_article(noun: str) -> str:
     return " ".join([_article(words[0]), *words])
 
 
+def with_right_articles(text: str) -> str:
+    """Make every "a" and "an" of a text agree with the word after it.
+
+    Example:
+        >>> with_right_articles("an white owl on a old tower")
+        'a white owl on an old tower'
+    """
+    words = text.split()
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return " ".join(_article(after) if word in ("a", "an") and after else word for word, after in pairs)
+
+
 def _article(word: str) -> str:
     """Choose "a" or "an" by the sound of the next word."""
     low = word.lower()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchnle.data.palette import COLOURS
 from torchnle.data.surfaces import Surface, rendered_surfaces
-from torchnle.language.english.phrases import with_article
+from torchnle.language.english.phrases import with_right_articles
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.evidence import weighted_mean
 from torchnle.vision.features import Features
@@ -32,6 +32,10 @@ _COVERED = 0.6
 #: How sharply the regression's outputs become probabilities is chosen of these.
 _SHARPNESS = tuple(10 ** (step / 10) for step in range(21))
 _BATCH = 16
+#: Words for colours beside the palette's: a sentence that holds one has its colour.
+_FURTHER = ("grey", "golden", "silver", "beige", "tan", "turquoise", "violet", "crimson", "scarlet", "maroon")
+#: All words for colours.
+COLOUR_WORDS = frozenset(COLOURS).union(_FURTHER)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Colours:
             >>> float((reader(white).argmax(dim=1) == labels).float().mean()) > 0.9
             True
         """
-        unit = F.normalize(white.double(), dim=1)
+        unit, labels = F.normalize(white.cpu().double(), dim=1), labels.cpu()  # not every device has float64
         mean = unit.mean(dim=0)
         targets = F.one_hot(labels, len(names)).double() - 1 / len(names)
         inner = (unit - mean) @ (unit - mean).T
@@ -77,11 +81,12 @@ class Colours:
         left_out = (hat @ targets - own * targets) / (1 - own)
         sharpness = min(_SHARPNESS, key=lambda k: float(F.cross_entropy(k * left_out, labels)))
         weights = (unit - mean).T @ (inverse @ targets)
-        return cls(tuple(names), mean.float(), weights.float(), sharpness)
+        return cls(tuple(names), mean.to(white), weights.to(white), sharpness)
 
     def __call__(self, white: Float[Tensor, "R D"]) -> Float[Tensor, "R K"]:
         """Compute the probability of each colour for whitened features."""
-        return (self.sharpness * (F.normalize(white, dim=1) - self.mean) @ self.weights).softmax(dim=1)
+        moved = F.normalize(white, dim=1) - self.mean.to(white)
+        return (self.sharpness * moved @ self.weights.to(white)).softmax(dim=1)
 
     def ranked(self, white: Float[Tensor, "R D"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
         """List the most probable colours of each feature with their probabilities."""
@@ -122,7 +127,7 @@ def read_colours(
     names = list(COLOURS)
     labels = torch.tensor([names.index(each.colour) for each in listed])
     white = fitted.whiten(torch.cat(rows).float())
-    return Colours.fit(names, white, labels.to(white.device))
+    return Colours.fit(names, white, labels)
 
 
 def _covered(masks: Float[Tensor, "N C H W"], grid: tuple[int, int]) -> Float[Tensor, "N L"]:
@@ -134,15 +139,18 @@ def _covered(masks: Float[Tensor, "N C H W"], grid: tuple[int, int]) -> Float[Te
 
 
 def with_colour(text: str, colour: str, nouns: Collection[str]) -> str:
-    """Put a colour before the first noun of a text.
+    """Put a colour before the first noun of a text; a text without one stays as it is.
 
     Example:
         >>> with_colour("a large owl on the grass", "white", {"owl", "grass"})
         'a large white owl on the grass'
         >>> with_colour("an owl", "white", {"owl"}), with_colour("the tower", "orange", {"tower"})
         ('a white owl', 'the orange tower')
+        >>> with_colour("sleeping on an owl", "white", {"owl"}), with_colour("a large", "white", {"owl"})
+        ('sleeping on a white owl', 'a large')
     """
     words = text.split()
-    first = next((i for i, word in enumerate(words) if word in nouns), 0)
-    changed = " ".join([*words[:first], colour, *words[first:]])
-    return with_article(changed) if words[0] in ("a", "an") else changed
+    first = next((i for i, word in enumerate(words) if word in nouns), None)
+    if first is None:
+        return text
+    return with_right_articles(" ".join([*words[:first], colour, *words[first:]]))

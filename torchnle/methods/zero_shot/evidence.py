@@ -14,7 +14,8 @@ from torchnle.methods.zero_shot.classes import class_directions
 #: The share of the channels that is kept as evidence: 64 of 1,280, chosen on two-object scenes of two seeds;
 #: the other object is then hardly ever among its words (`python -m measurements.zero_shot.scenes`).
 KEPT = 0.05
-#: How far the mean of the locations may lie from what the head reads, as a share of its length.
+#: How far the mean of the locations may lie from what the head reads, as a share of its length; or as far as
+#: its number format rounds.
 _SAME = 1e-3
 
 
@@ -129,11 +130,13 @@ def weighted_mean(
         locations: The features of every location.
         weights: Not negative; all zero = what the head reads.
     """
+    weights = weights.float()
     total = weights.sum(dim=1, keepdim=True)
     shares = weights / torch.where(total > 0, total, 1.0)
     found = torch.einsum("rl,rld->rd", shares, locations.float())
-    far = (locations.float().mean(dim=1) - rows).norm(dim=1) > _SAME * rows.norm(dim=1)
-    return torch.where((far | (total[:, 0] <= 0))[:, None], rows.float(), found)
+    same, whole = max(_SAME, torch.finfo(rows.dtype).eps), rows.float()
+    far = (locations.float().mean(dim=1) - whole).norm(dim=1) > same * whole.norm(dim=1)
+    return torch.where((far | (total[:, 0] <= 0))[:, None], whole, found)
 
 
 def location_contributions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -11,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchnle.data.tinting import colour_in
 from torchnle.language.english.head_nouns import phrase_words
 from torchnle.language.model import LanguageModel
 from torchnle.methods.aligned.embeddings import embed_cached
@@ -19,7 +19,7 @@ from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.zero_shot.classes import predicted
-from torchnle.methods.zero_shot.colours import Colours, with_colour
+from torchnle.methods.zero_shot.colours import COLOUR_WORDS, Colours, with_colour
 from torchnle.methods.zero_shot.concepts import BankDirections, top_concepts
 from torchnle.methods.zero_shot.evidence import Evidence, evidence, location_contributions
 from torchnle.methods.zero_shot.explanation import Explanation
@@ -152,10 +152,12 @@ class Explainer:
         return [self._coloured(*each) for each in zip(beams, sure, units, prompts, strict=True)]
 
     def _coloured(self, beam: Beam, colour: str, vector: Float[Tensor, "D"], prompt: str) -> Beam:
-        """Add a colour to a sentence that names none."""
-        if not colour or colour_in(beam.text):
+        """Add a colour to a sentence that names a thing and no colour."""
+        if not colour or COLOUR_WORDS.intersection(beam.words):
             return beam
         text = with_colour(beam.text, colour, self._words.nouns)
+        if text == beam.text:
+            return beam
         fit = float(self.fit([text], vector)[0])
         again = Beam(tuple(self.lm.tokenize([f" {text}"])[0]), text, fit=fit)
         return completed(self.lm, [again], prompt)[0]
@@ -287,9 +289,11 @@ class Explainer:
         )
 
 
-def _colours_outside(title: str, colours: Colours | None) -> set[str]:
+def _colours_outside(title: str, colours: Colours | None) -> frozenset[str]:
     """The colours that a class does not name, which a sentence may not choose where they are told."""
-    return set() if colours is None else set(colours.names) - set(title.lower().split())
+    if colours is None:
+        return frozenset()
+    return COLOUR_WORDS.difference(re.findall(r"[\w-]+", title.lower()))
 
 
 def _peaks(fitted: TextMap, inputs: ExplanationInput) -> list[tuple[int, int] | None]:

@@ -12,11 +12,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from torchnle.language.english.nouns import Nouns
-from torchnle.language.english.phrases import DETERMINERS
+from torchnle.language.english.phrases import DETERMINERS, with_right_articles
 from torchnle.language.model import LanguageModel
 from torchnle.methods.zero_shot.sentences.candidates import Candidates
 from torchnle.methods.zero_shot.sentences.log_probs import next_log_probs, sequence_log_probs
-from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words
+from torchnle.methods.zero_shot.sentences.words import FUNCTION_WORDS, Words, qualities
 
 #: One of so many first words is a noun.
 _FIRST_NOUN = 4
@@ -134,7 +134,8 @@ def _explored(lm: LanguageModel, candidates: Candidates, search: Search) -> list
             break
         found += grown
         beams = _ranked(grown, search)[: search.beams]
-        ended = [beam.value(search) for beam in grown if beam.words[-1] in candidates.words.nouns]
+        long = [beam for beam in grown if step + 1 >= search.least_words]
+        ended = [beam.value(search) for beam in long if beam.words[-1] in candidates.words.nouns]
         waited = 0 if max(ended, default=best) > best else waited + 1
         best = max([best, *ended])
         if waited >= _PATIENCE and best > -float("inf"):
@@ -169,7 +170,7 @@ def _shortened(said: Sequence[str], words: Words) -> list[str]:
             if word not in DETERMINERS and words.nouns & set(said[:i]):
                 found.append(" ".join(said[:i]))
         elif i + 1 < len(said) and said[i + 1] not in FUNCTION_WORDS:
-            found.append(" ".join([*said[:i], *said[i + 1 :]]))
+            found.append(with_right_articles(" ".join([*said[:i], *said[i + 1 :]])))
     return found
 
 
@@ -232,17 +233,20 @@ def _in_turn(candidates: Candidates, *, nouns_only: bool, opening: bool) -> Int[
 def repeats(before: Sequence[str], word: str) -> bool:
     """Return whether a word names what an earlier word named; function words may recur, but not at once.
 
+    Colours and attributes before another word name nothing: "a whole" may become "a whole bird".
+
     Example:
         >>> repeats(["a", "hen", "with", "a"], "bird"), repeats(["a", "hen", "on", "the"], "grass")
         (True, False)
     """
     if word in FUNCTION_WORDS:
         return list(before[-1:]) == [word]
-    return any(
-        word.removesuffix("s") == other.removesuffix("s") or _related(word, other)
-        for other in before
-        if other not in FUNCTION_WORDS
-    )
+    following = [*before, word][1:]
+    pairs = [pair for pair in zip(before, following, strict=True) if pair[0] not in FUNCTION_WORDS]
+    if any(word.removesuffix("s") == other.removesuffix("s") for other, _ in pairs):
+        return True
+    named = [other for other, after in pairs if after in FUNCTION_WORDS or other not in qualities()]
+    return any(_related(word, other) for other in named)
 
 
 @lru_cache(maxsize=65536)

@@ -131,7 +131,7 @@ def _is_plain_noun(word: str) -> bool:
 
 
 def _is_word(word: str) -> bool:
-    if word in FUNCTION_WORDS or word in _qualities():
+    if word in FUNCTION_WORDS or word in qualities():
         return True
     return bool(_PARTICIPLE.fullmatch(word) or Nouns.load().senses(word))
 
@@ -144,13 +144,14 @@ def _can_be_seen(word: str) -> bool:
 
 def _is_noun(word: str) -> bool:
     """Return whether a word is a noun, and no participle, colour or attribute of the concept bank."""
-    if word in FUNCTION_WORDS or word in _qualities() or word.endswith("ed"):
+    if word in FUNCTION_WORDS or word in qualities() or word.endswith("ed"):
         return False
     return bool(Nouns.load().senses(word))
 
 
 @lru_cache(maxsize=1)
-def _qualities() -> frozenset[str]:
+def qualities() -> frozenset[str]:
+    """Load the words of the concept bank's colours and attributes, which modify a noun."""
     bank = concept_bank.categories()
     return frozenset(word for name in ("attributes", "colours") for p in bank[name] for word in p.split())
 
