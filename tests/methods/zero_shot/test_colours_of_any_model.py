@@ -12,7 +12,7 @@ from zero_shot_world import NAMES
 from torchnle import LanguageAttribution
 from torchnle.data.surfaces import rendered_surfaces
 from torchnle.methods.zero_shot import colours
-from torchnle.methods.zero_shot.colours import COLOUR_WORDS, Colours, with_colour
+from torchnle.methods.zero_shot.colours import Colours, colour_words, with_colour
 from torchnle.methods.zero_shot.evidence import weighted_mean
 from torchnle.methods.zero_shot.explain import _colours_outside
 
@@ -96,7 +96,7 @@ def test_a_colour_stands_before_a_noun_behind_the_right_article(text, expected):
 def test_a_sentence_that_names_a_colour_beyond_the_palette_gets_no_other():
     told = Colours(("red",), torch.zeros(2), torch.zeros(2, 1), 1.0)
     for title, named in (("a grey wolf", {"grey"}), ("a panda (red)", {"red"}), ("a hen", set())):
-        assert COLOUR_WORDS - _colours_outside(title, told) == named
+        assert colour_words() - _colours_outside(title, told) == named
     assert _colours_outside("a hen", None) == set()
 
 

@@ -43,6 +43,8 @@ def test_what_follows_the_first_noun_must_raise_the_score():
         ("a dam with a", "barrier", True),
         ("a dog with", "dogs", True),
         ("a dog on the", "grass", False),
+        ("a tiger with a", "person", False),
+        ("a tiger with a", "cat", True),
         ("a light", "tower", False),
         ("a dog with a", "with", False),
         ("a dog with", "with", True),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from torchnle.data.surfaces import Surface, rendered_surfaces
 from torchnle.language.english.phrases import with_right_articles
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.evidence import weighted_mean
+from torchnle.translators import concept_bank
 from torchnle.vision.features import Features
 
 #: The ridge penalty, on unit features; chosen on cut-outs that are not reported, as the number of surfaces.
@@ -32,10 +34,6 @@ _COVERED = 0.6
 #: How sharply the regression's outputs become probabilities is chosen of these.
 _SHARPNESS = tuple(10 ** (step / 10) for step in range(21))
 _BATCH = 16
-#: Words for colours beside the palette's: a sentence that holds one has its colour.
-_FURTHER = ("grey", "golden", "silver", "beige", "tan", "turquoise", "violet", "crimson", "scarlet", "maroon")
-#: All words for colours.
-COLOUR_WORDS = frozenset(COLOURS).union(_FURTHER)
 
 
 @dataclass(frozen=True)
@@ -136,6 +134,12 @@ def _covered(masks: Float[Tensor, "N C H W"], grid: tuple[int, int]) -> Float[Te
     low, high = gray.amin(), gray.amax()
     share = F.adaptive_avg_pool2d((gray - low) / (high - low).clamp(min=1e-6), grid).flatten(1)
     return (share >= share.amax(dim=1, keepdim=True).clamp(max=_COVERED)).float()
+
+
+@lru_cache(maxsize=1)
+def colour_words() -> frozenset[str]:
+    """Load the palette's and the concept bank's words for colours: a sentence with one has its colour."""
+    return frozenset(COLOURS).union(concept_bank.categories()["colours"])
 
 
 def with_colour(text: str, colour: str, nouns: Collection[str]) -> str:

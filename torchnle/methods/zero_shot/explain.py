@@ -19,7 +19,7 @@ from torchnle.methods.aligned.probability.posterior import posterior
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.aligned.translator import MapTranslator
 from torchnle.methods.zero_shot.classes import predicted
-from torchnle.methods.zero_shot.colours import COLOUR_WORDS, Colours, with_colour
+from torchnle.methods.zero_shot.colours import Colours, colour_words, with_colour
 from torchnle.methods.zero_shot.concepts import BankDirections, top_concepts
 from torchnle.methods.zero_shot.evidence import Evidence, evidence, location_contributions
 from torchnle.methods.zero_shot.explanation import Explanation
@@ -153,7 +153,7 @@ class Explainer:
 
     def _coloured(self, beam: Beam, colour: str, vector: Float[Tensor, "D"], prompt: str) -> Beam:
         """Add a colour to a sentence that names a thing and no colour."""
-        if not colour or COLOUR_WORDS.intersection(beam.words):
+        if not colour or colour_words().intersection(beam.words):
             return beam
         text = with_colour(beam.text, colour, self._words.nouns)
         if text == beam.text:
@@ -293,7 +293,7 @@ def _colours_outside(title: str, colours: Colours | None) -> frozenset[str]:
     """The colours that a class does not name, which a sentence may not choose where they are told."""
     if colours is None:
         return frozenset()
-    return COLOUR_WORDS.difference(re.findall(r"[\w-]+", title.lower()))
+    return colour_words().difference(re.findall(r"[\w-]+", title.lower()))
 
 
 def _peaks(fitted: TextMap, inputs: ExplanationInput) -> list[tuple[int, int] | None]:

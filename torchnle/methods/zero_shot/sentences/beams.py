@@ -252,6 +252,13 @@ def repeats(before: Sequence[str], word: str) -> bool:
 @lru_cache(maxsize=65536)
 def _related(word: str, other: str) -> bool:
     """Return whether a common sense of one noun is the same as, or a kind of, one of the other."""
-    nouns = Nouns.load()
-    ones, others = (nouns.common_senses(each)[:_SENSES] for each in (word, other))
+    nouns, ones, others = Nouns.load(), _senses(word), _senses(other)
     return any(a in nouns.ancestors(b) or b in nouns.ancestors(a) for a in ones for b in others)
+
+
+def _senses(word: str) -> list[int]:
+    """The commonest senses of a noun, without those of persons ("a tiger": a fierce one) if it has others."""
+    nouns = Nouns.load()
+    person, common = nouns.senses("person")[0], nouns.common_senses(word)[:_SENSES]
+    things = [sense for sense in common if person not in nouns.ancestors(sense)]
+    return things or list(common)
