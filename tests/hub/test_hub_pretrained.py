@@ -314,4 +314,5 @@ def test_bars_show_on_a_terminal_only(tmp_path, monkeypatch, terminal):
     monkeypatch.setattr("sys.stderr", stream)
     transformers.logging.enable_progress_bar()  # whatever another test has left
     LanguageModel.from_pretrained(str(tmp_path / "lm"))
-    assert ("Loading" in stream.getvalue()) == terminal
+    draws = int(transformers.__version__.split(".")[0]) >= 5  # older ones draw none for a single file
+    assert ("Loading" in stream.getvalue()) == (terminal and draws)
