@@ -24,7 +24,7 @@ from torch import Tensor
 
 from measurements.zero_shot.photographs import JUDGE, WRITER, evidence_of
 from torchnle import LanguageAttribution, backbones, images
-from torchnle.data import Cutout, Scenes, load_cutouts
+from torchnle.data import Cutout, Scene, Scenes, load_cutouts
 from torchnle.data.palette import COLOURS
 from torchnle.data.tinting import tinted
 from torchnle.evaluation import record
@@ -79,15 +79,14 @@ class World:
         """Read the locations of the head's layer, a few images at a time."""
         return torch.cat([self.lang.read(x)[0].tokens for x in torch.split(batch, 8)])
 
-    def read_scenes(self, stamps: Path, seed: int, count: int = 400) -> Float[Tensor, "N L D"]:
-        """Read scenes of one or two objects."""
-        scenes = composed(stamps, objects=(1, 2), seed=seed, length=count)[:]
-        starts = range(0, count, 8)
+    def read_scenes(self, scenes: Sequence[Scene]) -> Float[Tensor, "N L D"]:
+        """Read scenes, a few at a time."""
+        starts = range(0, len(scenes), 8)
         return torch.cat([self.read(images_of(self.backbone, scenes[i : i + 8])) for i in starts])
 
-    def read_surfaces(self, batch: Tensor) -> tuple[Features, Features]:
+    def read_surfaces(self, pictures: list[Any]) -> tuple[Features, Features]:
         """Read what the head reads, and every location."""
-        (read,) = self.lang.read(batch)
+        (read,) = self.lang.read(pictures)
         return self.lang.reading.pool(read, None), self.lang.reading.pool(read, "all")
 
     def embed(self, texts: Sequence[str]) -> Tensor:
@@ -100,6 +99,11 @@ class World:
         return torch.stack([self._known[text] for text in texts])
 
 
+def _scenes(stamps: Path, seed: int, count: int = 400) -> list[Scene]:
+    """Compose scenes of one or two objects."""
+    return composed(stamps, objects=(1, 2), seed=seed, length=count)[:]
+
+
 @torch.no_grad()
 def concepts(world: World, folder: Path, stamps: Path, seed: int) -> dict[str, Any]:
     """Run the paper's test on photographs, and on scenes of classes that several are predicted as.
@@ -110,7 +114,7 @@ def concepts(world: World, folder: Path, stamps: Path, seed: int) -> dict[str, A
     photographs = torch.stack(
         [world.backbone.preprocess(images.open_image(f)) for f in picture_files(folder)]
     )
-    locations = world.read_scenes(stamps, seed)
+    locations = world.read_scenes(_scenes(stamps, seed))
     classes = predicted(world.fitted, locations.mean(dim=1))
     counts = torch.bincount(classes, minlength=len(world.translator.class_names))
     return {
@@ -187,7 +191,7 @@ def _lost(
 @torch.no_grad()
 def surrogate(world: World, stamps: Path, seed: int, count: int = 400) -> dict[str, Any]:
     """Read the model's logits off concept activations of scenes, beside rows that must be worse."""
-    white = world.fitted.whiten(world.read_scenes(stamps, seed, count).mean(dim=1))
+    white = world.fitted.whiten(world.read_scenes(_scenes(stamps, seed, count)).mean(dim=1))
     logits, cut = world.fitted.head_logits(white), count * 3 // 4
     bank = without_names(as_bank(None), world.translator.class_names)
     directions = BankDirections.of(world.translator, world.fitted, bank).directions
@@ -213,8 +217,8 @@ def surrogate(world: World, stamps: Path, seed: int, count: int = 400) -> dict[s
 @torch.no_grad()
 def own_image(world: World, stamps: Path, seed: int, groups: int = 3, pool: int = 400) -> dict[str, Any]:
     """Match sentences to their own image among ten of one predicted class, by the map and by a judge's."""
-    scenes = composed(stamps, objects=(1, 2), seed=seed, length=pool)[:]
-    locations, judge = world.read_scenes(stamps, seed, pool), World(JUDGE)
+    scenes = _scenes(stamps, seed, pool)
+    locations, judge = world.read_scenes(scenes), World(JUDGE)
     classes = predicted(world.fitted, locations.mean(dim=1))
     counts = torch.bincount(classes, minlength=len(world.backbone.class_names))
     lm, found = LanguageModel.from_pretrained(dtype=torch.float32), []
@@ -292,14 +296,14 @@ def colours(world: World, stamps: Path, seed: int, count: int = 20) -> dict[str,
         "text, evidence": bank.cosines(torch.cat(rows["evidence"])),
         "text, deciding locations": bank.cosines(whole),
     }
-    said = torch.tensor([names.index(name) if name else -1 for name in reader.sure(whole)])
+    told = torch.tensor([names.index(name) if name else -1 for name in reader.sure(whole)])
     return {
         "cut_outs": len(chosen),
         "colours": len(names),
         "in_sentences": {
-            "a colour": float((said >= 0).float().mean()),
-            "planted": float((said == truth).float().mean()),
-            "control": float((said == other).float().mean()),
+            "a colour": float((told >= 0).float().mean()),
+            "planted": float((told == truth).float().mean()),
+            "control": float((told == other).float().mean()),
         },
         **{title: _among(scores, {"planted": truth, "control": other}) for title, scores in ranked.items()},
     }

@@ -1,4 +1,4 @@
-"""What is recorded beside figures."""
+"""Test what is recorded beside figures."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def trained_looking(model):
 
 
 def read_back(model, head, example, where=None):
-    """What the head receives, by a second forward and the public path alone; and the model's logits."""
+    """Return what the head receives, by a second forward and the public path alone, and the logits."""
     features, logits = features_at(model, head, example)
     with torch.no_grad():
         return head.read(features, where), logits

@@ -21,7 +21,7 @@ from torchnle.types import Inputs, ScoreKind, Where
 from torchnle.vision import taps
 from torchnle.vision.features import Features
 from torchnle.vision.reading import Reading, read, select_together
-from torchnle.vision.running import device_of
+from torchnle.vision.running import like_weights
 
 #: The descriptions of one layer: one `Description` an image, or one `DescriptionGrid` an image.
 LayerDescriptions: TypeAlias = list[Description] | list[DescriptionGrid]
@@ -289,12 +289,13 @@ class LayerReader(Generic[Chosen]):
         return read(self.forward_func, layers, given, additional_forward_args, self.reading)
 
     def _inputs(self, inputs: Pictures) -> Inputs:
-        """Turn pictures into a batch on the model's device; tensors are passed on as they are."""
+        """Turn pictures into a batch as the model's weights are; tensors are passed on as they are."""
         if isinstance(inputs, Tensor):
             return inputs
         if isinstance(inputs, tuple) and all(isinstance(part, Tensor) for part in inputs):
             return inputs
-        return as_batch(inputs, self.preprocess, device_of(self.taps[0].module))
+        models: list[Any] = [self.forward_func, *(tap.module for tap in self.taps)]
+        return like_weights(as_batch(inputs, self.preprocess), *models)
 
     def _attach(self, layers: taps.LayerChoice, translator: Translator, reading: Reading | None) -> None:
         self.taps = taps.resolve(self.forward_func, layers)

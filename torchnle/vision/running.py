@@ -350,3 +350,20 @@ def device_of(model: Callable[..., Any]) -> torch.device:
     root = unwrap(model)
     weights = iter(()) if root is None else root.parameters()
     return next((weight.device for weight in weights), torch.device("cpu"))
+
+
+def like_weights(x: Tensor, *models: Callable[..., Any]) -> Tensor:
+    """Return inputs on the device and in the number format of the first weight of some models.
+
+    Args:
+        x: The inputs; they stay as they are if no model has weights.
+        models: Models, or functions around them.
+
+    Example:
+        >>> like_weights(torch.zeros(2), nn.Identity(), nn.Linear(2, 1).double()).dtype
+        torch.float64
+    """
+    roots = [root for model in models if (root := unwrap(model)) is not None]
+    weights = (weight for root in roots for weight in root.parameters())
+    first = next((weight for weight in weights if weight.is_floating_point()), None)
+    return x if first is None else x.to(first)

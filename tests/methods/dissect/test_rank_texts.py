@@ -1,5 +1,7 @@
 """Every labeller by its name: the same as its function on the same record, and through `dissect`."""
 
+from typing import get_args
+
 import pytest
 import torch
 from fakes import LetterTranslator, conv_net
@@ -16,19 +18,11 @@ from torchnle.methods.dissect.probing.probe import EvidenceLayer, probe
 from torchnle.methods.dissect.probing.settings import ProbeSettings
 from torchnle.methods.dissect.run import DissectSettings, dissect
 from torchnle.methods.dissect.words import score_rows
+from torchnle.types import Labeller
 from torchnle.vision.taps import resolve
 
 SMALL = ProbeSettings(k=3, wide=8, table=True, batch_size=8)
-ALL = (
-    "soft WPMI",
-    "WPMI",
-    "nearest text",
-    "re-ranking",
-    "expected activation",
-    "correlation",
-    "linear",
-    "masked exemplars",
-)
+ALL = get_args(Labeller)
 
 
 def world():

@@ -108,7 +108,7 @@ def test_a_surface_may_be_one_pixel(recwarn):
 def test_surfaces_go_to_the_device_of_the_weights():
     lang = sees_colours()
     lang.forward_func = conv_net().to("meta")
-    assert lang._as_weights(torch.zeros(1)).is_meta
+    assert lang._inputs([plain("red")]).is_meta
     lang.forward_func = nn.Identity()
     lang.taps = []
-    assert not lang._as_weights(torch.zeros(1)).is_meta
+    assert not lang._inputs([plain("red")]).is_meta

@@ -22,7 +22,7 @@ from torchnle.attr.dataset.share import Share, await_all, join, remove
 from torchnle.attr.language_attribution import LanguageAttribution
 from torchnle.hub.digest import digest_module, digest_tensors
 from torchnle.journal import LineJournal
-from torchnle.vision.running import device_of, unwrap
+from torchnle.vision.running import device_of, like_weights, unwrap
 
 #: The answer for one picture: its line without the file, and what a drawing of it needs.
 Answer: TypeAlias = tuple[Line, Any]
@@ -230,9 +230,9 @@ class _Run:
 
     def _answered(self, batch: Sequence[Decoded]) -> list[Line]:
         read = [x for _, x in batch if isinstance(x, Tensor)]
-        device = device_of(self.lang.taps[0].module)
+        models: list[Any] = [self.lang.forward_func, *(tap.module for tap in self.lang.taps)]
         with torch.no_grad(), threads_beside(self.options.workers):
-            answers = iter(self.work.answer(torch.stack(read).to(device)) if read else ())
+            answers = iter(self.work.answer(like_weights(torch.stack(read), *models)) if read else ())
             return [self._line(number, found, answers) for number, found in batch]
 
     def _line(self, number: int, found: Tensor | str, answers: Iterator[Answer]) -> Line:

@@ -20,15 +20,12 @@ Picture: TypeAlias = Image.Image | str | os.PathLike[str]
 Pictures: TypeAlias = Inputs | Picture | list[Picture]
 
 
-def as_batch(
-    given: Any, preprocess: Callable[[Image.Image], Tensor] | None, device: torch.device
-) -> Float[Tensor, "N C H W"]:
+def as_batch(given: Any, preprocess: Callable[[Image.Image], Tensor] | None) -> Float[Tensor, "N C H W"]:
     """Preprocess PIL images or picture files into one batch (N, C, H, W).
 
     Args:
         given: One picture or a list of pictures, each a PIL image or a path.
         preprocess: The backbone's preprocessing; None = pictures are refused.
-        device: The device of the result.
 
     Raises:
         TypeError: If `given` is anything else, or there is no preprocessing.
@@ -36,7 +33,7 @@ def as_batch(
 
     Example:
         >>> picture = Image.new("RGB", (4, 2))
-        >>> as_batch([picture, picture], lambda image: torch.ones(3, 2, 2), torch.device("cpu")).shape
+        >>> as_batch([picture, picture], lambda image: torch.ones(3, 2, 2)).shape
         torch.Size([2, 3, 2, 2])
     """
     several = list(given) if isinstance(given, (list, tuple)) else [given]
@@ -50,7 +47,7 @@ def as_batch(
             f"{_neither(given)} This attribution was made for a bare model, whose preprocessing it does not "
             "know: use LanguageAttribution.from_backbone(backbone) for pictures, or preprocess them yourself."
         )
-    return torch.stack([preprocess(_opened(each)) for each in pictures]).to(device)
+    return torch.stack([preprocess(_opened(each)) for each in pictures])
 
 
 def _opened(picture: Picture) -> Image.Image:

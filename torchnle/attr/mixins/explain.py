@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from torchnle.attr.inputs.pictures import Pictures
 from torchnle.attr.layer_reader import Chosen, LayerReader
@@ -188,21 +187,13 @@ class Explains(LayerReader[Chosen]):
         key = (translator.text_directions, layer, self.preprocess)  # the first is new if the maps change
         if self._colours is None or self._colours[0] != key:
 
-            def read(x: Tensor) -> tuple[Features, Features | None]:
-                _, _, features = self._read_head(self._as_weights(x), additional_forward_args)
+            def read(pictures: list[Any]) -> tuple[Features, Features | None]:
+                _, _, features = self._read_head(pictures, additional_forward_args)
                 parts = self.reading.pool(features, "all") if features.grid is not None else None
                 return self.reading.pool(features, None), parts
 
             self._colours = key, read_colours(translator.by_layer[layer], self.preprocess, read)
         return self._colours[1]
-
-    def _as_weights(self, x: Tensor) -> Tensor:
-        """Return inputs on the device and in the number format of the model's weights."""
-        modules = [self.forward_func] if isinstance(self.forward_func, nn.Module) else []
-        modules += [tap.module for tap in self.taps]
-        weights = (weight for module in modules for weight in module.parameters())
-        first = next((weight for weight in weights if weight.is_floating_point()), None)
-        return x if first is None else x.to(first)
 
     def _explainer_for(
         self, translator: Any, layer: str, language_model: LanguageModel | str | None

@@ -25,6 +25,16 @@ def phrase_words(phrase: str) -> list[str]:
     return words
 
 
+def last_word(phrase: str) -> str:
+    """Return the last word of a phrase in lower case, its noun in a plain one; "" if there is none.
+
+    Example:
+        >>> last_word("A hot-air balloon"), last_word("(a dessert)")
+        ('balloon', '')
+    """
+    return (phrase_words(phrase) or [""])[-1]
+
+
 def head_senses(
     phrase: str, senses: Callable[[str], tuple[int, ...]], is_physical: Callable[[int], bool]
 ) -> tuple[int, ...]:

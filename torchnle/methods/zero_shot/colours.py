@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from torchnle.data.palette import COLOURS
 from torchnle.data.surfaces import Surface, rendered_surfaces
 from torchnle.language.english.phrases import with_right_articles
 from torchnle.methods.aligned.text_features.text_map import TextMap
+from torchnle.methods.zero_shot.concepts import best_texts
 from torchnle.methods.zero_shot.evidence import weighted_mean
 from torchnle.translators import concept_bank
 from torchnle.vision.features import Features
@@ -71,14 +73,12 @@ class Colours:
         """
         unit, labels = F.normalize(white.cpu().double(), dim=1), labels.cpu()  # not every device has float64
         mean = unit.mean(dim=0)
-        targets = F.one_hot(labels, len(names)).double() - 1 / len(names)
-        inner = (unit - mean) @ (unit - mean).T
-        inverse = torch.linalg.inv(inner + _PENALTY * torch.eye(len(inner)).to(inner))
-        hat = inner @ inverse
-        own = hat.diagonal()[:, None]
-        left_out = (hat @ targets - own * targets) / (1 - own)
+        x, targets = unit - mean, F.one_hot(labels, len(names)).double() - 1 / len(names)
+        inverse = torch.linalg.inv(x @ x.T + _PENALTY * torch.eye(len(x)).to(x))
+        coefficients = inverse @ targets
+        left_out = targets - coefficients / inverse.diagonal()[:, None]  # as in `KernelRidge.left_out`
         sharpness = min(_SHARPNESS, key=lambda k: float(F.cross_entropy(k * left_out, labels)))
-        weights = (unit - mean).T @ (inverse @ targets)
+        weights = x.T @ coefficients
         return cls(tuple(names), mean.to(white), weights.to(white), sharpness)
 
     def __call__(self, white: Float[Tensor, "R D"]) -> Float[Tensor, "R K"]:
@@ -88,9 +88,7 @@ class Colours:
 
     def ranked(self, white: Float[Tensor, "R D"], count: int = 3) -> list[tuple[tuple[str, float], ...]]:
         """List the most probable colours of each feature with their probabilities."""
-        best = self(white).topk(min(count, len(self.names)), dim=1)
-        rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        return [tuple((self.names[i], p) for p, i in zip(*row, strict=True)) for row in rows]
+        return best_texts(self.names, self(white), count)
 
     def sure(self, white: Float[Tensor, "R D"]) -> list[str]:
         """Name the colour of each feature where one is more probable than all others together, else ""."""
@@ -101,22 +99,22 @@ class Colours:
 def read_colours(
     fitted: TextMap,
     preprocess: Callable[[Image], Tensor],
-    read: Callable[[Tensor], tuple[Features, Features | None]],
+    read: Callable[[list[Any]], tuple[Features, Features | None]],
     surfaces: Sequence[Surface] | None = None,
 ) -> Colours:
     """Render surfaces, read them, and fit `Colours` to them.
 
     Args:
         fitted: The map of the head's layer.
-        preprocess: Prepares a picture for the model.
-        read: Reads a batch: what the head reads, and the features of every location, None where there are
+        preprocess: Prepares a picture for the model, here the masks.
+        read: Reads pictures: what the head reads, and the features of every location, None where there are
             none.
         surfaces: The surfaces; None = `rendered_surfaces`, 264 of them.
     """
     listed, rows = list(surfaces or rendered_surfaces()), []
     for start in range(0, len(listed), _BATCH):
         batch = listed[start : start + _BATCH]
-        whole, parts = read(torch.stack([preprocess(each.image) for each in batch]))
+        whole, parts = read([each.image for each in batch])
         if parts is None or parts.grid is None:
             rows.append(whole.rows)
             continue

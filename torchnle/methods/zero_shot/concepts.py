@@ -90,9 +90,21 @@ def top_concepts(
     """
     if count < 1:
         raise ValueError(f"count={count}; pass a positive number of concepts to list.")
-    best = bank.cosines(vectors).topk(min(count, len(bank.texts)), dim=1)
+    return best_texts(bank.texts, bank.cosines(vectors), count)
+
+
+def best_texts(
+    texts: Sequence[str], scores: Float[Tensor, "R Z"], count: int
+) -> list[tuple[tuple[str, float], ...]]:
+    """List the texts of the largest scores of each row with these, best first.
+
+    Example:
+        >>> best_texts(["fur", "wings", "wheels"], torch.tensor([[0.5, 0.25, 0.75]]), 2)
+        [(('wheels', 0.75), ('fur', 0.5))]
+    """
+    best = scores.topk(min(count, len(texts)), dim=1)
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return [tuple((bank.texts[i], s) for i, s in zip(row, scores, strict=True)) for row, scores in rows]
+    return [tuple((texts[i], s) for i, s in zip(row, values, strict=True)) for row, values in rows]
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from torchnle.language.english.head_nouns import phrase_words
+from torchnle.language.english.head_nouns import last_word
 from torchnle.language.model import LanguageModel
 from torchnle.methods.aligned.embeddings import embed_cached
 from torchnle.methods.aligned.probability.posterior import posterior
@@ -115,9 +115,11 @@ class Explainer:
         peaks = _peaks(self.fitted, inputs)
         filtered = unwanted_by_default() | {word.lower() for word in unwanted}
         runs = [search, second_run(search)] if second else [search]
-        first, *others = (self._sentences(inputs, found, run, filtered, colours) for run in runs)
+        titles = self._titles(inputs)
+        likely = self._likely(inputs, F.normalize(found.vector, dim=1))
+        first, *others = (self._sentences(found, titles, likely, run, filtered, colours) for run in runs)
         shades = [()] * len(first) if colours is None else colours.ranked(found.whole)
-        named = [f"{title} {beam.text}" for title, beam in zip(self._titles(inputs), first, strict=True)]
+        named = [f"{title} {beam.text}" for title, beam in zip(titles, first, strict=True)]
         left = without_class(self.fitted, found.whole, inputs.classes)
         beside = resemblances(self._bank, left, named, filtered)
         explained = [
@@ -132,15 +134,15 @@ class Explainer:
 
     def _sentences(
         self,
-        inputs: ExplanationInput,
         found: Evidence,
+        titles: Sequence[str],
+        likely: Sequence[Bool[Tensor, "W"] | None],
         search: Search | Tuning,
         unwanted: frozenset[str],
         colours: Colours | None,
     ) -> list[Beam]:
         """Write a sentence for every image, with its colour if colours are told."""
-        units, titles = F.normalize(found.vector, dim=1), self._titles(inputs)
-        likely = self._likely(inputs, units)
+        units = F.normalize(found.vector, dim=1)
         beams = [
             self._write(vector, nouns, search, unwanted | _colours_outside(title, colours), title)
             for vector, nouns, title in zip(units, likely, titles, strict=True)
@@ -264,7 +266,7 @@ class Explainer:
 
     @cached_property
     def _words(self) -> Words:
-        heads = [(phrase_words(text) or [""])[-1] for text in self.translator.vocabulary.phrases]
+        heads = [last_word(text) for text in self.translator.vocabulary.phrases]
         return Words(self.lm, self.translator.encoder, heads)
 
     @cached_property

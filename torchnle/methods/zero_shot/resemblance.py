@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from torchnle.language.english.head_nouns import phrase_words
+from torchnle.language.english.head_nouns import last_word
 from torchnle.methods.aligned.text_features.text_map import TextMap
 from torchnle.methods.zero_shot.classes import class_directions
-from torchnle.methods.zero_shot.concepts import BankDirections
+from torchnle.methods.zero_shot.concepts import BankDirections, best_texts
 from torchnle.methods.zero_shot.sentences.beams import repeats
 from torchnle.methods.zero_shot.sentences.words import is_unwanted
 
@@ -57,25 +57,16 @@ def resemblances(
         unwanted: Words to exclude.
         count: The number of phrases at most.
     """
-    scores, found = bank.cosines(left), []
-    best = scores.topk(min(_CONSIDERED, len(bank.texts)), dim=1)
-    for row, (values, indices) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
-        least, before = _by_chance(bank, left[row]), named[row].lower().split()
-        near = [(bank.texts[i], value) for value, i in zip(values, indices, strict=True) if value > least]
+    nearest, found = best_texts(bank.texts, bank.cosines(left), _CONSIDERED), []
+    draw = torch.Generator().manual_seed(0)
+    orders = torch.stack([torch.randperm(left.shape[1], generator=draw) for _ in range(_SHUFFLES)])
+    for vector, near, names in zip(left, nearest, named, strict=True):
+        shuffled = bank.cosines(vector[orders.to(vector.device)])
+        least, before = float(shuffled.amax(dim=1).quantile(_LEVEL)), names.lower().split()
         fresh = [
             (text, value)
             for text, value in near
-            if not repeats(before, _noun(text)) and not is_unwanted(text, unwanted)
+            if value > least and not repeats(before, last_word(text)) and not is_unwanted(text, unwanted)
         ]
         found.append(tuple(fresh[:count]))
     return found
-
-
-def _by_chance(bank: BankDirections, vector: Float[Tensor, "D"]) -> float:
-    draw = torch.Generator().manual_seed(0)
-    orders = torch.stack([torch.randperm(len(vector), generator=draw) for _ in range(_SHUFFLES)])
-    return float(bank.cosines(vector[orders.to(vector.device)]).amax(dim=1).quantile(_LEVEL))
-
-
-def _noun(text: str) -> str:
-    return (phrase_words(text) or [text])[-1]

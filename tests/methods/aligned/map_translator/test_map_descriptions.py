@@ -1,4 +1,4 @@
-"""What is said of locations, in phrases, and of whole images, in sentences."""
+"""Test what is said of locations, in phrases, and of whole images, in sentences."""
 
 import pytest
 import torch

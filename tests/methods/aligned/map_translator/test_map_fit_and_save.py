@@ -1,4 +1,4 @@
-"""What a map is fitted to, and that a saved map gives the same answers."""
+"""Test what a map is fitted to, and that a saved map gives the same answers."""
 
 from dataclasses import replace
 

@@ -134,7 +134,7 @@ def _explored(lm: LanguageModel, candidates: Candidates, search: Search) -> list
             break
         found += grown
         beams = _ranked(grown, search)[: search.beams]
-        long = [beam for beam in grown if step + 1 >= search.least_words]
+        long = grown if step + 1 >= search.least_words else []
         ended = [beam.value(search) for beam in long if beam.words[-1] in candidates.words.nouns]
         waited = 0 if max(ended, default=best) > best else waited + 1
         best = max([best, *ended])
@@ -162,15 +162,15 @@ def needed(beams: Sequence[Beam], candidates: Candidates) -> list[Beam]:
     return [b for b, each in zip(beams, shorter, strict=True) if all(fits[text] < b.fit for text in each)]
 
 
-def _shortened(said: Sequence[str], words: Words) -> list[str]:
+def _shortened(sentence: Sequence[str], words: Words) -> list[str]:
     """Leave out each modifier, and what a joining word and all after it add."""
     found = []
-    for i, word in enumerate(said):
+    for i, word in enumerate(sentence):
         if word in FUNCTION_WORDS:
-            if word not in DETERMINERS and words.nouns & set(said[:i]):
-                found.append(" ".join(said[:i]))
-        elif i + 1 < len(said) and said[i + 1] not in FUNCTION_WORDS:
-            found.append(with_right_articles(" ".join([*said[:i], *said[i + 1 :]])))
+            if word not in DETERMINERS and words.nouns & set(sentence[:i]):
+                found.append(" ".join(sentence[:i]))
+        elif i + 1 < len(sentence) and sentence[i + 1] not in FUNCTION_WORDS:
+            found.append(with_right_articles(" ".join([*sentence[:i], *sentence[i + 1 :]])))
     return found
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchnle.language.english.head_nouns import phrase_words
+from torchnle.language.english.head_nouns import last_word
 from torchnle.language.english.nouns import Nouns
 from torchnle.methods.aligned.probability.vocabulary import MOST_KINDS, Vocabulary
 
@@ -65,7 +65,7 @@ class LikelyNouns:
             for row in rows.get(noun, ())
         }
         for column, text in enumerate(vocabulary.phrases):
-            row = numbers.get((phrase_words(text) or [""])[-1])
+            row = numbers.get(last_word(text))
             if row is not None and words[row]:
                 pairs.add((row, column))
         indices = torch.tensor(sorted(pairs), dtype=torch.long).reshape(-1, 2).T
